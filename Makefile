@@ -1,0 +1,68 @@
+# Everything a contributor runs. `make help` lists it.
+#
+# The virtual environment is built on first use and again when pyproject.toml or constraints.txt
+# change; nothing has to be activated.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+# Two test processes with one thread each: more threads than cores make both slower.
+TEST_WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format clean distclean
+
+help:
+	@echo 'make demo       train on real data, forecast, and draw the learned patches'
+	@echo 'make test       unit, contract and architecture tests, and the examples in docstrings'
+	@echo 'make test-all   the same, with the slow tests and every optional dependency'
+	@echo 'make lint       ruff, mypy and the import contracts'
+	@echo 'make format     let ruff rewrite the files'
+	@echo 'make clean      remove caches and build output; make distclean also removes $(VENV)'
+	@echo
+	@echo 'Variables: PYTHON=python3.12 (to build $(VENV) with), TEST_WORKERS=8,'
+	@echo '           PYTEST_ARGS="tests/unit -k windows"'
+	@echo 'Tests on public data sets look for them in the folder $$ADAPTIVEPATCH_DATA; without it they skip.'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is required; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-all: $(VENV)/.installed
+	$(PIP_INSTALL) -e '.[dev,all]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/adaptivepatch demo
+
+test: $(VENV)/.installed
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-all: $(VENV)/.installed-all
+	$(PYTEST) -m 'slow or not slow' $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist demo_output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf *.egg-info
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,89 @@
+"""Forecasting with patches whose boundaries are learned from the data.
+
+This file is the table of contents: every public name and the module that defines it. A module is
+imported when one of its names is first asked for, so ``import adaptivepatch`` is instant and loads
+neither torch nor scikit-learn nor pandas.
+
+Start with `Forecaster` (data frames) or `WindowRegressor` (arrays); then read ``network.py``, the
+way of one batch of windows through the model.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0.dev0"
+
+_MODULE_OF_NAME = {
+    # forecasting
+    "Forecaster": "adaptivepatch.estimators.forecaster",
+    "WindowRegressor": "adaptivepatch.estimators.window_regressor",
+    "Trainer": "adaptivepatch.training.trainer",
+    # where patches begin
+    "Patcher": "adaptivepatch.patchers.base",
+    "FixedPatcher": "adaptivepatch.patchers.fixed",
+    "RandomPatcher": "adaptivepatch.patchers.random",
+    "RecencyPatcher": "adaptivepatch.patchers.recency",
+    "Segmentation": "adaptivepatch.segmentation",
+    # what reads the patches
+    "Backbone": "adaptivepatch.backbones.base",
+    "PatchTSTBackbone": "adaptivepatch.backbones.patchtst",
+    "TransformerBackbone": "adaptivepatch.backbones.transformer",
+    # data
+    "WindowSplit": "adaptivepatch.data.windows",
+    "load_dataset": "adaptivepatch.data.datasets",
+    "sliding_windows": "adaptivepatch.data.windows",
+    # errors
+    "AdaptivePatchError": "adaptivepatch.errors",
+    "DatasetError": "adaptivepatch.errors",
+    "InvalidFrameError": "adaptivepatch.errors",
+    "InvalidModelError": "adaptivepatch.errors",
+    "InvalidParameterError": "adaptivepatch.errors",
+    "InvalidSegmentationError": "adaptivepatch.errors",
+    "MissingDependencyError": "adaptivepatch.errors",
+}
+
+__all__ = ["__version__", *_MODULE_OF_NAME]
+
+if TYPE_CHECKING:  # the same table for type checkers and editors; a test compares the two
+    from adaptivepatch.backbones.base import Backbone as Backbone
+    from adaptivepatch.backbones.patchtst import PatchTSTBackbone as PatchTSTBackbone
+    from adaptivepatch.backbones.transformer import TransformerBackbone as TransformerBackbone
+    from adaptivepatch.data.datasets import load_dataset as load_dataset
+    from adaptivepatch.data.windows import WindowSplit as WindowSplit
+    from adaptivepatch.data.windows import sliding_windows as sliding_windows
+    from adaptivepatch.errors import AdaptivePatchError as AdaptivePatchError
+    from adaptivepatch.errors import DatasetError as DatasetError
+    from adaptivepatch.errors import InvalidFrameError as InvalidFrameError
+    from adaptivepatch.errors import InvalidModelError as InvalidModelError
+    from adaptivepatch.errors import InvalidParameterError as InvalidParameterError
+    from adaptivepatch.errors import InvalidSegmentationError as InvalidSegmentationError
+    from adaptivepatch.errors import MissingDependencyError as MissingDependencyError
+    from adaptivepatch.estimators.forecaster import Forecaster as Forecaster
+    from adaptivepatch.estimators.window_regressor import WindowRegressor as WindowRegressor
+    from adaptivepatch.patchers.base import Patcher as Patcher
+    from adaptivepatch.patchers.fixed import FixedPatcher as FixedPatcher
+    from adaptivepatch.patchers.random import RandomPatcher as RandomPatcher
+    from adaptivepatch.patchers.recency import RecencyPatcher as RecencyPatcher
+    from adaptivepatch.segmentation import Segmentation as Segmentation
+    from adaptivepatch.training.trainer import Trainer as Trainer
+
+
+def __getattr__(name: str) -> object:
+    """Import the module that defines a public name, and keep the name here (PEP 562)."""
+    module = _MODULE_OF_NAME.get(name)
+    if module is None:
+        from adaptivepatch.errors import suggest
+
+        raise AttributeError(
+            f"module 'adaptivepatch' has no attribute {name!r}.{suggest(name, _MODULE_OF_NAME)}"
+        )
+    value: object = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names beside the attributes that every module has."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,30 @@
+"""Backbones: one file each. This page is the table of contents and the registry."""
+
+from __future__ import annotations
+
+from adaptivepatch.backbones.base import Backbone
+from adaptivepatch.backbones.patchtst import PatchTSTBackbone
+from adaptivepatch.backbones.transformer import TransformerBackbone
+from adaptivepatch.errors import InvalidParameterError, suggest
+
+BACKBONES: dict[str, type[Backbone]] = {
+    backbone.name: backbone for backbone in (PatchTSTBackbone, TransformerBackbone)
+}
+
+__all__ = ["BACKBONES", "Backbone", "PatchTSTBackbone", "TransformerBackbone", "backbone_class"]
+
+
+def backbone_class(name: str) -> type[Backbone]:
+    """Return the backbone class registered under a name.
+
+    Raises
+    ------
+    InvalidParameterError
+        If no backbone has that name.
+    """
+    if name not in BACKBONES:
+        raise InvalidParameterError(
+            f"Unknown backbone {name!r}. Available: {sorted(BACKBONES)}."
+            f"{suggest(name, BACKBONES)}"
+        )
+    return BACKBONES[name]

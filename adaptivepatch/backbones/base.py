@@ -1,0 +1,85 @@
+"""`Backbone`: tokens in, hidden tokens out. Knows neither patchers nor horizons.
+
+Tensor suffixes: N rows, P patches, D width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.segmentation import Segmentation
+
+
+class Backbone(nn.Module, BaseEstimator, ABC):
+    """Base class of all backbones: a torch module with scikit-learn parameters.
+
+    A subclass stores its constructor arguments under their own names, builds its layers in
+    `build` and maps tokens in `forward`. Padded tokens must not influence real ones.
+
+    Attributes
+    ----------
+    name : str
+        Registry name.
+    d_model : int
+        Token width D.
+    """
+
+    name: ClassVar[str]
+    d_model: int
+
+    __repr__ = BaseEstimator.__repr__
+
+    @abstractmethod
+    def build(self, reference: Segmentation) -> None:
+        """Create the layers.
+
+        Parameters
+        ----------
+        reference : Segmentation
+            One row: the patcher's reference segmentation, which positions refer to.
+        """
+
+    @abstractmethod
+    def forward(self, tokens: Tensor, patch_mask: Tensor | None, start_time: Tensor) -> Tensor:
+        """Map tokens to hidden tokens.
+
+        Parameters
+        ----------
+        tokens : Tensor of shape (N, P, D)
+            One per patch.
+        patch_mask : Tensor of bool, shape (N, P), or None
+            False at padding. None: there is none.
+        start_time : Tensor of int, shape (N or 1, P)
+            First step of each patch.
+
+        Returns
+        -------
+        Tensor of shape (N, P, D)
+        """
+
+    def _check_sizes(self, **sizes: object) -> None:
+        for name, value in sizes.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidParameterError(
+                    f"The {name!r} parameter of {type(self).__name__} must be an int in the range "
+                    f"[1, inf). Got {value!r} instead."
+                )
+
+    def _check_heads_and_dropout(self, num_heads: int, dropout: float) -> None:
+        if self.d_model % num_heads:
+            raise InvalidParameterError(
+                f"The 'd_model' parameter of {type(self).__name__} must be a multiple of "
+                f"num_heads={num_heads!r}. Got {self.d_model!r} instead."
+            )
+        if not 0 <= dropout < 1:
+            raise InvalidParameterError(
+                f"The 'dropout' parameter of {type(self).__name__} must be a float in the range "
+                f"[0, 1). Got {dropout!r} instead."
+            )
+
+

@@ -1,0 +1,83 @@
+"""PatchTST's encoder as published: BatchNorm, residual attention, learned positions.
+
+Reference: Y. Nie, N. H. Nguyen, P. Sinthong, J. Kalagnanam, "A Time Series is Worth 64 Words",
+ICLR 2023, arXiv:2211.14730.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from adaptivepatch.backbones.base import Backbone
+from adaptivepatch.nn.dropout import Dropout
+from adaptivepatch.nn.transformer import ReferencePositions, ResidualAttentionLayer
+from adaptivepatch.segmentation import Segmentation
+
+
+class PatchTSTBackbone(Backbone):
+    """PatchTST's transformer encoder. The defaults are its published ETTh configuration.
+
+    Parameters
+    ----------
+    d_model : int, default=16
+        Token width.
+    num_layers : int, default=3
+        Encoder layers.
+    num_heads : int, default=4
+        Attention heads; divides `d_model`.
+    d_ff : int, default=128
+        Feed-forward width.
+    dropout : float, default=0.3
+        Dropout on tokens, residual branches and in the feed-forward block; none on attention
+        weights, as published.
+
+    Notes
+    -----
+    BatchNorm statistics are over the batch of one process: training on several CPU processes
+    differs from one process by that, and only by that. `TransformerBackbone` does not.
+
+    References
+    ----------
+    Y. Nie et al., "A Time Series is Worth 64 Words", ICLR 2023, arXiv:2211.14730.
+    """
+
+    name = "patchtst"
+
+    def __init__(
+        self,
+        d_model: int = 16,
+        num_layers: int = 3,
+        num_heads: int = 4,
+        d_ff: int = 128,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.d_model = d_model
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.d_ff = d_ff
+        self.dropout = dropout
+
+    def build(self, reference: Segmentation) -> None:
+        """Create positions and layers."""
+        self._check_sizes(
+            d_model=self.d_model,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            d_ff=self.d_ff,
+        )
+        self._check_heads_and_dropout(self.num_heads, self.dropout)
+        self.positions = ReferencePositions(reference, self.d_model)
+        self.token_dropout = Dropout(self.dropout)
+        self.layers = nn.ModuleList(
+            ResidualAttentionLayer(self.d_model, self.num_heads, self.d_ff, self.dropout)
+            for _ in range(self.num_layers)
+        )
+
+    def forward(self, tokens: Tensor, patch_mask: Tensor | None, start_time: Tensor) -> Tensor:
+        """Map tokens (N, P, D) to hidden tokens (N, P, D); see `Backbone.forward`."""
+        hidden = self.token_dropout(tokens + self.positions(start_time))
+        scores = None
+        for layer in self.layers:
+            hidden, scores = layer(hidden, patch_mask, scores)
+        return hidden

@@ -1,0 +1,1 @@
+"""Benchmark harness: protocol, oracle, runner and reports. Nothing else imports it."""

@@ -1,0 +1,299 @@
+"""DataFrames in, regular series out: `read_frame` checks a user's frame and returns a `Panel`.
+
+Here live the rules of a valid frame and their messages. Steps and gaps are in ``frequency.py``,
+the result in ``panel.py``; windows, scaling and models are elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import pairwise
+from typing import Any, Literal, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from adaptivepatch.data.frequency import Step, complete_grid, find_step, parse_step
+from adaptivepatch.data.panel import FrameLayout, Panel, future_index, row_offsets
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, suggest
+
+__all__ = ["FrameLayout", "Panel", "future_index", "read_frame"]
+
+SINGLE_ITEM = "series"  # id of the only item of a wide frame
+
+
+def read_frame(
+    df: pd.DataFrame | pd.Series[Any],
+    *,
+    item_id: str = "item_id",
+    timestamp: str = "timestamp",
+    target: str | Sequence[str] | None = None,
+    missing: Literal["error", "mask"] = "error",
+    freq: str | Step | pd.Timedelta | None = None,
+    require_observed: bool = True,
+) -> Panel:
+    """Check a wide or long frame and return its series in canonical order.
+
+    A frame with the column `item_id` is long: one row per item and stamp. Any other frame is wide:
+    one item, one column per channel. The frame is never modified.
+
+    Parameters
+    ----------
+    df : pandas.DataFrame or pandas.Series
+        A Series is one channel.
+    item_id, timestamp : str, default="item_id", "timestamp"
+        Key columns. Without the `timestamp` column the index must hold the stamps.
+    target : str or sequence of str, optional
+        Channels. By default every column that is not a key.
+    missing : {"error", "mask"}, default="error"
+        What absent stamps and NaN mean: refuse, or keep as unobserved steps.
+    freq : str, pandas offset or int, optional
+        One step. By default it is inferred; an int is for integer stamps.
+    require_observed : bool, default=True
+        Refuse a channel that has no observed value at all in an item.
+
+    Returns
+    -------
+    Panel
+
+    Raises
+    ------
+    InvalidFrameError
+        If the frame does not describe regular numeric series.
+    InvalidParameterError
+        If an argument is not one of its documented values.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"sales": [1, 2, 3]}, index=pd.date_range("2024", periods=3))
+    >>> panel = read_frame(frame)
+    >>> panel.channels, panel.lengths.tolist(), panel.freq.freqstr
+    (('sales',), [3], 'D')
+    """
+    if missing not in ("error", "mask"):
+        raise InvalidParameterError(
+            f"The 'missing' parameter must be 'error' or 'mask'. Got {missing!r} instead."
+        )
+    frame = _as_frame(df)
+    was_long = item_id in frame.columns
+    stamps, in_index = _stamps(frame, item_id, timestamp, was_long)
+    names = _channels(frame, target, {item_id, timestamp})
+    channels = tuple(sorted(names))
+    values = np.column_stack([_numbers(frame, name) for name in channels])
+    codes, item_ids, item_order = _items(frame, item_id if was_long else None)
+
+    order = np.argsort(codes, kind="stable")
+    offsets = row_offsets(np.bincount(codes, minlength=len(item_ids)))
+    stamps, values = stamps.take(order), values[order]
+    _check_increasing(stamps, offsets, item_ids, timestamp, in_index)
+    index = tuple(stamps[a:b] for a, b in pairwise(offsets))
+    step = find_step(index, item_ids) if freq is None else parse_step(freq, stamps)
+    index, position = complete_grid(index, item_ids, step, fill=missing == "mask")
+
+    offsets = row_offsets([len(stamps) for stamps in index])
+    regular = np.full((offsets[-1], len(channels)), np.nan)
+    regular[position] = values
+    panel = Panel(
+        item_ids=item_ids,
+        channels=channels,
+        row_offsets=offsets,
+        values=regular,
+        index=index,
+        freq=step,
+        layout=FrameLayout(
+            item_id=item_id,
+            timestamp=str(frame.index.name) if in_index and frame.index.name else timestamp,
+            channel_order=names,
+            item_order=item_order,
+            was_long=was_long,
+            stamps_in_index=in_index,
+        ),
+    )
+    _check_values(panel, missing, require_observed)
+    return panel
+
+
+def _as_frame(df: object) -> pd.DataFrame:
+    frame = df
+    if isinstance(frame, pd.Series):
+        frame = frame.to_frame("target" if frame.name is None else frame.name)
+    if not isinstance(frame, pd.DataFrame):
+        raise InvalidFrameError(
+            f"The data must be a pandas DataFrame or Series. Got {type(df).__name__} instead. "
+            "Wrap an array with pd.DataFrame(array, columns=[...])."
+        )
+    if frame.empty:
+        raise InvalidFrameError(
+            f"The frame must have rows and columns. Its shape is {frame.shape!r}. Check the "
+            "filter or file it came from."
+        )
+    odd = [name for name in frame.columns if not isinstance(name, str)]
+    if odd:
+        raise InvalidFrameError(
+            f"Column names must be strings. Got {odd[0]!r} of type {type(odd[0]).__name__}. "
+            "Use df.columns = df.columns.astype(str)."
+        )
+    if not frame.columns.is_unique:
+        repeated = frame.columns[frame.columns.duplicated()].unique().tolist()
+        raise InvalidFrameError(
+            f"Column names must be unique. Repeated: {repeated!r}. Rename or drop the copies."
+        )
+    if isinstance(frame.index, pd.MultiIndex):
+        raise InvalidFrameError(
+            f"The frame must have one index level. It has {frame.index.nlevels}: "
+            f"{list(frame.index.names)!r}. Use df.reset_index()."
+        )
+    return frame
+
+
+def _stamps(
+    frame: pd.DataFrame, item_id: str, timestamp: str, was_long: bool
+) -> tuple[pd.Index[Any], bool]:
+    """Return the stamps of all rows and whether they came from the index."""
+    in_index = timestamp not in frame.columns
+    if not in_index:
+        column = frame[timestamp]
+        stamps, place = pd.Index(column, dtype=column.dtype), f"column {timestamp!r}"
+    else:
+        stamps, place = frame.index, "index"
+    if isinstance(stamps, pd.PeriodIndex):
+        stamps = stamps.to_timestamp()
+    if stamps.hasnans:
+        row = int(np.flatnonzero(stamps.isna())[0])
+        who = f"series {frame[item_id].iloc[row]!r}" if was_long else f"series {SINGLE_ITEM!r}"
+        raise InvalidFrameError(
+            f"Every row needs a timestamp. The {place} has {int(stamps.isna().sum())} missing, "
+            f"the first in row {row} ({who}). Drop those rows or fill the stamps."
+        )
+    if pd.api.types.is_datetime64_any_dtype(stamps.dtype):
+        return pd.DatetimeIndex(stamps), in_index
+    if pd.api.types.is_integer_dtype(stamps.dtype) and not (in_index and was_long):
+        return pd.Index(stamps.to_numpy(dtype=np.int64), name=stamps.name), in_index
+    if in_index and (was_long or isinstance(stamps, pd.RangeIndex)):
+        close = suggest(timestamp, frame.columns)
+        raise InvalidFrameError(
+            f"A long frame needs timestamps. There is no column {timestamp!r} among "
+            f"{list(frame.columns)!r} and the index holds no datetimes. Pass timestamp=...{close}"
+        )
+    raise InvalidFrameError(
+        f"Timestamps must be datetimes or integers. The {place} has dtype {str(stamps.dtype)!r}. "
+        "Convert it with pd.to_datetime, or name the column that holds them with timestamp=..."
+    )
+
+
+def _channels(
+    frame: pd.DataFrame, target: str | Sequence[str] | None, keys: set[str]
+) -> tuple[str, ...]:
+    if target is None:
+        names = [name for name in frame.columns if name not in keys]
+    else:
+        is_one = isinstance(target, str) or not isinstance(target, Iterable)
+        names = [cast("str", target)] if is_one else list(target)
+    for name in names:
+        if name in keys or name not in frame.columns:
+            available = [column for column in frame.columns if column not in keys]
+            raise InvalidFrameError(
+                f"Every target must be a value column. {name!r} is not. "
+                f"Available: {available!r}.{suggest(name, available)}"
+            )
+    if not names or len(set(names)) < len(names):
+        raise InvalidFrameError(
+            f"The frame needs at least one value column, each named once. Got {names!r} among the "
+            f"columns {list(frame.columns)!r}. Add a column of numbers or pass target=..."
+        )
+    return tuple(names)
+
+
+def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    column, types = frame[name], pd.api.types
+    numeric = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
+    if not numeric or types.is_complex_dtype(column.dtype):
+        raise InvalidFrameError(
+            f"A channel must hold real numbers. Column {name!r} has dtype {str(column.dtype)!r}. "
+            f"If it holds the stamps pass timestamp={name!r}; if it is no channel list the "
+            "channels with target=[...]; otherwise convert it with pd.to_numeric."
+        )
+    return cast("NDArray[np.float64]", column.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _items(
+    frame: pd.DataFrame, item_id: str | None
+) -> tuple[NDArray[np.intp], tuple[Hashable, ...], tuple[Hashable, ...]]:
+    """Return the sorted position of each row's item, the sorted ids and the first-seen order."""
+    if item_id is None:
+        return np.zeros(len(frame), dtype=np.intp), (SINGLE_ITEM,), (SINGLE_ITEM,)
+    seen_codes, uniques = pd.factorize(frame[item_id])
+    if (seen_codes < 0).any():
+        row = int(np.flatnonzero(seen_codes < 0)[0])
+        raise InvalidFrameError(
+            f"Every row needs an item. Column {item_id!r} is missing in row {row}. "
+            "Drop those rows or name the item."
+        )
+    seen: list[Hashable] = uniques.tolist()
+    try:
+        order = sorted(range(len(seen)), key=lambda k: (type(seen[k]).__name__, seen[k]))
+    except TypeError:  # ids of one type without an order
+        order = sorted(range(len(seen)), key=lambda k: (type(seen[k]).__name__, repr(seen[k])))
+    rank = np.empty(len(seen), dtype=np.intp)
+    rank[order] = np.arange(len(seen))
+    return rank[seen_codes], tuple(seen[k] for k in order), tuple(seen)
+
+
+def _check_increasing(
+    stamps: pd.Index[Any],
+    offsets: NDArray[np.int64],
+    item_ids: tuple[Hashable, ...],
+    timestamp: str,
+    in_index: bool,
+) -> None:
+    late = np.asarray(stamps[1:] <= stamps[:-1])
+    late[offsets[1:-1] - 1] = False  # the step from one item to the next
+    if not late.any():
+        return
+    row = int(np.flatnonzero(late)[0]) + 1
+    item = item_ids[int(np.searchsorted(offsets, row, side="right")) - 1]
+    if stamps[row] == stamps[row - 1]:
+        found = f"has the stamp {str(stamps[row])!r} more than once"
+        remedy = "Drop or aggregate the repeated rows"
+    else:
+        found = f"goes from {str(stamps[row - 1])!r} back to {str(stamps[row])!r}"
+        sort = "df.sort_index()" if in_index else f"df.sort_values({timestamp!r})"
+        remedy = f"Use {sort}"
+    raise InvalidFrameError(f"Times must increase within a series. {item!r} {found}. {remedy}.")
+
+
+def _check_values(panel: Panel, missing: str, require_observed: bool) -> None:
+    infinite = np.isinf(panel.values)
+    if infinite.any():
+        raise InvalidFrameError(
+            f"Values must be finite. {_where(panel, infinite)} infinite. "
+            'Replace them with NaN and pass missing="mask".'
+        )
+    gaps = np.isnan(panel.values)
+    if missing == "error" and gaps.any():
+        raise InvalidFrameError(
+            f'Values must be observed. {_where(panel, gaps)} NaN. Fill them or pass missing="mask".'
+        )
+    if require_observed and gaps.any():
+        for i, item in enumerate(panel.item_ids):
+            empty = np.isnan(panel.item(i)).all(axis=0)
+            if empty.any():
+                name = panel.channels[int(np.flatnonzero(empty)[0])]
+                raise InvalidFrameError(
+                    f"Every channel needs an observed value in every series. Channel {name!r} of "
+                    f"series {item!r} has none. Drop the channel or the series."
+                )
+
+
+def _where(panel: Panel, bad: NDArray[np.bool_]) -> str:
+    """Say which series and channel holds the first bad value, how many it has, and when."""
+    row, column = (int(k) for k in np.argwhere(bad)[0])
+    item = int(np.searchsorted(panel.row_offsets, row, side="right")) - 1
+    start, stop = panel.row_offsets[item], panel.row_offsets[item + 1]
+    stamp = panel.index[item][row - start]
+    return (
+        f"Channel {panel.channels[column]!r} of series {panel.item_ids[item]!r} has "
+        f"{int(bad[start:stop, column].sum())} value(s), the first at {str(stamp)!r}, that are"
+    )

@@ -1,0 +1,169 @@
+"""`Panel`: regular series in canonical order, what every other file of this layer works on.
+
+`read_frame` in ``frame.py`` makes panels from users' frames. The next file to read is
+``windows.py``, which cuts a panel into windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from adaptivepatch.data.frequency import Step
+
+
+@dataclass(frozen=True)
+class FrameLayout:
+    """How the user's frame was laid out, so that a forecast can be returned in the same way.
+
+    Parameters
+    ----------
+    item_id, timestamp : str
+        Names of the two key columns. ``timestamp`` is the index name where stamps came from a
+        named index.
+    channel_order : tuple of str
+        Channels in the order of the user's columns.
+    item_order : tuple of hashable
+        Items in the order of their first appearance.
+    was_long : bool
+        Whether the frame had an item column.
+    stamps_in_index : bool
+        Whether the stamps were the index.
+    """
+
+    item_id: str
+    timestamp: str
+    channel_order: tuple[str, ...]
+    item_order: tuple[Hashable, ...]
+    was_long: bool
+    stamps_in_index: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Regular series in canonical order.
+
+    Items are sorted by id and channels by name, so the row, item and column order of the user's
+    frame cannot change a result. Treat the arrays as read-only.
+
+    Parameters
+    ----------
+    item_ids : tuple of hashable
+        Sorted ids; by type name first where types mix.
+    channels : tuple of str
+        Sorted channel names.
+    row_offsets : ndarray of shape (num_items + 1,)
+        Rows of item ``i`` are ``values[row_offsets[i] : row_offsets[i + 1]]``.
+    values : ndarray of shape (num_rows, num_channels)
+        float64; NaN means unobserved.
+    index : tuple of pandas.Index
+        Per item, its regular stamps: datetimes or integers.
+    freq : pandas offset or int
+        One step; an int for integer stamps.
+    layout : FrameLayout
+        How the user's frame looked.
+    """
+
+    item_ids: tuple[Hashable, ...]
+    channels: tuple[str, ...]
+    row_offsets: NDArray[np.int64]
+    values: NDArray[np.float64]
+    index: tuple[pd.Index[Any], ...]
+    freq: Step
+    layout: FrameLayout
+
+    @property
+    def num_items(self) -> int:
+        """Number of items."""
+        return len(self.item_ids)
+
+    @property
+    def num_channels(self) -> int:
+        """Number of channels."""
+        return len(self.channels)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Rows of each item, of shape (num_items,)."""
+        return np.diff(self.row_offsets)
+
+    @property
+    def observed(self) -> NDArray[np.bool_]:
+        """True where a value was observed, of shape (num_rows, num_channels)."""
+        return ~np.isnan(self.values)
+
+    def item(self, position: int) -> NDArray[np.float64]:
+        """Return the values of one item, as a view of shape (length, num_channels)."""
+        return self.values[self.row_offsets[position] : self.row_offsets[position + 1]]
+
+    def tail(self, rows: ArrayLike) -> Panel:
+        """Return the last `rows` rows of each item; one number, or one per item."""
+        return self.slice_rows(self.lengths - np.asarray(rows), self.lengths)
+
+    def drop_last(self, rows: ArrayLike) -> Panel:
+        """Return the panel without the last `rows` rows of each item; an item may become empty."""
+        return self.slice_rows(0, self.lengths - np.asarray(rows))
+
+    def slice_rows(self, start: ArrayLike, stop: ArrayLike) -> Panel:
+        """Return rows ``start`` (included) to ``stop`` (excluded) of each item.
+
+        Parameters
+        ----------
+        start, stop : int or array of shape (num_items,)
+            Row numbers within the item, cut to the rows the item has.
+        """
+        first = np.broadcast_to(np.clip(start, 0, self.lengths), self.lengths.shape)
+        last = np.maximum(first, np.broadcast_to(np.clip(stop, 0, self.lengths), first.shape))
+        spans = list(zip(first.tolist(), last.tolist(), strict=True))
+        values = [self.item(i)[a:b] for i, (a, b) in enumerate(spans)]
+        return replace(
+            self,
+            row_offsets=row_offsets(last - first),
+            values=np.concatenate(values),
+            index=tuple(stamps[a:b] for stamps, (a, b) in zip(self.index, spans, strict=True)),
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a long frame in canonical order, with the key columns of the layout."""
+        ids = [id_ for id_, n in zip(self.item_ids, self.lengths, strict=True) for _ in range(n)]
+        keys = pd.DataFrame(
+            {
+                self.layout.item_id: pd.Series(ids, dtype=None if ids else object),
+                self.layout.timestamp: self.index[0].append(list(self.index[1:])),
+            }
+        )
+        return pd.concat([keys, pd.DataFrame(self.values, columns=list(self.channels))], axis=1)
+
+
+def future_index(index: pd.Index[Any], freq: Step, horizon: int) -> pd.Index[Any]:
+    """Return the `horizon` stamps that follow the last stamp of `index`.
+
+    Calendar steps (business days, month ends, local days across a clock change) are counted in
+    the calendar, not in hours.
+
+    Parameters
+    ----------
+    index : pandas.Index
+        Stamps of one item, in order.
+    freq : pandas offset or int
+        One step, as in `Panel`.
+    horizon : int
+        Number of stamps.
+    """
+    last = index[-1]
+    if isinstance(freq, int):
+        steps = freq * np.arange(1, horizon + 1)
+        return pd.Index(last + steps, name=index.name)
+    stamps = pd.date_range(last, periods=horizon + 1, freq=freq)
+    after = stamps[stamps > last][:horizon]
+    return after.as_unit(cast("pd.DatetimeIndex", index).unit).rename(index.name)
+
+
+def row_offsets(lengths: ArrayLike) -> NDArray[np.int64]:
+    """Return where each item's rows start and end: zero, then the running sum of lengths."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -1,0 +1,101 @@
+"""Standard scaling of a panel, one mean and deviation per item and channel, from training rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from adaptivepatch.data.panel import Panel
+from adaptivepatch.errors import InvalidFrameError
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """An affine map per item and channel: subtract the mean, divide by the standard deviation.
+
+    Parameters
+    ----------
+    mean, std : ndarray of shape (num_items, num_channels)
+        In target units. ``std`` is the population deviation (``ddof=0``), 1 where a channel is
+        constant.
+    """
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, panel: Panel, rows_end: ArrayLike | None = None) -> Scaling:
+        """Measure observed values of the training rows.
+
+        Parameters
+        ----------
+        panel : Panel
+            Regular series.
+        rows_end : int or array of shape (num_items,), optional
+            First row of each item that is no training row; by default all rows are.
+
+        Raises
+        ------
+        InvalidFrameError
+            If a channel has no observed value among its training rows.
+        """
+        ends = panel.lengths if rows_end is None else np.asarray(rows_end)
+        ends = np.broadcast_to(ends, panel.lengths.shape)
+        mean, std = np.empty((2, panel.num_items, panel.num_channels))
+        for position, end in enumerate(ends):
+            rows = panel.item(position)[:end]
+            observed = ~np.isnan(rows)
+            if not observed.any(axis=0).all():
+                channel = panel.channels[int(observed.any(axis=0).argmin())]
+                raise InvalidFrameError(
+                    "Scaling needs an observed value in every channel. Channel "
+                    f"{channel!r} of series {panel.item_ids[position]!r} has none in its first "
+                    f"{end} rows. Drop the channel or the series, or train on more rows."
+                )
+            low = rows.min(axis=0, initial=np.inf, where=observed)
+            high = rows.max(axis=0, initial=-np.inf, where=observed)
+            mean[position] = rows.mean(axis=0, where=observed)
+            std[position] = rows.std(axis=0, where=observed)
+            mean[position] = np.where(low == high, low, mean[position])  # exact, no rounding
+            std[position] = np.where((low == high) | (std[position] == 0), 1, std[position])
+        return cls(mean=mean, std=std)
+
+    def transform(
+        self, values: NDArray[np.float64], item: ArrayLike, *, channel_axis: int = -1
+    ) -> NDArray[np.float64]:
+        """Scale values in target units.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n, ..., num_channels)
+            Rows or windows.
+        item : int or array of shape (n,)
+            Position of the item of each row or window.
+        channel_axis : int, default=-1
+            Where the channels are, such as -2 for ``(windows, horizon, channels, quantiles)``.
+        """
+        mean, std = self._factors(values, item, channel_axis)
+        return (values - mean) / std
+
+    def inverse(
+        self, values: NDArray[np.float64], item: ArrayLike, *, channel_axis: int = -1
+    ) -> NDArray[np.float64]:
+        """Return scaled values to target units; the inverse of `transform`."""
+        mean, std = self._factors(values, item, channel_axis)
+        return values * std + mean
+
+    def apply(self, panel: Panel) -> Panel:
+        """Return the scaled panel."""
+        item = np.repeat(np.arange(panel.num_items), panel.lengths)
+        return replace(panel, values=self.transform(panel.values, item))
+
+    def _factors(
+        self, values: NDArray[np.float64], item: ArrayLike, channel_axis: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return mean and deviation in a shape that broadcasts with `values`."""
+        position = np.broadcast_to(np.asarray(item), values.shape[:1])
+        shape = [1] * values.ndim
+        shape[0], shape[channel_axis] = values.shape[0], self.mean.shape[1]
+        return self.mean[position].reshape(shape), self.std[position].reshape(shape)

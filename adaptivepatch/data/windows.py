@@ -1,0 +1,357 @@
+"""Windows: every (look-back, horizon) pair of a panel, none dropped and none copied until asked.
+
+Also here: the strided views and the time-ordered splitter of the array face. Scaling is in
+``scaling.py``; tensors are made by the estimators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
+
+from adaptivepatch.data.panel import Panel, future_index
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
+
+Selection = slice | NDArray[np.integer[Any]] | NDArray[np.bool_] | list[int]
+
+
+def num_windows(length: int, context_length: int, horizon: int, stride: int = 1) -> int:
+    """Return how many complete windows a series of `length` steps has.
+
+    Examples
+    --------
+    >>> num_windows(length=10, context_length=4, horizon=2)
+    5
+    """
+    return max(0, (length - context_length - horizon) // stride + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Windows of a panel, item after item, with increasing cutoffs within an item.
+
+    Make them with `make_windows` or `forecast_windows`.
+
+    Parameters
+    ----------
+    panel : Panel
+        Where the values are.
+    item : ndarray of shape (num_windows,)
+        Position of each window's item in the panel.
+    cutoff_row : ndarray of shape (num_windows,)
+        Row within the item of the last look-back step; the first target is the row after it.
+    context_length, horizon, stride : int
+        In time steps.
+    skipped : tuple of hashable
+        Ids of the items that are too short for any window.
+    min_context : int
+        Rows an item had to offer before a first target.
+    """
+
+    panel: Panel
+    item: NDArray[np.intp]
+    cutoff_row: NDArray[np.int64]
+    context_length: int
+    horizon: int
+    stride: int
+    skipped: tuple[Hashable, ...]
+    min_context: int
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    @property
+    def item_id(self) -> NDArray[np.object_]:
+        """Item id of each window, of shape (num_windows,)."""
+        ids = np.empty(self.panel.num_items, dtype=object)
+        for position, id_ in enumerate(self.panel.item_ids):  # ids may be tuples
+            ids[position] = id_
+        return ids[self.item]
+
+    @property
+    def cutoff(self) -> pd.Index[Any]:
+        """Stamp of the last look-back step of each window."""
+        stamps = self.panel.index[0].append(list(self.panel.index[1:]))
+        return stamps.take(self.panel.row_offsets[self.item] + self.cutoff_row)
+
+    def select(self, which: Selection) -> Windows:
+        """Return some of the windows, in the given order."""
+        return replace(self, item=self.item[which], cutoff_row=self.cutoff_row[which])
+
+    def past(self, which: Selection = slice(None)) -> NDArray[np.float64]:
+        """Return look-backs of shape (windows, context_length, channels), NaN before the start."""
+        return self._gather(which, 1 - self.context_length, self.context_length)
+
+    def future(self, which: Selection = slice(None)) -> NDArray[np.float64]:
+        """Return targets of shape (windows, horizon, channels), NaN after the end."""
+        return self._gather(which, 1, self.horizon)
+
+    def num_observed_past(self) -> NDArray[np.int64]:
+        """Return the observed look-back steps of each window, of shape (windows, channels)."""
+        return self._count(1 - self.context_length, self.context_length)
+
+    def num_observed_future(self) -> NDArray[np.int64]:
+        """Return the observed targets of each window, of shape (windows, channels)."""
+        return self._count(1, self.horizon)
+
+    def timestamps(self, window: int) -> pd.Index[Any]:
+        """Return the stamps of the targets of one window, also those after the item's end."""
+        stamps, row = self.panel.index[self.item[window]], int(self.cutoff_row[window]) + 1
+        known = stamps[row : row + self.horizon]
+        if len(known) == self.horizon:
+            return known
+        return future_index(stamps[:row], self.panel.freq, self.horizon)
+
+    def raise_if_skipped(self) -> None:
+        """Raise `InvalidFrameError` for the first item that is too short for any window."""
+        if not self.skipped:
+            return
+        item = self.skipped[0]
+        length = int(self.panel.lengths[self.panel.item_ids.index(item)])
+        needed = self.min_context + self.horizon
+        raise InvalidFrameError(
+            f"Series {item!r} has {length} observations; horizon {self.horizon} needs at least "
+            f"{needed} ({self.min_context} look-back points plus the horizon). "
+            'Drop it, reduce the horizon, or pass short="skip".'
+        )
+
+    def _gather(self, which: Selection, first: int, steps: int) -> NDArray[np.float64]:
+        """Read `steps` rows from `first` rows after the cutoff on."""
+        item, panel = self.item[which], self.panel
+        rows = (self.cutoff_row[which] + first)[:, None] + np.arange(steps)  # (w, steps)
+        outside = (rows < 0) | (rows >= panel.lengths[item][:, None])
+        rows += panel.row_offsets[item][:, None]
+        if not outside.any():
+            return panel.values[rows]
+        values = panel.values[np.where(outside, 0, rows)]
+        values[outside] = np.nan
+        return values
+
+    def _count(self, first: int, steps: int) -> NDArray[np.int64]:
+        running = np.zeros((len(self.panel.values) + 1, self.panel.num_channels), dtype=np.int64)
+        np.cumsum(self.panel.observed, axis=0, out=running[1:])
+        start = np.clip(self.cutoff_row + first, 0, self.panel.lengths[self.item])
+        stop = np.clip(self.cutoff_row + first + steps, 0, self.panel.lengths[self.item])
+        offset = self.panel.row_offsets[self.item]
+        return running[offset + stop] - running[offset + start]
+
+
+def make_windows(
+    panel: Panel,
+    context_length: int,
+    horizon: int,
+    *,
+    stride: int = 1,
+    allow_short: bool = False,
+    min_context: int = 2,
+    targets_from: ArrayLike | None = None,
+    targets_to: ArrayLike | None = None,
+) -> Windows:
+    """Cut a panel into windows whose targets are all inside their item.
+
+    Parameters
+    ----------
+    panel : Panel
+        Regular series.
+    context_length, horizon : int
+        In time steps.
+    stride : int, default=1
+        Steps between cutoffs.
+    allow_short : bool, default=False
+        Also make windows that reach before the start of the item, padded there with NaN, from
+        `min_context` rows on. Otherwise the first look-back is the first `context_length` rows.
+    min_context : int, default=2
+        Look-back rows that a padded window needs.
+    targets_from, targets_to : int or array of shape (num_items,), optional
+        Rows within the item that targets may use, the last one excluded; by default all.
+
+    Returns
+    -------
+    Windows
+
+    Examples
+    --------
+    The windows of a validation range, the last 3 rows of each item:
+
+    >>> import pandas as pd
+    >>> from adaptivepatch.data.frame import read_frame
+    >>> panel = read_frame(pd.DataFrame({"x": range(10)}))
+    >>> windows = make_windows(panel, 4, 2, targets_from=panel.lengths - 3)
+    >>> windows.past()[..., 0].tolist()
+    [[3.0, 4.0, 5.0, 6.0], [4.0, 5.0, 6.0, 7.0]]
+    """
+    _check_positive(context_length=context_length, horizon=horizon, stride=stride)
+    context = min(min_context, context_length) if allow_short else context_length
+    lengths = panel.lengths
+    start = np.zeros_like(lengths) if targets_from is None else np.asarray(targets_from)
+    stop = lengths if targets_to is None else np.minimum(targets_to, lengths)
+    first = np.maximum(np.broadcast_to(start, lengths.shape), context) - 1  # first cutoff rows
+    last = stop - horizon - 1
+    counts = np.maximum(0, (last - first) // stride + 1)
+    item = np.repeat(np.arange(panel.num_items), counts)
+    rank = np.arange(len(item)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return Windows(
+        panel=panel,
+        item=item,
+        cutoff_row=first[item] + rank * stride,
+        context_length=context_length,
+        horizon=horizon,
+        stride=stride,
+        skipped=tuple(id_ for id_, n in zip(panel.item_ids, counts, strict=True) if n == 0),
+        min_context=context,
+    )
+
+
+def forecast_windows(
+    panel: Panel, context_length: int, horizon: int, *, min_context: int = 2
+) -> Windows:
+    """Return one window per item whose look-back ends with the item: the one to forecast.
+
+    Its targets are unknown, so ``future`` is all NaN. Items of fewer than `min_context` rows are
+    skipped; items shorter than `context_length` are padded on the left with NaN.
+    """
+    _check_positive(context_length=context_length, horizon=horizon)
+    context = min(min_context, context_length)
+    enough = panel.lengths >= context
+    return Windows(
+        panel=panel,
+        item=np.flatnonzero(enough),
+        cutoff_row=panel.lengths[enough] - 1,
+        context_length=context_length,
+        horizon=horizon,
+        stride=1,
+        skipped=tuple(id_ for id_, ok in zip(panel.item_ids, enough, strict=True) if not ok),
+        min_context=context,
+    )
+
+
+def sliding_windows(
+    series: ArrayLike, context_length: int, horizon: int, stride: int = 1
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return look-backs and targets of one series as read-only views, without copying.
+
+    Parameters
+    ----------
+    series : array of shape (steps,) or (steps, channels)
+        One series in time order.
+    context_length, horizon, stride : int
+        In time steps.
+
+    Returns
+    -------
+    past : ndarray of shape (windows, context_length[, channels])
+    future : ndarray of shape (windows, horizon[, channels])
+
+    Examples
+    --------
+    >>> X, y = sliding_windows(range(5), context_length=2, horizon=1)
+    >>> X.tolist(), y.tolist()
+    ([[0, 1], [1, 2], [2, 3]], [[2], [3], [4]])
+    """
+    _check_positive(context_length=context_length, horizon=horizon, stride=stride)
+    values = np.asarray(series)
+    if values.ndim not in (1, 2) or len(values) < context_length + horizon:
+        raise InvalidParameterError(
+            "series must have shape (steps,) or (steps, channels) with at least context_length + "
+            f"horizon = {context_length + horizon} steps, however: series.shape={values.shape!r}. "
+            "Pass one longer series, or reduce context_length or horizon."
+        )
+    views = sliding_window_view(values, context_length + horizon, axis=0)[::stride]
+    views = np.moveaxis(views, -1, 1)  # (w, [channels,] steps) -> (w, steps[, channels])
+    return views[:, :context_length], views[:, context_length:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSplit:
+    """Cross-validation for overlapping windows in time order, with a growing training set.
+
+    Use it as ``cv=`` of a scikit-learn search over windows made by `sliding_windows`. Between
+    training and test it leaves out ``(horizon - 1) // stride`` windows, so that no training
+    target is a test target.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of splits; the test sets follow one another up to the last window.
+    horizon : int
+        Steps a window predicts.
+    stride : int, default=1
+        Steps between neighbouring windows.
+    max_train_size : int, optional
+        Most training windows of a split, the latest ones; by default all.
+    test_size : int, optional
+        Test windows of a split; by default ``num_windows // (n_splits + 1)``.
+
+    Examples
+    --------
+    >>> splitter = WindowSplit(n_splits=2, horizon=3, test_size=2)
+    >>> [(train.tolist(), test.tolist()) for train, test in splitter.split(range(8))]
+    [([0, 1], [4, 5]), ([0, 1, 2, 3], [6, 7])]
+    """
+
+    n_splits: int = 5
+    horizon: int
+    stride: int = 1
+    max_train_size: int | None = None
+    test_size: int | None = None
+
+    @property
+    def gap(self) -> int:
+        """Windows left out between training and test."""
+        return (self.horizon - 1) // self.stride
+
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
+        """Return the number of splits; the arguments are ignored."""
+        del X, y, groups  # the signature scikit-learn calls
+        return self.n_splits
+
+    def split(
+        self, X: Any, y: object = None, groups: object = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Yield training and test positions of each split, in time order.
+
+        Parameters
+        ----------
+        X : array or sequence
+            Windows in time order; only their number is used.
+        y, groups : object
+            Ignored.
+        """
+        del y, groups
+        _check_positive(
+            n_splits=self.n_splits,
+            horizon=self.horizon,
+            stride=self.stride,
+            max_train_size=1 if self.max_train_size is None else self.max_train_size,
+            test_size=1 if self.test_size is None else self.test_size,
+        )
+        count = X.shape[0] if hasattr(X, "shape") else len(X)
+        size = count // (self.n_splits + 1) if self.test_size is None else self.test_size
+        first_test = count - self.n_splits * size
+        if size < 1 or first_test - self.gap < 1:
+            needed = self.n_splits * max(size, 1) + self.gap + 1
+            raise InvalidParameterError(
+                f"{self!r} needs at least {needed} windows: {self.n_splits} test sets of "
+                f"{max(size, 1)}, a gap of {self.gap} and one to train on. Got {count}. "
+                "Use fewer splits, a smaller test_size or a shorter horizon."
+            )
+        positions = np.arange(count)
+        for start in range(first_test, count, size):
+            stop = start - self.gap
+            begin = 0 if self.max_train_size is None else max(0, stop - self.max_train_size)
+            yield positions[begin:stop], positions[start : start + size]
+
+
+def _check_positive(**values: int) -> None:
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise InvalidParameterError(
+                f"The {name!r} parameter must be an int in the range [1, inf). "
+                f"Got {value!r} instead."
+            )

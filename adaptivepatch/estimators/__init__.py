@@ -1,0 +1,1 @@
+"""The two faces of a forecaster: arrays (`WindowRegressor`) and DataFrames (`Forecaster`)."""

@@ -1,0 +1,165 @@
+"""`Backtest`: forecasts of many windows beside what happened, as arrays and as a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from adaptivepatch import metrics
+from adaptivepatch.data.windows import Windows
+
+
+@dataclass(frozen=True, eq=False)
+class Backtest:
+    """Forecasts of every window of a frame, and the values they forecast.
+
+    Arrays have the axes window W, step of the horizon H, channel C (sorted by name), quantile Q.
+
+    Parameters
+    ----------
+    windows : Windows
+        Items and cutoffs.
+    prediction : ndarray of shape (W, H, C)
+        Point forecasts in original units.
+    actual : ndarray of shape (W, H, C)
+        What happened; NaN where it was not observed or the forecast was impossible.
+    quantile_prediction : ndarray of shape (W, H, C, Q), optional
+        Quantile forecasts.
+    quantiles : tuple of float, optional
+        Their levels.
+    naive_scale : ndarray of shape (W, C)
+        Mean absolute error of the seasonal naive forecast on training rows, the unit of MASE;
+        NaN where it is unknown or zero.
+    season : int
+        Season of that forecast, in time steps.
+    num_impossible : int
+        Window-channel pairs left out because fewer than 2 look-back points were observed; their
+        `prediction` is 0 and their `actual` NaN.
+    """
+
+    windows: Windows
+    prediction: NDArray[np.float64]
+    actual: NDArray[np.float64]
+    quantile_prediction: NDArray[np.float64] | None
+    quantiles: tuple[float, ...] | None
+    naive_scale: NDArray[np.float64]
+    season: int
+    num_impossible: int
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Channel names, in the order of the arrays."""
+        return self.windows.panel.channels
+
+    @property
+    def item_id(self) -> NDArray[np.object_]:
+        """Item of each window."""
+        return self.windows.item_id
+
+    @property
+    def cutoff(self) -> pd.Index[Any]:
+        """Last stamp of each window's look-back."""
+        return self.windows.cutoff
+
+    def metrics(self, by: str | None = None) -> pd.DataFrame:
+        """Measure the forecasts in original units.
+
+        Parameters
+        ----------
+        by : {None, "item", "channel", "step"}, default=None
+            One row for everything, or one per item, channel or step of the horizon.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns MSE, MAE, RMSE, sMAPE, MASE, and with quantiles QuantileLoss and Coverage (of
+            the outermost pair). Only observed targets count.
+        """
+        if by is None:
+            return pd.DataFrame([self._measure(...)], index=pd.Index(["all"]))
+        groups: dict[Hashable, Any]
+        if by == "item":
+            groups = {
+                id_: (self.windows.item == position,)
+                for position, id_ in enumerate(self.windows.panel.item_ids)
+                if (self.windows.item == position).any()
+            }
+        elif by == "channel":
+            groups = {
+                name: (slice(None), slice(None), [c]) for c, name in enumerate(self.channels)
+            }
+        elif by == "step":
+            groups = {h + 1: (slice(None), [h]) for h in range(self.actual.shape[1])}
+        else:
+            raise ValueError(f"by must be None, 'item', 'channel' or 'step'. Got {by!r} instead.")
+        rows = [self._measure(where) for where in groups.values()]
+        return pd.DataFrame(rows, index=pd.Index(list(groups), name=by))
+
+    def _measure(self, where: Any) -> dict[str, float]:
+        actual, prediction = self.actual[where], self.prediction[where]
+        if not np.isfinite(actual).any():
+            return {}
+        scale = np.broadcast_to(self.naive_scale[:, None, :], self.actual.shape)[where]
+        scaled = np.where(np.isfinite(scale), actual, np.nan)
+        result = {
+            "MSE": metrics.mse(actual, prediction),
+            "MAE": metrics.mae(actual, prediction),
+            "RMSE": metrics.rmse(actual, prediction),
+            "sMAPE": metrics.smape(actual, prediction),
+            "MASE": metrics.mase(scaled, prediction, np.where(np.isfinite(scale), scale, 1.0))
+            if np.isfinite(scaled).any()
+            else np.nan,
+        }
+        if self.quantile_prediction is not None and self.quantiles is not None:
+            levels = self.quantile_prediction[where]
+            result["QuantileLoss"] = metrics.quantile_loss(actual, levels, self.quantiles)
+            result["Coverage"] = metrics.coverage(actual, levels[..., 0], levels[..., -1])
+        return {name: float(value) for name, value in result.items()}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per window, channel and step.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns item_id, cutoff, timestamp, target_name, actual, prediction and one column
+            per quantile. Impossible forecasts are left out.
+        """
+        num_windows, horizon, num_channels = self.actual.shape
+        stamps = [self.windows.timestamps(w) for w in range(num_windows)]
+        timestamp = stamps[0].append(stamps[1:]) if stamps else pd.Index([])
+        repeats = horizon * num_channels
+        columns: dict[str, Any] = {
+            "item_id": np.repeat(self.item_id, repeats),
+            "cutoff": self.cutoff.repeat(repeats),
+            "timestamp": timestamp.take(_by_channel(num_windows, horizon, num_channels)),
+            "target_name": np.tile(np.repeat(self.channels, horizon), num_windows),
+            "actual": self.actual.transpose(0, 2, 1).ravel(),
+            "prediction": self.prediction.transpose(0, 2, 1).ravel(),
+        }
+        if self.quantile_prediction is not None and self.quantiles is not None:
+            by_channel = self.quantile_prediction.transpose(0, 2, 1, 3)
+            for q, level in enumerate(self.quantiles):
+                columns[str(level)] = by_channel[..., q].ravel()
+        frame = pd.DataFrame(columns)
+        if self.num_impossible:
+            possible = np.isfinite(self.prediction).all(1) & ~self._impossible()
+            frame = frame[np.repeat(possible.ravel(), horizon)].reset_index(drop=True)
+        return frame
+
+    def _impossible(self) -> NDArray[np.bool_]:
+        return self.windows.num_observed_past() < 2
+
+
+def _by_channel(num_windows: int, horizon: int, num_channels: int) -> NDArray[np.int64]:
+    """Return positions of (window, step) stamps in (window, channel, step) order."""
+    step = np.arange(num_windows * horizon).reshape(num_windows, 1, horizon)
+    return np.broadcast_to(step, (num_windows, num_channels, horizon)).ravel()

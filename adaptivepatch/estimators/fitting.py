@@ -1,0 +1,159 @@
+"""What both estimators do in `fit`: resolve components, build a network, train, train again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import check_random_state
+from torch import Tensor, nn
+
+from adaptivepatch.backbones import Backbone, backbone_class
+from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.network import PatchNetwork
+from adaptivepatch.patchers import Patcher, patcher_class
+from adaptivepatch.training.devices import resolve_device, resolve_precision
+from adaptivepatch.training.losses import RowLoss
+from adaptivepatch.training.sampler import WindowSource
+from adaptivepatch.training.trainer import Callback, Trainer, TrainingRecord, WindowSets
+
+Component = TypeVar("Component", bound=BaseEstimator)
+
+_PREPARE_WINDOWS = 2048
+
+
+def resolve(
+    value: object, parameter: str, base: type[Component], by_name: Callable[[str], type[Component]]
+) -> Component:
+    """Return a fresh, untrained component from an instance or a registered name.
+
+    Raises
+    ------
+    TypeError
+        For anything else. A plain torch module would carry its trained weights into every fold
+        of a cross-validation.
+    """
+    if isinstance(value, str):
+        return by_name(value)()
+    if isinstance(value, base):
+        fresh: Component = clone(value)
+        return fresh
+    hint = f" Pass {value.__name__}() instead of the class." if isinstance(value, type) else ""
+    raise TypeError(
+        f"The {parameter!r} parameter must be a {base.__name__} instance or a registered name. Got "
+        f"{value!r} instead.{hint}"
+    )
+
+
+def resolve_patcher(value: object) -> Patcher:
+    """Return a fresh patcher."""
+    return resolve(value, "patcher", Patcher, patcher_class)  # type: ignore[type-abstract]
+
+
+def resolve_backbone(value: object) -> Backbone:
+    """Return a fresh backbone."""
+    return resolve(value, "backbone", Backbone, backbone_class)  # type: ignore[type-abstract]
+
+
+def resolve_trainer(value: object) -> Trainer:
+    """Return the trainer, or one with default settings for None, after checking its settings."""
+    trainer = Trainer() if value is None else value
+    if not isinstance(trainer, Trainer):
+        raise TypeError(
+            f"The 'trainer' parameter must be a Trainer instance or None. Got {value!r} instead."
+        )
+    trainer.check()
+    return trainer
+
+
+def check_positive(owner: object, **values: object) -> None:
+    """Raise `InvalidParameterError` unless every value is an int of at least 1."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
+            raise InvalidParameterError(
+                f"The {name!r} parameter of {type(owner).__name__} must be an int in the range "
+                f"[1, inf). Got {value!r} instead."
+            )
+
+
+def placement(trainer: Trainer, fallback: str | None = None) -> dict[str, Any]:
+    """Return where a network and its series live: keyword arguments of `Tensor.to`.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Names device and precision.
+    fallback : str, optional
+        Device to use where this machine lacks the named one.
+    """
+    try:
+        device = resolve_device(trainer.device)
+    except InvalidParameterError:
+        if fallback is None:
+            raise
+        device = resolve_device(fallback)
+    return {"device": device, "dtype": resolve_precision(trainer.precision)[0]}
+
+
+def draw_seed(random_state: Any) -> int:
+    """Return a seed from a random_state: an int stands for itself, None draws one."""
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def train(
+    make_network: Callable[[], PatchNetwork],
+    source: WindowSource,
+    windows: WindowSets,
+    row_loss: RowLoss,
+    trainer: Trainer,
+    *,
+    seed: int,
+    callback: Callback | None = None,
+    plan: TrainingRecord | None = None,
+) -> tuple[PatchNetwork, TrainingRecord]:
+    """Build a network from `seed` and train it.
+
+    Parameters
+    ----------
+    make_network : callable
+        Returns a freshly initialised network.
+    source, windows, row_loss, callback, plan
+        See `adaptivepatch.training.trainer.Trainer.fit`.
+    trainer : Trainer
+        Settings.
+    seed : int
+        Determines everything random; torch's global generator is left as it was.
+
+    Returns
+    -------
+    network : PatchNetwork
+        In eval mode, with the weights of the best validation.
+    record : TrainingRecord
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = make_network().to(**placement(trainer))
+    _prepare(network, source, windows.train, seed)
+    record = trainer.fit(
+        network, source, windows, row_loss, seed=seed, callback=callback, plan=plan
+    )
+    return network, record
+
+
+@torch.no_grad()
+def _prepare(network: PatchNetwork, source: WindowSource, windows: Tensor, seed: int) -> None:
+    """Let the patcher fit what is not trained by gradient, on evenly spaced training windows."""
+    if type(network.patcher).prepare is Patcher.prepare:
+        return
+    spacing = max(1, len(windows) // _PREPARE_WINDOWS)
+    batch = source.batch(windows[::spacing])
+    normalised, _ = network.norm(batch.series, batch.observed)
+    generator = torch.Generator(normalised.device).manual_seed(seed)
+    network.patcher.prepare(normalised, batch.observed, generator)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of trained numbers."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

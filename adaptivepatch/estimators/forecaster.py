@@ -1,0 +1,572 @@
+"""`Forecaster`: the DataFrame face; ``fit(df)``, ``predict()``, ``backtest(df)``.
+
+Frames become panels in ``data/frame.py``, panels become window batches here and in
+``panel_source.py``, and from there on everything is torch: ``network.py``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from adaptivepatch.data.frame import Panel, read_frame
+from adaptivepatch.data.scaling import Scaling
+from adaptivepatch.data.windows import Windows, forecast_windows, make_windows
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
+from adaptivepatch.estimators import frames, storage
+from adaptivepatch.estimators.backtest import Backtest
+from adaptivepatch.estimators.fitting import (
+    check_positive,
+    draw_seed,
+    placement,
+    resolve_backbone,
+    resolve_patcher,
+    resolve_trainer,
+    train,
+)
+from adaptivepatch.estimators.panel_source import PanelSource, complete_or_padded
+from adaptivepatch.estimators.seasons import default_season
+from adaptivepatch.metrics import seasonal_naive_scale
+from adaptivepatch.network import PatchNetwork, build_network
+from adaptivepatch.patchers import Patcher
+from adaptivepatch.training.inference import predict_windows, segment_windows
+from adaptivepatch.training.losses import make_loss
+from adaptivepatch.training.trainer import Callback, WindowSets
+
+
+class Forecaster(BaseEstimator):
+    """Forecast the series of a DataFrame.
+
+    One network serves all items and channels; each channel of a window is forecast on its own
+    from its own look-back (channel independence).
+
+    Parameters
+    ----------
+    horizon : int
+        Steps H to forecast.
+    context_length : int, default=336
+        Look-back T the network sees, in time steps. Items that are shorter are padded and masked.
+    patcher : Patcher or str, default="fixed"
+        Where patches begin; a name stands for the default-constructed patcher.
+    backbone : Backbone or str, default="patchtst"
+        What reads the patches.
+    values_per_patch : int, optional
+        Values a token is made from; default: patch length plus halo.
+    quantiles : sequence of float, optional
+        Levels to forecast beside the point, holding 0.5, which then is the point forecast.
+    loss : {"mse", "mae", "huber"}, default="mse"
+        Point loss, on series scaled to unit variance. With `quantiles` the pinball loss is used.
+    share_segmentation : bool, default=False
+        Give all channels of a window the same patches.
+    missing : {"error", "mask"}, default="error"
+        What NaN and absent stamps mean: refuse, or keep as unobserved steps.
+    trainer : Trainer, optional
+        Settings of training.
+    random_state : int, RandomState or None, default=None
+        Determines weights, batch order and sampling.
+
+    Attributes
+    ----------
+    network_ : PatchNetwork
+        The trained network; its ``patcher`` is ``patcher_``.
+    record_ : TrainingRecord
+        Course of training (before the refit).
+    channels_ : tuple of str
+        Channel names, sorted.
+    freq_ : pandas offset or int
+        One time step.
+    scaling_ : Scaling
+        Mean and deviation per item and channel of the training rows.
+    season_ : int
+        Season of the naive forecast that MASE compares with, in time steps.
+
+    Notes
+    -----
+    Each channel of each item is standardised by its training rows; items first met in `predict`
+    or `backtest` by their first look-back. scikit-learn's checks of parameters, cloning and tags
+    hold; its checks of array input do not apply (see `WindowRegressor` for those).
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from adaptivepatch import Forecaster, Trainer
+    >>> index = pd.date_range("2024-01-01", periods=400, freq="h")
+    >>> df = pd.DataFrame({"load": np.sin(np.arange(400) * np.pi / 12)}, index=index)
+    >>> model = Forecaster(horizon=12, context_length=48, trainer=Trainer(max_steps=20))
+    >>> model.fit(df).predict().columns.tolist()
+    ['item_id', 'timestamp', 'target_name', 'prediction']
+    """
+
+    def __init__(
+        self,
+        horizon: int,
+        context_length: int = 336,
+        patcher: Any = "fixed",
+        backbone: Any = "patchtst",
+        values_per_patch: int | None = None,
+        quantiles: Sequence[float] | None = None,
+        loss: str = "mse",
+        share_segmentation: bool = False,
+        missing: Literal["error", "mask"] = "error",
+        trainer: Any = None,
+        random_state: Any = None,
+    ) -> None:
+        self.horizon = horizon
+        self.context_length = context_length
+        self.patcher = patcher
+        self.backbone = backbone
+        self.values_per_patch = values_per_patch
+        self.quantiles = quantiles
+        self.loss = loss
+        self.share_segmentation = share_segmentation
+        self.missing = missing
+        self.trainer = trainer
+        self.random_state = random_state
+
+    # ------------------------------------------------------------------ fit
+
+    def fit(
+        self,
+        df: pd.DataFrame,
+        *,
+        item_id: str = "item_id",
+        timestamp: str = "timestamp",
+        target: str | Sequence[str] | None = None,
+        freq: Any = None,
+        validation_rows: int | None = None,
+        refit: bool = True,
+        callback: Callback | None = None,
+    ) -> Self:
+        """Train on a frame.
+
+        Parameters
+        ----------
+        df : pandas.DataFrame
+            Wide (one column per channel, stamps in the index or a column) or long (with a column
+            of item ids).
+        item_id, timestamp : str
+            Names of the key columns.
+        target : str or sequence of str, optional
+            Channels to forecast; default: every numeric column that is not a key.
+        freq : str, pandas offset or int, optional
+            One step, where it cannot be inferred.
+        validation_rows : int, optional
+            Rows at the end of each item whose windows select the number of steps. Default:
+            max(horizon, 10 %) of each item that keeps at least one training window.
+        refit : bool, default=True
+            Train again on all rows for the best number of steps.
+        callback : callable, optional
+            Called as ``callback(step, metrics)`` after every validation.
+
+        Returns
+        -------
+        Forecaster
+            Itself.
+
+        Raises
+        ------
+        InvalidFrameError
+            If the frame does not describe regular series that are long enough.
+        InvalidParameterError
+            If a parameter is out of range.
+        """
+        trainer = self._check()
+        self.columns_ = {"item_id": item_id, "timestamp": timestamp, "target": target}
+        panel = read_frame(df, **self.columns_, missing=self.missing, freq=freq)
+        self.set_panel_attributes(panel)
+        held_out = self._held_out(panel, validation_rows)
+        row_loss = make_loss(self.loss, self._quantiles())
+        seed = draw_seed(self.random_state)
+
+        selection_end = panel.lengths - held_out
+        self.scaling_ = Scaling.fit(panel, selection_end)
+        source = self._source(panel)
+        training = complete_or_padded(
+            panel, self.context_length, self.horizon, targets_to=selection_end
+        )
+        training.raise_if_skipped()
+        windows = WindowSets(source.learnable(training), None)
+        if held_out.any():
+            starts = np.where(held_out > 0, selection_end, panel.lengths)
+            validation = complete_or_padded(
+                panel, self.context_length, self.horizon, targets_from=starts
+            )
+            windows = WindowSets(windows.train, source.learnable(validation))
+        self._check_learnable(windows.train)
+        self.network_, self.record_ = train(
+            self.make_network, source, windows, row_loss, trainer, seed=seed, callback=callback
+        )
+        if refit and windows.validation is not None:
+            self.scaling_ = Scaling.fit(panel)
+            source = self._source(panel)
+            every = complete_or_padded(panel, self.context_length, self.horizon)
+            windows = WindowSets(source.learnable(every), None)
+            self.network_, _ = train(
+                self.make_network, source, windows, row_loss, trainer, seed=seed, plan=self.record_
+            )
+        self._remember(panel)
+        return self
+
+    def _check(self) -> Any:
+        check_positive(self, horizon=self.horizon, context_length=self.context_length)
+        if self.values_per_patch is not None:
+            check_positive(self, values_per_patch=self.values_per_patch)
+        if self.context_length < 2:
+            raise InvalidParameterError(
+                "The 'context_length' parameter of Forecaster must be an int in the range "
+                f"[2, inf). Got {self.context_length!r} instead."
+            )
+        self._quantiles()
+        return resolve_trainer(self.trainer)
+
+    def _quantiles(self) -> tuple[float, ...] | None:
+        if self.quantiles is None:
+            return None
+        levels = tuple(float(level) for level in self.quantiles)
+        increasing = all(a < b for a, b in zip(levels, levels[1:], strict=False))
+        if not increasing or 0.5 not in levels or not 0 < levels[0] <= levels[-1] < 1:
+            raise InvalidParameterError(
+                "The 'quantiles' parameter of Forecaster must increase strictly inside (0, 1) and "
+                f"hold 0.5, the point forecast. Got {self.quantiles!r} instead."
+            )
+        return levels
+
+    def set_panel_attributes(self, panel: Panel) -> None:
+        """Take over what a training panel says of channels, items and time step."""
+        self.channels_ = panel.channels
+        self.freq_ = panel.freq
+        self.item_ids_ = panel.item_ids
+        self.season_ = default_season(panel.freq)
+
+    def _held_out(self, panel: Panel, validation_rows: int | None) -> NDArray[np.int64]:
+        """Return the rows to validate on at the end of each item; 0 where it is too short."""
+        if validation_rows is not None:
+            check_positive(self, validation_rows=validation_rows)
+            if validation_rows < self.horizon:
+                raise InvalidParameterError(
+                    f"validation_rows must be at least the horizon {self.horizon}. Got "
+                    f"{validation_rows!r} instead."
+                )
+            rows = np.full(panel.num_items, validation_rows)
+        else:
+            rows = np.maximum(self.horizon, np.ceil(0.1 * panel.lengths).astype(np.int64))
+        keeps_window = panel.lengths - rows >= 2 + self.horizon
+        if not keeps_window.any():
+            needed = 2 + self.horizon + int(rows.min())
+            warnings.warn(
+                f"No series is long enough to hold out {int(rows.min())} validation rows and keep "
+                f"a training window (that takes {needed} rows; the longest has "
+                f"{int(panel.lengths.max())}): training runs its fixed number of steps.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return np.where(keeps_window, rows, 0)
+
+    def _check_learnable(self, windows: torch.Tensor) -> None:
+        if len(windows) == 0:
+            raise InvalidFrameError(
+                "Training needs a window with 2 observed look-back points and an observed target. "
+                f"No window of {self.context_length} + {self.horizon} steps has them. Fill gaps, "
+                "or reduce the horizon."
+            )
+
+    def make_network(self) -> PatchNetwork:
+        """Return an untrained network with this forecaster's parameters."""
+        return build_network(
+            resolve_patcher(self.patcher),
+            resolve_backbone(self.backbone),
+            context_length=self.context_length,
+            horizon=self.horizon,
+            quantiles=self._quantiles(),
+            values_per_patch=self.values_per_patch,
+        )
+
+    def _source(self, panel: Panel) -> PanelSource:
+        return PanelSource(
+            panel,
+            self._scaling_of(panel),
+            self.context_length,
+            self.horizon,
+            share_segmentation=self.share_segmentation,
+            **placement(resolve_trainer(self.trainer)),
+        )
+
+    def _remember(self, panel: Panel) -> None:
+        """Keep what `predict()` and MASE need: the last look-backs and the naive errors."""
+        self.history_ = panel.tail(np.minimum(panel.lengths, self.context_length))
+        self.naive_scale_ = seasonal_naive_scale(panel.values, self.season_, panel.row_offsets)
+
+    @property
+    def patcher_(self) -> Patcher:
+        """The trained patcher."""
+        check_is_fitted(self, "network_")
+        return self.network_.patcher
+
+    # ------------------------------------------------------------------ predict
+
+    def predict(
+        self, df: pd.DataFrame | None = None, horizon: int | None = None, rollout: bool = False
+    ) -> pd.DataFrame:
+        """Forecast the steps after the end of each series.
+
+        Parameters
+        ----------
+        df : pandas.DataFrame, optional
+            Other series, or later values of the same, to forecast without training again.
+            Default: the series of `fit`.
+        horizon : int, optional
+            Steps to forecast; default: the trained horizon. Fewer are the first of it.
+        rollout : bool, default=False
+            Allow more steps than the trained horizon, by feeding forecasts back as history.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per item, channel and step: item_id, timestamp, target_name, prediction, and
+            one column per quantile, named by its level.
+
+        Raises
+        ------
+        InvalidFrameError
+            If a series cannot be forecast.
+        InvalidParameterError
+            If `horizon` exceeds the trained one without `rollout`.
+        """
+        check_is_fitted(self, "network_")
+        horizon = self.horizon if horizon is None else horizon
+        check_positive(self, horizon=horizon)
+        if horizon > self.horizon and not rollout:
+            raise InvalidParameterError(
+                f"The model was trained to forecast {self.horizon} steps. Got horizon={horizon!r}. "
+                "Pass rollout=True to feed forecasts back, or fit with the longer horizon."
+            )
+        if horizon > self.horizon and self.quantiles is not None:
+            raise InvalidParameterError(
+                "Feeding forecasts back gives no quantiles: the spread of later steps would be "
+                f"that of the first {self.horizon}. Got horizon={horizon!r}. Fit with the longer "
+                "horizon, or without quantiles."
+            )
+        panel = self.history_ if df is None else self._read(df)
+        windows = self._lookbacks_of(panel)
+        scaling = self._scaling_of(panel)
+        parts, extended = [], panel
+        for _ in range(math.ceil(horizon / self.horizon)):
+            window = windows if extended is panel else self._lookbacks_of(extended)
+            parts.append(self._predict_panel(extended, window, scaling))
+            if len(parts) * self.horizon < horizon:
+                extended = frames.append_rows(extended, parts[-1][..., 0])
+        prediction = np.concatenate(parts, axis=1)[:, :horizon]
+        return frames.forecast_frame(panel, prediction, self._quantiles())
+
+    def _read(self, df: pd.DataFrame) -> Panel:
+        """Read a frame that must look like the one of `fit`."""
+        columns = {**self.columns_, "target": list(self.channels_)}
+        frames.check_columns(df, self.columns_, self.channels_)
+        panel = read_frame(df, **columns, missing=self.missing, require_observed=False)
+        if panel.freq != self.freq_:
+            raise InvalidFrameError(
+                f"The time step must be the one of fit, {frames.step_name(self.freq_)!r}, but the "
+                f"frame's is {frames.step_name(panel.freq)!r}. Resample the frame, or fit again."
+            )
+        return panel
+
+    def _lookbacks_of(self, panel: Panel) -> Windows:
+        windows = forecast_windows(panel, self.context_length, self.horizon)
+        if windows.skipped:
+            raise InvalidFrameError(
+                f"A forecast needs 2 look-back points. Series {windows.skipped[0]!r} has "
+                f"{int(panel.lengths[panel.item_ids.index(windows.skipped[0])])}. Leave it out, or "
+                "pass more of its history."
+            )
+        observed = windows.num_observed_past()
+        if (observed < 2).any():
+            w, c = np.argwhere(observed < 2)[0]
+            raise InvalidFrameError(
+                f"A forecast needs 2 observed look-back points. Channel {panel.channels[c]!r} of "
+                f"series {windows.item_id[w]!r} has {int(observed[w, c])} in the last "
+                f"{self.context_length} steps. Leave the series out, fill it, or use a longer "
+                "context_length."
+            )
+        return windows
+
+    def _scaling_of(self, panel: Panel) -> Scaling:
+        """Return the fitted scaling of known items, that of the first look-back for others."""
+        known = {id_: position for position, id_ in enumerate(self.item_ids_)}
+        if tuple(panel.item_ids) == tuple(self.item_ids_):
+            return self.scaling_
+        own = frames.scaling_of_first_rows(panel, self.context_length)
+        for position, id_ in enumerate(panel.item_ids):
+            if id_ in known:
+                own.mean[position] = self.scaling_.mean[known[id_]]
+                own.std[position] = self.scaling_.std[known[id_]]
+        return own
+
+    def _predict_panel(
+        self, panel: Panel, windows: Windows, scaling: Scaling
+    ) -> NDArray[np.float64]:
+        """Return forecasts of shape (W, H, C, 1 or Q) in original units."""
+        trainer = resolve_trainer(self.trainer)
+        source = PanelSource(
+            panel,
+            scaling,
+            self.context_length,
+            self.horizon,
+            share_segmentation=self.share_segmentation,
+            **placement(trainer),
+        )
+        channels = panel.num_channels
+        rows = predict_windows(
+            self.network_, source.lookbacks, source.numbers(windows), channels
+        ).numpy()
+        rows = rows.reshape(len(windows), channels, self.horizon, -1).transpose(0, 2, 1, 3)
+        return scaling.inverse(rows, windows.item, channel_axis=-2)
+
+    # ------------------------------------------------------------------ evaluate, look, keep
+
+    def backtest(self, df: pd.DataFrame, stride: int = 1, start: Any = None) -> Backtest:
+        """Forecast every window of a frame and keep what happened beside it.
+
+        Parameters
+        ----------
+        df : pandas.DataFrame
+            Series with the channels of `fit`; nothing is trained.
+        stride : int, default=1
+            Steps between cutoffs.
+        start : timestamp or int, optional
+            First stamp that may be a target. Earlier rows serve as look-back only.
+
+        Returns
+        -------
+        Backtest
+
+        Raises
+        ------
+        InvalidFrameError
+            If there is no window to forecast.
+        """
+        check_is_fitted(self, "network_")
+        check_positive(self, stride=stride)
+        panel = self._read(df)
+        windows = complete_or_padded(
+            panel,
+            self.context_length,
+            self.horizon,
+            stride=stride,
+            targets_from=None if start is None else frames.rows_before(panel, start),
+        )
+        if len(windows) == 0:
+            raise InvalidFrameError(
+                f"A backtest needs a window of 2 look-back points and {self.horizon} targets"
+                f"{'' if start is None else f' from {start!r} on'}. The longest series has "
+                f"{int(panel.lengths.max())} rows. Pass more rows or an earlier start."
+            )
+        scaling = self._scaling_of(panel)
+        prediction = self._predict_panel(panel, windows, scaling)
+        actual = windows.future()
+        impossible = windows.num_observed_past() < 2
+        if impossible.any():
+            prediction = np.where(impossible[:, None, :, None], 0.0, prediction)
+            actual = np.where(impossible[:, None, :], np.nan, actual)
+        quantiles = self._quantiles()
+        middle = 0 if quantiles is None else quantiles.index(0.5)
+        return Backtest(
+            windows=windows,
+            prediction=prediction[..., middle],
+            actual=actual,
+            quantile_prediction=None if quantiles is None else prediction,
+            quantiles=quantiles,
+            naive_scale=self._naive_scale_of(panel)[windows.item],
+            season=self.season_,
+            num_impossible=int(impossible.sum()),
+        )
+
+    def _naive_scale_of(self, panel: Panel) -> NDArray[np.float64]:
+        """Return the naive error of each item and channel; NaN for items not seen in `fit`."""
+        scale = np.full((panel.num_items, panel.num_channels), np.nan)
+        for position, id_ in enumerate(panel.item_ids):
+            if id_ in self.item_ids_:
+                scale[position] = self.naive_scale_[self.item_ids_.index(id_)]
+        return np.where(scale > 0, scale, np.nan)
+
+    def score(self, df: pd.DataFrame, stride: int = 1) -> float:
+        """Return minus the MASE over every window of a frame, so that larger is better.
+
+        Parameters
+        ----------
+        df : pandas.DataFrame
+            Items of `fit`, later in time or held out.
+        stride : int, default=1
+            Steps between cutoffs.
+        """
+        return -float(self.backtest(df, stride).metrics()["MASE"].iloc[0])
+
+    def segment(self, df: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Show the patches of the last look-back of each series.
+
+        Parameters
+        ----------
+        df : pandas.DataFrame, optional
+            Default: the series of `fit`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per patch: item_id, target_name, patch (from 0, oldest), start and end (stamps
+            of its first and last step), length in time steps. Padding before the start of a
+            series is left out.
+        """
+        check_is_fitted(self, "network_")
+        panel = self.history_ if df is None else self._read(df)
+        windows = self._lookbacks_of(panel)
+        source = self._source(panel)
+        patches = segment_windows(
+            self.network_, source.lookbacks, source.numbers(windows), panel.num_channels
+        )
+        lengths = patches.patch_lengths.numpy().reshape(len(windows), panel.num_channels, -1)
+        return frames.segmentation_frame(panel, lengths)
+
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write the fitted model into a folder (JSON and safetensors).
+
+        Parameters
+        ----------
+        path : str or Path
+            Folder to write to.
+        overwrite : bool, default=False
+            Replace a model that is there.
+
+        Returns
+        -------
+        Path
+            The folder.
+        """
+        check_is_fitted(self, "network_")
+        return storage.save(self, path, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path, classes: Sequence[type] = ()) -> Forecaster:
+        """Read a model that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder.
+        classes : sequence of type, optional
+            Patchers and backbones of your own that the model uses.
+
+        Raises
+        ------
+        InvalidModelError
+            If the folder does not hold a model that this version can read.
+        """
+        return storage.load(cls, path, classes)

@@ -1,0 +1,157 @@
+"""A fitted `Forecaster` as config and tensors, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+
+from adaptivepatch import pretrained
+from adaptivepatch.data.frequency import parse_step
+from adaptivepatch.data.panel import FrameLayout, Panel, row_offsets
+from adaptivepatch.data.scaling import Scaling
+from adaptivepatch.errors import InvalidModelError, InvalidParameterError
+from adaptivepatch.estimators import frames
+from adaptivepatch.estimators.fitting import placement
+from adaptivepatch.training.trainer import Trainer, TrainingRecord
+
+if TYPE_CHECKING:
+    from adaptivepatch.estimators.forecaster import Forecaster
+
+_KIND = "forecaster"
+_NETWORK = "network."
+
+
+def save(model: Forecaster, path: str | Path, *, overwrite: bool) -> Path:
+    """Write a fitted forecaster into a folder."""
+    seed = model.random_state
+    config = {
+        "kind": _KIND,
+        "parameters": {
+            **pretrained.parameters_of(model),
+            "patcher": pretrained.describe(model.network_.patcher),
+            "backbone": pretrained.describe(model.network_.backbone),
+            "trainer": None if model.trainer is None else model.trainer.get_params(),
+            "random_state": int(seed) if hasattr(seed, "__index__") else None,
+        },
+        "columns": model.columns_,
+        "season": model.season_,
+        "record": asdict(model.record_),
+        "history": _describe(model.history_),
+    }
+    tensors = {_NETWORK + name: value for name, value in model.network_.state_dict().items()}
+    tensors |= {
+        "scaling.mean": torch.as_tensor(model.scaling_.mean),
+        "scaling.std": torch.as_tensor(model.scaling_.std),
+        "naive_scale": torch.as_tensor(model.naive_scale_),
+        "history": torch.as_tensor(model.history_.values),
+    }
+    return pretrained.save_folder(path, _finite(config), tensors, overwrite=overwrite)
+
+
+def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Forecaster:
+    """Read what `save` wrote; nothing but listed and registered classes is ever constructed."""
+    config, tensors = pretrained.load_folder(path, _KIND)
+    known = {getattr(component, "name", component.__name__): component for component in classes}
+    try:
+        parameters = dict(config["parameters"])
+        for kind in ("patcher", "backbone"):
+            parameters[kind] = pretrained.build_component(parameters[kind], kind, known)
+        if parameters["trainer"] is not None:
+            parameters["trainer"] = Trainer(**parameters["trainer"])
+        model = cls(**parameters)
+        history = _panel(config["history"], tensors.pop("history").numpy())
+        model.columns_ = config["columns"]
+        model.set_panel_attributes(history)
+        model.season_ = config["season"]
+        model.record_ = TrainingRecord(**config["record"])
+        model.history_ = history
+        model.scaling_ = Scaling(
+            tensors.pop("scaling.mean").numpy(), tensors.pop("scaling.std").numpy()
+        )
+        model.naive_scale_ = tensors.pop("naive_scale").numpy()
+        # A model saved on a GPU loads where there is none.
+        where = placement(model.trainer or Trainer(), fallback="cpu")
+        network = model.make_network().to(**where)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InvalidModelError(
+            f"The {pretrained.CONFIG} in {str(path)!r} is not one that save() wrote ({error!r}). "
+            "Save the model again."
+        ) from error
+    weights = {name.removeprefix(_NETWORK): value for name, value in tensors.items()}
+    pretrained.load_weights(network, weights, path)
+    model.network_ = network.eval()
+    return model
+
+
+def _describe(history: Panel) -> dict[str, Any]:
+    """Return everything of a panel but its values, as JSON can hold it."""
+    first = history.index[0]
+    layout = asdict(history.layout)
+    return {
+        "item_ids": [_plain(id_) for id_ in history.item_ids],
+        "channels": list(history.channels),
+        "lengths": history.lengths.tolist(),
+        "last": [
+            stamps[-1].isoformat() if isinstance(stamps, pd.DatetimeIndex) else int(stamps[-1])
+            for stamps in history.index
+        ],
+        "freq": frames.step_name(history.freq),
+        "timezone": str(first.tz) if isinstance(first, pd.DatetimeIndex) and first.tz else None,
+        "unit": first.unit if isinstance(first, pd.DatetimeIndex) else None,
+        "layout": {**layout, "item_order": [_plain(id_) for id_ in layout["item_order"]]},
+    }
+
+
+def _panel(stored: dict[str, Any], values: np.ndarray[Any, Any]) -> Panel:
+    """Return the panel that `_describe` described."""
+    layout = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in stored["layout"].items()
+    }
+    freq, index = stored["freq"], []
+    for last, length in zip(stored["last"], stored["lengths"], strict=True):
+        if isinstance(freq, int):
+            index.append(pd.Index(last - freq * np.arange(length)[::-1]))
+            continue
+        end = pd.Timestamp(last)
+        if stored["timezone"] is not None:
+            end = end.tz_convert(stored["timezone"])
+        stamps = pd.date_range(end=end, periods=length, freq=freq)
+        index.append(stamps.as_unit(stored["unit"]))
+    return Panel(
+        item_ids=tuple(stored["item_ids"]),
+        channels=tuple(stored["channels"]),
+        row_offsets=row_offsets(stored["lengths"]),
+        values=values,
+        index=tuple(index),
+        freq=freq if isinstance(freq, int) else parse_step(freq, index[0]),
+        layout=FrameLayout(**layout),
+    )
+
+
+def _plain(id_: Hashable) -> str | int | float | bool:
+    """Return an item id as JSON keeps it."""
+    value = id_.item() if isinstance(id_, np.generic) else id_
+    if not isinstance(value, str | int | float | bool):
+        raise InvalidParameterError(
+            "Item ids must be strings or numbers to be saved. Got "
+            f"{id_!r} of type {type(id_).__name__}. Convert the column with astype(str)."
+        )
+    return value
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN, which JSON cannot hold, by None."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return cast("Any", value)

@@ -1,0 +1,217 @@
+"""`WindowRegressor`: the array face, a scikit-learn regressor from look-backs to futures."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.estimators.fitting import (
+    draw_seed,
+    placement,
+    resolve_backbone,
+    resolve_patcher,
+    resolve_trainer,
+    train,
+)
+from adaptivepatch.network import PatchNetwork, build_network
+from adaptivepatch.training.inference import predict_windows
+from adaptivepatch.training.losses import make_loss
+from adaptivepatch.training.sampler import ArraySource
+from adaptivepatch.training.trainer import Callback, WindowSets
+
+
+class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """Forecast windows given as arrays: the full scikit-learn contract.
+
+    Use it inside pipelines and searches, or where windows are cut already (see
+    `sliding_windows`); use `Forecaster` for DataFrames.
+
+    Parameters
+    ----------
+    patcher : Patcher or str, default="fixed"
+        Where patches begin; a name stands for the default-constructed patcher.
+    backbone : Backbone or str, default="patchtst"
+        What reads the patches.
+    values_per_patch : int, optional
+        Values a token is made from; default: patch length plus halo.
+    loss : {"mse", "mae", "huber"}, default="mse"
+        Point loss.
+    instance_norm : bool, default=True
+        Normalise each window by its own mean and standard deviation (RevIN).
+    validation_fraction : float, default=0.1
+        Share of the windows, the last ones, that selects the number of steps; 0 switches
+        validation off. Windows whose targets would overlap with theirs are not trained on.
+    refit : bool, default=True
+        After selection train again on all windows for the best number of steps.
+    trainer : Trainer, optional
+        Settings of training.
+    random_state : int, RandomState or None, default=None
+        Determines weights, batch order and sampling.
+
+    Attributes
+    ----------
+    network_ : PatchNetwork
+        The trained network.
+    patcher_ : Patcher
+        Its patcher.
+    record_ : TrainingRecord
+        Course of training (before the refit).
+    n_features_in_ : int
+        Look-back length, in time steps.
+    n_iter_ : int
+        Steps of the final training.
+
+    Notes
+    -----
+    Windows must be in time order for validation to be on the latest. `predict` computes in
+    micro-batches of one size, so a window's forecast does not depend on the others, bit for bit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adaptivepatch import Trainer, WindowRegressor, sliding_windows
+    >>> X, y = sliding_windows(np.sin(np.arange(200) / 4), context_length=32, horizon=4)
+    >>> model = WindowRegressor(trainer=Trainer(max_steps=30), random_state=0)
+    >>> model.fit(X, y).predict(X[:2]).shape
+    (2, 4)
+    """
+
+    def __init__(
+        self,
+        patcher: Any = "fixed",
+        backbone: Any = "patchtst",
+        values_per_patch: int | None = None,
+        loss: str = "mse",
+        instance_norm: bool = True,
+        validation_fraction: float = 0.1,
+        refit: bool = True,
+        trainer: Any = None,
+        random_state: Any = None,
+    ) -> None:
+        self.patcher = patcher
+        self.backbone = backbone
+        self.values_per_patch = values_per_patch
+        self.loss = loss
+        self.instance_norm = instance_norm
+        self.validation_fraction = validation_fraction
+        self.refit = refit
+        self.trainer = trainer
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike, callback: Callback | None = None) -> Self:
+        """Train on windows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_windows, context_length)
+            Look-backs, in time order.
+        y : array-like of shape (n_windows, horizon) or (n_windows,)
+            Futures.
+        callback : callable, optional
+            Called as ``callback(step, metrics)`` after every validation.
+
+        Returns
+        -------
+        WindowRegressor
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If an array or a parameter is invalid.
+        TypeError
+            If a component is neither an instance nor a name.
+        """
+        trainer = resolve_trainer(self.trainer)
+        row_loss = make_loss(self.loss)
+        if not 0 <= self.validation_fraction < 1:
+            raise InvalidParameterError(
+                "The 'validation_fraction' parameter of WindowRegressor must be a float in the "
+                f"range [0, 1). Got {self.validation_fraction!r} instead."
+            )
+        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
+        targets = y.reshape(len(y), -1)
+        self._one_output = y.ndim == 1
+        where = placement(trainer)
+        source = ArraySource(torch.as_tensor(X).to(**where), torch.as_tensor(targets).to(**where))
+        windows, everything = self._split(len(X), targets.shape[1])
+        seed = draw_seed(self.random_state)
+
+        def make_network() -> PatchNetwork:
+            return build_network(
+                resolve_patcher(self.patcher),
+                resolve_backbone(self.backbone),
+                context_length=X.shape[1],
+                horizon=targets.shape[1],
+                values_per_patch=self.values_per_patch,
+                instance_norm=self.instance_norm,
+            )
+
+        network, record = train(
+            make_network, source, windows, row_loss, trainer, seed=seed, callback=callback
+        )
+        self.n_iter_ = record.best_step
+        if self.refit and windows.validation is not None:
+            network, _ = train(
+                make_network, source, everything, row_loss, trainer, seed=seed, plan=record
+            )
+        self.network_, self.record_ = network, record
+        return self
+
+    def _split(self, num_windows: int, horizon: int) -> tuple[WindowSets, WindowSets]:
+        """Return windows to select on, and all of them."""
+        every = torch.arange(num_windows)
+        if self.validation_fraction == 0:
+            return WindowSets(every), WindowSets(every)
+        held_out = math.ceil(self.validation_fraction * num_windows)
+        trained = num_windows - held_out - (horizon - 1)
+        if trained < 1:
+            warnings.warn(
+                f"{num_windows} windows are too few to hold out {held_out} for validation and "
+                f"leave a gap of {horizon - 1}: training runs its fixed number of steps. Pass "
+                "more windows, or validation_fraction=0 to say so.",
+                UserWarning,
+                stacklevel=3,
+            )
+            return WindowSets(every), WindowSets(every)
+        return WindowSets(every[:trained], every[num_windows - held_out :]), WindowSets(every)
+
+    @property
+    def patcher_(self) -> Any:
+        """The trained patcher."""
+        check_is_fitted(self, "network_")
+        return self.network_.patcher
+
+    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Forecast windows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_windows, context_length)
+            Look-backs.
+
+        Returns
+        -------
+        ndarray of shape (n_windows, horizon) or (n_windows,)
+            As `y` was in `fit`.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self, "network_")
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        past = torch.as_tensor(X).to(next(self.network_.parameters()))
+        forecast = predict_windows(
+            self.network_, lambda windows: (past[windows], None, None), torch.arange(len(past))
+        ).numpy()
+        return forecast[:, 0] if self._one_output else forecast

@@ -1,0 +1,37 @@
+"""Filling of unobserved steps inside a row.
+
+Tensor suffixes: N rows, T steps.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def interpolate_gaps(series: Tensor, observed: Tensor) -> Tensor:
+    """Replace unobserved steps by linear interpolation between their observed neighbours.
+
+    Parameters
+    ----------
+    series : Tensor of shape (N, T)
+        Values; what stands at unobserved steps is ignored, even NaN.
+    observed : Tensor of bool, shape (N, T)
+        True where a value counts.
+
+    Returns
+    -------
+    Tensor of shape (N, T)
+        Observed steps unchanged. Before the first and after the last observed step the nearest
+        observed value is held; a row without any is 0.
+    """
+    num_steps = series.shape[1]
+    step = torch.arange(num_steps, device=series.device).expand_as(series)
+    known = torch.where(observed, series, torch.zeros_like(series))
+    before = torch.where(observed, step, -1).cummax(dim=1).values
+    after = torch.where(observed, step, num_steps).flip(1).cummin(dim=1).values.flip(1)
+    left = torch.where(before < 0, after, before).clamp(max=num_steps - 1)
+    right = torch.where(after == num_steps, before, after).clamp(min=0)
+    share = (step - left) / (right - left).clamp(min=1)
+    between = known.gather(1, left).lerp(known.gather(1, right), share.to(series.dtype))
+    return torch.where(observed, known, between)

@@ -1,0 +1,30 @@
+"""Patchers: one file, one strategy. This page is the table of contents and the registry."""
+
+from __future__ import annotations
+
+from adaptivepatch.errors import InvalidParameterError, suggest
+from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.random import RandomPatcher
+from adaptivepatch.patchers.recency import RecencyPatcher
+
+PATCHERS: dict[str, type[Patcher]] = {
+    patcher.name: patcher for patcher in (FixedPatcher, RandomPatcher, RecencyPatcher)
+}
+
+__all__ = ["PATCHERS", "FixedPatcher", "Patcher", "RandomPatcher", "RecencyPatcher", "patcher_class"]
+
+
+def patcher_class(name: str) -> type[Patcher]:
+    """Return the patcher class registered under a name.
+
+    Raises
+    ------
+    InvalidParameterError
+        If no patcher has that name.
+    """
+    if name not in PATCHERS:
+        raise InvalidParameterError(
+            f"Unknown patcher {name!r}. Available: {sorted(PATCHERS)}.{suggest(name, PATCHERS)}"
+        )
+    return PATCHERS[name]

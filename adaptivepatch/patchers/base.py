@@ -1,0 +1,352 @@
+"""`Patcher`: a batch of look-back rows becomes a distribution over segmentations.
+
+Everything a patcher exchanges with the rest lives here: the distribution it returns, the rollouts
+drawn from it, and the context its own loss is given. Concrete patchers have one file each.
+
+Tensor suffixes: N rows, T steps, P patches, H horizon, G rollouts of a row, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.segmentation import Segmentation
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Segmentations drawn for every row, with what their score-function gradient needs.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        G * N rows, rollout-major: rows ``g * N`` to ``(g + 1) * N`` are rollout g.
+    action : Tensor of shape (G * N, T), optional
+        The raw action as sampled, before any projection onto the compression budget.
+    log_prob : Tensor of shape (G, N), optional
+        Log-probability of the *raw action*, with gradient. The projection is part of the
+        environment: scoring the projected action instead would bias the gradient.
+    gate : Tensor of shape (G * N, T), optional
+        Factor of value 1 that carries forecast gradient to end-to-end patchers. Policies leave it
+        None, so that they cannot receive that gradient by accident.
+    """
+
+    segmentation: Segmentation
+    action: Tensor | None = None
+    log_prob: Tensor | None = None
+    gate: Tensor | None = None
+
+    def head(self, num_samples: int, num_rows: int) -> Rollout:
+        """Keep the first `num_samples` of the G rollouts of `num_rows` rows."""
+        rows = slice(0, num_samples * num_rows)
+        return Rollout(
+            segmentation=self.segmentation.select(rows),
+            action=None if self.action is None else self.action[rows],
+            log_prob=None if self.log_prob is None else self.log_prob[:num_samples],
+            gate=None if self.gate is None else self.gate[rows],
+        )
+
+
+class SegmentationDistribution(ABC):
+    """Distribution over the segmentations of N rows; its words are torch.distributions'.
+
+    Attributes
+    ----------
+    boundary_prob : Tensor of shape (N, T) or None
+        Marginal probability that a step starts a patch.
+    features : Tensor of shape (N, T, D) or None
+        Output of the patcher's own point encoder, for embeddings and residuals that read it.
+    """
+
+    boundary_prob: Tensor | None = None
+    features: Tensor | None = None
+
+    @property
+    @abstractmethod
+    def mode(self) -> Segmentation:
+        """Most probable segmentation of each row; what prediction uses."""
+
+    @abstractmethod
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
+        """Draw `num_samples` segmentations of every row."""
+
+    def entropy(self) -> Tensor | None:
+        """Entropy of each row in nats, shape (N,), where it is known."""
+        return None
+
+
+class Deterministic(SegmentationDistribution):
+    """All mass on one segmentation of each row.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        N rows.
+    boundary_prob, features : Tensor, optional
+        See `SegmentationDistribution`.
+    gate : Tensor of shape (N, T), optional
+        See `Rollout`.
+    """
+
+    def __init__(
+        self,
+        segmentation: Segmentation,
+        *,
+        boundary_prob: Tensor | None = None,
+        features: Tensor | None = None,
+        gate: Tensor | None = None,
+    ) -> None:
+        self._segmentation = segmentation
+        self.boundary_prob = boundary_prob
+        self.features = features
+        self.gate = gate
+
+    @property
+    def mode(self) -> Segmentation:
+        """The segmentation itself."""
+        return self._segmentation
+
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
+        """Repeat the segmentation; nothing is drawn."""
+        rows = self._segmentation
+        if num_samples == 1:
+            return Rollout(rows, gate=self.gate)
+        repeated = (
+            rows.expand(num_samples * rows.num_rows)
+            if rows.is_shared
+            else rows.select(
+                torch.arange(rows.num_rows, device=rows.device).repeat(num_samples)
+            )
+        )
+        return Rollout(
+            repeated, gate=None if self.gate is None else self.gate.repeat(num_samples, 1)
+        )
+
+    def entropy(self) -> Tensor:
+        """Zero for every row."""
+        rows = self._segmentation
+        return torch.zeros(rows.num_rows, device=rows.device)
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a patcher's own loss may look at, after the forecast of a training step.
+
+    Parameters
+    ----------
+    series : Tensor of shape (N, T)
+        Normalised look-backs, gaps filled.
+    observed : Tensor of bool, shape (N, T), or None
+        None means that every point is observed.
+    target : Tensor of shape (N, H)
+        Futures, in the units of `series` before normalisation.
+    distribution : SegmentationDistribution
+        What the patcher returned, with gradient.
+    rollout : Rollout
+        The G rollouts drawn from it.
+    forecast_loss : Tensor of shape (G, N)
+        Loss of every rollout and row, without gradient. With one rollout it is the loss of the
+        training pass itself.
+    hidden : Tensor of shape (grad_samples * N, P, D)
+        Backbone output of the training pass, with gradient.
+    group : Tensor of shape (N,) or None
+        Group of each row; rows of a group share one segmentation.
+    progress : float
+        Share of the training done, from 0 to 1.
+    """
+
+    series: Tensor
+    observed: Tensor | None
+    target: Tensor
+    distribution: SegmentationDistribution
+    rollout: Rollout
+    forecast_loss: Tensor
+    hidden: Tensor
+    group: Tensor | None
+    progress: float
+
+
+class Patcher(nn.Module, BaseEstimator, ABC):
+    """Base class of all patchers: a torch module with scikit-learn parameters.
+
+    A subclass stores its constructor arguments under their own names and implements `propose`;
+    `num_samples` and `auxiliary_loss` only if it learns from several rollouts or has a loss of
+    its own. Constructor arguments are hyper-parameters: no data dimension appears among them.
+
+    Attributes
+    ----------
+    name : str
+        Registry name.
+    causal, stochastic, trainable : bool
+        Whether a boundary depends on earlier steps only; whether training draws samples; whether
+        there are parameters to train.
+    num_samples : int
+        Rollouts G a training step scores; 1 skips the scoring.
+    grad_samples : int
+        Rollouts the forecast gradient is taken on.
+    """
+
+    name: ClassVar[str]
+    causal: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
+    trainable: ClassVar[bool] = False
+
+    num_samples: int = 1
+    grad_samples: int = 1
+
+    __repr__ = BaseEstimator.__repr__
+
+    def forward(
+        self, series: Tensor, observed: Tensor | None = None, group: Tensor | None = None
+    ) -> SegmentationDistribution:
+        """Map look-backs to a distribution over their segmentations.
+
+        Parameters
+        ----------
+        series : Tensor of shape (N, T)
+            One row per window and channel, normalised, gaps filled.
+        observed : Tensor of bool, shape (N, T), optional
+            False at filled gaps. None: everything is observed.
+        group : Tensor of int, shape (N,), optional
+            Rows of equal group share one segmentation. None: every row has its own.
+
+        Returns
+        -------
+        SegmentationDistribution
+
+        Raises
+        ------
+        InvalidParameterError
+            If the shape is wrong, or (in eval mode) if a value is not finite.
+        """
+        if series.ndim != 2:
+            raise InvalidParameterError(
+                f"series must have shape (rows, steps), however: series.shape="
+                f"{tuple(series.shape)}. Did you pass (batch, channels, steps)? Use "
+                "series.flatten(0, 1)."
+            )
+        if not self.training and not bool(torch.isfinite(series).all()):
+            raise InvalidParameterError(
+                f"series must be finite, however: {int((~torch.isfinite(series)).sum())} values "
+                "are NaN or infinite. Fill gaps and pass their places as `observed`."
+            )
+        return self.propose(series, observed, group)
+
+    @abstractmethod
+    def propose(
+        self, series: Tensor, observed: Tensor | None, group: Tensor | None
+    ) -> SegmentationDistribution:
+        """Do the work of `forward` on checked input."""
+
+    @abstractmethod
+    def capacity(self, num_steps: int) -> int:
+        """Return the number of patch slots a look-back of `num_steps` needs at most."""
+
+    def reference(self, num_steps: int) -> Segmentation:
+        """Return the one-row segmentation that head cells and positions refer to.
+
+        Parameters
+        ----------
+        num_steps : int
+            Length T of the look-back.
+        """
+        return Segmentation.even(num_steps, self.capacity(num_steps))
+
+    def nominal_length(self, num_steps: int) -> int:
+        """Return the patch length, in time steps, at which the embedding is the identity."""
+        return max(1, round(num_steps / self.capacity(num_steps)))
+
+    @property
+    def halo(self) -> int:
+        """Steps beyond its own that the embedding of a patch reads (overlapping patches)."""
+        return 0
+
+    def prepare(
+        self, series: Tensor, observed: Tensor | None, generator: torch.Generator
+    ) -> None:
+        """Fit what is not trained by gradient, once, on training rows only."""
+
+    def mode_share(self, progress: float) -> float:
+        """Return the share of rows whose forecast gradient uses the mode, not a sample.
+
+        Parameters
+        ----------
+        progress : float
+            Share of the training done, from 0 to 1.
+        """
+        return 0.0
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Return optimizer groups of this patcher's parameters."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        return [{"params": parameters, "lr": lr}] if parameters else []
+
+    def auxiliary_loss(self, context: StepContext) -> Tensor | None:
+        """Return this patcher's own term of the training loss, or None."""
+        return None
+
+    def freeze(self) -> Patcher:
+        """Turn into a fixed, shared component: no gradients, and `clone` returns the object."""
+        self.requires_grad_(requires_grad=False)
+        self.eval()
+        self._frozen = True
+        return self
+
+    def train(self, mode: bool = True) -> Patcher:
+        """Switch to training mode, unless frozen."""
+        super().train(mode and not getattr(self, "_frozen", False))
+        return self
+
+    def __sklearn_clone__(self) -> Patcher:
+        if getattr(self, "_frozen", False):
+            return self
+        return super().__sklearn_clone__()  # type: ignore[no-any-return]
+
+
+def rate_capacity(num_steps: int, compression_rate: float) -> int:
+    """Return K = max(1, floor(T / r)), the patches a budget of r points per patch allows."""
+    return max(1, math.floor(num_steps / compression_rate))
+
+
+def check_rate(owner: Patcher, compression_rate: object) -> None:
+    """Raise unless `compression_rate` is a number of at least 1 point per patch."""
+    if (
+        isinstance(compression_rate, bool)
+        or not isinstance(compression_rate, int | float)
+        or not 1 <= compression_rate < math.inf
+    ):
+        raise InvalidParameterError(
+            f"The 'compression_rate' parameter of {type(owner).__name__} must be a float in the "
+            f"range [1, inf). Got {compression_rate!r} instead."
+        )
+
+
+def check_count(owner: object, parameter: str, value: object, low: int = 1) -> None:
+    """Raise unless `value` is an integer of at least `low`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < low:
+        raise InvalidParameterError(
+            f"The {parameter!r} parameter of {type(owner).__name__} must be an int in the range "
+            f"[{low}, inf). Got {value!r} instead."
+        )
+
+
+def mean_in_groups(values: Tensor, group: Tensor | None) -> Tensor:
+    """Replace each row of (N, ...) by the mean over its group, so that a group decides as one."""
+    if group is None:
+        return values
+    _, place, count = group.unique(return_inverse=True, return_counts=True)
+    total = values.new_zeros(len(count), *values.shape[1:]).index_add_(0, place, values)
+    return (total / count.view(-1, *[1] * (values.ndim - 1)))[place]
+
+
+def with_parent(segmentation: Segmentation, parent: Segmentation) -> Segmentation:
+    """Attach the next coarser level."""
+    return replace(segmentation, parent=parent)

@@ -1,0 +1,108 @@
+"""Random boundaries at an exact budget: the control a learned patcher is compared with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adaptivepatch.patchers.base import (
+    Patcher,
+    Rollout,
+    SegmentationDistribution,
+    check_count,
+    check_rate,
+    mean_in_groups,
+    rate_capacity,
+)
+from adaptivepatch.segmentation import Segmentation
+
+_MIX = 0x9E3779B1  # odd, so that multiplication modulo 2**32 is a bijection
+_MASK = 0xFFFFFFFF
+
+
+class RandomPatcher(Patcher):
+    """Uniformly random boundaries, exactly K of them.
+
+    Use it as the control at equal budget: a learned patcher that does not beat it has learnt
+    nothing about *where* to cut.
+
+    Parameters
+    ----------
+    compression_rate : float, default=16.0
+        Points per patch r; gives exactly K = max(1, floor(T / r)) patches.
+    seed : int, default=0
+        Seed of the boundaries used in prediction.
+
+    Raises
+    ------
+    InvalidParameterError
+        When used, if a value is out of range.
+
+    Notes
+    -----
+    Training draws a fresh uniform (K-1)-subset of the steps 1..T-1 for every row. Prediction must
+    be deterministic and must not depend on the other rows of a batch, so its boundaries are ranked
+    by an integer hash of (seed, step, bits of the float32 value): different rows get unrelated
+    boundaries, the same row always the same ones.
+
+    Examples
+    --------
+    >>> import torch
+    >>> RandomPatcher(4)(torch.randn(2, 12)).mode.num_patches.tolist()
+    [3, 3]
+    """
+
+    name = "random"
+    stochastic = True
+
+    def __init__(self, compression_rate: float = 16.0, seed: int = 0) -> None:
+        super().__init__()
+        self.compression_rate = compression_rate
+        self.seed = seed
+
+    def propose(
+        self, series: Tensor, observed: Tensor | None, group: Tensor | None
+    ) -> SegmentationDistribution:
+        """Return uniform subsets of exactly K starts."""
+        check_count(self, "seed", self.seed, low=0)
+        return _UniformSubsets(series, group, self.capacity(series.shape[1]), self.seed)
+
+    def capacity(self, num_steps: int) -> int:
+        """Return K, the same for every row."""
+        check_rate(self, self.compression_rate)
+        return rate_capacity(num_steps, self.compression_rate)
+
+
+class _UniformSubsets(SegmentationDistribution):
+    """Uniform over the sets of K starts that hold step 0."""
+
+    def __init__(self, series: Tensor, group: Tensor | None, capacity: int, seed: int) -> None:
+        self.series, self.group, self.num_patches, self.seed = series, group, capacity, seed
+        num_steps = series.shape[1]
+        rate = (capacity - 1) / max(1, num_steps - 1)
+        self.boundary_prob = torch.full_like(series, rate)
+        self.boundary_prob[:, 0] = 1.0
+
+    @property
+    def mode(self) -> Segmentation:
+        """A representative that depends on the row's values and the seed only."""
+        bits = self.series.float().contiguous().view(torch.int32).long() & _MASK
+        step = torch.arange(bits.shape[1], device=bits.device)
+        mixed = bits ^ ((step + 1) * _MIX + (self.seed * 0x85EBCA6B & _MASK) & _MASK)
+        for shift in (16, 13, 16):
+            mixed = ((mixed ^ (mixed >> shift)) * _MIX) & _MASK
+        return Segmentation.from_scores(
+            mean_in_groups(mixed.double(), self.group), self.num_patches
+        )
+
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
+        """Draw subsets; rows of a group draw one together."""
+        num_rows, num_steps = self.series.shape
+        scores = torch.rand(
+            num_samples, num_rows, num_steps, device=self.series.device, generator=generator
+        )
+        if self.group is not None:
+            first = self.group.unique(return_inverse=True)[1]
+            scores = scores[:, first]
+        chosen = Segmentation.from_scores(scores.flatten(0, 1), self.num_patches)
+        return Rollout(chosen, action=chosen.boundary_mask)

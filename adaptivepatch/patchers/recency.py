@@ -1,0 +1,105 @@
+"""Patches that grow geometrically into the past: fine at the forecast origin, coarse far back.
+
+One partition does what log-sparse multi-scale inputs (arXiv:2407.15869) do with one context per
+scale.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from adaptivepatch.patchers.base import (
+    Deterministic,
+    Patcher,
+    SegmentationDistribution,
+    check_count,
+    check_rate,
+    rate_capacity,
+)
+from adaptivepatch.segmentation import Segmentation
+
+
+class RecencyPatcher(Patcher):
+    """Static patches whose lengths grow by a constant factor into the past.
+
+    Use it for long look-backs at few tokens, and as the control that a learned patcher must beat.
+
+    Parameters
+    ----------
+    compression_rate : float, default=64.0
+        Points per patch r; gives exactly K = max(1, floor(T / r)) patches.
+    shortest : int, default=16
+        Length of the newest patch, in time steps. Where K patches of this length would not fit
+        into T, all patches are T / K long.
+
+    Raises
+    ------
+    InvalidParameterError
+        When used, if a value is out of range.
+
+    Notes
+    -----
+    Lengths are ``shortest * q**k`` for k = 0 (newest) to K - 1, with q >= 1 solving
+    sum = T, and cumulative sums rounded to whole steps. With T = 1344, K = 21 and shortest = 16
+    they run 16, 18, 20, ..., 143, 161. Own construction of this package.
+
+    Examples
+    --------
+    >>> import torch
+    >>> RecencyPatcher(compression_rate=12, shortest=4)(torch.zeros(1, 60)).mode.patch_lengths
+    tensor([[22, 15, 11,  7,  5]])
+    """
+
+    name = "recency"
+
+    def __init__(self, compression_rate: float = 64.0, shortest: int = 16) -> None:
+        super().__init__()
+        self.compression_rate = compression_rate
+        self.shortest = shortest
+
+    def _starts(self, num_steps: int) -> list[int]:
+        check_rate(self, self.compression_rate)
+        check_count(self, "shortest", self.shortest)
+        num_patches = rate_capacity(num_steps, self.compression_rate)
+        if num_patches * self.shortest >= num_steps:
+            return Segmentation.even(num_steps, num_patches).patch_starts[0].tolist()
+        growth = _growth(num_steps / self.shortest, num_patches)
+        ends, total = [], 0.0
+        for k in range(num_patches):
+            total += self.shortest * growth**k
+            ends.append(round(total))
+        return [0, *(num_steps - end for end in reversed(ends[:-1]))]
+
+    def propose(
+        self, series: Tensor, observed: Tensor | None, group: Tensor | None
+    ) -> SegmentationDistribution:
+        """Return the same segmentation for every row."""
+        num_rows, num_steps = series.shape
+        starts = self._starts(num_steps)
+        return Deterministic(Segmentation.shared(starts, num_steps, num_rows, series.device))
+
+    def capacity(self, num_steps: int) -> int:
+        """Return K, the same for every row."""
+        check_rate(self, self.compression_rate)
+        return rate_capacity(num_steps, self.compression_rate)
+
+    def reference(self, num_steps: int) -> Segmentation:
+        """Return the patches themselves."""
+        return Segmentation.shared(self._starts(num_steps), num_steps)
+
+    def nominal_length(self, num_steps: int) -> int:
+        """Return the length of the newest patch."""
+        starts = self._starts(num_steps)
+        return num_steps - starts[-1]
+
+
+def _growth(total: float, num_terms: int) -> float:
+    """Solve 1 + q + ... + q**(num_terms - 1) = total for q >= 1 by bisection."""
+    low, high = 1.0, max(2.0, total)
+    for _ in range(200):
+        middle = (low + high) / 2
+        if sum(middle**k for k in range(num_terms)) < total:
+            low = middle
+        else:
+            high = middle
+    return high

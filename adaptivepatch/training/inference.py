@@ -1,0 +1,89 @@
+"""Prediction in micro-batches of one fixed size.
+
+Tensor suffixes: W windows, C channels, N rows, T steps, H horizon, Q quantiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from adaptivepatch.network import PatchNetwork
+from adaptivepatch.segmentation import Segmentation
+from adaptivepatch.training.devices import autocast
+
+Lookbacks = Callable[[Tensor], tuple[Tensor, Tensor | None, Tensor | None]]
+"""Maps window numbers (w,) to series (n, T), observed (n, T) or None, group (n,) or None."""
+
+
+@torch.no_grad()
+def predict_windows(
+    network: PatchNetwork,
+    lookbacks: Lookbacks,
+    windows: Tensor,
+    rows_per_window: int = 1,
+    precision: torch.dtype | None = None,
+) -> Tensor:
+    """Forecast windows; a window's forecast does not depend on the others, bit for bit.
+
+    Parameters
+    ----------
+    network : PatchNetwork
+        Used in eval mode.
+    lookbacks : callable
+        See `Lookbacks`.
+    windows : Tensor of int, shape (W,)
+        What to forecast.
+    rows_per_window : int, default=1
+        Channels C.
+    precision : torch.dtype, optional
+        Lower precision to compute in.
+
+    Returns
+    -------
+    Tensor of shape (W * C, H) or (W * C, H, Q)
+        On the CPU, in the units of the look-backs.
+
+    Notes
+    -----
+    The rounding of matrix products depends on their number of rows, so micro-batches have one
+    size, the last one filled up with repeats of its first window.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    parts = []
+    for chunk, size in _micro_batches(windows, rows_per_window, device):
+        series, observed, group = lookbacks(chunk)
+        with autocast(device, precision):
+            forecast = network(series, observed, group)
+        parts.append(forecast[: size * rows_per_window].to("cpu", torch.float64))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def segment_windows(
+    network: PatchNetwork, lookbacks: Lookbacks, windows: Tensor, rows_per_window: int = 1
+) -> Segmentation:
+    """Return the segmentation prediction uses for windows, W * C rows on the CPU."""
+    network.eval()
+    device = next(network.parameters()).device
+    masks, capacity = [], 1
+    for chunk, size in _micro_batches(windows, rows_per_window, device):
+        mode = network.segment(*lookbacks(chunk))[1].mode
+        masks.append(mode.boundary_mask[: size * rows_per_window].cpu())
+        capacity = max(capacity, mode.capacity)
+    return Segmentation(torch.cat(masks), capacity=capacity, validate=False)
+
+
+def _micro_batches(
+    windows: Tensor, rows_per_window: int, device: torch.device
+) -> list[tuple[Tensor, int]]:
+    rows = 64 if device.type == "cpu" else 4096
+    size = max(1, rows // rows_per_window)
+    chunks = []
+    for chunk in windows.split(size):
+        filled = torch.cat([chunk, chunk[:1].expand(size - len(chunk))])
+        chunks.append((filled, len(chunk)))
+    return chunks

@@ -1,0 +1,77 @@
+"""Forecast losses, one number per row.
+
+Tensor suffixes: N rows, H horizon, Q quantiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from adaptivepatch.errors import InvalidParameterError, suggest
+
+RowLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""Maps forecast (N, H) or (N, H, Q), target (N, H), observed (N, H) or None to (N,)."""
+
+_POINT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": lambda forecast, target: (forecast - target).square(),
+    "mae": lambda forecast, target: (forecast - target).abs(),
+    "huber": lambda forecast, target: F.huber_loss(forecast, target, reduction="none"),
+}
+
+
+def make_loss(name: str, quantiles: tuple[float, ...] | None = None) -> RowLoss:
+    """Return the loss of a row, averaged over its observed target steps.
+
+    Parameters
+    ----------
+    name : {"mse", "mae", "huber"}
+        Point loss; Huber's threshold is 1 in the units of the scaled series.
+    quantiles : tuple of float, optional
+        Train these quantiles with the pinball loss instead.
+
+    Returns
+    -------
+    callable
+        See `RowLoss`. Rows without an observed target get 0.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the name is unknown.
+    """
+    if quantiles is not None:
+        levels = torch.tensor(quantiles, dtype=torch.float64)
+        return lambda forecast, target, observed: _row_mean(
+            pinball(forecast, target, levels.to(forecast)).mean(-1), observed
+        )
+    if name not in _POINT:
+        raise InvalidParameterError(
+            f"Unknown loss {name!r}. Available: {sorted(_POINT)}.{suggest(name, _POINT)}"
+        )
+    point = _POINT[name]
+    return lambda forecast, target, observed: _row_mean(point(forecast, target), observed)
+
+
+def pinball(forecast: Tensor, target: Tensor, levels: Tensor) -> Tensor:
+    """Quantile loss max(q e, (q - 1) e) with e = target - forecast, shape (N, H, Q)."""
+    error = target[..., None] - forecast
+    return torch.maximum(levels * error, (levels - 1) * error)
+
+
+def _row_mean(loss: Tensor, observed: Tensor | None) -> Tensor:
+    if observed is None:
+        return loss.mean(1)
+    weight = observed.to(loss.dtype)
+    return torch.where(observed, loss, torch.zeros_like(loss)).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def weighted_sum(row_loss: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the sum over rows weighted by observed target steps, and the sum of the weights."""
+    if observed is None:
+        return row_loss.sum(), row_loss.new_tensor(float(len(row_loss)))
+    weight = observed.to(row_loss.dtype).mean(1)
+    return (row_loss * weight).sum(), weight.sum()

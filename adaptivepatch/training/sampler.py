@@ -1,0 +1,152 @@
+"""Window batches without a loader: series live on the device, a batch is a vector of starts.
+
+Tensor suffixes: B windows, C channels, N = B * C rows, T look-back, H horizon, R stored steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Rows of a batch of windows.
+
+    ``series`` (N, T), ``observed`` (N, T) or None, ``target`` (N, H), ``target_observed`` (N, H)
+    or None, ``group`` (N,) or None. N is windows times channels, less the rows that hold too few
+    observed points to learn from.
+    """
+
+    series: Tensor
+    observed: Tensor | None
+    target: Tensor
+    target_observed: Tensor | None
+    group: Tensor | None
+
+
+class WindowSource(Protocol):
+    """Where batches come from."""
+
+    def batch(self, windows: Tensor) -> Batch:
+        """Return look-backs and targets of the windows with these numbers."""
+        ...
+
+
+class SeriesSource:
+    """Windows over series that lie end to end on the device.
+
+    Parameters
+    ----------
+    values : ndarray of shape (R, C)
+        Steps of all items one after the other, NaN where unobserved.
+    context_length, horizon : int
+        T and H, in time steps.
+    device : torch.device
+        Where to keep the series.
+    dtype : torch.dtype
+        Floating-point type to keep it in.
+    share_segmentation : bool
+        Put all channels of a window into one group.
+
+    Notes
+    -----
+    A window is numbered by the stored step its look-back starts at. Look-backs that reach before
+    the start of their item are expressed by unobserved steps stored in front of it.
+    """
+
+    def __init__(
+        self,
+        values: NDArray[np.float64],
+        context_length: int,
+        horizon: int,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        share_segmentation: bool = False,
+    ) -> None:
+        observed = ~np.isnan(values)
+        self.context_length, self.horizon = context_length, horizon
+        self.values = torch.as_tensor(np.nan_to_num(values, nan=0.0)).to(device, dtype)
+        self.observed = None if observed.all() else torch.as_tensor(observed).to(device)
+        self.share_segmentation = share_segmentation
+
+    def batch(self, windows: Tensor) -> Batch:
+        """Return look-backs and targets, without the rows that cannot be learned from."""
+        length = self.context_length + self.horizon
+        rows, observed, group = self._gather(windows, length)
+        series, target = rows.split([self.context_length, self.horizon], dim=1)
+        if observed is None:
+            return Batch(series, None, target, None, group)
+        seen, target_seen = observed.split([self.context_length, self.horizon], dim=1)
+        keep = (seen.sum(1) >= 2) & target_seen.any(1)
+        return Batch(
+            series[keep],
+            seen[keep],
+            target[keep],
+            target_seen[keep],
+            None if group is None else group[keep],
+        )
+
+    def lookbacks(self, windows: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return series (N, T), observed and group of every row, none left out."""
+        return self._gather(windows, self.context_length)
+
+    def learnable(self, windows: Tensor) -> Tensor:
+        """Return the windows at least one row of which can be learned from."""
+        if self.observed is None:
+            return windows
+        seen = torch.cat([torch.zeros_like(self.observed[:1]), self.observed]).long().cumsum(0)
+        start = windows.to(self.observed.device)
+        middle = start + self.context_length
+        end = (middle + self.horizon).clamp(max=len(seen) - 1)
+        enough = (seen[middle] - seen[start] >= 2) & (seen[end] - seen[middle] >= 1)
+        return windows[enough.any(1).to(windows.device)]
+
+    def _gather(
+        self, windows: Tensor, length: int
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        start = windows.to(self.values.device)
+        step = start[:, None] + torch.arange(length, device=start.device)  # (B, L)
+        rows = self.values[step].transpose(1, 2).flatten(0, 1)  # (B, L, C) -> (N, L)
+        observed = None
+        if self.observed is not None:
+            observed = self.observed[step].transpose(1, 2).flatten(0, 1)
+        group = None
+        if self.share_segmentation:
+            channels = self.values.shape[1]
+            group = torch.arange(len(windows), device=start.device).repeat_interleave(channels)
+        return rows, observed, group
+
+
+class ArraySource:
+    """Windows given as arrays, one row each.
+
+    Parameters
+    ----------
+    past : Tensor of shape (W, T)
+        Look-backs.
+    future : Tensor of shape (W, H)
+        Targets.
+    """
+
+    def __init__(self, past: Tensor, future: Tensor) -> None:
+        self.past, self.future = past, future
+
+    def batch(self, windows: Tensor) -> Batch:
+        """Return the rows with these numbers."""
+        index = windows.to(self.past.device)
+        return Batch(self.past[index], None, self.future[index], None, None)
+
+
+def shuffled_batches(
+    windows: Tensor, batch_size: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield batches of windows for ever, each epoch in a new order, the last one maybe smaller."""
+    while True:
+        order = torch.randperm(len(windows), generator=generator)
+        yield from windows[order].split(batch_size)

@@ -1,0 +1,188 @@
+"""The one training step, shared by fixed, differentiable and sampled patchers.
+
+(a) If the patcher draws several rollouts, score all of them with the network in eval mode and
+without gradient: dropout noise and batch statistics would swamp the differences between them.
+(b) Forward and backward in train mode on some of them, then the patcher's own term.
+
+Tensor suffixes: N rows, G rollouts, T steps, H horizon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from adaptivepatch.network import Lookback, PatchNetwork
+from adaptivepatch.patchers.base import Rollout, SegmentationDistribution, StepContext
+from adaptivepatch.segmentation import Segmentation
+from adaptivepatch.training.devices import autocast
+from adaptivepatch.training.losses import RowLoss, weighted_sum
+from adaptivepatch.training.sampler import Batch
+
+
+class StepOutput(NamedTuple):
+    """Total loss with gradient, and its two parts without."""
+
+    loss: Tensor
+    forecast_loss: Tensor
+    auxiliary_loss: Tensor
+
+
+class TrainingStep(nn.Module):
+    """The loss of a batch as one forward pass, so that DistributedDataParallel can wrap it.
+
+    Parameters
+    ----------
+    network : PatchNetwork
+        What is trained.
+    row_loss : callable
+        See `adaptivepatch.training.losses.RowLoss`.
+    total_weight : callable, optional
+        Maps this process's sum of row weights to the mean over processes.
+    precision : torch.dtype, optional
+        Lower precision to compute the forward pass in.
+    """
+
+    def __init__(
+        self,
+        network: PatchNetwork,
+        row_loss: RowLoss,
+        total_weight: Callable[[Tensor], Tensor] | None = None,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.row_loss = row_loss
+        self.total_weight = total_weight or (lambda weight: weight)
+        self.precision = precision
+
+    def forward(self, batch: Batch, generator: torch.Generator, progress: float) -> StepOutput:
+        """Return the loss of a batch.
+
+        Parameters
+        ----------
+        batch : Batch
+            N rows.
+        generator : torch.Generator
+            Draws rollouts.
+        progress : float
+            Share of the training done, from 0 to 1.
+        """
+        with autocast(batch.series.device, self.precision):
+            return self._loss(batch, generator, progress)
+
+    def _loss(self, batch: Batch, generator: torch.Generator, progress: float) -> StepOutput:
+        patcher = self.network.patcher
+        lookback, distribution = self.network.segment(batch.series, batch.observed, batch.group)
+        rollout = distribution.sample(patcher.num_samples, generator)
+        scores = None
+        if patcher.num_samples > 1:
+            scores = self._score(lookback, distribution, rollout, batch)
+
+        copies = patcher.grad_samples
+        chosen = self._training_rollout(distribution, rollout, generator, progress)
+        forecast = self.network.forecast(lookback.repeat(copies), distribution, chosen)
+        target_observed = batch.target_observed
+        if target_observed is not None:
+            target_observed = target_observed.repeat(copies, 1)
+        row_loss = self.row_loss(forecast.value, batch.target.repeat(copies, 1), target_observed)
+        total, weight = weighted_sum(row_loss, target_observed)
+        forecast_loss = total / self.total_weight(weight).clamp(min=1e-12)
+
+        auxiliary = patcher.auxiliary_loss(
+            StepContext(
+                series=lookback.series,
+                observed=lookback.observed,
+                target=batch.target,
+                distribution=distribution,
+                rollout=rollout,
+                forecast_loss=row_loss.detach().view(copies, -1) if scores is None else scores,
+                hidden=forecast.hidden,
+                group=batch.group,
+                progress=progress,
+            )
+        )
+        if auxiliary is None:
+            auxiliary = torch.zeros_like(forecast_loss)
+        return StepOutput(
+            forecast_loss + auxiliary, forecast_loss.detach(), auxiliary.detach()
+        )
+
+    @torch.no_grad()
+    def _score(
+        self,
+        lookback: Lookback,
+        distribution: SegmentationDistribution,
+        rollout: Rollout,
+        batch: Batch,
+    ) -> Tensor:
+        """Return the loss of every rollout and row, shape (G, N)."""
+        num_samples = self.network.patcher.num_samples
+        self.network.eval()
+        forecast = self.network.forecast(lookback.repeat(num_samples), distribution, rollout)
+        self.network.train()
+        target_observed = batch.target_observed
+        if target_observed is not None:
+            target_observed = target_observed.repeat(num_samples, 1)
+        target = batch.target.repeat(num_samples, 1)
+        return self.row_loss(forecast.value, target, target_observed).view(num_samples, -1)
+
+    def _training_rollout(
+        self,
+        distribution: SegmentationDistribution,
+        rollout: Rollout,
+        generator: torch.Generator,
+        progress: float,
+    ) -> Rollout:
+        """Return the segmentations the forecast gradient is taken on."""
+        patcher = self.network.patcher
+        if patcher.grad_samples < patcher.num_samples:
+            num_rows = rollout.segmentation.num_rows // patcher.num_samples
+            rollout = rollout.head(patcher.grad_samples, num_rows)
+        share = patcher.mode_share(progress)
+        if share == 0:
+            return rollout
+        sampled, mode = rollout.segmentation, distribution.mode
+        copies = torch.arange(sampled.num_rows, device=sampled.device) % mode.num_rows
+        on_mode = torch.rand(len(copies), generator=generator, device=sampled.device) < share
+        return Rollout(
+            Segmentation.where(on_mode, mode.select(copies), sampled), gate=rollout.gate
+        )
+
+
+def train_step(
+    step: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    *,
+    generator: torch.Generator,
+    progress: float = 0.0,
+    gradient_clip: float | None = None,
+) -> StepOutput:
+    """Do one forward, backward and optimizer step.
+
+    Parameters
+    ----------
+    step : TrainingStep
+        Or a distributed wrapper of one.
+    optimizer : torch.optim.Optimizer
+        Over the network's parameters.
+    batch : Batch
+        N rows.
+    generator : torch.Generator
+        Draws rollouts.
+    progress : float, default=0.0
+        Share of the training done.
+    gradient_clip : float, optional
+        Largest gradient norm.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    output: StepOutput = step(batch, generator, progress)
+    output.loss.backward()
+    if gradient_clip is not None:
+        nn.utils.clip_grad_norm_(step.parameters(), gradient_clip)
+    optimizer.step()
+    return output
