@@ -42,8 +42,9 @@ class MissingDependencyError(AdaptivePatchError, ImportError):
 
 def suggest(name: str, available: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest available name, or an empty string."""
-    close = difflib.get_close_matches(str(name), list(available), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    by_lower = {option.lower(): option for option in available}
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:

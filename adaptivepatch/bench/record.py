@@ -1,0 +1,127 @@
+"""`RunRecord`: one finished run as a row of a CSV file, with all that is needed to repeat it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+import adaptivepatch
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One row: what ran, what it scored, what it cost, with what versions.
+
+    Errors are on data scaled by training rows (protocol "ltsf"), means over all test windows,
+    steps and channels. Times are wall seconds.
+    """
+
+    suite: str
+    task: str
+    dataset: str
+    protocol: str
+    horizon: int
+    context_length: int
+    arm: str
+    settings_id: str
+    seed: int
+    num_windows: int
+    test_mse: float
+    test_mae: float
+    validation_loss: float
+    best_step: int
+    num_steps: int
+    steps_per_epoch: int
+    tokens: int
+    compression_rate: float
+    num_parameters: int
+    fit_seconds: float
+    predict_seconds: float
+    device: str
+    threads: int
+    python: str
+    torch: str
+    adaptivepatch: str
+    commit: str
+    dirty: bool
+    finished: str
+    settings: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What `adaptivepatch.bench.task.Run.key` is for this row."""
+        return (self.suite, self.task, self.arm, self.settings_id, str(self.seed))
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Return versions, commit and machine of this process, as columns of a record."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__.partition("+")[0],
+        "adaptivepatch": adaptivepatch.__version__,
+        "commit": _git("rev-parse", "--short=12", "HEAD") or "unknown",
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", "adaptivepatch")),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _git(*arguments: str) -> str:
+    root = Path(adaptivepatch.__file__).parents[1]
+    try:
+        result = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""
+
+
+def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append rows to a CSV file, with its header if it is new, in one write."""
+    rows = list(rows)
+    if not rows:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def append_record(path: Path, record: RunRecord) -> None:
+    """Append a finished run."""
+    append_rows(path, [asdict(record)])
+
+
+def finished_keys(path: Path) -> set[tuple[str, ...]]:
+    """Return the keys of the runs a CSV file holds."""
+    if not path.exists():
+        return set()
+    columns = ["suite", "task", "arm", "settings_id", "seed"]
+    table = pd.read_csv(path, usecols=columns, dtype=str)[columns]
+    return set(table.itertuples(index=False, name=None))
+
+
+def column_names() -> list[str]:
+    """Return the columns of a results file, in order."""
+    return [field.name for field in fields(RunRecord)]
+
+
+def as_settings(settings: Mapping[str, Any]) -> str:
+    """Return settings as one line of JSON."""
+    return json.dumps(settings, sort_keys=True)

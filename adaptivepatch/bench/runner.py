@@ -1,0 +1,136 @@
+"""Run a suite, one run after another; each finished row is appended, rows that are there skipped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adaptivepatch.bench.protocol import load_ltsf
+from adaptivepatch.bench.record import (
+    RunRecord,
+    append_record,
+    append_rows,
+    as_settings,
+    finished_keys,
+    provenance,
+)
+from adaptivepatch.bench.task import Run, read_suite
+from adaptivepatch.estimators.fitting import count_parameters
+from adaptivepatch.training.devices import resolve_device
+from adaptivepatch.training.trainer import Callback
+
+
+def run_suite(
+    suite: str | Path,
+    results: Path,
+    *,
+    only: Callable[[Run], bool] = lambda run: True,
+    device: str = "auto",
+    on_start: Callable[[Run, int, int], None] = lambda run, number, total: None,
+    on_validation: Callback | None = None,
+) -> list[RunRecord]:
+    """Run what is missing of a suite.
+
+    Parameters
+    ----------
+    suite : str or Path
+        See `adaptivepatch.bench.task.read_suite`.
+    results : Path
+        CSV file to append rows to; beside it ``NAME.curves.csv`` receives the validations.
+    only : callable, optional
+        Which runs to do.
+    device : str, default="auto"
+        Where to train, unless a trainer of the suite names a device.
+    on_start : callable, optional
+        Called as ``on_start(run, number, total)``.
+    on_validation : callable, optional
+        Called as ``on_validation(step, metrics)``.
+
+    Returns
+    -------
+    list of RunRecord
+        The new rows.
+    """
+    wanted = [run for run in read_suite(suite) if only(run)]
+    done = finished_keys(results)
+    todo = [run for run in wanted if run.key not in done]
+    records = []
+    for number, run in enumerate(todo, start=1):
+        on_start(run, number, len(todo))
+        record, curve = run_one(run, device=device, callback=on_validation)
+        append_rows(results.with_suffix(".curves.csv"), curve)
+        append_record(results, record)
+        records.append(record)
+    return records
+
+
+def run_one(
+    run: Run, *, device: str = "auto", callback: Callback | None = None
+) -> tuple[RunRecord, list[dict[str, Any]]]:
+    """Train on the rows up to the validation border, then forecast every test window once.
+
+    Parameters
+    ----------
+    run : Run
+        What to run.
+    device : str, default="auto"
+        Where, unless the arm's trainer says.
+    callback : callable, optional
+        Called after every validation.
+
+    Returns
+    -------
+    record : RunRecord
+    curve : list of dict
+        One row per validation.
+    """
+    frame, borders = load_ltsf(run.task.dataset)
+    model = run.arm.forecaster(run.task, run.seed)
+    if model.trainer.device == "auto":
+        model.trainer.set_params(device=device)
+    origin = provenance(resolve_device(model.trainer.device))  # of the code that runs
+    started = time.perf_counter()
+    model.fit(
+        frame[: borders.val_end],
+        validation_rows=borders.val_end - borders.train_end,
+        refit=False,
+        callback=callback,
+    )
+    fitted = time.perf_counter()
+    test = model.backtest(frame.iloc[borders.val_end - run.task.context_length :])
+    predicted = time.perf_counter()
+    error = (test.prediction - test.actual) / model.scaling_.std[0]
+    tokens = model.patcher_.capacity(run.task.context_length)
+    record = RunRecord(
+        suite=run.suite,
+        task=run.task.fingerprint,
+        dataset=run.task.dataset,
+        protocol=run.task.protocol,
+        horizon=run.task.horizon,
+        context_length=run.task.context_length,
+        arm=run.arm.name,
+        settings_id=run.arm.fingerprint,
+        seed=run.seed,
+        num_windows=len(test),
+        test_mse=float(np.mean(error**2)),
+        test_mae=float(np.mean(np.abs(error))),
+        validation_loss=model.record_.best_loss,
+        best_step=model.record_.best_step,
+        num_steps=model.record_.num_steps,
+        steps_per_epoch=model.record_.steps_per_epoch,
+        tokens=tokens,
+        compression_rate=run.task.context_length / tokens,
+        num_parameters=count_parameters(model.network_),
+        fit_seconds=round(fitted - started, 2),
+        predict_seconds=round(predicted - fitted, 2),
+        settings=as_settings(run.arm.settings),
+        **origin,
+    )
+    assert len(test) == borders.test_end - borders.val_end - run.task.horizon + 1
+    identity = {key: asdict(record)[key] for key in ("suite", "task", "arm", "settings_id", "seed")}
+    return record, [{**identity, **entry} for entry in model.record_.history]

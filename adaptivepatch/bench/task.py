@@ -1,0 +1,145 @@
+"""`Task`: what is forecast and how it is measured; `Arm`: the model that is measured on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adaptivepatch.backbones import backbone_class
+from adaptivepatch.errors import InvalidParameterError, suggest
+from adaptivepatch.estimators.forecaster import Forecaster
+from adaptivepatch.patchers import patcher_class
+from adaptivepatch.training.trainer import Trainer
+
+SUITES = Path(__file__).parent / "suites"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cell of the long-horizon benchmark; every test window of stride 1 counts.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of a data set with split borders.
+    horizon : int
+        Steps to forecast.
+    context_length : int
+        Look-back, in time steps.
+    protocol : str, default="ltsf"
+        Scaling by training rows, errors on scaled data, all test windows.
+    """
+
+    dataset: str
+    horizon: int
+    context_length: int
+    protocol: str = "ltsf"
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that change with any field."""
+        return fingerprint({f.name: getattr(self, f.name) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named model with its settings, as a suite file writes them.
+
+    Parameters
+    ----------
+    name : str
+        Unique within the suite.
+    settings : mapping
+        Arguments of `Forecaster`, with ``patcher``, ``backbone`` and ``trainer`` as mappings; the
+        first two hold the registered ``name``.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that change with any setting."""
+        return fingerprint(self.settings)
+
+    def forecaster(self, task: Task, seed: int) -> Forecaster:
+        """Return an untrained forecaster for a task."""
+        settings = dict(self.settings)
+        for key, by_name in (("patcher", patcher_class), ("backbone", backbone_class)):
+            if key in settings:
+                parameters = dict(settings[key])
+                settings[key] = by_name(parameters.pop("name"))(**parameters)
+        settings["trainer"] = Trainer(**settings.get("trainer", {}))
+        return Forecaster(
+            task.horizon, task.context_length, random_state=seed, **settings
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: an arm on a task with a seed."""
+
+    suite: str
+    task: Task
+    arm: Arm
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What makes a finished row this run's."""
+        return (self.suite, self.task.fingerprint, self.arm.name, self.arm.fingerprint, str(self.seed))
+
+
+def read_suite(name_or_path: str | Path) -> list[Run]:
+    """Read a suite file.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A suite of this package by name, or a YAML file with the keys ``tasks`` (mappings of
+        `Task`), ``arms`` (name to settings; ``base`` settings apply to all), and ``seeds``.
+
+    Returns
+    -------
+    list of Run
+        Seeds outermost, so that an interrupted suite has whole seeds.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        path = SUITES / f"{name_or_path}.yaml"
+    if not path.is_file():
+        available = sorted(file.stem for file in SUITES.glob("*.yaml"))
+        raise InvalidParameterError(
+            f"Unknown suite {str(name_or_path)!r}. Available: {available}, or the path of a YAML "
+            f"file.{suggest(str(name_or_path), available)}"
+        )
+    text = yaml.safe_load(path.read_text(encoding="utf-8"))
+    allowed = {"about", "tasks", "base", "arms", "seeds"}
+    if not isinstance(text, dict) or not {"tasks", "arms", "seeds"} <= set(text) <= allowed:
+        raise InvalidParameterError(
+            f"A suite must have the keys tasks, arms and seeds, and may have {sorted(allowed)}. "
+            f"{str(path)!r} has {sorted(text) if isinstance(text, dict) else text!r}."
+        )
+    return list(_runs(path.stem, text))
+
+
+def _runs(suite: str, text: Mapping[str, Any]) -> Iterator[Run]:
+    base = text.get("base") or {}
+    for seed in text["seeds"]:
+        for task in text["tasks"]:
+            for name, settings in text["arms"].items():
+                merged = {**base, **(settings or {})}
+                only = merged.pop("only", None)  # tasks an arm is for, by context length
+                if only is None or task["context_length"] in only:
+                    yield Run(suite, Task(**task), Arm(name, merged), int(seed))
+
+
+def fingerprint(value: Mapping[str, Any]) -> str:
+    """Return twelve hexadecimal digits of a mapping, whatever its order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,133 @@
+"""The command line. Heavy imports happen inside commands, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from adaptivepatch.bench.task import Run
+
+app = typer.Typer(
+    name="adaptivepatch",
+    help="Forecasting with patches whose boundaries are chosen, not given.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+bench = typer.Typer(help="Measure forecasters on the long-horizon benchmark.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+@bench.command()
+def verify() -> None:
+    """Check data, splits and metrics against the training-free Repeat forecast.
+
+    Needs ETTh1, ETTh2, ETTm1, ETTm2 and Weather in the folder ADAPTIVEPATCH_DATA. Ends with exit
+    status 1 unless every cell agrees to 1e-9.
+    """
+    import time
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from adaptivepatch.bench.protocol import verify_repeat_oracle
+
+    console, started = Console(), time.perf_counter()
+    checks = verify_repeat_oracle()
+    table = Table("data set", "horizon", "protocol", "windows", "MSE", "MAE", "rel. error", "")
+    for check in checks:
+        table.add_row(
+            check.dataset,
+            str(check.horizon),
+            check.protocol,
+            str(check.num_windows),
+            f"{check.mse:.6f}",
+            f"{check.mae:.6f}",
+            f"{check.relative_error:.1e}",
+            "ok" if check.is_reproduced else "[red]differs[/red]",
+        )
+    console.print(table)
+    agreed = sum(check.is_reproduced for check in checks)
+    seconds = time.perf_counter() - started
+    worst = max(check.relative_error for check in checks)
+    console.print(
+        f"{agreed} of {len(checks)} agree; largest relative error {worst:.1e}; {seconds:.1f} s"
+    )
+    if agreed < len(checks):
+        raise typer.Exit(1)
+
+
+@bench.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="Name of a suite, or a YAML file.")],
+    out: Annotated[Path, typer.Option(help="CSV file to append finished runs to.")],
+    seed: Annotated[list[int] | None, typer.Option(help="Only these seeds.")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Only these arms.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Only these data sets.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads of this process.", min=1)] = 1,
+) -> None:
+    """Run what is missing of a suite; rows that are in the file already are skipped.
+
+    Example: adaptivepatch bench run patchtst_etth1 --out results.csv --seed 1
+    """
+    import torch
+    from rich.console import Console
+
+    from adaptivepatch.bench.runner import run_suite
+
+    torch.set_num_threads(threads)
+    console = Console()
+
+    def wanted(run: Run) -> bool:
+        return (
+            (not seed or run.seed in seed)
+            and (not arm or run.arm.name in arm)
+            and (not dataset or run.task.dataset in dataset)
+        )
+
+    def announce(run: Run, number: int, total: int) -> None:
+        task = run.task
+        console.print(
+            f"[{number}/{total}] {task.dataset}-{task.horizon} L={task.context_length} "
+            f"{run.arm.name} seed {run.seed}",
+            highlight=False,
+        )
+
+    def report(step: int, metrics: dict[str, float]) -> None:
+        console.print(
+            f"  step {step}: train {metrics['train_loss']:.4f}, validation "
+            f"{metrics.get('validation_loss', float('nan')):.4f}, {metrics['seconds']:.0f} s",
+            highlight=False,
+        )
+
+    records = run_suite(
+        suite, out, only=wanted, device=device, on_start=announce, on_validation=report
+    )
+    for record in records:
+        console.print(
+            f"{record.dataset}-{record.horizon} {record.arm} seed {record.seed}: test MSE "
+            f"{record.test_mse:.4f}, MAE {record.test_mae:.4f} over {record.num_windows} windows",
+            highlight=False,
+        )
+    if not records:
+        console.print(f"Nothing to do: every wanted run is in {out}.")
+
+
+def main() -> None:
+    """Run the command line; errors of this package become one line and exit status 2."""
+    from adaptivepatch.errors import AdaptivePatchError
+
+    try:
+        app()
+    except (AdaptivePatchError, OSError) as error:
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    """Print an error and end with exit status 2."""
+    typer.echo(f"adaptivepatch: {message}", err=True)
+    raise SystemExit(2)
