@@ -32,8 +32,8 @@ def describe(component: Patcher | Backbone) -> dict[str, Any]:
     InvalidParameterError
         If a parameter is neither a number, a string, a list of these nor a component.
     """
-    parameters = {}
-    for key, value in component.get_params(deep=False).items():
+    parameters: dict[str, Any] = {}
+    for key, value in BaseEstimator.get_params(component, deep=False).items():
         if isinstance(value, Patcher | Backbone):
             parameters[key] = {"component": describe(value)}
         elif value is None or isinstance(value, bool | int | float | str | list | tuple):

@@ -1,4 +1,4 @@
-"""Run a suite, one run after another; each finished row is appended, rows that are there skipped."""
+"""Run a suite, one run after another; finished rows are appended, rows that are there skipped."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def run_suite(
     suite: str | Path,
     results: Path,
     *,
-    only: Callable[[Run], bool] = lambda run: True,
+    only: Callable[[Run], bool] | None = None,
     device: str = "auto",
-    on_start: Callable[[Run, int, int], None] = lambda run, number, total: None,
+    on_start: Callable[[Run, int, int], None] | None = None,
     on_validation: Callback | None = None,
 ) -> list[RunRecord]:
     """Run what is missing of a suite.
@@ -56,12 +56,13 @@ def run_suite(
     list of RunRecord
         The new rows.
     """
-    wanted = [run for run in read_suite(suite) if only(run)]
+    wanted = [run for run in read_suite(suite) if only is None or only(run)]
     done = finished_keys(results)
     todo = [run for run in wanted if run.key not in done]
     records = []
     for number, run in enumerate(todo, start=1):
-        on_start(run, number, len(todo))
+        if on_start is not None:
+            on_start(run, number, len(todo))
         record, curve = run_one(run, device=device, callback=on_validation)
         append_rows(results.with_suffix(".curves.csv"), curve)
         append_record(results, record)

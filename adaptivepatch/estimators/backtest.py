@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 
 from adaptivepatch import metrics
 from adaptivepatch.data.windows import Windows
+from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.estimators.panel_model import PanelModel
+
+MIN_OBSERVED = 2  # look-back points below which a channel of a window cannot be forecast
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,13 +97,13 @@ class Backtest:
                 if (self.windows.item == position).any()
             }
         elif by == "channel":
-            groups = {
-                name: (slice(None), slice(None), [c]) for c, name in enumerate(self.channels)
-            }
+            groups = {name: (slice(None), slice(None), [c]) for c, name in enumerate(self.channels)}
         elif by == "step":
             groups = {h + 1: (slice(None), [h]) for h in range(self.actual.shape[1])}
         else:
-            raise ValueError(f"by must be None, 'item', 'channel' or 'step'. Got {by!r} instead.")
+            raise InvalidParameterError(
+                f"The 'by' parameter must be None, 'item', 'channel' or 'step'. Got {by!r} instead."
+            )
         rows = [self._measure(where) for where in groups.values()]
         return pd.DataFrame(rows, index=pd.Index(list(groups), name=by))
 
@@ -150,16 +154,54 @@ class Backtest:
             for q, level in enumerate(self.quantiles):
                 columns[str(level)] = by_channel[..., q].ravel()
         frame = pd.DataFrame(columns)
-        if self.num_impossible:
-            possible = np.isfinite(self.prediction).all(1) & ~self._impossible()
+        possible = self.windows.num_observed_past() >= MIN_OBSERVED
+        if not possible.all():
             frame = frame[np.repeat(possible.ravel(), horizon)].reset_index(drop=True)
         return frame
-
-    def _impossible(self) -> NDArray[np.bool_]:
-        return self.windows.num_observed_past() < 2
 
 
 def _by_channel(num_windows: int, horizon: int, num_channels: int) -> NDArray[np.int64]:
     """Return positions of (window, step) stamps in (window, channel, step) order."""
     step = np.arange(num_windows * horizon).reshape(num_windows, 1, horizon)
     return np.broadcast_to(step, (num_windows, num_channels, horizon)).ravel()
+
+
+def run_backtest(
+    model: PanelModel,
+    windows: Windows,
+    quantiles: tuple[float, ...] | None,
+    naive_scale: NDArray[np.float64],
+    season: int,
+) -> Backtest:
+    """Forecast windows and keep what happened beside it.
+
+    Parameters
+    ----------
+    model : PanelModel
+        Trained.
+    windows : Windows
+        With targets.
+    quantiles : tuple of float, optional
+        Levels the model forecasts.
+    naive_scale : ndarray of shape (items, channels)
+        Unit of MASE.
+    season : int
+        See `Backtest`.
+    """
+    prediction = model.predict(windows.panel, windows)
+    actual = windows.future()
+    impossible = windows.num_observed_past() < MIN_OBSERVED
+    if impossible.any():
+        prediction = np.where(impossible[:, None, :, None], 0.0, prediction)
+        actual = np.where(impossible[:, None, :], np.nan, actual)
+    middle = 0 if quantiles is None else quantiles.index(0.5)
+    return Backtest(
+        windows=windows,
+        prediction=prediction[..., middle],
+        actual=actual,
+        quantile_prediction=None if quantiles is None else prediction,
+        quantiles=quantiles,
+        naive_scale=naive_scale[windows.item],
+        season=season,
+        num_impossible=int(impossible.sum()),
+    )

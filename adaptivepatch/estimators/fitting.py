@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -76,6 +77,20 @@ def check_positive(owner: object, **values: object) -> None:
                 f"The {name!r} parameter of {type(owner).__name__} must be an int in the range "
                 f"[1, inf). Got {value!r} instead."
             )
+
+
+def check_quantiles(owner: object, quantiles: Sequence[float] | None) -> tuple[float, ...] | None:
+    """Return quantile levels as floats; they must increase inside (0, 1) and hold the median."""
+    if quantiles is None:
+        return None
+    levels = tuple(float(level) for level in quantiles)
+    increasing = all(a < b for a, b in pairwise(levels))
+    if not increasing or 0.5 not in levels or not 0 < levels[0] <= levels[-1] < 1:
+        raise InvalidParameterError(
+            f"The 'quantiles' parameter of {type(owner).__name__} must increase strictly inside "
+            f"(0, 1) and hold 0.5, the point forecast. Got {quantiles!r} instead."
+        )
+    return levels
 
 
 def placement(trainer: Trainer, fallback: str | None = None) -> dict[str, Any]:

@@ -6,27 +6,24 @@ Frames become panels in ``data/frame.py``, panels become window batches here and
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from adaptivepatch.data.frame import Panel, read_frame
 from adaptivepatch.data.scaling import Scaling
-from adaptivepatch.data.windows import Windows, forecast_windows, make_windows
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
 from adaptivepatch.estimators import frames, storage
-from adaptivepatch.estimators.backtest import Backtest
+from adaptivepatch.estimators.backtest import Backtest, run_backtest
 from adaptivepatch.estimators.fitting import (
     check_positive,
+    check_quantiles,
     draw_seed,
     placement,
     resolve_backbone,
@@ -34,14 +31,16 @@ from adaptivepatch.estimators.fitting import (
     resolve_trainer,
     train,
 )
+from adaptivepatch.estimators.panel_model import PanelModel
 from adaptivepatch.estimators.panel_source import PanelSource, complete_or_padded
 from adaptivepatch.estimators.seasons import default_season
+from adaptivepatch.estimators.selection import held_out_rows, window_sets
 from adaptivepatch.metrics import seasonal_naive_scale
 from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.patchers import Patcher
-from adaptivepatch.training.inference import predict_windows, segment_windows
+from adaptivepatch.training.devices import resolve_precision
 from adaptivepatch.training.losses import make_loss
-from adaptivepatch.training.trainer import Callback, WindowSets
+from adaptivepatch.training.trainer import Callback, Trainer
 
 
 class Forecaster(BaseEstimator):
@@ -181,43 +180,38 @@ class Forecaster(BaseEstimator):
             If a parameter is out of range.
         """
         trainer = self._check()
-        self.columns_ = {"item_id": item_id, "timestamp": timestamp, "target": target}
+        self.columns_: dict[str, Any] = {
+            "item_id": item_id,
+            "timestamp": timestamp,
+            "target": target,
+        }
         panel = read_frame(df, **self.columns_, missing=self.missing, freq=freq)
-        self.set_panel_attributes(panel)
-        held_out = self._held_out(panel, validation_rows)
+        if validation_rows is not None:
+            check_positive(self, validation_rows=validation_rows)
+        held_out = held_out_rows(panel, self.horizon, validation_rows)
         row_loss = make_loss(self.loss, self._quantiles())
         seed = draw_seed(self.random_state)
+        shape = self.context_length, self.horizon
 
-        selection_end = panel.lengths - held_out
-        self.scaling_ = Scaling.fit(panel, selection_end)
-        source = self._source(panel)
-        training = complete_or_padded(
-            panel, self.context_length, self.horizon, targets_to=selection_end
-        )
-        training.raise_if_skipped()
-        windows = WindowSets(source.learnable(training), None)
-        if held_out.any():
-            starts = np.where(held_out > 0, selection_end, panel.lengths)
-            validation = complete_or_padded(
-                panel, self.context_length, self.horizon, targets_from=starts
-            )
-            windows = WindowSets(windows.train, source.learnable(validation))
-        self._check_learnable(windows.train)
+        self.set_panel_attributes(panel)
+        self.scaling_ = Scaling.fit(panel, panel.lengths - held_out)
+        source = self._source(panel, trainer)
+        windows = window_sets(panel, source, *shape, held_out)
         self.network_, self.record_ = train(
             self.make_network, source, windows, row_loss, trainer, seed=seed, callback=callback
         )
         if refit and windows.validation is not None:
             self.scaling_ = Scaling.fit(panel)
-            source = self._source(panel)
-            every = complete_or_padded(panel, self.context_length, self.horizon)
-            windows = WindowSets(source.learnable(every), None)
+            source = self._source(panel, trainer)
+            windows = window_sets(panel, source, *shape)
             self.network_, _ = train(
                 self.make_network, source, windows, row_loss, trainer, seed=seed, plan=self.record_
             )
-        self._remember(panel)
+        self.history_ = panel.tail(np.minimum(panel.lengths, self.context_length))
+        self.naive_scale_ = seasonal_naive_scale(panel.values, self.season_, panel.row_offsets)
         return self
 
-    def _check(self) -> Any:
+    def _check(self) -> Trainer:
         check_positive(self, horizon=self.horizon, context_length=self.context_length)
         if self.values_per_patch is not None:
             check_positive(self, values_per_patch=self.values_per_patch)
@@ -230,16 +224,7 @@ class Forecaster(BaseEstimator):
         return resolve_trainer(self.trainer)
 
     def _quantiles(self) -> tuple[float, ...] | None:
-        if self.quantiles is None:
-            return None
-        levels = tuple(float(level) for level in self.quantiles)
-        increasing = all(a < b for a, b in zip(levels, levels[1:], strict=False))
-        if not increasing or 0.5 not in levels or not 0 < levels[0] <= levels[-1] < 1:
-            raise InvalidParameterError(
-                "The 'quantiles' parameter of Forecaster must increase strictly inside (0, 1) and "
-                f"hold 0.5, the point forecast. Got {self.quantiles!r} instead."
-            )
-        return levels
+        return check_quantiles(self, self.quantiles)
 
     def set_panel_attributes(self, panel: Panel) -> None:
         """Take over what a training panel says of channels, items and time step."""
@@ -247,38 +232,6 @@ class Forecaster(BaseEstimator):
         self.freq_ = panel.freq
         self.item_ids_ = panel.item_ids
         self.season_ = default_season(panel.freq)
-
-    def _held_out(self, panel: Panel, validation_rows: int | None) -> NDArray[np.int64]:
-        """Return the rows to validate on at the end of each item; 0 where it is too short."""
-        if validation_rows is not None:
-            check_positive(self, validation_rows=validation_rows)
-            if validation_rows < self.horizon:
-                raise InvalidParameterError(
-                    f"validation_rows must be at least the horizon {self.horizon}. Got "
-                    f"{validation_rows!r} instead."
-                )
-            rows = np.full(panel.num_items, validation_rows)
-        else:
-            rows = np.maximum(self.horizon, np.ceil(0.1 * panel.lengths).astype(np.int64))
-        keeps_window = panel.lengths - rows >= 2 + self.horizon
-        if not keeps_window.any():
-            needed = 2 + self.horizon + int(rows.min())
-            warnings.warn(
-                f"No series is long enough to hold out {int(rows.min())} validation rows and keep "
-                f"a training window (that takes {needed} rows; the longest has "
-                f"{int(panel.lengths.max())}): training runs its fixed number of steps.",
-                UserWarning,
-                stacklevel=3,
-            )
-        return np.where(keeps_window, rows, 0)
-
-    def _check_learnable(self, windows: torch.Tensor) -> None:
-        if len(windows) == 0:
-            raise InvalidFrameError(
-                "Training needs a window with 2 observed look-back points and an observed target. "
-                f"No window of {self.context_length} + {self.horizon} steps has them. Fill gaps, "
-                "or reduce the horizon."
-            )
 
     def make_network(self) -> PatchNetwork:
         """Return an untrained network with this forecaster's parameters."""
@@ -291,20 +244,28 @@ class Forecaster(BaseEstimator):
             values_per_patch=self.values_per_patch,
         )
 
-    def _source(self, panel: Panel) -> PanelSource:
+    def _source(self, panel: Panel, trainer: Trainer) -> PanelSource:
         return PanelSource(
             panel,
-            self._scaling_of(panel),
+            self.scaling_,
             self.context_length,
             self.horizon,
             share_segmentation=self.share_segmentation,
-            **placement(resolve_trainer(self.trainer)),
+            **placement(trainer),
         )
 
-    def _remember(self, panel: Panel) -> None:
-        """Keep what `predict()` and MASE need: the last look-backs and the naive errors."""
-        self.history_ = panel.tail(np.minimum(panel.lengths, self.context_length))
-        self.naive_scale_ = seasonal_naive_scale(panel.values, self.season_, panel.row_offsets)
+    def _model(self) -> PanelModel:
+        """Return the fitted parts that map panels to forecasts."""
+        check_is_fitted(self, "network_")
+        return PanelModel(
+            self.network_,
+            self.scaling_,
+            self.item_ids_,
+            self.context_length,
+            self.horizon,
+            self.share_segmentation,
+            resolve_precision((self.trainer or Trainer()).precision)[1],
+        )
 
     @property
     def patcher_(self) -> Patcher:
@@ -342,7 +303,7 @@ class Forecaster(BaseEstimator):
         InvalidParameterError
             If `horizon` exceeds the trained one without `rollout`.
         """
-        check_is_fitted(self, "network_")
+        model = self._model()
         horizon = self.horizon if horizon is None else horizon
         check_positive(self, horizon=horizon)
         if horizon > self.horizon and not rollout:
@@ -357,79 +318,14 @@ class Forecaster(BaseEstimator):
                 "horizon, or without quantiles."
             )
         panel = self.history_ if df is None else self._read(df)
-        windows = self._lookbacks_of(panel)
-        scaling = self._scaling_of(panel)
-        parts, extended = [], panel
-        for _ in range(math.ceil(horizon / self.horizon)):
-            window = windows if extended is panel else self._lookbacks_of(extended)
-            parts.append(self._predict_panel(extended, window, scaling))
-            if len(parts) * self.horizon < horizon:
-                extended = frames.append_rows(extended, parts[-1][..., 0])
-        prediction = np.concatenate(parts, axis=1)[:, :horizon]
+        prediction = model.forecast(panel, horizon)
         return frames.forecast_frame(panel, prediction, self._quantiles())
 
     def _read(self, df: pd.DataFrame) -> Panel:
         """Read a frame that must look like the one of `fit`."""
-        columns = {**self.columns_, "target": list(self.channels_)}
-        frames.check_columns(df, self.columns_, self.channels_)
-        panel = read_frame(df, **columns, missing=self.missing, require_observed=False)
-        if panel.freq != self.freq_:
-            raise InvalidFrameError(
-                f"The time step must be the one of fit, {frames.step_name(self.freq_)!r}, but the "
-                f"frame's is {frames.step_name(panel.freq)!r}. Resample the frame, or fit again."
-            )
-        return panel
-
-    def _lookbacks_of(self, panel: Panel) -> Windows:
-        windows = forecast_windows(panel, self.context_length, self.horizon)
-        if windows.skipped:
-            raise InvalidFrameError(
-                f"A forecast needs 2 look-back points. Series {windows.skipped[0]!r} has "
-                f"{int(panel.lengths[panel.item_ids.index(windows.skipped[0])])}. Leave it out, or "
-                "pass more of its history."
-            )
-        observed = windows.num_observed_past()
-        if (observed < 2).any():
-            w, c = np.argwhere(observed < 2)[0]
-            raise InvalidFrameError(
-                f"A forecast needs 2 observed look-back points. Channel {panel.channels[c]!r} of "
-                f"series {windows.item_id[w]!r} has {int(observed[w, c])} in the last "
-                f"{self.context_length} steps. Leave the series out, fill it, or use a longer "
-                "context_length."
-            )
-        return windows
-
-    def _scaling_of(self, panel: Panel) -> Scaling:
-        """Return the fitted scaling of known items, that of the first look-back for others."""
-        known = {id_: position for position, id_ in enumerate(self.item_ids_)}
-        if tuple(panel.item_ids) == tuple(self.item_ids_):
-            return self.scaling_
-        own = frames.scaling_of_first_rows(panel, self.context_length)
-        for position, id_ in enumerate(panel.item_ids):
-            if id_ in known:
-                own.mean[position] = self.scaling_.mean[known[id_]]
-                own.std[position] = self.scaling_.std[known[id_]]
-        return own
-
-    def _predict_panel(
-        self, panel: Panel, windows: Windows, scaling: Scaling
-    ) -> NDArray[np.float64]:
-        """Return forecasts of shape (W, H, C, 1 or Q) in original units."""
-        trainer = resolve_trainer(self.trainer)
-        source = PanelSource(
-            panel,
-            scaling,
-            self.context_length,
-            self.horizon,
-            share_segmentation=self.share_segmentation,
-            **placement(trainer),
+        return frames.read_like_fitted(
+            df, self.columns_, self.channels_, self.freq_, missing=self.missing
         )
-        channels = panel.num_channels
-        rows = predict_windows(
-            self.network_, source.lookbacks, source.numbers(windows), channels
-        ).numpy()
-        rows = rows.reshape(len(windows), channels, self.horizon, -1).transpose(0, 2, 1, 3)
-        return scaling.inverse(rows, windows.item, channel_axis=-2)
 
     # ------------------------------------------------------------------ evaluate, look, keep
 
@@ -454,7 +350,7 @@ class Forecaster(BaseEstimator):
         InvalidFrameError
             If there is no window to forecast.
         """
-        check_is_fitted(self, "network_")
+        model = self._model()
         check_positive(self, stride=stride)
         panel = self._read(df)
         windows = complete_or_padded(
@@ -470,25 +366,8 @@ class Forecaster(BaseEstimator):
                 f"{'' if start is None else f' from {start!r} on'}. The longest series has "
                 f"{int(panel.lengths.max())} rows. Pass more rows or an earlier start."
             )
-        scaling = self._scaling_of(panel)
-        prediction = self._predict_panel(panel, windows, scaling)
-        actual = windows.future()
-        impossible = windows.num_observed_past() < 2
-        if impossible.any():
-            prediction = np.where(impossible[:, None, :, None], 0.0, prediction)
-            actual = np.where(impossible[:, None, :], np.nan, actual)
-        quantiles = self._quantiles()
-        middle = 0 if quantiles is None else quantiles.index(0.5)
-        return Backtest(
-            windows=windows,
-            prediction=prediction[..., middle],
-            actual=actual,
-            quantile_prediction=None if quantiles is None else prediction,
-            quantiles=quantiles,
-            naive_scale=self._naive_scale_of(panel)[windows.item],
-            season=self.season_,
-            num_impossible=int(impossible.sum()),
-        )
+        scale = self._naive_scale_of(panel)
+        return run_backtest(model, windows, self._quantiles(), scale, self.season_)
 
     def _naive_scale_of(self, panel: Panel) -> NDArray[np.float64]:
         """Return the naive error of each item and channel; NaN for items not seen in `fit`."""
@@ -525,13 +404,10 @@ class Forecaster(BaseEstimator):
             of its first and last step), length in time steps. Padding before the start of a
             series is left out.
         """
-        check_is_fitted(self, "network_")
+        model = self._model()
         panel = self.history_ if df is None else self._read(df)
-        windows = self._lookbacks_of(panel)
-        source = self._source(panel)
-        patches = segment_windows(
-            self.network_, source.lookbacks, source.numbers(windows), panel.num_channels
-        )
+        windows = model.lookbacks(panel)
+        patches = model.segment(panel, windows)
         lengths = patches.patch_lengths.numpy().reshape(len(windows), panel.num_channels, -1)
         return frames.segmentation_frame(panel, lengths)
 

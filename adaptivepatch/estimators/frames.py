@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.frequency import Step
 from adaptivepatch.data.panel import Panel, future_index, row_offsets
 from adaptivepatch.data.scaling import Scaling
@@ -131,16 +132,44 @@ def _like(index: pd.Index[Any], start: Any) -> Any:
     return stamp.tz_localize(index.tz) if index.tz is not None and stamp.tz is None else stamp
 
 
-def check_columns(df: Any, columns: Mapping[str, Any], channels: tuple[str, ...]) -> None:
-    """Raise unless a frame has every channel that was trained."""
-    if not isinstance(df, pd.DataFrame):
-        return
-    absent = [name for name in channels if name not in df.columns]
-    if absent:
+def read_like_fitted(
+    df: pd.DataFrame,
+    columns: Mapping[str, Any],
+    channels: tuple[str, ...],
+    step: Step,
+    *,
+    missing: Literal["error", "mask"],
+) -> Panel:
+    """Read a frame that must have the channels and the time step of training.
+
+    Parameters
+    ----------
+    df : pandas.DataFrame
+        Later or other series.
+    columns : mapping
+        Names of the key columns in `fit`.
+    channels : tuple of str
+        Channels of `fit`; other columns are left out.
+    step : pandas offset or int
+        Time step of `fit`.
+    missing : {"error", "mask"}
+        See `adaptivepatch.data.frame.read_frame`.
+    """
+    keys = {"item_id": columns["item_id"], "timestamp": columns["timestamp"]}
+    if isinstance(df, pd.DataFrame):
+        absent = [name for name in channels if name not in df.columns]
+        if absent:
+            raise InvalidFrameError(
+                f"The frame must have the channels of fit, {list(channels)}. It lacks {absent}; it "
+                f"has {[c for c in df.columns if c not in keys.values()]}."
+            )
+    panel = read_frame(df, **keys, target=list(channels), missing=missing, require_observed=False)
+    if panel.freq != step:
         raise InvalidFrameError(
-            f"The frame must have the channels of fit, {list(channels)}. It lacks {absent}; it has "
-            f"{[c for c in df.columns if c not in (columns['item_id'], columns['timestamp'])]}."
+            f"The time step must be the one of fit, {step_name(step)!r}, but the frame's is "
+            f"{step_name(panel.freq)!r}. Resample the frame, or fit again."
         )
+    return panel
 
 
 def step_name(step: Step) -> str | int:

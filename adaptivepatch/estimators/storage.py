@@ -110,7 +110,7 @@ def _describe(history: Panel) -> dict[str, Any]:
 
 def _panel(stored: dict[str, Any], values: np.ndarray[Any, Any]) -> Panel:
     """Return the panel that `_describe` described."""
-    layout = {
+    layout: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in stored["layout"].items()
     }

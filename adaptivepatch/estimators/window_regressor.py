@@ -137,19 +137,23 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "The 'validation_fraction' parameter of WindowRegressor must be a float in the "
                 f"range [0, 1). Got {self.validation_fraction!r} instead."
             )
-        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
-        targets = y.reshape(len(y), -1)
-        self._one_output = y.ndim == 1
+        past, future = validate_data(
+            self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2
+        )
+        targets = future.reshape(len(future), -1)
+        self._one_output = future.ndim == 1
         where = placement(trainer)
-        source = ArraySource(torch.as_tensor(X).to(**where), torch.as_tensor(targets).to(**where))
-        windows, everything = self._split(len(X), targets.shape[1])
+        source = ArraySource(
+            torch.as_tensor(past).to(**where), torch.as_tensor(targets).to(**where)
+        )
+        windows, everything = self._split(len(past), targets.shape[1])
         seed = draw_seed(self.random_state)
 
         def make_network() -> PatchNetwork:
             return build_network(
                 resolve_patcher(self.patcher),
                 resolve_backbone(self.backbone),
-                context_length=X.shape[1],
+                context_length=past.shape[1],
                 horizon=targets.shape[1],
                 values_per_patch=self.values_per_patch,
                 instance_norm=self.instance_norm,
@@ -209,8 +213,8 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Before `fit`.
         """
         check_is_fitted(self, "network_")
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        past = torch.as_tensor(X).to(next(self.network_.parameters()))
+        checked = validate_data(self, X, reset=False, dtype=np.float64)
+        past = torch.as_tensor(checked).to(next(self.network_.head.parameters()))
         forecast = predict_windows(
             self.network_, lambda windows: (past[windows], None, None), torch.arange(len(past))
         ).numpy()

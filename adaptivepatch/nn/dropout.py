@@ -13,8 +13,8 @@ class Dropout(nn.Module):
     Parameters
     ----------
     p : float
-        Probability of zeroing, in [0, 1). On a CPU it is rounded to a multiple of 1/256, and the
-        scale follows the rounded value, so the mean stays exact.
+        Probability of zeroing, in [0, 1). On a CPU it is rounded to a multiple of 1/256, at most
+        255/256, and the scale follows the rounded value, so the mean stays exact.
 
     Notes
     -----
@@ -32,7 +32,7 @@ class Dropout(nn.Module):
             return values
         if values.device.type != "cpu":
             return F.dropout(values, self.p)
-        dropped = round(256 * self.p)
+        dropped = min(255, round(256 * self.p))
         words = torch.empty((values.numel() + 7) // 8, dtype=torch.int64)
         bytes_ = words.random_(-(2**63), None).view(torch.uint8)[: values.numel()]
         mask = (bytes_ >= dropped).to(values.dtype).mul_(256 / (256 - dropped))

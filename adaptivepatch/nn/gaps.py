@@ -32,6 +32,6 @@ def interpolate_gaps(series: Tensor, observed: Tensor) -> Tensor:
     after = torch.where(observed, step, num_steps).flip(1).cummin(dim=1).values.flip(1)
     left = torch.where(before < 0, after, before).clamp(max=num_steps - 1)
     right = torch.where(after == num_steps, before, after).clamp(min=0)
-    share = (step - left) / (right - left).clamp(min=1)
-    between = known.gather(1, left).lerp(known.gather(1, right), share.to(series.dtype))
+    share = (step - left).to(series.dtype) / (right - left).clamp(min=1)
+    between = known.gather(1, left).lerp(known.gather(1, right), share)
     return torch.where(observed, known, between)

@@ -51,7 +51,9 @@ class TimeAlignedHead(nn.Module):
     def forward(self, hidden: Tensor, segmentation: Segmentation) -> Tensor:
         """Map hidden tokens (N, P, D) to (N, H), or (N, H, Q) with quantiles."""
         reference = Segmentation(self.get_buffer("cells"), validate=False)
-        cells = overlap_matrix(segmentation, reference).to(hidden.dtype) @ hidden  # (N, K, D)
+        exact = torch.promote_types(hidden.dtype, torch.float32)
+        shares = overlap_matrix(segmentation, reference, exact).to(hidden.dtype)
+        cells = shares @ hidden  # (N, K, D)
         forecast: Tensor = self.projection(cells.flatten(1))
         if self.quantiles is None:
             return forecast

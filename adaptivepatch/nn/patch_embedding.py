@@ -31,7 +31,7 @@ def resample(series: Tensor, segmentation: Segmentation, num_values: int, halo: 
     Returns
     -------
     Tensor of shape (N, P, V)
-        A plain gather where patch length + halo equals V. Unused slots repeat the last value.
+        A plain gather where patch length + halo equals V. Unused slots hold finite values of no meaning.
 
     Notes
     -----

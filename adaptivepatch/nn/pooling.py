@@ -33,7 +33,9 @@ def broadcast(patches: Tensor, segmentation: Segmentation) -> Tensor:
     return patches.gather(1, index)
 
 
-def overlap_matrix(segmentation: Segmentation, reference: Segmentation) -> Tensor:
+def overlap_matrix(
+    segmentation: Segmentation, reference: Segmentation, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Share of each reference cell that each patch covers.
 
     Parameters
@@ -42,6 +44,8 @@ def overlap_matrix(segmentation: Segmentation, reference: Segmentation) -> Tenso
         N rows of P patches.
     reference : Segmentation
         One row of K cells over the same T steps.
+    dtype : torch.dtype, default=torch.float32
+        Type of the shares.
 
     Returns
     -------
@@ -56,4 +60,4 @@ def overlap_matrix(segmentation: Segmentation, reference: Segmentation) -> Tenso
     cell_length = reference.patch_lengths[0][:, None]
     cell_end = cell_start + cell_length
     shared = (torch.minimum(end, cell_end) - torch.maximum(start, cell_start)).clamp(min=0)
-    return shared / cell_length
+    return shared.to(dtype) / cell_length

@@ -38,9 +38,9 @@ class ReferencePositions(nn.Module):
         left = (torch.searchsorted(starts, start_time.contiguous(), right=True) - 1).clamp(max=last)
         right = (left + 1).clamp(max=last)
         gap = (starts[right] - starts[left]).clamp(min=1)
-        share = ((start_time - starts[left]) / gap).clamp(max=1)
+        share = ((start_time - starts[left]).to(self.table.dtype) / gap).clamp(max=1)
         share = torch.where(right == left, torch.zeros_like(share), share)
-        return self.table[left].lerp(self.table[right], share.to(self.table.dtype)[..., None])
+        return self.table[left].lerp(self.table[right], share[..., None])
 
 
 class ResidualAttentionLayer(nn.Module):
@@ -114,7 +114,7 @@ class ResidualAttentionLayer(nn.Module):
 
 
 class TokenBatchNorm(nn.Module):
-    """BatchNorm over the real tokens of a batch.
+    """BatchNorm over the real tokens of a batch; a single token uses the running statistics.
 
     Parameters
     ----------
@@ -129,10 +129,18 @@ class TokenBatchNorm(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Normalise (N, P, D); where `mask` (N, P) is False the result is 0."""
         if mask is None:
-            return self.norm(tokens.flatten(0, 1)).view(tokens.shape)  # type: ignore[no-any-return]
+            return self._normalise(tokens.flatten(0, 1)).view(tokens.shape)
         result = torch.zeros_like(tokens)
-        result[mask] = self.norm(tokens[mask])
+        result[mask] = self._normalise(tokens[mask])
         return result
+
+    def _normalise(self, tokens: Tensor) -> Tensor:
+        norm = self.norm
+        if self.training and len(tokens) == 1:  # no variance: torch refuses it
+            return F.batch_norm(
+                tokens, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
+        return norm(tokens)
 
 
 class PreNormLayer(nn.Module):

@@ -95,7 +95,8 @@ class RecencyPatcher(Patcher):
 
 def _growth(total: float, num_terms: int) -> float:
     """Solve 1 + q + ... + q**(num_terms - 1) = total for q >= 1 by bisection."""
-    low, high = 1.0, max(2.0, total)
+    # q**(num_terms - 1) is a term of the sum: a larger bound would overflow with many terms.
+    low, high = 1.0, total ** (1 / max(1, num_terms - 1))
     for _ in range(200):
         middle = (low + high) / 2
         if sum(middle**k for k in range(num_terms)) < total:

@@ -100,8 +100,6 @@ class Processes:
         return windows if len(windows) < self.count else windows[self.rank :: self.count]
 
 
-def autocast(
-    device: torch.device, dtype: torch.dtype | None
-) -> AbstractContextManager[object]:
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
     """Compute in a lower precision inside the context; None changes nothing."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)

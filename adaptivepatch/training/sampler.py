@@ -107,9 +107,7 @@ class SeriesSource:
         enough = (seen[middle] - seen[start] >= 2) & (seen[end] - seen[middle] >= 1)
         return windows[enough.any(1).to(windows.device)]
 
-    def _gather(
-        self, windows: Tensor, length: int
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _gather(self, windows: Tensor, length: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
         start = windows.to(self.values.device)
         step = start[:, None] + torch.arange(length, device=start.device)  # (B, L)
         rows = self.values[step].transpose(1, 2).flatten(0, 1)  # (B, L, C) -> (N, L)

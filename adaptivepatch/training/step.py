@@ -107,9 +107,7 @@ class TrainingStep(nn.Module):
         )
         if auxiliary is None:
             auxiliary = torch.zeros_like(forecast_loss)
-        return StepOutput(
-            forecast_loss + auxiliary, forecast_loss.detach(), auxiliary.detach()
-        )
+        return StepOutput(forecast_loss + auxiliary, forecast_loss.detach(), auxiliary.detach())
 
     @torch.no_grad()
     def _score(
@@ -148,9 +146,7 @@ class TrainingStep(nn.Module):
         sampled, mode = rollout.segmentation, distribution.mode
         copies = torch.arange(sampled.num_rows, device=sampled.device) % mode.num_rows
         on_mode = torch.rand(len(copies), generator=generator, device=sampled.device) < share
-        return Rollout(
-            Segmentation.where(on_mode, mode.select(copies), sampled), gate=rollout.gate
-        )
+        return Rollout(Segmentation.where(on_mode, mode.select(copies), sampled), gate=rollout.gate)
 
 
 def train_step(

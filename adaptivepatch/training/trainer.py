@@ -32,7 +32,7 @@ DEFAULT_MAX_STEPS = 1000
 
 
 class TrainingDivergedError(AdaptivePatchError, ArithmeticError):
-    """The training loss became infinite or NaN."""
+    """The training or the validation loss became infinite or NaN."""
 
 
 class WindowSets(NamedTuple):
@@ -169,8 +169,10 @@ class Trainer(BaseEstimator):
             value = getattr(self, name)
             if value is None and optional:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not (
-                low < value < math.inf
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not (low < value < math.inf)
             ):
                 bracket = "[0, inf)" if low < 0 else "(0, inf)"
                 raise InvalidParameterError(
@@ -215,12 +217,23 @@ class Trainer(BaseEstimator):
         Raises
         ------
         TrainingDivergedError
-            If the loss becomes infinite or NaN.
+            If the training or validation loss becomes infinite or NaN.
+        InvalidParameterError
+            If there is no window to train on, or no observed target to validate on.
         """
+        if len(windows.train) == 0:
+            raise InvalidParameterError(
+                "Training needs at least one window, however: there is none. Shorten the "
+                "look-back or the horizon, or pass longer series."
+            )
         processes = Processes.current(resolve_device(self.device))
         cuda = [processes.device] if processes.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(seed + 7919 * processes.rank)
+            # torch.manual_seed would seed devices that are not forked, too.
+            torch.default_generator.manual_seed(seed + 7919 * processes.rank)
+            for device in cuda:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed + 7919 * processes.rank)
             return _Run(self, network, source, windows, row_loss, processes, seed).run(
                 callback, plan
             )
@@ -255,9 +268,7 @@ class _Run:
         self.rollouts = torch.Generator(processes.device).manual_seed(seed + processes.rank)
         self.autocast = resolve_precision(trainer.precision)[1]
         self.schedule = make_schedule(trainer.schedule)
-        step = TrainingStep(
-            network, row_loss, total_weight=processes.mean, precision=self.autocast
-        )
+        step = TrainingStep(network, row_loss, total_weight=processes.mean, precision=self.autocast)
         self.step = processes.wrap(step)
         self.optimizer = _optimizer(trainer, network)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -286,7 +297,7 @@ class _Run:
                 metrics = self._metrics(sums, number)
                 sums.zero_()
                 if validation is not None:
-                    metrics["validation_loss"] = self.validate(validation)
+                    metrics["validation_loss"] = self._validation_loss(validation, number)
                 metrics["seconds"] = time.perf_counter() - started
                 record.history.append({"step": float(number), **metrics})
                 loss = metrics.get("validation_loss", math.nan)
@@ -325,18 +336,29 @@ class _Run:
         return torch.stack([output.forecast_loss, output.auxiliary_loss, one]).float()
 
     def _metrics(self, sums: Tensor, number: int) -> dict[str, float]:
-        forecast, auxiliary = (sums[:2] / sums[2]).tolist()
-        if not math.isfinite(forecast + auxiliary):
-            raise TrainingDivergedError(
-                f"The training loss must stay finite, but it is {forecast!r} (auxiliary "
-                f"{auxiliary!r}) by step {number}. Lower learning_rate="
-                f"{self.trainer.learning_rate!r} or set gradient_clip=1.0."
-            )
+        # The mean over processes, so that all of them see the same and stop together.
+        forecast, auxiliary = self.processes.mean(sums[:2] / sums[2]).tolist()
+        self._check_finite("training", forecast + auxiliary, number)
         return {
             "train_loss": forecast,
             "auxiliary_loss": auxiliary,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
         }
+
+    def _check_finite(self, kind: str, loss: float, number: int) -> None:
+        if not math.isfinite(loss):
+            raise TrainingDivergedError(
+                f"The {kind} loss must stay finite, but it is {loss!r} by step {number}. Lower "
+                f"learning_rate={self.trainer.learning_rate!r} or set gradient_clip=1.0."
+            )
+
+    def _validation_loss(self, windows: Tensor, number: int) -> float:
+        loss = self.validate(windows)
+        if self.processes.count > 1:  # BatchNorm statistics differ there; decisions must not
+            own = torch.tensor(loss, dtype=torch.float64, device=self.processes.device)
+            loss = float(self.processes.mean(own))
+        self._check_finite("validation", loss, number)
+        return loss
 
     @torch.no_grad()
     def validate(self, windows: Tensor) -> float:
@@ -351,6 +373,11 @@ class _Run:
             part = weighted_sum(row_loss.double(), batch.target_observed)
             total, weight = total + float(part[0]), weight + float(part[1])
         self.network.train()
+        if weight == 0:
+            raise InvalidParameterError(
+                f"Validation needs an observed target, however: {len(windows)} windows hold none. "
+                "Leave such windows out."
+            )
         return total / weight
 
 

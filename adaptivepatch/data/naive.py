@@ -1,0 +1,77 @@
+"""Naive forecasts of windows: what every model must beat, and how they treat unobserved steps."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptivepatch.data.windows import Windows
+from adaptivepatch.errors import InvalidParameterError
+
+
+def last_value(windows: Windows) -> NDArray[np.float64]:
+    """Repeat the last observed look-back value of each channel.
+
+    Parameters
+    ----------
+    windows : Windows
+        What to forecast.
+
+    Returns
+    -------
+    ndarray of shape (num_windows, horizon, channels)
+        NaN where no look-back step was observed.
+    """
+    last = _last_observed(windows.past())
+    return np.repeat(last[:, None], windows.horizon, axis=1)
+
+
+def seasonal_naive(windows: Windows, season: int) -> NDArray[np.float64]:
+    """Repeat the last season of the look-back.
+
+    Parameters
+    ----------
+    windows : Windows
+        What to forecast.
+    season : int
+        In time steps, at most the look-back.
+
+    Returns
+    -------
+    ndarray of shape (num_windows, horizon, channels)
+        NaN where no look-back step was observed.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the look-back is shorter than a season.
+
+    Notes
+    -----
+    A target takes the latest *observed* value a whole number of seasons before it; where the
+    look-back has none, the last observed value.
+    """
+    if not isinstance(season, int) or not 1 <= season <= windows.context_length:
+        raise InvalidParameterError(
+            "season must be an int from 1 to the context_length "
+            f"{windows.context_length}. Got {season!r} instead. Use longer look-backs, or last_value."
+        )
+    past = windows.past()
+    phases = _last_observed(_by_season(past, season))  # (w, season, c), oldest phase first
+    phases = np.where(np.isnan(phases), _last_observed(past)[:, None], phases)
+    return phases[:, np.arange(windows.horizon) % season]
+
+
+def _by_season(past: NDArray[np.float64], season: int) -> NDArray[np.float64]:
+    """Fold (w, steps, c) into (w, seasons, season, c), filling the oldest season with NaN."""
+    num_windows, steps, channels = past.shape
+    missing = -steps % season
+    padded = np.pad(past, ((0, 0), (missing, 0), (0, 0)), constant_values=np.nan)
+    return padded.reshape(num_windows, -1, season, channels)
+
+
+def _last_observed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the last value along axis 1 that is not NaN; NaN where all are."""
+    newest_first = values[:, ::-1]
+    position = (~np.isnan(newest_first)).argmax(axis=1, keepdims=True)
+    return np.take_along_axis(newest_first, position, axis=1)[:, 0]
