@@ -60,8 +60,8 @@ class PatchNetwork(nn.Module):
     instance_norm : bool, default=True
         Normalise each row by its own statistics (RevIN).
     unpatch : nn.Module, optional
-        Way back to a finer resolution: maps ``(hidden, segmentation, distribution, rollout)`` to
-        the hidden vectors and the segmentation the head reads.
+        Way back to a finer resolution: maps ``(hidden, segmentation, distribution, rollout)``, all
+        of the same rows, to the hidden vectors and the segmentation the head reads.
     """
 
     def __init__(
@@ -115,8 +115,10 @@ class PatchNetwork(nn.Module):
     def forecast(
         self, lookback: Lookback, distribution: SegmentationDistribution, rollout: Rollout
     ) -> Forecast:
-        """Forecast with given segmentations, whose rows are those of `lookback`."""
+        """Forecast the rows with given segmentations, as often as the rollout has samples."""
         segmentation = rollout.segmentation
+        num_samples = segmentation.num_rows // len(lookback.series)
+        lookback, distribution = lookback.repeat(num_samples), distribution.repeat(num_samples)
         tokens = self.embedding(  # (N, T) -> (N, P, D)
             lookback.series,
             segmentation,
@@ -125,11 +127,11 @@ class PatchNetwork(nn.Module):
             gate=rollout.gate,
             features=distribution.features,
         )
-        patch_mask = None if segmentation.is_full else segmentation.patch_mask
+        patch_mask = None if segmentation.exact else segmentation.patch_mask
         start_time = segmentation.patch_starts
         if segmentation.is_shared:
             start_time = start_time[:1]
-        hidden = self.backbone(tokens, patch_mask, start_time)  # (N, P, D)
+        hidden = self.backbone(tokens, patch_mask, start_time, segmentation.parent)  # (N, P, D)
         finest = hidden
         if self.unpatch is not None:
             finest, segmentation = self.unpatch(hidden, segmentation, distribution, rollout)

@@ -14,6 +14,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from adaptivepatch.errors import InvalidSegmentationError
 
@@ -30,7 +31,12 @@ class Segmentation:
         Number of patch slots P the views are padded to; at least the largest number of patches of
         any row, which is the default (finding it waits for the device).
     parent : Segmentation, optional
-        The next coarser level: a partition of this level's ``capacity`` patches, one row per row.
+        The next coarser level: a partition of this level's ``capacity`` patch slots, one row per
+        row, no patch of which starts at an unused slot.
+    exact : bool, default=False
+        Every row is known to hold exactly `capacity` patches, so that no padding mask is needed.
+        Never found out from the values: with and without a mask torch rounds differently, and a
+        row's forecast would depend on the other rows of its batch.
     validate : bool, default=True
         Check the invariants. Constructors that guarantee them by arithmetic switch it off.
 
@@ -38,8 +44,8 @@ class Segmentation:
     ------
     InvalidSegmentationError
         If the mask is not a two-dimensional bool tensor with at least one step, if step 0 of a row
-        is not a boundary, if a row holds more patches than `capacity`, or if `parent` does not
-        partition this level's patches.
+        is not a boundary, if a row holds more patches than `capacity` (or fewer, where `exact`),
+        or if `parent` does not partition this level's patches.
 
     Notes
     -----
@@ -59,6 +65,7 @@ class Segmentation:
     boundary_mask: Tensor
     capacity: int = 0
     parent: Segmentation | None = None
+    exact: bool = False
     validate: bool = True
 
     def __post_init__(self) -> None:
@@ -71,6 +78,12 @@ class Segmentation:
         if not self.capacity:
             largest = int(self._one_row(mask).sum(1).max()) if len(mask) else 1
             object.__setattr__(self, "capacity", largest)
+        slots = (len(mask), self.capacity)
+        if self.parent is not None and self.parent.boundary_mask.shape != slots:
+            raise InvalidSegmentationError(
+                f"parent must partition {self.capacity} patches of {len(mask)} rows, however: its "
+                f"shape is {tuple(self.parent.boundary_mask.shape)}."
+            )
         if self.validate:
             self._check()
 
@@ -82,19 +95,22 @@ class Segmentation:
                 f"Step 0 must start a patch in every row, but row {bad} has no boundary there. "
                 "Set boundary_mask[:, 0] = True, or use Segmentation.from_ends for end marks."
             )
-        largest = int(rows.sum(1).max()) if len(rows) else 0
+        counts = rows.sum(1)
+        largest = int(counts.max()) if len(rows) else 0
         if largest > self.capacity:
             raise InvalidSegmentationError(
                 f"No row may hold more patches than the capacity {self.capacity}, but one holds "
                 f"{largest}. Lower the number of boundaries or raise the compression budget."
             )
-        if self.parent is not None and self.parent.boundary_mask.shape != (
-            len(self.boundary_mask),
-            self.capacity,
-        ):
+        if self.exact and bool((counts < self.capacity).any()):
             raise InvalidSegmentationError(
-                f"parent must partition {self.capacity} patches of {len(self.boundary_mask)} rows, "
-                f"however: its shape is {tuple(self.parent.boundary_mask.shape)}."
+                f"exact=True promises {self.capacity} patches in every row, but one holds "
+                f"{int(counts.min())}. Leave it False: unused slots are masked."
+            )
+        if self.parent is not None and bool((self.parent.boundary_mask & ~self.patch_mask).any()):
+            raise InvalidSegmentationError(
+                "No patch of parent may start at an unused patch slot, however: one does. Set "
+                "parent's boundary_mask to False where this level's patch_mask is."
             )
 
     # ------------------------------------------------------------------ constructors
@@ -163,7 +179,9 @@ class Segmentation:
         return cls(mask, capacity=capacity)
 
     @classmethod
-    def from_scores(cls, scores: Tensor, capacity: int) -> Segmentation:
+    def from_scores(
+        cls, scores: Tensor, capacity: int, threshold: float | None = None
+    ) -> Segmentation:
         """Keep step 0 and the ``capacity - 1`` other steps of highest score.
 
         Parameters
@@ -172,6 +190,8 @@ class Segmentation:
             Larger means a likelier boundary; ties go to the earlier step.
         capacity : int
             Number of patches K, from 1 to T. Every row gets exactly K.
+        threshold : float, optional
+            Keep of those steps only the ones that score higher: at most K patches.
         """
         num_steps = scores.shape[1]
         if not 1 <= capacity <= num_steps:
@@ -182,7 +202,9 @@ class Segmentation:
         mask = torch.zeros_like(scores, dtype=torch.bool)
         mask[:, 0] = True
         mask.scatter_(1, order[:, : capacity - 1] + 1, True)
-        return cls(mask, capacity=capacity, validate=False)
+        if threshold is not None:
+            mask[:, 1:] &= scores[:, 1:] > threshold
+        return cls(mask, capacity=capacity, exact=threshold is None, validate=False)
 
     @classmethod
     def shared(
@@ -206,7 +228,7 @@ class Segmentation:
             raise InvalidSegmentationError(
                 f"starts must increase strictly from 0 to below {num_steps}, however: {starts!r}."
             )
-        return cls(mask.expand(num_rows, -1), capacity=len(starts), validate=False)
+        return cls(mask.expand(num_rows, -1), capacity=len(starts), exact=True, validate=False)
 
     @classmethod
     def even(
@@ -224,12 +246,28 @@ class Segmentation:
 
     @classmethod
     def where(cls, condition: Tensor, first: Segmentation, second: Segmentation) -> Segmentation:
-        """Take `first` in the rows where `condition` (N,) holds, `second` elsewhere."""
+        """Take `first` in the rows where `condition` (N,) holds, `second` elsewhere.
+
+        A coarser level is kept where both have one.
+        """
+        capacity = max(first.capacity, second.capacity)
+        parent = None
+        if first.parent is not None and second.parent is not None:
+            parent = cls.where(
+                condition, first.parent._widened(capacity), second.parent._widened(capacity)
+            )
         return cls(
             torch.where(condition[:, None], first.boundary_mask, second.boundary_mask),
-            capacity=max(first.capacity, second.capacity),
+            capacity=capacity,
+            parent=parent,
+            exact=first.exact and second.exact and first.capacity == second.capacity,
             validate=False,
         )
+
+    def _widened(self, num_steps: int) -> Segmentation:
+        """Lengthen the last patch of every row up to `num_steps`."""
+        missing = num_steps - self.num_steps
+        return replace(self, boundary_mask=F.pad(self.boundary_mask, (0, missing)), validate=False)
 
     # ------------------------------------------------------------------ views
 
@@ -289,34 +327,50 @@ class Segmentation:
         """Whether a slot holds a patch, shape (N, P)."""
         return self._view(self._one_row(self.patch_lengths) > 0)
 
-    @cached_property
-    def is_full(self) -> bool:
-        """Whether every slot of every row holds a patch, so that no mask is needed."""
-        return bool(self._one_row(self.patch_mask).all())
-
     @property
     def compression_rate(self) -> Tensor:
         """Points per patch of each row, T / number of patches, shape (N,)."""
         return self.num_steps / self.num_patches
 
+    @cached_property
+    def coarse(self) -> Segmentation:
+        """The coarser level, `parent`, as a partition of the steps."""
+        if self.parent is None:
+            raise InvalidSegmentationError(
+                "A coarser level must exist to be read, however: parent is None."
+            )
+        starts_coarse = self.parent.boundary_mask.gather(1, self.patch_index)
+        mask = self.boundary_mask & starts_coarse
+        if self.is_shared and self.parent.is_shared:
+            mask = mask[:1].expand(self.num_rows, -1)
+        return replace(self.parent, boundary_mask=mask, validate=False)
+
+    # ------------------------------------------------------------------ rows
+
     def expand(self, num_rows: int) -> Segmentation:
         """Give a one-row or shared segmentation to `num_rows` rows, without copying."""
         row = self._one_row(self.boundary_mask)
         parent = None if self.parent is None else self.parent.expand(num_rows)
-        return replace(
-            self, boundary_mask=row.expand(num_rows, -1), parent=parent, validate=False
-        )
+        return replace(self, boundary_mask=row.expand(num_rows, -1), parent=parent, validate=False)
 
     def select(self, rows: Tensor | slice) -> Segmentation:
         """Take some rows (index tensor, bool mask or slice), keeping the capacity."""
         parent = None if self.parent is None else self.parent.select(rows)
-        return replace(
-            self, boundary_mask=self.boundary_mask[rows], parent=parent, validate=False
-        )
+        if self.is_shared:
+            count = len(self.boundary_mask[:, 0][rows])
+            mask = self.boundary_mask[:1].expand(count, -1)
+        else:
+            mask = self.boundary_mask[rows]
+        return replace(self, boundary_mask=mask, parent=parent, validate=False)
+
+    def repeat(self, num_samples: int) -> Segmentation:
+        """Repeat all rows one after the other, as rollouts are laid out."""
+        if num_samples == 1:
+            return self
+        return self.select(torch.arange(self.num_rows, device=self.device).repeat(num_samples))
 
     def to(self, device: torch.device | str) -> Segmentation:
         """Move to a device."""
         parent = None if self.parent is None else self.parent.to(device)
-        return replace(
-            self, boundary_mask=self.boundary_mask.to(device), parent=parent, validate=False
-        )
+        mask = self._one_row(self.boundary_mask).to(device).expand(self.num_rows, -1)
+        return replace(self, boundary_mask=mask, parent=parent, validate=False)

@@ -45,7 +45,13 @@ class Backbone(nn.Module, BaseEstimator, ABC):
         """
 
     @abstractmethod
-    def forward(self, tokens: Tensor, patch_mask: Tensor | None, start_time: Tensor) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        patch_mask: Tensor | None,
+        start_time: Tensor,
+        parent: Segmentation | None = None,
+    ) -> Tensor:
         """Map tokens to hidden tokens.
 
         Parameters
@@ -56,6 +62,9 @@ class Backbone(nn.Module, BaseEstimator, ABC):
             False at padding. None: there is none.
         start_time : Tensor of int, shape (N or 1, P)
             First step of each patch.
+        parent : Segmentation, optional
+            The next coarser level, a partition of the P patches, for backbones made of several
+            levels. Others do not read it.
 
         Returns
         -------

@@ -74,7 +74,13 @@ class PatchTSTBackbone(Backbone):
             for _ in range(self.num_layers)
         )
 
-    def forward(self, tokens: Tensor, patch_mask: Tensor | None, start_time: Tensor) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        patch_mask: Tensor | None,
+        start_time: Tensor,
+        parent: Segmentation | None = None,
+    ) -> Tensor:
         """Map tokens (N, P, D) to hidden tokens (N, P, D); see `Backbone.forward`."""
         hidden = self.token_dropout(tokens + self.positions(start_time))
         scores = None

@@ -67,7 +67,13 @@ class TransformerBackbone(Backbone):
         )
         self.final_norm = nn.LayerNorm(self.d_model)
 
-    def forward(self, tokens: Tensor, patch_mask: Tensor | None, start_time: Tensor) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        patch_mask: Tensor | None,
+        start_time: Tensor,
+        parent: Segmentation | None = None,
+    ) -> Tensor:
         """Map tokens (N, P, D) to hidden tokens (N, P, D); see `Backbone.forward`."""
         hidden = self.token_dropout(tokens + self.positions(start_time))
         for layer in self.layers:

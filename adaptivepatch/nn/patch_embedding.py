@@ -31,7 +31,7 @@ def resample(series: Tensor, segmentation: Segmentation, num_values: int, halo: 
     Returns
     -------
     Tensor of shape (N, P, V)
-        A plain gather where patch length + halo equals V. Unused slots hold finite values of no meaning.
+        A plain gather where patch length + halo equals V. Unused slots are finite.
 
     Notes
     -----
@@ -46,16 +46,18 @@ def resample(series: Tensor, segmentation: Segmentation, num_values: int, halo: 
     first = left.floor()
     widest = float(width.max())
     touched = max(1, math.ceil(widest) + (0 if bool((width == width.floor()).all()) else 1))
-    step = first[..., None] + torch.arange(touched, device=series.device)  # (n, P, V, touched)
-    index = step.long().clamp(max=num_steps - 1)
-    values = _gather(series, index, num_rows)
     if touched == 1:
-        return values[..., 0]
-    covered = torch.minimum((left + width)[..., None], step + 1) - torch.maximum(
-        left[..., None], step
-    )
-    weight = covered.clamp(min=0) / width.clamp(min=1 / num_values)[..., None]
-    return (values * weight.to(series.dtype)).sum(-1)
+        return _gather(series, first.long().clamp(max=num_steps - 1), num_rows)
+    # One touched step at a time: torch sums along a dimension in an order that depends on its
+    # size, which here is the widest patch of the *batch*, so rows would round by their neighbours.
+    total = series.new_zeros(())
+    right, divisor = left + width, width.clamp(min=1 / num_values)
+    for offset in range(touched):
+        step = first + offset
+        covered = torch.minimum(right, step + 1) - torch.maximum(left, step)
+        values = _gather(series, step.long().clamp(max=num_steps - 1), num_rows)
+        total = total + values * (covered.clamp(min=0) / divisor).to(series.dtype)
+    return total
 
 
 def _gather(series: Tensor, index: Tensor, num_rows: int) -> Tensor:

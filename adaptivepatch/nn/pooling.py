@@ -21,10 +21,24 @@ def pool_sum(values: Tensor, segmentation: Segmentation) -> Tensor:
     return total.index_add_(0, flat, values.flatten(0, 1)).view(num_rows, slots, width)
 
 
-def pool_mean(values: Tensor, segmentation: Segmentation) -> Tensor:
-    """Average (N, T, D) over patches to (N, P, D); unused slots are 0."""
-    length = segmentation.patch_lengths.clamp(min=1)[..., None].to(values.dtype)
-    return pool_sum(values, segmentation) / length
+def pool_mean(values: Tensor, segmentation: Segmentation, counted: Tensor | None = None) -> Tensor:
+    """Average (N, T, D) over patches to (N, P, D); unused slots are 0.
+
+    Parameters
+    ----------
+    values : Tensor of shape (N, T, D)
+        Finite values.
+    segmentation : Segmentation
+        N rows.
+    counted : Tensor of bool, shape (N, T), optional
+        Average only these steps: observed ones, or the patches of a finer level that are not
+        padding. A patch without any is 0.
+    """
+    if counted is None:
+        length = segmentation.patch_lengths[..., None].to(values.dtype)
+        return pool_sum(values, segmentation) / length.clamp(min=1)
+    weight = counted[..., None].to(values.dtype)
+    return pool_sum(values * weight, segmentation) / pool_sum(weight, segmentation).clamp(min=1)
 
 
 def broadcast(patches: Tensor, segmentation: Segmentation) -> Tensor:

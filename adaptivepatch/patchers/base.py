@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -78,9 +79,45 @@ class SegmentationDistribution(ABC):
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
         """Draw `num_samples` segmentations of every row."""
 
+    def repeat(self, num_samples: int) -> SegmentationDistribution:
+        """Repeat all rows one after the other, so that they are the rows of a rollout."""
+        return self if num_samples == 1 else _Repeated(self, num_samples)
+
     def entropy(self) -> Tensor | None:
         """Entropy of each row in nats, shape (N,), where it is known."""
         return None
+
+
+class _Repeated(SegmentationDistribution):
+    """The same distribution for several copies of its rows; tensors are repeated when read."""
+
+    def __init__(self, once: SegmentationDistribution, copies: int) -> None:
+        self.once, self.copies = once, copies
+
+    @cached_property
+    def boundary_prob(self) -> Tensor | None:
+        once = self.once.boundary_prob
+        return None if once is None else once.repeat(self.copies, 1)
+
+    @cached_property
+    def features(self) -> Tensor | None:
+        once = self.once.features
+        return None if once is None else once.repeat(self.copies, 1, 1)
+
+    @property
+    def mode(self) -> Segmentation:
+        return self.once.mode.repeat(self.copies)
+
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
+        rollout = self.once.sample(num_samples * self.copies, generator)
+        log_prob = rollout.log_prob
+        return replace(
+            rollout, log_prob=None if log_prob is None else log_prob.view(num_samples, -1)
+        )
+
+    def entropy(self) -> Tensor | None:
+        once = self.once.entropy()
+        return None if once is None else once.repeat(self.copies)
 
 
 class Deterministic(SegmentationDistribution):
@@ -116,19 +153,8 @@ class Deterministic(SegmentationDistribution):
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
         """Repeat the segmentation; nothing is drawn."""
-        rows = self._segmentation
-        if num_samples == 1:
-            return Rollout(rows, gate=self.gate)
-        repeated = (
-            rows.expand(num_samples * rows.num_rows)
-            if rows.is_shared
-            else rows.select(
-                torch.arange(rows.num_rows, device=rows.device).repeat(num_samples)
-            )
-        )
-        return Rollout(
-            repeated, gate=None if self.gate is None else self.gate.repeat(num_samples, 1)
-        )
+        gate = self.gate if self.gate is None else self.gate.repeat(num_samples, 1)
+        return Rollout(self._segmentation.repeat(num_samples), gate=gate)
 
     def entropy(self) -> Tensor:
         """Zero for every row."""
@@ -161,6 +187,8 @@ class StepContext:
         Group of each row; rows of a group share one segmentation.
     progress : float
         Share of the training done, from 0 to 1.
+    target_observed : Tensor of bool, shape (N, H), or None
+        The forecast loss weights a row by its share of observed targets. None: all are observed.
     """
 
     series: Tensor
@@ -172,6 +200,7 @@ class StepContext:
     hidden: Tensor
     group: Tensor | None
     progress: float
+    target_observed: Tensor | None = None
 
 
 class Patcher(nn.Module, BaseEstimator, ABC):

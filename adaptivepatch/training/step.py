@@ -82,13 +82,9 @@ class TrainingStep(nn.Module):
         if patcher.num_samples > 1:
             scores = self._score(lookback, distribution, rollout, batch)
 
-        copies = patcher.grad_samples
         chosen = self._training_rollout(distribution, rollout, generator, progress)
-        forecast = self.network.forecast(lookback.repeat(copies), distribution, chosen)
-        target_observed = batch.target_observed
-        if target_observed is not None:
-            target_observed = target_observed.repeat(copies, 1)
-        row_loss = self.row_loss(forecast.value, batch.target.repeat(copies, 1), target_observed)
+        forecast = self.network.forecast(lookback, distribution, chosen)
+        row_loss, target_observed = self._row_loss(forecast.value, batch)
         total, weight = weighted_sum(row_loss, target_observed)
         forecast_loss = total / self.total_weight(weight).clamp(min=1e-12)
 
@@ -99,10 +95,11 @@ class TrainingStep(nn.Module):
                 target=batch.target,
                 distribution=distribution,
                 rollout=rollout,
-                forecast_loss=row_loss.detach().view(copies, -1) if scores is None else scores,
+                forecast_loss=_per_sample(row_loss.detach(), batch) if scores is None else scores,
                 hidden=forecast.hidden,
                 group=batch.group,
                 progress=progress,
+                target_observed=batch.target_observed,
             )
         )
         if auxiliary is None:
@@ -118,15 +115,18 @@ class TrainingStep(nn.Module):
         batch: Batch,
     ) -> Tensor:
         """Return the loss of every rollout and row, shape (G, N)."""
-        num_samples = self.network.patcher.num_samples
         self.network.eval()
-        forecast = self.network.forecast(lookback.repeat(num_samples), distribution, rollout)
+        forecast = self.network.forecast(lookback, distribution, rollout)
         self.network.train()
-        target_observed = batch.target_observed
-        if target_observed is not None:
-            target_observed = target_observed.repeat(num_samples, 1)
-        target = batch.target.repeat(num_samples, 1)
-        return self.row_loss(forecast.value, target, target_observed).view(num_samples, -1)
+        return _per_sample(self._row_loss(forecast.value, batch)[0], batch)
+
+    def _row_loss(self, forecast: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return the loss of each row of each rollout, and which of its targets are observed."""
+        copies = len(forecast) // len(batch.target)
+        observed = batch.target_observed
+        if observed is not None:
+            observed = observed.repeat(copies, 1)
+        return self.row_loss(forecast, batch.target.repeat(copies, 1), observed), observed
 
     def _training_rollout(
         self,
@@ -144,9 +144,18 @@ class TrainingStep(nn.Module):
         if share == 0:
             return rollout
         sampled, mode = rollout.segmentation, distribution.mode
-        copies = torch.arange(sampled.num_rows, device=sampled.device) % mode.num_rows
-        on_mode = torch.rand(len(copies), generator=generator, device=sampled.device) < share
-        return Rollout(Segmentation.where(on_mode, mode.select(copies), sampled), gate=rollout.gate)
+        chance = torch.rand(sampled.num_rows, generator=generator, device=sampled.device)
+        on_mode = chance < share
+        gate = rollout.gate
+        if gate is not None:  # it says how good the sampled boundaries are: nothing of the mode's
+            gate = torch.where(on_mode[:, None], torch.ones_like(gate), gate)
+        mixed = Segmentation.where(on_mode, mode.repeat(patcher.grad_samples), sampled)
+        return Rollout(mixed, gate=gate)
+
+
+def _per_sample(row_loss: Tensor, batch: Batch) -> Tensor:
+    """Turn (G * N,) into (G, N)."""
+    return row_loss.view(-1, len(batch.target))
 
 
 def train_step(

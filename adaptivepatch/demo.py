@@ -1,0 +1,405 @@
+"""The demo: real data, every patcher beside naive forecasts, a table and two pictures.
+
+`run_demo` is the whole flow. It reports progress in sentences through a callback; ``cli.py``
+prints them. A patcher joins by one line in `default_arms`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from adaptivepatch import plotting
+from adaptivepatch.backbones import PatchTSTBackbone
+from adaptivepatch.data.datasets import load_auckland_pedestrians
+from adaptivepatch.data.naive import last_value, seasonal_naive
+from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.estimators.backtest import Backtest
+from adaptivepatch.estimators.forecaster import Forecaster
+from adaptivepatch.patchers import FixedPatcher, Patcher, RecencyPatcher
+from adaptivepatch.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DEFAULT_FOLDER = Path("demo_output")
+FILES = ("metrics.csv", "forecasts.csv", "forecast.png", "patches.png")
+UNIT = "pedestrians per hour"
+DAY, WEEK = 24, 7 * 24
+ALL = "all sensors"
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Sizes of the demo; the defaults take about a minute on two CPU cores.
+
+    Parameters
+    ----------
+    horizon, context_length : int
+        Hours to forecast and to look back.
+    held_out : int
+        Hours at the end of the data that training never sees.
+    validation : int
+        Hours before those, to choose the number of steps by.
+    max_steps, batch_size : int
+        Steps of training, and windows (of all sensors) in each.
+    learning_rate : float
+        Largest step size.
+    d_model : int
+        Width of a token.
+    seed : int
+        Determines everything random.
+    """
+
+    horizon: int = 96
+    context_length: int = 336
+    held_out: int = 8 * WEEK
+    validation: int = 4 * WEEK
+    max_steps: int = 500
+    batch_size: int = 8
+    learning_rate: float = 5e-3
+    d_model: int = 32
+    seed: int = 0
+
+
+SMOKE = DemoSettings(
+    horizon=24, held_out=10 * DAY, validation=5 * DAY, max_steps=4, batch_size=2, d_model=8
+)
+"""A demo of seconds that learns nothing: do its parts fit together?"""
+
+
+@dataclass(frozen=True, eq=False)
+class DemoResult:
+    """What the demo found.
+
+    Parameters
+    ----------
+    metrics : pandas.DataFrame
+        One row per forecast: method, kind ("model" or "naive"), MAE, RMSE, MASE, patches,
+        parameters, fit_seconds and predict_seconds.
+    backtests : mapping of str to Backtest
+        All forecasts of the held-out windows, models first; all of the same windows and targets.
+    num_targets : int
+        Observed targets, of all windows and sensors, that every row of `metrics` is a mean over.
+    files : tuple of Path
+        What was written.
+    """
+
+    metrics: pd.DataFrame
+    backtests: Mapping[str, Backtest]
+    num_targets: int
+    files: tuple[Path, ...]
+
+    def verdict(self) -> str:
+        """Say which models beat every naive forecast in MAE and MASE."""
+        scores = self.metrics.set_index("method")[["MAE", "MASE"]]
+        is_model = (self.metrics["kind"] == "model").to_numpy()
+        best = scores[~is_model].min()
+        wins = (scores[is_model] < best).all(axis=1)
+        won, lost = list(wins.index[wins]), list(wins.index[~wins])
+        sentences = []
+        if won:
+            sentences.append(f"Better than every naive forecast in MAE and MASE: {_and(won)}.")
+        if lost:
+            sentences.append(f"NOT better than every naive forecast: {_and(lost)}.")
+        return " ".join(sentences)
+
+
+def default_arms() -> dict[str, Patcher]:
+    """Return the patchers that the demo compares, at 28 patches for 336 hours each."""
+    return {
+        "fixed patches": FixedPatcher(compression_rate=12),
+        "recency patches": RecencyPatcher(compression_rate=12, shortest=4),
+    }
+
+
+def demo_counts() -> pd.DataFrame:
+    """Return the counts from 2023 on: after the lockdowns, and with every sensor in place."""
+    return load_auckland_pedestrians().loc["2023":]
+
+
+def run_demo(
+    folder: str | Path = DEFAULT_FOLDER,
+    *,
+    counts: pd.DataFrame | None = None,
+    arms: Mapping[str, Patcher] | None = None,
+    settings: DemoSettings | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+    report: Report | None = None,
+) -> DemoResult:
+    """Train each arm, forecast every held-out window, compare and draw.
+
+    Parameters
+    ----------
+    folder : path, default="demo_output"
+        Where to write metrics.csv, forecasts.csv, forecast.png and patches.png.
+    counts : pandas.DataFrame, optional
+        Wide hourly frame; default: `demo_counts`.
+    arms : mapping of str to Patcher, optional
+        What to compare; default: `default_arms`.
+    settings : DemoSettings, optional
+        Sizes.
+    overwrite : bool, default=False
+        Replace files of these names that are there.
+    progress : bool, default=False
+        Show progress bars; without them validations are reported.
+    report : callable, optional
+        Called with one sentence at a time.
+
+    Returns
+    -------
+    DemoResult
+
+    Raises
+    ------
+    InvalidParameterError
+        If `folder` is a file, or holds files of these names and `overwrite` is False.
+    """
+    folder, settings, say = Path(folder), settings or DemoSettings(), report or _silent
+    _check_folder(folder, overwrite)
+    counts = demo_counts() if counts is None else counts
+    training, start = counts.iloc[: -settings.held_out], counts.index[-settings.held_out]
+    say(
+        f"{counts.shape[1]} sensors, hourly from {counts.index[0]}. Training ends at "
+        f"{training.index[-1]}; the {settings.held_out:,} hours from {start} on are held out."
+    )
+    rows, backtests, models = [], {}, {}
+    for name, patcher in (default_arms() if arms is None else arms).items():
+        model = _forecaster(patcher, settings, progress)
+        say(f"{name}: training at most {settings.max_steps} steps ...")
+        seconds = _fit(model, training, settings, None if progress else say)
+        began = time.perf_counter()
+        backtests[name] = model.backtest(
+            counts.iloc[-settings.held_out - settings.context_length :], start=start
+        )
+        models[name] = model
+        rows.append(_model_row(name, model, seconds, time.perf_counter() - began))
+        say(f"{name}: {len(backtests[name]):,} held-out windows forecast.")
+    backtests, naive_rows = _with_naive_forecasts(backtests)
+    metrics = _measure_all(rows + naive_rows, backtests)
+    first = next(iter(backtests.values()))
+    num_targets = int(np.isfinite(first.actual).sum())
+    say(
+        f"Every forecast is measured on the same {len(first):,} windows (all of the held-out "
+        f"hours, stride 1) of {len(first.channels)} sensors and {settings.horizon} hours: "
+        f"{num_targets:,} observed targets. Left out: {first.num_impossible} window-sensor "
+        "pairs with fewer than 2 observed look-back points."
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    files = tuple(folder / name for name in FILES)
+    overall = metrics[metrics["sensor"] == ALL].drop(columns="sensor").reset_index(drop=True)
+    metrics.to_csv(files[0], index=False, float_format="%.6g")
+    _forecast_frame(backtests).to_csv(files[1], index=False, float_format="%.6g")
+    _draw_forecasts(backtests, list(models)).savefig(files[2], dpi=110)
+    _draw_patches(models, counts, first).savefig(files[3], dpi=110)
+    return DemoResult(overall, backtests, num_targets, files)
+
+
+def _silent(_: str) -> None:
+    """Report nothing."""
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join(names) if len(names) < 3 else ", ".join(names)
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InvalidParameterError(
+            f"The demo writes into a folder. {str(folder)!r} is a file. Name another folder."
+        )
+    present = [name for name in FILES if (folder / name).exists()]
+    if present and not overwrite:
+        raise InvalidParameterError(
+            f"The demo does not replace files unasked. {str(folder)!r} has {_and(present)}. "
+            "Name another folder, or pass --force (overwrite=True)."
+        )
+
+
+# --------------------------------------------------------------------------------------- models
+
+
+def _forecaster(patcher: Patcher, settings: DemoSettings, progress: bool) -> Forecaster:
+    return Forecaster(
+        horizon=settings.horizon,
+        context_length=settings.context_length,
+        patcher=patcher,
+        backbone=PatchTSTBackbone(
+            d_model=settings.d_model, num_layers=1, d_ff=2 * settings.d_model, dropout=0.0
+        ),
+        loss="mae",
+        missing="mask",
+        trainer=Trainer(
+            max_steps=settings.max_steps,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            validate_every=max(1, settings.max_steps // 4),
+            progress=progress,
+        ),
+        random_state=settings.seed,
+    )
+
+
+def _fit(
+    model: Forecaster, training: pd.DataFrame, settings: DemoSettings, say: Report | None
+) -> float:
+    """Train; return the seconds it took."""
+
+    def announce(step: int, metrics: dict[str, float]) -> None:
+        if say is not None:
+            say(
+                f"  step {step} of {settings.max_steps}: training {metrics['train_loss']:.3f}, "
+                f"validation {metrics['validation_loss']:.3f}, {metrics['seconds']:.0f} s"
+            )
+
+    began = time.perf_counter()
+    model.fit(training, validation_rows=settings.validation, refit=False, callback=announce)
+    return time.perf_counter() - began
+
+
+def _model_row(name: str, model: Forecaster, fit: float, predict: float) -> dict[str, object]:
+    return {
+        "method": name,
+        "kind": "model",
+        "patches": model.patcher_.capacity(model.context_length),
+        "parameters": sum(p.numel() for p in model.network_.parameters()),
+        "fit_seconds": fit,
+        "predict_seconds": predict,
+    }
+
+
+# ---------------------------------------------------------------------------------- comparison
+
+
+def _with_naive_forecasts(
+    backtests: Mapping[str, Backtest],
+) -> tuple[dict[str, Backtest], list[dict[str, object]]]:
+    """Return the backtests and those of naive forecasts of the same windows, and their rows."""
+    first = next(iter(backtests.values()))
+    naive: dict[str, Callable[[], NDArray[np.float64]]] = {
+        "last value": lambda: last_value(first.windows),
+        "same hour, day before": lambda: seasonal_naive(first.windows, DAY),
+        "same hour, week before": lambda: seasonal_naive(first.windows, WEEK),
+    }
+    result, rows = dict(backtests), []
+    for name, forecast in naive.items():
+        began = time.perf_counter()
+        prediction = forecast()
+        seconds = time.perf_counter() - began
+        prediction = np.where(np.isnan(first.actual), 0.0, prediction)  # not measured there
+        result[name] = replace(
+            first, prediction=prediction, quantile_prediction=None, quantiles=None
+        )
+        rows.append({"method": name, "kind": "naive", "predict_seconds": seconds})
+    return result, rows
+
+
+def _measure_all(rows: list[dict[str, object]], backtests: Mapping[str, Backtest]) -> pd.DataFrame:
+    """Return the metrics of every method: first over all sensors, then for each."""
+    scores = ["MAE", "RMSE", "MASE"]
+    details = pd.DataFrame(rows)
+    overall = pd.concat([b.metrics()[scores] for b in backtests.values()], ignore_index=True)
+    table = pd.concat([details[["method", "kind"]], overall, details.iloc[:, 2:]], axis=1)
+    table.insert(2, "sensor", ALL)
+    by_sensor = []
+    for method, kind in zip(details["method"], details["kind"], strict=True):
+        part = backtests[method].metrics(by="channel")[scores]
+        part = part.rename_axis("sensor").reset_index()
+        by_sensor.append(part.assign(method=method, kind=kind))
+    return pd.concat([table, *by_sensor], ignore_index=True)
+
+
+def _forecast_frame(backtests: Mapping[str, Backtest]) -> pd.DataFrame:
+    """Return the forecasts of windows whose targets do not overlap, one column per method."""
+    every = slice(None, None, next(iter(backtests.values())).actual.shape[1])
+    frame = pd.DataFrame()
+    for name, backtest in backtests.items():
+        part = replace(
+            backtest,
+            windows=backtest.windows.select(every),
+            prediction=backtest.prediction[every],
+            actual=backtest.actual[every],
+            naive_scale=backtest.naive_scale[every],
+        ).to_frame()
+        if frame.empty:
+            keys = ["cutoff", "timestamp", "target_name", "actual"]
+            frame = part[keys].rename(columns={"target_name": "sensor"})
+        frame[name] = part["prediction"]
+    return frame
+
+
+# ------------------------------------------------------------------------------------- pictures
+
+
+def _middle(backtest: Backtest) -> int:
+    """Return the window to draw: the middle one, so that nobody chose it."""
+    return len(backtest) // 2
+
+
+def _sensors_to_draw(backtest: Backtest) -> list[int]:
+    """Return the busiest sensor, the middle one and the quietest, by what happened."""
+    order = np.argsort(-np.nanmean(backtest.actual, axis=(0, 1)))
+    return list(dict.fromkeys([int(order[0]), int(order[len(order) // 2]), int(order[-1])]))
+
+
+def _draw_forecasts(backtests: Mapping[str, Backtest], models: list[str]) -> Figure:
+    """Draw the middle window of three sensors: look-back, truth, models, best naive forecast."""
+    first = backtests[models[0]]
+    window, sensors = _middle(first), _sensors_to_draw(first)
+    naive = [name for name in backtests if name not in models]
+    best = min(naive, key=lambda name: float(backtests[name].metrics()["MAE"].iloc[0]))
+    stamps = first.windows.timestamps(window)
+    tail = min(WEEK, first.windows.context_length)
+    past = first.windows.past([window])[0, -tail:]
+    past_stamps = pd.date_range(end=first.cutoff[window], periods=tail, freq=stamps[1] - stamps[0])
+    figure, axes = plotting.new_figure(len(sensors), width=9.0, height=2.3)
+    for ax, sensor in zip(axes[:, 0], sensors, strict=True):
+        plotting.plot_forecast(
+            stamps,
+            first.actual[window, :, sensor],
+            {name: backtests[name].prediction[window, :, sensor] for name in [*models, best]},
+            past_stamps=past_stamps,
+            past=past[:, sensor],
+            ylabel="",
+            title=first.channels[sensor],
+            legend=False,
+            ax=ax,
+        )
+    figure.supylabel(UNIT, fontsize="medium")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _draw_patches(
+    models: Mapping[str, Forecaster], counts: pd.DataFrame, backtest: Backtest
+) -> Figure:
+    """Draw each model's patches of the busiest sensor, in the look-back of the middle window."""
+    sensor = backtest.channels[_sensors_to_draw(backtest)[0]]
+    cutoff = backtest.cutoff[_middle(backtest)]
+    steps = backtest.windows.context_length
+    lookback = counts.loc[:cutoff].iloc[-steps:]
+    figure, axes = plotting.new_figure(len(models), width=9.0, height=2.3)
+    for ax, (name, model) in zip(axes[:, 0], models.items(), strict=True):
+        patches = model.segment(lookback)
+        lengths = patches.loc[patches["target_name"] == sensor, "length"].tolist()
+        plotting.plot_segmentation(
+            lookback[sensor].to_numpy(),
+            lengths,
+            stamps=lookback.index.to_numpy(),
+            ylabel="",
+            title=f"{name}: {len(lengths)} of {min(lengths)} to {max(lengths)} hours ({sensor})",
+            ax=ax,
+        )
+    figure.supylabel(UNIT, fontsize="medium")
+    return figure

@@ -1,0 +1,85 @@
+"""Are quantile forecasts honest? Nine levels on ETTh1-96 beside a seasonal naive with residuals.
+
+The baseline repeats the last day and adds, per step and channel, the quantiles of its own errors
+on training windows. Writes ``results/quantiles.csv``.
+
+    ADAPTIVEPATCH_DATA=... python benchmarks/quantiles.py --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from adaptivepatch import FixedPatcher, Forecaster, PatchTSTBackbone, Trainer, metrics
+from adaptivepatch.bench.protocol import load_ltsf
+from adaptivepatch.bench.record import append_rows, provenance
+from adaptivepatch.data.frame import read_frame
+from adaptivepatch.data.windows import Windows, make_windows
+
+RESULTS = Path(__file__).parent / "results" / "quantiles.csv"
+HORIZON, CONTEXT, SEASON = 96, 336, 24
+LEVELS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+
+
+def seasonal_naive(windows: Windows) -> np.ndarray:
+    """Repeat the last day of each look-back, shape (windows, horizon, channels)."""
+    season = windows.past()[:, -SEASON:]
+    return np.tile(season, (1, -(-HORIZON // SEASON), 1))[:, :HORIZON]
+
+
+def main() -> None:
+    """Train, forecast every test window, compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=600)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    frame, borders = load_ltsf("ETTh1")
+    origin = provenance(torch.device("cpu"))
+    model = Forecaster(
+        HORIZON,
+        CONTEXT,
+        patcher=FixedPatcher(16),
+        backbone=PatchTSTBackbone(),
+        quantiles=LEVELS,
+        trainer=Trainer(max_steps=arguments.steps, validate_every=100, patience=3, device="cpu"),
+        random_state=arguments.seed,
+    )
+    validation_rows = borders.val_end - borders.train_end
+    model.fit(frame[: borders.val_end], validation_rows=validation_rows, refit=False)
+    test = model.backtest(frame.iloc[borders.val_end - CONTEXT :])
+
+    training = make_windows(read_frame(frame[: borders.train_end]), CONTEXT, HORIZON)
+    residuals = np.quantile(training.future() - seasonal_naive(training), LEVELS, axis=0)
+    naive = seasonal_naive(test.windows)[..., None] + residuals.transpose(1, 2, 0)[None]
+
+    scaling, item = model.scaling_, test.windows.item
+    actual = scaling.transform(test.actual, item)
+    rows = []
+    for name, levels in (("patchtst", test.quantile_prediction), ("seasonal_naive", naive)):
+        scaled = scaling.transform(levels, item, channel_axis=-2)
+        rows.append(
+            {
+                "dataset": "ETTh1",
+                "protocol": "ltsf",
+                "horizon": HORIZON,
+                "context_length": CONTEXT,
+                "seed": arguments.seed,
+                "steps": arguments.steps,
+                "model": name,
+                "num_windows": len(test),
+                "num_crossings": int((np.diff(scaled, axis=-1) < 0).sum()),
+                "coverage_80": metrics.coverage(actual, scaled[..., 0], scaled[..., -1]),
+                "quantile_loss": metrics.quantile_loss(actual, scaled, LEVELS),
+                **origin,
+            }
+        )
+    append_rows(RESULTS, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""The array face passes scikit-learn's own suite; the counts are part of the contract."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from adaptivepatch import (
+    FixedPatcher,
+    Forecaster,
+    InvalidParameterError,
+    RecencyPatcher,
+    Trainer,
+    TransformerBackbone,
+    WindowRegressor,
+    WindowSplit,
+    sliding_windows,
+)
+
+BATTERY = """
+import collections, json, warnings
+import torch
+torch.set_num_threads(1)
+warnings.simplefilter("ignore")
+from sklearn.utils.estimator_checks import check_estimator
+from adaptivepatch import *
+results = check_estimator({estimator}, on_fail=None)
+print(json.dumps([[r["check_name"], r["status"], str(r["exception"])] for r in results]))
+"""
+QUICK = "Trainer(max_steps=60, learning_rate=1e-2, batch_size=64)"
+
+
+def run_battery(estimator: str) -> list[list[str]]:
+    """Run in a process of its own: SCIPY_ARRAY_API is read when scipy is imported."""
+    result = subprocess.run(
+        [sys.executable, "-c", BATTERY.format(estimator=estimator)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "SCIPY_ARRAY_API": "1", "OMP_NUM_THREADS": "1"},
+    )
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_window_regressor_passes_the_full_battery():
+    results = run_battery(f"WindowRegressor(trainer={QUICK})")
+    bad = [r for r in results if r[1] != "passed"]
+    assert bad == []
+    assert len(results) >= 52
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patcher", ["random", "recency"])
+def test_window_regressor_passes_the_battery_with_every_patcher(patcher):
+    backbone = "TransformerBackbone(d_model=16, dropout=0.0)"
+    results = run_battery(
+        f"WindowRegressor(patcher={patcher!r}, backbone={backbone}, trainer={QUICK})"
+    )
+    assert [r for r in results if r[1] != "passed"] == []
+    assert len(results) >= 52
+
+
+def test_window_regressor_relaxes_no_tag():
+    tags = WindowRegressor().__sklearn_tags__()
+    assert not tags.no_validation
+    assert not tags.non_deterministic
+    assert not tags._skip_test
+    assert not tags.regressor_tags.poor_score
+
+
+@pytest.fixture(scope="module")
+def windows():
+    steps = np.arange(400)
+    noise = np.random.default_rng(0).normal(0, 0.1, len(steps))
+    return sliding_windows(np.sin(steps * np.pi / 12) + noise, context_length=48, horizon=6)
+
+
+def quick(**parameters) -> WindowRegressor:
+    parameters.setdefault("trainer", Trainer(max_steps=40, learning_rate=3e-3))
+    return WindowRegressor(random_state=0, **parameters)
+
+
+def test_grid_search_over_the_patch_length(windows):
+    X, y = windows
+    search = GridSearchCV(
+        quick(patcher=FixedPatcher()),
+        {"patcher__patch_length": [8, 48]},
+        cv=WindowSplit(n_splits=2, horizon=6),
+        scoring="neg_mean_squared_error",
+    )
+    search.fit(X, y)
+    assert search.best_params_["patcher__patch_length"] in (8, 48)
+    best = search.best_estimator_.patcher_
+    assert best.capacity(48) == 48 // search.best_params_["patcher__patch_length"]
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize("backbone", ["patchtst", TransformerBackbone(d_model=16)])
+@pytest.mark.parametrize("size", [1, 7, 63, 64, 65])
+def test_predict_does_not_depend_on_the_batch(windows, backbone, size):
+    X, y = windows
+    model = quick(backbone=backbone).fit(X, y)
+    whole = model.predict(X)
+    parts = np.concatenate([model.predict(X[i : i + size]) for i in range(0, 130, size)])
+    assert (whole[: len(parts)] == parts).all()
+
+
+def test_two_fits_with_one_seed_are_identical(windows):
+    X, y = windows
+    first, second = quick().fit(X, y).predict(X), quick().fit(X, y).predict(X)
+    assert (first == second).all()
+    other = clone(quick()).set_params(random_state=1).fit(X, y).predict(X)
+    assert (first != other).any()
+
+
+def test_fit_learns_the_signal(windows):
+    X, y = windows
+    model = quick(trainer=Trainer(max_steps=300, learning_rate=3e-3)).fit(X[:-60], y[:-60])
+    assert model.score(X[-50:], y[-50:]) > 0.8
+
+
+def test_it_works_in_a_pipeline(windows):
+    X, y = windows
+    pipeline = make_pipeline(StandardScaler(), quick())
+    assert pipeline.fit(X, y[:, 0]).predict(X).shape == (len(X),)
+
+
+def test_nested_parameters_are_set():
+    model = WindowRegressor(patcher=RecencyPatcher(), trainer=Trainer())
+    model.set_params(patcher__shortest=4, trainer__max_steps=3)
+    assert model.patcher.shortest == 4
+    assert model.trainer.max_steps == 3
+
+
+def test_the_given_patcher_is_never_trained(windows):
+    X, y = windows
+    backbone = TransformerBackbone(d_model=16)
+    quick(backbone=backbone).fit(X, y)
+    assert list(backbone.parameters()) == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ({"patcher": "fixd"}, InvalidParameterError, "Unknown patcher 'fixd'.*mean 'fixed'"),
+        ({"backbone": "patchtts"}, InvalidParameterError, "Unknown backbone.*mean 'patchtst'"),
+        ({"patcher": FixedPatcher}, TypeError, r"Pass FixedPatcher\(\) instead of the class"),
+        ({"patcher": None}, TypeError, "'patcher' parameter must be a Patcher instance"),
+        ({"trainer": 3}, TypeError, "'trainer' parameter must be a Trainer"),
+        ({"loss": "msee"}, InvalidParameterError, "Unknown loss 'msee'.*mean 'mse'"),
+        ({"validation_fraction": 1.0}, InvalidParameterError, r"range \[0, 1\). Got 1.0"),
+        ({"patcher": FixedPatcher(8, stride=9)}, InvalidParameterError, "must not exceed"),
+        ({"patcher": FixedPatcher(8, compression_rate=4)}, InvalidParameterError, "either"),
+        (
+            {"patcher": FixedPatcher(compression_rate=0.5)},
+            InvalidParameterError,
+            r"'compression_rate' parameter of FixedPatcher must be a float in the range \[1, inf\)",
+        ),
+    ],
+)
+def test_bad_parameters_are_named(windows, parameters, error, message):
+    with pytest.raises(error, match=message):
+        quick(**parameters).fit(*windows)
+
+
+def test_too_few_windows_to_validate_warn(windows):
+    X, y = windows
+    with pytest.warns(UserWarning, match="5 windows are too few to hold out 1"):
+        quick().fit(X[:5], y[:5])
+
+
+def test_data_frame_face_keeps_parameters_clones_and_reprs():
+    """What of scikit-learn's contract does not need array input."""
+    model = Forecaster(horizon=4, patcher=FixedPatcher(8), trainer=Trainer(max_steps=3))
+    copy = clone(model)
+    assert copy is not model
+    assert copy.patcher is not model.patcher
+    assert copy.get_params()["patcher__patch_length"] == 8
+    assert copy.set_params(patcher__stride=4).patcher.stride == 4
+    assert "patcher=FixedPatcher(patch_length=8)" in repr(model)
+    assert model.__sklearn_tags__() is not None
