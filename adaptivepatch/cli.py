@@ -53,7 +53,7 @@ def demo(
         report=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
     console.print(_demo_table(result.metrics))
-    console.print(result.verdict(), highlight=False)
+    console.print(result.verdict(), highlight=False, soft_wrap=True)
     written = ", ".join(path.name for path in result.files)
     console.print(f"Written to {out}: {written}", highlight=False, soft_wrap=True)
 
@@ -64,7 +64,8 @@ def _demo_table(metrics: pd.DataFrame) -> Table:
 
     table = Table(
         caption="MAE, RMSE: pedestrians per hour. MASE: 1 is the training error of the\n"
-        "same hour of the day before. fit, predict: seconds."
+        "same hour of the day before. fit, predict: seconds.",
+        caption_justify="left",
     )
     table.add_column("")
     formats = {
@@ -180,6 +181,21 @@ def run(
         )
     if not records:
         console.print(f"Nothing to do: every wanted run is in {out}.")
+
+
+@bench.command()
+def report(
+    documents: Annotated[list[Path], typer.Argument(help="Markdown files with marked tables.")],
+    results: Annotated[Path, typer.Option(help="Folder of result files.")] = Path(
+        "benchmarks/results"
+    ),
+) -> None:
+    """Fill the tables of documents from result files, in place."""
+    from adaptivepatch.bench.report import render
+
+    for document in documents:
+        text = document.read_text(encoding="utf-8")
+        document.write_text(render(text, results), encoding="utf-8")
 
 
 def main() -> None:

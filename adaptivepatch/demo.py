@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,16 +20,14 @@ from adaptivepatch import plotting
 from adaptivepatch.backbones import PatchTSTBackbone
 from adaptivepatch.data.datasets import load_auckland_pedestrians
 from adaptivepatch.data.naive import last_value, seasonal_naive
+from adaptivepatch.data.windows import Windows
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.estimators.backtest import Backtest
 from adaptivepatch.estimators.forecaster import Forecaster
 from adaptivepatch.patchers import FixedPatcher, Patcher, RecencyPatcher
 from adaptivepatch.training.trainer import Trainer
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-DEFAULT_FOLDER = Path("demo_output")
+DEFAULT_FOLDER = Path("demo_output")  # ignored by git
 FILES = ("metrics.csv", "forecasts.csv", "forecast.png", "patches.png")
 UNIT = "pedestrians per hour"
 DAY, WEEK = 24, 7 * 24
@@ -105,20 +103,17 @@ class DemoResult:
         is_model = (self.metrics["kind"] == "model").to_numpy()
         best = scores[~is_model].min()
         wins = (scores[is_model] < best).all(axis=1)
-        won, lost = list(wins.index[wins]), list(wins.index[~wins])
-        sentences = []
-        if won:
-            sentences.append(f"Better than every naive forecast in MAE and MASE: {_and(won)}.")
-        if lost:
-            sentences.append(f"NOT better than every naive forecast: {_and(lost)}.")
-        return " ".join(sentences)
+        won, lost = _and(list(wins.index[wins])), _and(list(wins.index[~wins]))
+        better = f"Better than every naive forecast in MAE and MASE: {won}." if won else ""
+        worse = f"NOT better than every naive forecast: {lost}." if lost else ""
+        return f"{better} {worse}".strip()
 
 
 def default_arms() -> dict[str, Patcher]:
     """Return the patchers that the demo compares, at 28 patches for 336 hours each."""
     return {
         "fixed patches": FixedPatcher(compression_rate=12),
-        "recency patches": RecencyPatcher(compression_rate=12, shortest=4),
+        "recency patches": RecencyPatcher(compression_rate=12, shortest=8),
     }
 
 
@@ -165,10 +160,11 @@ def run_demo(
     InvalidParameterError
         If `folder` is a file, or holds files of these names and `overwrite` is False.
     """
-    folder, settings, say = Path(folder), settings or DemoSettings(), report or _silent
+    folder, settings, say = Path(folder), settings or DemoSettings(), report or (lambda _: None)
     _check_folder(folder, overwrite)
     counts = demo_counts() if counts is None else counts
     training, start = counts.iloc[: -settings.held_out], counts.index[-settings.held_out]
+    evaluation = counts.iloc[-settings.held_out - settings.context_length :]
     say(
         f"{counts.shape[1]} sensors, hourly from {counts.index[0]}. Training ends at "
         f"{training.index[-1]}; the {settings.held_out:,} hours from {start} on are held out."
@@ -178,13 +174,10 @@ def run_demo(
         model = _forecaster(patcher, settings, progress)
         say(f"{name}: training at most {settings.max_steps} steps ...")
         seconds = _fit(model, training, settings, None if progress else say)
-        began = time.perf_counter()
-        backtests[name] = model.backtest(
-            counts.iloc[-settings.held_out - settings.context_length :], start=start
-        )
-        models[name] = model
+        began, models[name] = time.perf_counter(), model
+        backtests[name] = model.backtest(evaluation, start=start)
         rows.append(_model_row(name, model, seconds, time.perf_counter() - began))
-        say(f"{name}: {len(backtests[name]):,} held-out windows forecast.")
+        say(f"{name}: forecast every held-out window.")
     backtests, naive_rows = _with_naive_forecasts(backtests)
     metrics = _measure_all(rows + naive_rows, backtests)
     first = next(iter(backtests.values()))
@@ -195,18 +188,14 @@ def run_demo(
         f"{num_targets:,} observed targets. Left out: {first.num_impossible} window-sensor "
         "pairs with fewer than 2 observed look-back points."
     )
-    folder.mkdir(parents=True, exist_ok=True)
     files = tuple(folder / name for name in FILES)
+    folder.mkdir(parents=True, exist_ok=True)
     overall = metrics[metrics["sensor"] == ALL].drop(columns="sensor").reset_index(drop=True)
     metrics.to_csv(files[0], index=False, float_format="%.6g")
     _forecast_frame(backtests).to_csv(files[1], index=False, float_format="%.6g")
-    _draw_forecasts(backtests, list(models)).savefig(files[2], dpi=110)
-    _draw_patches(models, counts, first).savefig(files[3], dpi=110)
+    _draw_forecasts(backtests, list(models), files[2])
+    _draw_patches(models, counts, first, files[3])
     return DemoResult(overall, backtests, num_targets, files)
-
-
-def _silent(_: str) -> None:
-    """Report nothing."""
 
 
 def _and(names: list[str]) -> str:
@@ -284,22 +273,20 @@ def _model_row(name: str, model: Forecaster, fit: float, predict: float) -> dict
 def _with_naive_forecasts(
     backtests: Mapping[str, Backtest],
 ) -> tuple[dict[str, Backtest], list[dict[str, object]]]:
-    """Return the backtests and those of naive forecasts of the same windows, and their rows."""
+    """Add the backtests of naive forecasts of the same windows; return their table rows, too."""
     first = next(iter(backtests.values()))
-    naive: dict[str, Callable[[], NDArray[np.float64]]] = {
-        "last value": lambda: last_value(first.windows),
-        "same hour, day before": lambda: seasonal_naive(first.windows, DAY),
-        "same hour, week before": lambda: seasonal_naive(first.windows, WEEK),
+    naive: dict[str, Callable[[Windows], NDArray[np.float64]]] = {
+        "last value": last_value,
+        "same hour, day before": partial(seasonal_naive, season=DAY),
+        "same hour, week before": partial(seasonal_naive, season=WEEK),
     }
     result, rows = dict(backtests), []
     for name, forecast in naive.items():
         began = time.perf_counter()
-        prediction = forecast()
+        prediction = forecast(first.windows)
         seconds = time.perf_counter() - began
         prediction = np.where(np.isnan(first.actual), 0.0, prediction)  # not measured there
-        result[name] = replace(
-            first, prediction=prediction, quantile_prediction=None, quantiles=None
-        )
+        result[name] = replace(first, prediction=prediction)
         rows.append({"method": name, "kind": "naive", "predict_seconds": seconds})
     return result, rows
 
@@ -313,8 +300,7 @@ def _measure_all(rows: list[dict[str, object]], backtests: Mapping[str, Backtest
     table.insert(2, "sensor", ALL)
     by_sensor = []
     for method, kind in zip(details["method"], details["kind"], strict=True):
-        part = backtests[method].metrics(by="channel")[scores]
-        part = part.rename_axis("sensor").reset_index()
+        part = backtests[method].metrics(by="channel")[scores].rename_axis("sensor").reset_index()
         by_sensor.append(part.assign(method=method, kind=kind))
     return pd.concat([table, *by_sensor], ignore_index=True)
 
@@ -342,8 +328,7 @@ def _forecast_frame(backtests: Mapping[str, Backtest]) -> pd.DataFrame:
 
 
 def _middle(backtest: Backtest) -> int:
-    """Return the window to draw: the middle one, so that nobody chose it."""
-    return len(backtest) // 2
+    return len(backtest) // 2  # the window to draw; nobody chose it
 
 
 def _sensors_to_draw(backtest: Backtest) -> list[int]:
@@ -352,22 +337,22 @@ def _sensors_to_draw(backtest: Backtest) -> list[int]:
     return list(dict.fromkeys([int(order[0]), int(order[len(order) // 2]), int(order[-1])]))
 
 
-def _draw_forecasts(backtests: Mapping[str, Backtest], models: list[str]) -> Figure:
+def _draw_forecasts(backtests: Mapping[str, Backtest], models: list[str], path: Path) -> None:
     """Draw the middle window of three sensors: look-back, truth, models, best naive forecast."""
     first = backtests[models[0]]
     window, sensors = _middle(first), _sensors_to_draw(first)
-    naive = [name for name in backtests if name not in models]
-    best = min(naive, key=lambda name: float(backtests[name].metrics()["MAE"].iloc[0]))
+    naive = {k: float(b.metrics()["MAE"].iloc[0]) for k, b in backtests.items() if k not in models}
+    shown = [*models, min(naive, key=naive.__getitem__)]
     stamps = first.windows.timestamps(window)
-    tail = min(WEEK, first.windows.context_length)
+    tail = min(2 * DAY, first.windows.context_length)
     past = first.windows.past([window])[0, -tail:]
     past_stamps = pd.date_range(end=first.cutoff[window], periods=tail, freq=stamps[1] - stamps[0])
-    figure, axes = plotting.new_figure(len(sensors), width=9.0, height=2.3)
+    figure, axes = plotting.new_figure(len(sensors), width=9.0, height=2.5, share_x=True)
     for ax, sensor in zip(axes[:, 0], sensors, strict=True):
         plotting.plot_forecast(
             stamps,
             first.actual[window, :, sensor],
-            {name: backtests[name].prediction[window, :, sensor] for name in [*models, best]},
+            {name: backtests[name].prediction[window, :, sensor] for name in shown},
             past_stamps=past_stamps,
             past=past[:, sensor],
             ylabel="",
@@ -378,18 +363,18 @@ def _draw_forecasts(backtests: Mapping[str, Backtest], models: list[str]) -> Fig
     figure.supylabel(UNIT, fontsize="medium")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    return figure
+    figure.savefig(path, dpi=110)
 
 
 def _draw_patches(
-    models: Mapping[str, Forecaster], counts: pd.DataFrame, backtest: Backtest
-) -> Figure:
+    models: Mapping[str, Forecaster], counts: pd.DataFrame, backtest: Backtest, path: Path
+) -> None:
     """Draw each model's patches of the busiest sensor, in the look-back of the middle window."""
     sensor = backtest.channels[_sensors_to_draw(backtest)[0]]
     cutoff = backtest.cutoff[_middle(backtest)]
     steps = backtest.windows.context_length
     lookback = counts.loc[:cutoff].iloc[-steps:]
-    figure, axes = plotting.new_figure(len(models), width=9.0, height=2.3)
+    figure, axes = plotting.new_figure(len(models), width=9.0, height=2.5, share_x=True)
     for ax, (name, model) in zip(axes[:, 0], models.items(), strict=True):
         patches = model.segment(lookback)
         lengths = patches.loc[patches["target_name"] == sensor, "length"].tolist()
@@ -398,8 +383,13 @@ def _draw_patches(
             lengths,
             stamps=lookback.index.to_numpy(),
             ylabel="",
-            title=f"{name}: {len(lengths)} of {min(lengths)} to {max(lengths)} hours ({sensor})",
+            title=f"{name}: {len(lengths)} of {_span(lengths)} hours",
             ax=ax,
         )
-    figure.supylabel(UNIT, fontsize="medium")
-    return figure
+    figure.supylabel(f"{UNIT}, {sensor}", fontsize="medium")
+    figure.savefig(path, dpi=110)
+
+
+def _span(lengths: list[int]) -> str:
+    low, high = min(lengths), max(lengths)
+    return str(low) if low == high else f"{low} to {high}"

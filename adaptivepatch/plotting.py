@@ -34,7 +34,12 @@ _BOUNDARY, _PROBABILITY = "#0072B2", "#D55E00"
 
 
 def new_figure(
-    num_rows: int = 1, num_columns: int = 1, *, width: float = 8.0, height: float = 3.0
+    num_rows: int = 1,
+    num_columns: int = 1,
+    *,
+    width: float = 8.0,
+    height: float = 3.0,
+    share_x: bool = False,
 ) -> tuple[Figure, NDArray[np.object_]]:
     """Return a figure and its axes, made without pyplot.
 
@@ -44,6 +49,8 @@ def new_figure(
         Grid of axes.
     width, height : float
         Of the figure and of one row, in inches.
+    share_x : bool, default=False
+        Give all axes the same horizontal range, labelled in the last row.
 
     Returns
     -------
@@ -57,7 +64,7 @@ def new_figure(
     """
     library = require("matplotlib.figure", extra="plot", purpose="Plotting")
     figure = library.Figure(figsize=(width, height * num_rows), layout="constrained")
-    return figure, figure.subplots(num_rows, num_columns, squeeze=False)
+    return figure, figure.subplots(num_rows, num_columns, squeeze=False, sharex=share_x)
 
 
 def plot_forecast(
@@ -114,7 +121,7 @@ def plot_forecast(
         ax.plot(before, history, color=_PAST, linewidth=1.1, label="look-back")
         ax.plot([before[-1], when[0]], [history[-1], truth[0]], color=_PAST, linewidth=0.8)
     ax.axvline(when[0], color=_PAST, linewidth=0.8, linestyle=(0, (2, 2)))
-    ax.plot(when, truth, color=_TRUTH, linewidth=1.6, label="what happened", zorder=2.5)
+    ax.plot(when, truth, color=_TRUTH, linewidth=1.5, label="what happened")
     for (name, values), (colour, dashes) in zip(
         forecasts.items(), _styles(len(forecasts)), strict=True
     ):
@@ -192,7 +199,7 @@ def plot_segmentation(
         _draw_probability(ax, when, np.asarray(boundary_prob, dtype=np.float64))
     _finish(ax, when, ylabel, title)
     if stamps is None:
-        ax.set_xlabel("time steps before the forecast")
+        ax.set_xlabel("time steps (0: the newest)")
     return ax
 
 

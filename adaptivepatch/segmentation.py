@@ -9,6 +9,7 @@ Tensor suffixes: N rows, T steps, P patches.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -208,7 +209,11 @@ class Segmentation:
 
     @classmethod
     def shared(
-        cls, starts: list[int], num_steps: int, num_rows: int = 1, device: torch.device | None = None
+        cls,
+        starts: list[int],
+        num_steps: int,
+        num_rows: int = 1,
+        device: torch.device | None = None,
     ) -> Segmentation:
         """Give all rows the same patches, stored once.
 
@@ -223,7 +228,7 @@ class Segmentation:
         """
         mask = torch.zeros(1, num_steps, dtype=torch.bool, device=device)
         mask[0, starts] = True
-        valid = starts[:1] == [0] and all(a < b for a, b in zip(starts, starts[1:], strict=False))
+        valid = starts[:1] == [0] and all(a < b for a, b in itertools.pairwise(starts))
         if not valid or starts[-1] >= num_steps:
             raise InvalidSegmentationError(
                 f"starts must increase strictly from 0 to below {num_steps}, however: {starts!r}."

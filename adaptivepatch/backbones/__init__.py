@@ -24,7 +24,6 @@ def backbone_class(name: str) -> type[Backbone]:
     """
     if name not in BACKBONES:
         raise InvalidParameterError(
-            f"Unknown backbone {name!r}. Available: {sorted(BACKBONES)}."
-            f"{suggest(name, BACKBONES)}"
+            f"Unknown backbone {name!r}. Available: {sorted(BACKBONES)}.{suggest(name, BACKBONES)}"
         )
     return BACKBONES[name]

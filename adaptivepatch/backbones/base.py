@@ -90,5 +90,3 @@ class Backbone(nn.Module, BaseEstimator, ABC):
                 f"The 'dropout' parameter of {type(self).__name__} must be a float in the range "
                 f"[0, 1). Got {dropout!r} instead."
             )
-
-

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from adaptivepatch.bench.protocol import load_ltsf
 from adaptivepatch.bench.record import (
@@ -56,6 +57,7 @@ def run_suite(
     list of RunRecord
         The new rows.
     """
+    provenance(torch.device("cpu"))  # notes the commit before a long run lets it move on
     wanted = [run for run in read_suite(suite) if only is None or only(run)]
     done = finished_keys(results)
     todo = [run for run in wanted if run.key not in done]

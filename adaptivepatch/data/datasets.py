@@ -288,7 +288,7 @@ def _decompress(content: bytes, path: Path) -> bytes:
 _AUCKLAND_CORRECTIONS = {
     50351: (6, "2024-09-28", "2024-09-29"),  # first hour of the 29th, kept under the 28th
     52628: (3, "2025-01-02", "2025-01-01"),  # the night to 2 January belongs to the 1st, as rows
-    52629: (4, "2025-01-03", "2025-01-01"),  # 52610 to 52627 say; from here on the day was
+    52629: (4, "2025-01-03", "2025-01-01"),  # 52607 to 52627 say; from here on the day was
     52630: (5, "2025-01-04", "2025-01-01"),  # counted up with every row
     52631: (6, "2025-01-05", "2025-01-02"),  # first hour of the 2nd, end of the same slip
     52727: (6, "2025-01-05", "2025-01-06"),  # first hour of the 6th, kept under the 5th

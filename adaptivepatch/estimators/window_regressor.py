@@ -143,9 +143,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         targets = future.reshape(len(future), -1)
         self._one_output = future.ndim == 1
         where = placement(trainer)
-        source = ArraySource(
-            torch.tensor(past, **where), torch.tensor(targets, **where)
-        )
+        source = ArraySource(torch.tensor(past, **where), torch.tensor(targets, **where))
         windows, everything = self._split(len(past), targets.shape[1])
         seed = draw_seed(self.random_state)
 

@@ -12,7 +12,14 @@ PATCHERS: dict[str, type[Patcher]] = {
     patcher.name: patcher for patcher in (FixedPatcher, RandomPatcher, RecencyPatcher)
 }
 
-__all__ = ["PATCHERS", "FixedPatcher", "Patcher", "RandomPatcher", "RecencyPatcher", "patcher_class"]
+__all__ = [
+    "PATCHERS",
+    "FixedPatcher",
+    "Patcher",
+    "RandomPatcher",
+    "RecencyPatcher",
+    "patcher_class",
+]
 
 
 def patcher_class(name: str) -> type[Patcher]:

@@ -36,8 +36,10 @@ class Rollout:
         Log-probability of the *raw action*, with gradient. The projection is part of the
         environment: scoring the projected action instead would bias the gradient.
     gate : Tensor of shape (G * N, T), optional
-        Factor of value 1 that carries forecast gradient to end-to-end patchers. Policies leave it
-        None, so that they cannot receive that gradient by accident.
+        Factor of value 1 that carries forecast gradient to end-to-end patchers, written
+        ``1 + (c - c.detach())``: other orders round to values beside 1, and training would differ
+        from prediction. Policies leave it None, so that they cannot receive that gradient by
+        accident.
     """
 
     segmentation: Segmentation
@@ -62,9 +64,14 @@ class SegmentationDistribution(ABC):
     Attributes
     ----------
     boundary_prob : Tensor of shape (N, T) or None
-        Marginal probability that a step starts a patch.
+        Marginal probability that a step starts a patch. Where it is costly, a cached property: the
+        training step does not read it.
     features : Tensor of shape (N, T, D) or None
         Output of the patcher's own point encoder, for embeddings and residuals that read it.
+
+    Notes
+    -----
+    Forecast gradient flows through what of these carries gradient: policies detach them.
     """
 
     boundary_prob: Tensor | None = None
@@ -95,12 +102,12 @@ class _Repeated(SegmentationDistribution):
         self.once, self.copies = once, copies
 
     @cached_property
-    def boundary_prob(self) -> Tensor | None:
+    def boundary_prob(self) -> Tensor | None:  # type: ignore[override]
         once = self.once.boundary_prob
         return None if once is None else once.repeat(self.copies, 1)
 
     @cached_property
-    def features(self) -> Tensor | None:
+    def features(self) -> Tensor | None:  # type: ignore[override]
         once = self.once.features
         return None if once is None else once.repeat(self.copies, 1, 1)
 
@@ -298,9 +305,7 @@ class Patcher(nn.Module, BaseEstimator, ABC):
         """Steps beyond its own that the embedding of a patch reads (overlapping patches)."""
         return 0
 
-    def prepare(
-        self, series: Tensor, observed: Tensor | None, generator: torch.Generator
-    ) -> None:
+    def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
         """Fit what is not trained by gradient, once, on training rows only."""
 
     def mode_share(self, progress: float) -> float:
@@ -337,7 +342,7 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     def __sklearn_clone__(self) -> Patcher:
         if getattr(self, "_frozen", False):
             return self
-        return super().__sklearn_clone__()  # type: ignore[no-any-return]
+        return super().__sklearn_clone__()
 
 
 def rate_capacity(num_steps: int, compression_rate: float) -> int:

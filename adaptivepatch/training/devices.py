@@ -23,13 +23,17 @@ PRECISIONS: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
 def resolve_device(device: str) -> torch.device:
     """Return the named device; "auto" is CUDA where there is one, else the CPU.
 
+    Of several launched processes each gets the GPU of its local rank.
+
     Raises
     ------
     InvalidParameterError
         If the name is not a device of this machine.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
@@ -39,7 +43,7 @@ def resolve_device(device: str) -> torch.device:
         ) from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise InvalidParameterError(
-            f"device={device!r} needs a CUDA device, and torch {torch.__version__} sees none. Use "
+            f"device={resolved.type!r} needs a CUDA device, and torch {torch.__version__} sees none. Use "
             "device='cpu' or device='auto'."
         )
     return resolved

@@ -46,20 +46,27 @@ def make_loss(name: str, quantiles: tuple[float, ...] | None = None) -> RowLoss:
     if quantiles is not None:
         levels = torch.tensor(quantiles, dtype=torch.float64)
         return lambda forecast, target, observed: _row_mean(
-            pinball(forecast, target, levels.to(forecast)).mean(-1), observed
+            pinball(forecast, _known(target, observed), levels.to(forecast)).mean(-1), observed
         )
     if name not in _POINT:
         raise InvalidParameterError(
             f"Unknown loss {name!r}. Available: {sorted(_POINT)}.{suggest(name, _POINT)}"
         )
     point = _POINT[name]
-    return lambda forecast, target, observed: _row_mean(point(forecast, target), observed)
+    return lambda forecast, target, observed: _row_mean(
+        point(forecast, _known(target, observed)), observed
+    )
 
 
 def pinball(forecast: Tensor, target: Tensor, levels: Tensor) -> Tensor:
     """Quantile loss max(q e, (q - 1) e) with e = target - forecast, shape (N, H, Q)."""
     error = target[..., None] - forecast
     return torch.maximum(levels * error, (levels - 1) * error)
+
+
+def _known(target: Tensor, observed: Tensor | None) -> Tensor:
+    """Fill unobserved targets: NaN there would reach the gradient, even masked out."""
+    return target if observed is None else torch.where(observed, target, torch.zeros_like(target))
 
 
 def _row_mean(loss: Tensor, observed: Tensor | None) -> Tensor:

@@ -149,7 +149,7 @@ class TrainingStep(nn.Module):
         gate = rollout.gate
         if gate is not None:  # it says how good the sampled boundaries are: nothing of the mode's
             gate = torch.where(on_mode[:, None], torch.ones_like(gate), gate)
-        mixed = Segmentation.where(on_mode, mode.repeat(patcher.grad_samples), sampled)
+        mixed = Segmentation.where(on_mode, mode.repeat(sampled.num_rows // mode.num_rows), sampled)
         return Rollout(mixed, gate=gate)
 
 

@@ -122,7 +122,7 @@ def make_pair(context_length, patch_length, stride, pad_end):
 
 
 def largest(first, second):
-    return float((first - second).abs().max())
+    return float((first - second).detach().abs().max())
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -131,7 +131,7 @@ def largest(first, second):
     [(336, 16, 8, True, 42), (512, 16, 8, True, 64), (96, 16, 16, False, 6)],
 )
 def test_fixed_patching_is_patchtst(
-    context_length, patch_length, stride, pad_end, num_tokens, training, record_property
+    context_length, patch_length, stride, pad_end, num_tokens, training
 ):
     direct, ours = make_pair(context_length, patch_length, stride, pad_end)
     assert direct.num_tokens == num_tokens
@@ -153,8 +153,6 @@ def test_fixed_patching_is_patchtst(
         seen.add(id(mine))
         worst = max(worst, largest(torch.cat([p.grad for p in theirs]), mine.grad))
     assert seen == {id(p) for p in ours.parameters()}, "a parameter was not compared"
-    record_property("forward", largest(expected, forecast))
-    record_property("gradient", worst)
     assert worst < TOLERANCE
     # What we add to PatchTST does nothing here: length embedding at nominal lengths, no gap.
     assert float(ours.embedding.length_weight.grad.abs().max()) == 0

@@ -1,0 +1,136 @@
+"""Tables of README and docs, rendered from committed results; no number is typed by hand.
+
+A document marks the place of a table by ``<!-- table: NAME -->`` and ``<!-- end -->``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from adaptivepatch.errors import InvalidParameterError, suggest
+
+_PLACE = re.compile(r"(<!-- table: (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def patchtst_etth1(results: Path) -> str:
+    """List every run of PatchTST/42 on ETTh1-96."""
+    runs = pd.read_csv(results / "patchtst_etth1.csv").sort_values("seed")
+    rows = [
+        [
+            str(run.seed),
+            f"{run.test_mse:.4f}",
+            f"{run.test_mae:.4f}",
+            f"{run.num_windows}",
+            f"{run.best_step / run.steps_per_epoch:.0f}",
+            f"{run.fit_seconds / 60:.0f}",
+            run.commit,
+        ]
+        for run in runs.itertuples()
+    ]
+    mean = ["mean", f"{runs.test_mse.mean():.4f}", f"{runs.test_mae.mean():.4f}", "", "", "", ""]
+    header = ["seed", "test MSE", "test MAE", "windows", "best epoch", "minutes", "commit"]
+    return markdown(header, [*rows, mean])
+
+
+def recency(results: Path) -> str:
+    """Compare uniform and recency patches at equal token count."""
+    runs = pd.read_csv(results / "recency.csv")
+    rows = []
+    for dataset, part in runs.groupby("dataset", sort=False):
+        mean = part.groupby("arm").test_mse.mean()
+        for arm in ("uniform_336", "uniform_672", "uniform_1344", "recency_1344"):
+            of_arm = part[part.arm == arm].sort_values("seed")
+            change = 100 * (mean[arm] / mean["uniform_1344"] - 1)
+            rows.append(
+                [
+                    str(dataset),
+                    arm.partition("_")[0],
+                    str(of_arm.context_length.iloc[0]),
+                    str(of_arm.tokens.iloc[0]),
+                    ", ".join(f"{mse:.4f}" for mse in of_arm.test_mse),
+                    f"{mean[arm]:.4f}",
+                    "" if arm == "uniform_1344" else f"{change:+.1f} %",
+                ]
+            )
+    header = [
+        "data",
+        "patches",
+        "look-back",
+        "tokens",
+        "test MSE by seed",
+        "mean",
+        "against uniform, 1344",
+    ]
+    return markdown(header, rows)
+
+
+def gaps(results: Path) -> str:
+    """Show what missing look-back points cost, by way of filling."""
+    table = pd.read_csv(results / "gaps.csv")
+    mean = table.groupby(["missing_share", "filling"]).increase_percent.mean().unstack()  # noqa: PD010
+    names = {"mask": 'missing="mask"', "last_value": "last value", "window_mean": "window mean"}
+    rows = [
+        [f"{100 * float(str(share)):.0f} %", *(f"{row[key]:+.2f} %" for key in names)]
+        for share, row in mean.iterrows()
+    ]
+    return markdown(["missing", *names.values()], rows)
+
+
+def quantiles(results: Path) -> str:
+    """Compare quantile forecasts with a seasonal naive one."""
+    table = pd.read_csv(results / "quantiles.csv")
+    rows = [
+        [
+            str(row.model),
+            str(row.seed),
+            f"{row.quantile_loss:.4f}",
+            f"{100 * row.coverage_80:.1f} %",
+            str(row.num_crossings),
+        ]
+        for row in table.itertuples()
+    ]
+    return markdown(
+        ["model", "seed", "quantile loss", "inside the 80 % interval", "crossings"], rows
+    )
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    table.__name__: table for table in (patchtst_etth1, recency, gaps, quantiles)
+}
+
+
+def render(text: str, results: Path) -> str:
+    """Fill every marked table of a document.
+
+    Parameters
+    ----------
+    text : str
+        Markdown.
+    results : Path
+        Folder of the committed CSV files.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a marked table is not one of `TABLES`.
+    """
+
+    def fill(place: re.Match[str]) -> str:
+        name = place["name"]
+        if name not in TABLES:
+            raise InvalidParameterError(
+                f"Unknown table {name!r}. Available: {sorted(TABLES)}.{suggest(name, TABLES)}"
+            )
+        return f"{place[1]}{TABLES[name](results)}\n{place[3]}"
+
+    return _PLACE.sub(fill, text)
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,554 @@
+"""What every patcher promises, whoever wrote it. Runs over the registry.
+
+The checks are functions of a way to make a patcher, so that the last tests can show that they
+notice patchers that break the promise.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pickle
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+
+import adaptivepatch.patchers
+from adaptivepatch.backbones import BACKBONES
+from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.patchers import PATCHERS, Patcher, RandomPatcher, patcher_class
+from adaptivepatch.patchers.base import Deterministic
+from adaptivepatch.pretrained import build_component, describe
+from adaptivepatch.segmentation import Segmentation
+from adaptivepatch.training.losses import make_loss
+from adaptivepatch.training.sampler import Batch
+from adaptivepatch.training.step import TrainingStep
+from tests.builders import small_network
+
+ROWS, STEPS = 6, 48
+
+# More ways to configure a patcher than its defaults and a budget of 4 points per patch.
+EXTRA = {
+    "fixed": [{"patch_length": 8, "stride": 4}, {"patch_length": 7, "stride": 5}],
+    "recency": [{"compression_rate": 6, "shortest": 2}],
+    "random": [{"compression_rate": 3.7, "seed": 5}],
+}
+
+
+def configurations():
+    for name, cls in PATCHERS.items():
+        options = [{}, *EXTRA.get(name, [])]
+        if "compression_rate" in inspect.signature(cls).parameters:
+            options.append({"compression_rate": 4})
+        for option in options:
+            text = "-".join(f"{key}={value}" for key, value in option.items()) or "defaults"
+            yield pytest.param(lambda cls=cls, option=option: cls(**option), id=f"{name}-{text}")
+
+
+every_patcher = pytest.mark.parametrize("make", list(configurations()))
+every_backbone = pytest.mark.parametrize("backbone", list(BACKBONES))
+
+
+def rows(num_rows=ROWS, num_steps=STEPS, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    series = torch.randn(num_rows, num_steps, generator=generator, dtype=torch.float64)
+    return series.cumsum(1).sub(series.cumsum(1).mean(1, keepdim=True)).to(dtype)
+
+
+def built(make, dtype=torch.float32, train=False):
+    """The patcher inside a network, so that lazily made weights exist."""
+    patcher = make().to(dtype)
+    return patcher.train(train)
+
+
+def mask_of(patcher, series, group=None):
+    return patcher(series, None, group).mode.boundary_mask
+
+
+# ---------------------------------------------------------------------------------- registry
+
+
+def test_every_patcher_file_is_listed():
+    folder = Path(adaptivepatch.patchers.__file__).parent
+    for file in sorted(folder.glob("*.py")):
+        if file.stem in ("__init__", "base"):
+            continue
+        module = importlib.import_module(f"adaptivepatch.patchers.{file.stem}")
+        found = [
+            cls
+            for cls in vars(module).values()
+            if inspect.isclass(cls)
+            and issubclass(cls, Patcher)
+            and not inspect.isabstract(cls)
+            and cls.__module__ == module.__name__
+            and not cls.__name__.startswith("_")
+        ]
+        assert found, f"{file.name} defines no patcher"
+        for cls in found:
+            assert PATCHERS.get(cls.name) is cls, (
+                f"{cls.__name__} of {file.name} is not listed in adaptivepatch/patchers/__init__.py"
+            )
+            assert cls.__name__ in adaptivepatch.patchers.__all__
+
+
+def test_names_are_unique_and_found():
+    assert len({cls.name for cls in PATCHERS.values()}) == len(PATCHERS)
+    for name, cls in PATCHERS.items():
+        assert cls.name == name
+        assert patcher_class(name) is cls
+    with pytest.raises(InvalidParameterError, match="Unknown patcher 'fixd'.*mean 'fixed'"):
+        patcher_class("fixd")
+
+
+# ---------------------------------------------------------------------------------- estimator
+
+
+@every_patcher
+def test_parameters_round_trip(make):
+    patcher = make()
+    params = patcher.get_params()
+    for name in inspect.signature(type(patcher)).parameters:
+        assert name in params
+        assert getattr(patcher, name) is params[name]
+    again = type(patcher)().set_params(**params)
+    assert again.get_params() == params
+    assert repr(again) == repr(patcher)
+    for name, value in patcher.get_params(deep=False).items():
+        default = inspect.signature(type(patcher)).parameters[name].default
+        if value != default:
+            assert f"{name}={value!r}" in repr(patcher)
+
+
+@every_patcher
+def test_clone_has_the_parameters_and_its_own_weights(make):
+    patcher = make()
+    copy = clone(patcher)
+    assert copy is not patcher
+    assert type(copy) is type(patcher)
+    assert copy.get_params() == patcher.get_params()
+    ours = {id(p) for p in patcher.parameters()}
+    assert not ours & {id(p) for p in copy.parameters()}
+
+
+@every_patcher
+def test_pickle_and_state_dict_round_trip(make):
+    patcher, series = built(make), rows()
+    expected = mask_of(patcher, series)
+    again = pickle.loads(pickle.dumps(patcher))
+    assert repr(again) == repr(patcher)
+    assert torch.equal(mask_of(again, series), expected)
+    fresh = built(make)
+    fresh.load_state_dict(patcher.state_dict())
+    assert torch.equal(mask_of(fresh, series), expected)
+
+
+@every_patcher
+def test_description_round_trips(make):
+    patcher = make()
+    again = build_component(describe(patcher), "patcher")
+    assert type(again) is type(patcher)
+    assert again.get_params() == patcher.get_params()
+
+
+@every_patcher
+def test_a_frozen_patcher_is_cloned_to_itself(make):
+    patcher = make().freeze()
+    assert clone(patcher) is patcher
+    assert clone(patcher.train()) is patcher
+    assert not patcher.training
+    assert not any(p.requires_grad for p in patcher.parameters())
+    assert patcher.parameter_groups(1e-3) == []
+
+
+@every_patcher
+def test_class_tags_tell_the_truth(make):
+    patcher = make()
+    assert patcher.trainable == any(p.requires_grad for p in patcher.parameters())
+    assert 1 <= patcher.grad_samples <= patcher.num_samples
+    series = rows()
+    patcher.train()
+    drawn = [
+        patcher(series).sample(1, torch.Generator().manual_seed(k)).segmentation.boundary_mask
+        for k in range(3)
+    ]
+    if not patcher.stochastic:
+        assert torch.equal(drawn[0], drawn[1])
+    elif patcher.capacity(STEPS) > 1:
+        assert not torch.equal(drawn[0], drawn[1]) or not torch.equal(drawn[0], drawn[2])
+
+
+# ---------------------------------------------------------------------------------- mode
+
+
+def check_mode_is_valid(make):
+    patcher, series = built(make), rows()
+    mode = patcher(series).mode
+    assert isinstance(mode, Segmentation)
+    assert mode.boundary_mask.shape == series.shape
+    assert mode.device == series.device
+    assert bool(mode.boundary_mask[:, 0].all())
+    assert mode.patch_lengths.sum(1).tolist() == [STEPS] * ROWS
+
+
+@every_patcher
+def test_mode_is_valid(make):
+    check_mode_is_valid(make)
+
+
+@every_patcher
+def test_mode_is_deterministic_and_leaves_the_global_generators_alone(make):
+    patcher, series = built(make), rows()
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first = mask_of(patcher, series)
+    assert torch.equal(mask_of(patcher, series), first)
+    patcher(series).sample(3, torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
+
+
+def check_rows_do_not_influence_each_other(make):
+    patcher, series = built(make), rows(9)
+    together = mask_of(patcher, series)
+    for n in range(9):
+        assert torch.equal(mask_of(patcher, series[n : n + 1])[0], together[n])
+    order = torch.tensor([4, 8, 0, 2, 1, 7, 3, 6, 5])
+    assert torch.equal(mask_of(patcher, series[order]), together[order])
+    changed = series.clone()
+    changed[3] = 100
+    assert torch.equal(mask_of(patcher, changed)[4:], together[4:])
+
+
+@every_patcher
+def test_rows_do_not_influence_each_other(make):
+    check_rows_do_not_influence_each_other(make)
+
+
+def check_budget_is_respected(make):
+    for num_steps in (1, 2, 5, 23, STEPS):
+        patcher, series = built(make), rows(num_steps=num_steps)
+        slots = patcher.capacity(num_steps)
+        assert 1 <= slots <= num_steps
+        rate = getattr(patcher, "compression_rate", None)
+        if rate is not None:
+            assert slots == max(1, int(num_steps // rate))
+        rollout = patcher.train()(series).sample(4, torch.Generator().manual_seed(0))
+        for segmentation in (patcher.eval()(series).mode, rollout.segmentation):
+            assert int(segmentation.num_patches.max()) <= slots
+            assert segmentation.capacity <= slots
+
+
+@every_patcher
+def test_budget_is_respected(make):
+    check_budget_is_respected(make)
+
+
+@every_patcher
+def test_reference_fits_the_network(make):
+    patcher = make()
+    for num_steps in (1, 7, STEPS):
+        reference = patcher.reference(num_steps)
+        assert (reference.num_rows, reference.num_steps) == (1, num_steps)
+        assert int(reference.num_patches) == reference.capacity  # no empty cell
+        assert reference.capacity <= patcher.capacity(num_steps)
+        assert 1 <= patcher.nominal_length(num_steps)
+        assert patcher.halo >= 0
+
+
+def check_prefix(make):
+    """Changing the future must leave earlier boundaries as they are."""
+    patcher, series = built(make), rows()
+    expected = mask_of(patcher, series)
+    for step in range(1, STEPS):
+        changed = series.clone()
+        changed[:, step:] = rows(seed=7)[:, step:] * 10
+        assert torch.equal(mask_of(patcher, changed)[:, :step], expected[:, :step]), step
+
+
+@every_patcher
+def test_causal_patchers_pass_the_prefix_test(make):
+    if make().causal:
+        check_prefix(make)
+
+
+# ---------------------------------------------------------------------------------- groups
+
+
+def check_groups_share(make):
+    patcher, series = built(make), rows(9)
+    group = torch.tensor([5, 0, 5, 2, 0, 2, 5, 7, 0])
+    mode = mask_of(patcher, series, group)
+    rollout = patcher.train()(series, None, group).sample(2, torch.Generator().manual_seed(0))
+    drawn = rollout.segmentation.boundary_mask.view(2, 9, STEPS)
+    patcher.eval()
+    for number in group.unique():
+        members = (group == number).nonzero()[:, 0]
+        assert bool((mode[members] == mode[members[:1]]).all())
+        assert bool((drawn[:, members] == drawn[:, members[:1]]).all())
+        alone = mask_of(patcher, series[members], group[members])
+        assert torch.equal(alone, mode[members])  # other groups have no influence
+    single = mask_of(patcher, series, torch.arange(9))
+    assert torch.equal(single, mask_of(patcher, series))
+
+
+@every_patcher
+def test_rows_of_a_group_share_their_boundaries(make):
+    check_groups_share(make)
+
+
+# ---------------------------------------------------------------------------------- samples
+
+
+@every_patcher
+@pytest.mark.parametrize("num_samples", [1, 3])
+def test_samples_are_valid_and_rollout_major(make, num_samples):
+    patcher, series = built(make, train=True), rows()
+    distribution = patcher(series)
+    rollout = distribution.sample(num_samples, torch.Generator().manual_seed(0))
+    total = num_samples * ROWS
+    segmentation = rollout.segmentation
+    assert segmentation.boundary_mask.shape == (total, STEPS)
+    assert bool(segmentation.boundary_mask[:, 0].all())
+    if rollout.action is not None:
+        assert rollout.action.shape == (total, STEPS)
+    if rollout.log_prob is not None:
+        assert rollout.log_prob.shape == (num_samples, ROWS)
+        assert rollout.log_prob.requires_grad or not patcher.trainable
+    if rollout.gate is not None:
+        assert rollout.gate.shape == (total, STEPS)
+        torch.testing.assert_close(rollout.gate, torch.ones_like(rollout.gate))
+    if distribution.boundary_prob is not None:
+        assert distribution.boundary_prob.shape == series.shape
+        assert bool(((distribution.boundary_prob >= 0) & (distribution.boundary_prob <= 1)).all())
+    if distribution.entropy() is not None:
+        assert distribution.entropy().shape == (ROWS,)
+    if not patcher.stochastic:
+        for g in range(num_samples):
+            part = segmentation.boundary_mask[g * ROWS : (g + 1) * ROWS]
+            assert torch.equal(part, distribution.mode.boundary_mask)
+    head = rollout.head(1, ROWS)
+    assert torch.equal(head.segmentation.boundary_mask, segmentation.boundary_mask[:ROWS])
+
+
+@every_patcher
+def test_samples_are_reproducible(make):
+    patcher, series = built(make, train=True), rows()
+
+    def draw(seed):
+        rollout = patcher(series).sample(2, torch.Generator().manual_seed(seed))
+        return rollout.segmentation.boundary_mask
+
+    assert torch.equal(draw(3), draw(3))
+
+
+def check_frequencies(make, num_steps=6, draws=4000):
+    """Samples follow the probabilities the distribution states."""
+    patcher, series = built(make, train=True), rows(1, num_steps)
+    distribution = patcher(series)
+    rollout = distribution.sample(draws, torch.Generator().manual_seed(1))
+    if distribution.boundary_prob is not None:
+        prob = distribution.boundary_prob[0].detach().double()
+        share = rollout.segmentation.boundary_mask.double().mean(0)
+        sigma = (prob * (1 - prob) / draws).sqrt()
+        if rollout.action is None or torch.equal(
+            rollout.action.bool(), rollout.segmentation.boundary_mask
+        ):
+            assert bool(((share - prob).abs() <= 5 * sigma + 1e-6).all())
+    if rollout.log_prob is None:
+        return
+    actions = [tuple(action) for action in rollout.action.tolist()]
+    prob = dict(zip(actions, rollout.log_prob.detach()[:, 0].double().exp().tolist(), strict=True))
+    assert sum(prob.values()) <= 1 + 1e-6
+    for action, count in Counter(actions).items():
+        sigma = np.sqrt(draws * prob[action] * (1 - prob[action]))
+        assert abs(count - draws * prob[action]) <= 5 * sigma + 1e-6
+
+
+@every_patcher
+def test_sample_frequencies_match_the_stated_probabilities(make):
+    check_frequencies(make)
+
+
+@pytest.mark.parametrize(("num_steps", "rate"), [(5, 2), (6, 2), (6, 1.5), (7, 2.4), (4, 1), (3, 9)])
+def test_random_boundaries_are_uniform_over_all_subsets(num_steps, rate):
+    patcher = RandomPatcher(rate)
+    num_patches = patcher.capacity(num_steps)
+    subsets = list(combinations(range(1, num_steps), num_patches - 1))
+    draws = 400 * len(subsets)
+    rollout = patcher(torch.zeros(1, num_steps)).sample(draws, torch.Generator().manual_seed(0))
+    masks = rollout.segmentation.boundary_mask
+    found = Counter(tuple(row[1:].nonzero()[:, 0].add(1).tolist()) for row in masks)
+    assert set(found) == set(subsets)
+    chi_square = sum((found[s] - 400) ** 2 / 400 for s in subsets)
+    free = len(subsets) - 1
+    assert chi_square <= free + 5 * np.sqrt(2 * free) + 1e-9
+
+
+# ---------------------------------------------------------------------------------- input
+
+
+@every_patcher
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused(make, bad):
+    series = rows()
+    series[2, 5:7] = bad
+    with pytest.raises(InvalidParameterError, match="must be finite, however: 2 values.*observed"):
+        built(make)(series)
+
+
+@every_patcher
+@pytest.mark.parametrize("shape", [(4, 3, 96), (96,)])
+def test_a_wrong_shape_is_refused(make, shape):
+    with pytest.raises(InvalidParameterError, match=r"must have shape \(rows, steps\).*flatten"):
+        built(make)(torch.zeros(shape))
+
+
+@every_patcher
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_constant_series_single_steps_and_both_types(make, dtype):
+    for series in (
+        torch.zeros(3, STEPS, dtype=dtype),
+        torch.full((3, STEPS), -2.5, dtype=dtype),
+        rows(3, 1, dtype),
+        rows(1, 2, dtype),
+        rows(dtype=dtype),
+    ):
+        patcher = built(make, dtype)
+        mode = patcher(series).mode
+        assert mode.boundary_mask.shape == series.shape
+        rollout = patcher.train()(series).sample(2, torch.Generator().manual_seed(0))
+        assert rollout.segmentation.boundary_mask.shape == (2 * len(series), series.shape[1])
+
+
+@every_patcher
+def test_observed_masks_are_accepted(make):
+    series, observed = rows(), torch.rand(ROWS, STEPS) < 0.7
+    observed[0] = False
+    assert built(make)(series, observed).mode.boundary_mask.shape == series.shape
+
+
+@pytest.mark.parametrize(
+    "cls", [c for c in PATCHERS.values() if "compression_rate" in inspect.signature(c).parameters]
+)
+@pytest.mark.parametrize("rate", [0.5, -1, "4", True, float("inf"), float("nan")])
+def test_a_rate_below_one_is_refused_when_used(cls, rate):
+    patcher = cls(compression_rate=rate)  # constructors only store
+    message = rf"'compression_rate' parameter of {cls.__name__} must be a float in the range \[1"
+    with pytest.raises(InvalidParameterError, match=message):
+        patcher(rows())
+
+
+# ---------------------------------------------------------------------------------- in a network
+
+
+def one_batch(gaps):
+    series = 3 * rows(ROWS, STEPS + 4, torch.float64) + 5
+    observed = torch.rand(ROWS, STEPS + 4, generator=torch.Generator().manual_seed(2)) >= gaps
+    if gaps == 0:
+        return Batch(series[:, :STEPS], None, series[:, STEPS:], None, None)
+    return Batch(
+        series[:, :STEPS], observed[:, :STEPS], series[:, STEPS:], observed[:, STEPS:],
+        torch.arange(ROWS) // 2,
+    )
+
+
+@every_patcher
+@every_backbone
+def test_every_parameter_gets_gradient(make, backbone):
+    network = small_network(backbone, make(), context_length=STEPS)
+    step = TrainingStep(network.train(), make_loss("mse"))
+    for gaps in (0.0, 0.2):
+        output = step(one_batch(gaps), torch.Generator().manual_seed(0), 0.5)
+        assert bool(output.loss.isfinite())
+        output.loss.backward()
+    missing = [
+        name
+        for name, p in network.named_parameters()
+        if p.grad is None or not bool((p.grad != 0).any())
+    ]
+    # The length embedding is silent where all patches have the nominal length; the missing token
+    # where no patch is without an observed step.
+    allowed = {"embedding.length_weight", "embedding.missing_token"}
+    if network.patcher.capacity(STEPS) == 1:  # attention over one token has no choice to learn
+        assert all(name.startswith(("patcher",)) is False for name in missing)
+    else:
+        assert set(missing) <= allowed, missing
+    assert not [name for name in missing if name.startswith("patcher.")]
+    assert all(bool(p.grad.isfinite().all()) for p in network.parameters() if p.grad is not None)
+
+
+@every_patcher
+@every_backbone
+def test_forecasts_of_rows_do_not_influence_each_other(make, backbone):
+    network = small_network(backbone, make(), context_length=STEPS).eval()
+    series = 3 * rows(dtype=torch.float64) + 5
+    with torch.no_grad():
+        together = network(series)
+        for n in range(ROWS):
+            alone = network(series[n : n + 1])[0]
+            assert float((alone - together[n]).abs().max()) < 1e-11
+
+
+@every_patcher
+@every_backbone
+def test_a_training_step_draws_only_from_its_generator(make, backbone):
+    network = small_network(backbone, make(), context_length=STEPS).train()
+    state, step = torch.get_rng_state(), TrainingStep(network, make_loss("mse"))
+    losses = [
+        step(one_batch(0.2), torch.Generator().manual_seed(4), 0.0).loss.item() for _ in range(2)
+    ]
+    assert losses[0] == losses[1]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# ------------------------------------------------------------- the checks notice broken promises
+
+
+class Leaky(Patcher):
+    """Cuts where the batch mean is high: looks at other rows, and at the future."""
+
+    name = "leaky"
+
+    def propose(self, series, observed, group):
+        level = (series - series.mean()).abs()
+        return Deterministic(Segmentation.from_scores(level, self.capacity(series.shape[1])))
+
+    def capacity(self, num_steps):
+        return max(1, num_steps // 4)
+
+
+class Spendthrift(Leaky):
+    """One patch more than it announces, and no sharing inside groups."""
+
+    def propose(self, series, observed, group):
+        return Deterministic(
+            Segmentation.from_scores(series, min(series.shape[1], 1 + series.shape[1] // 4))
+        )
+
+
+class Overconfident(RandomPatcher):
+    """States that every step is as likely a boundary as a coin's head."""
+
+    def propose(self, series, observed, group):
+        distribution = super().propose(series, observed, group)
+        distribution.boundary_prob = torch.full_like(series, 0.5)
+        return distribution
+
+
+@pytest.mark.parametrize(
+    ("check", "cls"),
+    [
+        (check_rows_do_not_influence_each_other, Leaky),
+        (check_prefix, Leaky),
+        (check_budget_is_respected, Spendthrift),
+        (check_groups_share, Spendthrift),
+        (check_frequencies, Overconfident),
+    ],
+)
+def test_the_checks_notice_a_broken_promise(check, cls):
+    with pytest.raises(AssertionError):
+        check(cls)

@@ -1,0 +1,66 @@
+"""Committed results are complete, and documents say what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from adaptivepatch.bench.protocol import num_test_windows
+from adaptivepatch.bench.record import column_names
+from adaptivepatch.bench.report import render
+from adaptivepatch.bench.task import read_suite
+from adaptivepatch.data.datasets import split_borders
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+SUITES = ["patchtst_etth1", "recency"]
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "benchmarks").glob("*.md")])
+NUM_ROWS = {"electricity_6of321": 26304, "traffic_6of862": 17544}
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_runs_are_complete_and_of_the_suite(suite):
+    table = pd.read_csv(RESULTS / f"{suite}.csv")
+    assert table.columns.tolist() == column_names()
+    keys = ["suite", "task", "arm", "settings_id", "seed"]
+    assert not table.duplicated(keys).any()
+    assert np.isfinite(table.select_dtypes("number")).all(axis=None)
+    assert table.commit.str.fullmatch("[0-9a-f]{12}").all()
+    known = {run.key for run in read_suite(suite)}
+    found = set(table[keys].astype(str).itertuples(index=False, name=None))
+    assert found <= known
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_test_window_counts(suite):
+    for row in pd.read_csv(RESULTS / f"{suite}.csv").itertuples():
+        borders = split_borders(row.dataset, NUM_ROWS.get(row.dataset))
+        assert row.num_windows == num_test_windows(borders, row.horizon)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_run_has_its_curve(suite):
+    table = pd.read_csv(RESULTS / f"{suite}.csv")
+    curves = pd.read_csv(RESULTS / f"{suite}.curves.csv")
+    for row in table.itertuples():
+        curve = curves[
+            (curves.task == row.task) & (curves.arm == row.arm) & (curves.seed == row.seed)
+        ]
+        assert curve.validation_loss.min() == pytest.approx(row.validation_loss)
+
+
+@pytest.mark.parametrize("name", ["gaps", "quantiles"])
+def test_single_measurements_name_their_origin(name):
+    table = pd.read_csv(RESULTS / f"{name}.csv")
+    assert len(table)
+    assert table.notna().all(axis=None)
+    assert {"seed", "protocol", "torch", "commit"} <= set(table.columns)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_documents_show_the_committed_results(document):
+    text = document.read_text(encoding="utf-8")
+    assert render(text, RESULTS) == text

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adaptivepatch.nn.patch_embedding import ResampleEmbedding, resample
+from adaptivepatch.segmentation import Segmentation
+from tests import oracles
+from tests.builders import random_mask, segmentations
+
+
+@settings(max_examples=150, deadline=None)
+@given(segmentations(), st.integers(1, 9), st.integers(0, 7), st.integers(0, 2**31))
+def test_resample_equals_a_loop_of_area_means(segmentation, num_values, halo, seed):
+    s = segmentation
+    generator = torch.Generator().manual_seed(seed)
+    series = 100 * torch.randn(s.num_rows, s.num_steps, generator=generator).double()
+    found = resample(series, s, num_values, halo)
+    assert found.shape == (s.num_rows, s.capacity, num_values)
+    assert bool(found.isfinite().all())
+    expected = oracles.resample(series.numpy(), s.boundary_mask.numpy(), num_values, halo)
+    for n, row in enumerate(expected):
+        np.testing.assert_allclose(found[n, : len(row)], row, rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.9])
+def test_resample_in_float32_is_close_on_long_rows(share):
+    mask = random_mask(2, 2048, share)
+    series = torch.randn(2, 2048, generator=torch.Generator().manual_seed(0)) + 1000
+    found = resample(series, Segmentation(mask), 16, 3)
+    expected = oracles.resample(series.double().numpy(), mask.numpy(), 16, 3)
+    for n, row in enumerate(expected):  # relative to the level: rounding of float32 only
+        np.testing.assert_allclose(found[n, : len(row)], row, rtol=3e-7)
+
+
+@pytest.mark.parametrize(("length", "halo"), [(8, 0), (8, 8), (5, 3)])
+def test_resample_is_a_plain_gather_at_nominal_length(length, halo):
+    segmentation = Segmentation.shared(list(range(0, 40, length)), 40, 3)
+    series = torch.randn(3, 40)
+    found = resample(series, segmentation, length + halo, halo)
+    padded = torch.cat([series, series[:, -1:].expand(-1, halo)], 1)
+    assert torch.equal(found, padded.unfold(1, length + halo, length))
+
+
+def test_resample_of_shared_equals_unshared():
+    mask = random_mask(1, 30)
+    series = torch.randn(4, 30, dtype=torch.float64)
+    shared = resample(series, Segmentation(mask.expand(4, -1)), 5, 2)
+    assert torch.equal(shared, resample(series, Segmentation(mask.repeat(4, 1)), 5, 2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(segmentations(), st.integers(1, 6))
+def test_resample_keeps_the_area(segmentation, num_values):
+    s = segmentation
+    series = torch.randn(s.num_rows, s.num_steps, dtype=torch.float64)
+    area = resample(series, s, num_values).mean(2) * s.patch_lengths
+    np.testing.assert_allclose(area.sum(1), series.sum(1), atol=1e-11)
+
+
+def test_resample_has_exact_gradients():
+    segmentation = Segmentation(random_mask(2, 11), capacity=11)
+    series = torch.randn(2, 11, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: resample(x, segmentation, 3, 2), series)
+
+
+def embedding(num_values=4, nominal=4, width=6):
+    torch.manual_seed(0)
+    module = ResampleEmbedding(num_values, width, nominal).double()
+    with torch.no_grad():
+        module.length_weight.normal_()
+        module.missing_token.normal_()
+    return module
+
+
+def test_embedding_is_the_projection_at_nominal_length():
+    module, series = embedding(), torch.randn(3, 12, dtype=torch.float64)
+    tokens = module(series, Segmentation.even(12, 3, 3))
+    assert torch.equal(tokens, module.projection(series.view(3, 3, 4)))
+
+
+def test_embedding_adds_the_log_length():
+    module, series = embedding(), torch.randn(1, 12, dtype=torch.float64)
+    segmentation = Segmentation.from_lengths(torch.tensor([[1, 8, 3]]))
+    tokens = module(series, segmentation)
+    plain = module.projection(resample(series, segmentation, 4))
+    for p, length in enumerate((1, 8, 3)):
+        expected = plain[0, p] + np.log(length / 4) * module.length_weight
+        np.testing.assert_allclose(tokens[0, p].detach(), expected.detach(), atol=1e-14)
+
+
+def test_embedding_marks_patches_without_an_observed_step():
+    module, series = embedding(), torch.randn(2, 12, dtype=torch.float64)
+    segmentation = Segmentation.even(12, 3, 2)
+    observed = torch.ones(2, 12, dtype=torch.bool)
+    observed[0, 4:8] = False  # all of patch 1
+    observed[1, 5:8] = False  # all but one step of patch 1
+    tokens = module(series, segmentation, observed=observed)
+    full = module(series, segmentation)
+    assert torch.equal(tokens[0, 1], module.missing_token)
+    assert torch.equal(tokens[0, ::2], full[0, ::2])
+    assert torch.equal(tokens[1], full[1])
+
+
+def test_embedding_multiplies_by_the_gate_at_the_start():
+    module, series = embedding(), torch.randn(2, 12, dtype=torch.float64)
+    segmentation = Segmentation(random_mask(2, 12), capacity=12)
+    gate = torch.rand(2, 12, dtype=torch.float64, requires_grad=True)
+    tokens = module(series, segmentation, gate=gate)
+    plain = module(series, segmentation)
+    for n, p in segmentation.patch_mask.nonzero().tolist():
+        start = int(segmentation.patch_starts[n, p])
+        assert torch.equal(tokens[n, p], plain[n, p] * gate[n, start])
+    (tokens * segmentation.patch_mask[..., None]).sum().backward()
+    used = segmentation.boundary_mask
+    assert bool((gate.grad[used] != 0).all())
+    assert bool((gate.grad[~used] == 0).all())
