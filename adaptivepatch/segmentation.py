@@ -239,7 +239,15 @@ class Segmentation:
     def even(
         cls, num_steps: int, num_patches: int, num_rows: int = 1, device: torch.device | None = None
     ) -> Segmentation:
-        """Cut into `num_patches` patches starting at round(k T / K), halves rounded up."""
+        """Cut into `num_patches` patches starting at round(k T / K), halves rounded up.
+
+        Parameters
+        ----------
+        num_steps, num_patches, num_rows : int
+            T, K (from 1 to T) and N.
+        device : torch.device, optional
+            Where the mask lives.
+        """
         if not 1 <= num_patches <= num_steps:
             raise InvalidSegmentationError(
                 f"num_patches must lie in [1, {num_steps}], however: {num_patches!r}."
@@ -251,9 +259,14 @@ class Segmentation:
 
     @classmethod
     def where(cls, condition: Tensor, first: Segmentation, second: Segmentation) -> Segmentation:
-        """Take `first` in the rows where `condition` (N,) holds, `second` elsewhere.
+        """Choose between two segmentations row by row.
 
-        A coarser level is kept where both have one.
+        Parameters
+        ----------
+        condition : Tensor of bool, shape (N,)
+            Where to take `first`.
+        first, second : Segmentation
+            N rows each. A coarser level is kept if both have one.
         """
         capacity = max(first.capacity, second.capacity)
         parent = None

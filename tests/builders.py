@@ -55,8 +55,17 @@ def random_mask(num_rows, num_steps, share=0.3, seed=0):
     return mask
 
 
-def series_source(num_steps=120, num_channels=1, gaps=0.0, *, context_length=24, horizon=4,
-                  seed=0, dtype=torch.float64, share_segmentation=False):
+def series_source(
+    num_steps=120,
+    num_channels=1,
+    gaps=0.0,
+    *,
+    context_length=24,
+    horizon=4,
+    seed=0,
+    dtype=torch.float64,
+    share_segmentation=False,
+):
     """Noisy sines on the CPU, a share of their steps unobserved."""
     rng = np.random.default_rng(seed)
     step = np.arange(num_steps)[:, None]

@@ -34,8 +34,10 @@ def resample(series, mask, num_values, halo):
         for start, end in patches_of(mask_row):
             width = (end - start + halo) / num_values
             row.append(
-                [area_mean(values, start + j * width, start + (j + 1) * width)
-                 for j in range(num_values)]
+                [
+                    area_mean(values, start + j * width, start + (j + 1) * width)
+                    for j in range(num_values)
+                ]
             )
         rows.append(np.array(row))
     return rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -21,15 +22,15 @@ def patchtst_etth1(results: Path) -> str:
     runs = pd.read_csv(results / "patchtst_etth1.csv").sort_values("seed")
     rows = [
         [
-            str(run.seed),
-            f"{run.test_mse:.4f}",
-            f"{run.test_mae:.4f}",
-            f"{run.num_windows}",
-            f"{run.best_step / run.steps_per_epoch:.0f}",
-            f"{run.fit_seconds / 60:.0f}",
-            run.commit,
+            str(run["seed"]),
+            f"{run['test_mse']:.4f}",
+            f"{run['test_mae']:.4f}",
+            str(run["num_windows"]),
+            f"{run['best_step'] / run['steps_per_epoch']:.0f}",
+            f"{run['fit_seconds'] / 60:.0f}",
+            run["commit"],
         ]
-        for run in runs.itertuples()
+        for run in _records(runs)
     ]
     mean = ["mean", f"{runs.test_mse.mean():.4f}", f"{runs.test_mae.mean():.4f}", "", "", "", ""]
     header = ["seed", "test MSE", "test MAE", "windows", "best epoch", "minutes", "commit"]
@@ -71,31 +72,34 @@ def recency(results: Path) -> str:
 def gaps(results: Path) -> str:
     """Show what missing look-back points cost, by way of filling."""
     table = pd.read_csv(results / "gaps.csv")
-    mean = table.groupby(["missing_share", "filling"]).increase_percent.mean().unstack()  # noqa: PD010
     names = {"mask": 'missing="mask"', "last_value": "last value", "window_mean": "window mean"}
-    rows = [
-        [f"{100 * float(str(share)):.0f} %", *(f"{row[key]:+.2f} %" for key in names)]
-        for share, row in mean.iterrows()
-    ]
+    rows = []
+    for share in sorted(table.missing_share.unique()):
+        of_share = table[table.missing_share == share]
+        means = [of_share[of_share.filling == name].increase_percent.mean() for name in names]
+        rows.append([f"{100 * share:.0f} %", *(f"{mean:+.2f} %" for mean in means)])
     return markdown(["missing", *names.values()], rows)
 
 
 def quantiles(results: Path) -> str:
     """Compare quantile forecasts with a seasonal naive one."""
-    table = pd.read_csv(results / "quantiles.csv")
     rows = [
         [
-            str(row.model),
-            str(row.seed),
-            f"{row.quantile_loss:.4f}",
-            f"{100 * row.coverage_80:.1f} %",
-            str(row.num_crossings),
+            row["model"],
+            str(row["seed"]),
+            f"{row['quantile_loss']:.4f}",
+            f"{100 * row['coverage_80']:.1f} %",
+            str(row["num_crossings"]),
         ]
-        for row in table.itertuples()
+        for row in _records(pd.read_csv(results / "quantiles.csv"))
     ]
     return markdown(
         ["model", "seed", "quantile loss", "inside the 80 % interval", "crossings"], rows
     )
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 TABLES: dict[str, Callable[[Path], str]] = {

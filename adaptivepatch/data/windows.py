@@ -307,7 +307,13 @@ class WindowSplit:
         return (self.horizon - 1) // self.stride
 
     def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
-        """Return the number of splits; the arguments are ignored."""
+        """Return the number of splits.
+
+        Parameters
+        ----------
+        X, y, groups : object
+            Ignored; the signature is scikit-learn's.
+        """
         del X, y, groups  # the signature scikit-learn calls
         return self.n_splits
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adaptivepatch.nn.linear import Linear
 from adaptivepatch.nn.pooling import overlap_matrix
 from adaptivepatch.segmentation import Segmentation
 
@@ -46,7 +47,7 @@ class TimeAlignedHead(nn.Module):
         self.quantiles = quantiles
         self.register_buffer("cells", reference.boundary_mask, persistent=False)
         num_outputs = horizon * (1 if quantiles is None else len(quantiles))
-        self.projection = nn.Linear(reference.capacity * d_model, num_outputs)
+        self.projection = Linear(reference.capacity * d_model, num_outputs)
 
     def forward(self, hidden: Tensor, segmentation: Segmentation) -> Tensor:
         """Map hidden tokens (N, P, D) to (N, H), or (N, H, Q) with quantiles."""

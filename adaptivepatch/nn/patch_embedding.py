@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from adaptivepatch.nn.linear import Linear
 from adaptivepatch.nn.pooling import pool_sum
 from adaptivepatch.segmentation import Segmentation
 
@@ -90,7 +91,7 @@ class ResampleEmbedding(nn.Module):
         super().__init__()
         self.num_values = num_values
         self.nominal_length = nominal_length
-        self.projection = nn.Linear(num_values, d_model)
+        self.projection = Linear(num_values, d_model)
         self.length_weight = nn.Parameter(torch.zeros(d_model))
         self.missing_token = nn.Parameter(torch.zeros(d_model))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adaptivepatch.nn.dropout import Dropout
+from adaptivepatch.nn.linear import Linear
 from adaptivepatch.segmentation import Segmentation
 
 
@@ -65,12 +66,12 @@ class ResidualAttentionLayer(nn.Module):
     def __init__(self, d_model: int, num_heads: int, d_ff: int, dropout: float) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(d_model, 3 * d_model)
-        self.out = nn.Linear(d_model, d_model)
+        self.qkv = Linear(d_model, 3 * d_model)
+        self.out = Linear(d_model, d_model)
         self.attention_dropout = Dropout(1 - (1 - dropout) ** 2)
         self.attention_norm = TokenBatchNorm(d_model)
         self.feed_forward = nn.Sequential(
-            nn.Linear(d_model, d_ff), nn.GELU(), Dropout(dropout), nn.Linear(d_ff, d_model)
+            Linear(d_model, d_ff), nn.GELU(), Dropout(dropout), Linear(d_ff, d_model)
         )
         self.feed_forward_dropout = Dropout(dropout)
         self.feed_forward_norm = TokenBatchNorm(d_model)
@@ -158,11 +159,11 @@ class PreNormLayer(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.attention_norm = nn.LayerNorm(d_model)
-        self.qkv = nn.Linear(d_model, 3 * d_model)
-        self.out = nn.Linear(d_model, d_model)
+        self.qkv = Linear(d_model, 3 * d_model)
+        self.out = Linear(d_model, d_model)
         self.feed_forward_norm = nn.LayerNorm(d_model)
         self.feed_forward = nn.Sequential(
-            nn.Linear(d_model, d_ff), nn.GELU(), Dropout(dropout), nn.Linear(d_ff, d_model)
+            Linear(d_model, d_ff), nn.GELU(), Dropout(dropout), Linear(d_ff, d_model)
         )
         self.dropout = Dropout(dropout)
 

@@ -280,7 +280,13 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     def propose(
         self, series: Tensor, observed: Tensor | None, group: Tensor | None
     ) -> SegmentationDistribution:
-        """Do the work of `forward` on checked input."""
+        """Do the work of `forward` on checked input.
+
+        Parameters
+        ----------
+        series, observed, group
+            As in `forward`.
+        """
 
     @abstractmethod
     def capacity(self, num_steps: int) -> int:
@@ -306,7 +312,17 @@ class Patcher(nn.Module, BaseEstimator, ABC):
         return 0
 
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
-        """Fit what is not trained by gradient, once, on training rows only."""
+        """Fit what is not trained by gradient, once, before training.
+
+        Parameters
+        ----------
+        series : Tensor of shape (N, T)
+            Normalised look-backs of training windows, gaps filled.
+        observed : Tensor of bool, shape (N, T), or None
+            False at filled gaps.
+        generator : torch.Generator
+            Source of randomness.
+        """
 
     def mode_share(self, progress: float) -> float:
         """Return the share of rows whose forecast gradient uses the mode, not a sample.

@@ -43,8 +43,8 @@ def resolve_device(device: str) -> torch.device:
         ) from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise InvalidParameterError(
-            f"device={resolved.type!r} needs a CUDA device, and torch {torch.__version__} sees none. Use "
-            "device='cpu' or device='auto'."
+            f"device={resolved.type!r} needs a CUDA device, and torch {torch.__version__} sees "
+            "none. Use device='cpu' or device='auto'."
         )
     return resolved
 

@@ -367,6 +367,8 @@ class _Run:
         total = weight = 0.0
         for chunk in windows.split(self.trainer.batch_size):
             batch = self.source.batch(chunk)
+            if len(batch.series) == 0:
+                continue
             with autocast(self.processes.device, self.autocast):
                 forecast = self.network(batch.series, batch.observed, batch.group)
             row_loss = self.row_loss(forecast, batch.target, batch.target_observed)

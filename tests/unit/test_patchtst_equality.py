@@ -85,8 +85,10 @@ def paired(direct, ours):
     for theirs, mine in zip(direct.layers, ours.backbone.layers, strict=True):
         for kind in ("weight", "bias"):
             pairs += [
-                ([getattr(w, kind) for w in (theirs.w_q, theirs.w_k, theirs.w_v)],
-                 getattr(mine.qkv, kind)),
+                (
+                    [getattr(w, kind) for w in (theirs.w_q, theirs.w_k, theirs.w_v)],
+                    getattr(mine.qkv, kind),
+                ),
                 ([getattr(theirs.w_o, kind)], getattr(mine.out, kind)),
                 ([getattr(theirs.norm_attention, kind)], getattr(mine.attention_norm.norm, kind)),
                 ([getattr(theirs.norm_ffn, kind)], getattr(mine.feed_forward_norm.norm, kind)),

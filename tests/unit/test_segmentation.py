@@ -186,9 +186,7 @@ def test_parent_follows_rows():
     parent = Segmentation(random_mask(3, child.capacity, seed=4))
     nested = Segmentation(child.boundary_mask, child.capacity, parent)
     rows = torch.tensor([2, 1])
-    assert torch.equal(
-        nested.select(rows).parent.boundary_mask, parent.select(rows).boundary_mask
-    )
+    assert torch.equal(nested.select(rows).parent.boundary_mask, parent.select(rows).boundary_mask)
     assert nested.to("cpu").parent.num_rows == 3
     single = Segmentation(Segmentation.even(8, 4).boundary_mask, 4, Segmentation.even(4, 2))
     assert single.expand(5).parent.num_rows == 5
@@ -241,12 +239,16 @@ def test_a_parent_of_other_shape_is_refused():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Segmentation.from_starts(torch.tensor([[0, 5]]), 5),
-         r"starts must lie in \[0, 5\).*\[0, 5\]"),
+        (
+            lambda: Segmentation.from_starts(torch.tensor([[0, 5]]), 5),
+            r"starts must lie in \[0, 5\).*\[0, 5\]",
+        ),
         (lambda: Segmentation.from_starts(torch.tensor([[-1, 2]]), 5), r"span \[-1, 2\]"),
         (lambda: Segmentation.from_starts(torch.tensor([[1, 2]]), 5), "row 0 has no boundary"),
-        (lambda: Segmentation.from_lengths(torch.tensor([[2, 2], [3, 2]])),
-         r"same sum in every row.*\[4, 5\]"),
+        (
+            lambda: Segmentation.from_lengths(torch.tensor([[2, 2], [3, 2]])),
+            r"same sum in every row.*\[4, 5\]",
+        ),
         (lambda: Segmentation.from_lengths(torch.tensor([[4, -1]])), "smallest length is -1"),
         (lambda: Segmentation.from_scores(torch.zeros(1, 3), 4), r"capacity must lie in \[1, 3\]"),
         (lambda: Segmentation.from_scores(torch.zeros(1, 3), 0), r"however: 0"),

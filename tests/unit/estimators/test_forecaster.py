@@ -91,7 +91,7 @@ def test_longer_horizon_needs_rollout(fitted):
 
 def test_rollout_feeds_forecasts_back(fitted):
     rolled = fitted.predict(horizon=20, rollout=True)
-    direct = fitted.predict().pivot_table(index="timestamp", columns="target_name", values="prediction")
+    direct = fitted.predict().pivot_table("prediction", "timestamp", "target_name")
     history = pd.concat([wide(), direct])
     second = fitted.predict(history, horizon=8)
     tail = rolled.groupby("target_name").tail(8).reset_index(drop=True)

@@ -19,7 +19,9 @@ def test_pool_and_broadcast_equal_the_loops(segmentation, width, seed):
     values = torch.randn(s.num_rows, s.num_steps, width, generator=generator).double()
     mask = s.boundary_mask.numpy()
     total = pool_sum(values, s)
-    np.testing.assert_allclose(total, oracles.pool_sum(values.numpy(), mask, s.capacity), atol=1e-13)
+    np.testing.assert_allclose(
+        total, oracles.pool_sum(values.numpy(), mask, s.capacity), atol=1e-13
+    )
     lengths = s.patch_lengths.clamp(min=1)[..., None]
     np.testing.assert_allclose(pool_mean(values, s), total / lengths, rtol=0)
     patches = torch.randn(s.num_rows, s.capacity, width, generator=generator).double()
@@ -50,7 +52,9 @@ def test_overlap_matrix_equals_the_loop(data, segmentation):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_overlap_matrix_is_the_identity_on_the_cells(dtype):
     cells = Segmentation(random_mask(1, 30, seed=2))
-    assert torch.equal(overlap_matrix(cells, cells, dtype)[0], torch.eye(cells.capacity, dtype=dtype))
+    assert torch.equal(
+        overlap_matrix(cells, cells, dtype)[0], torch.eye(cells.capacity, dtype=dtype)
+    )
 
 
 def test_pooling_has_exact_gradients():

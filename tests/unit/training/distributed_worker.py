@@ -35,11 +35,18 @@ def fit(case):
     windows = source.learnable(windows)
     network = small_network(backbone, quantiles=levels, seed=os.environ.get("RANK", 0) == "1")
     trainer = Trainer(
-        max_steps=steps, batch_size=batch_size, validate_every=2, patience=2, device="cpu",
+        max_steps=steps,
+        batch_size=batch_size,
+        validate_every=2,
+        patience=2,
+        device="cpu",
         learning_rate=0.05 if case == "batchnorm" else 1e-3,
     )
     record = trainer.fit(
-        network, source, WindowSets(windows[:count], windows[40:50]), make_loss("mse", levels),
+        network,
+        source,
+        WindowSets(windows[:count], windows[40:50]),
+        make_loss("mse", levels),
         seed=3,
     )
     state = {k: v.clone() for k, v in network.state_dict().items()}

@@ -29,7 +29,11 @@ every_patcher = pytest.mark.parametrize(
 
 def parts(backbone, patcher, channels=1, gaps=0.0, dtype=torch.float32, quantiles=None):
     network = small_network(
-        backbone, patcher(), context_length=CONTEXT, horizon=HORIZON, dtype=dtype,
+        backbone,
+        patcher(),
+        context_length=CONTEXT,
+        horizon=HORIZON,
+        dtype=dtype,
         quantiles=quantiles,
     )
     source, windows = series_source(
@@ -54,9 +58,7 @@ def test_forecasts_do_not_depend_on_the_batch(backbone, patcher, channels):
             expected = full[first * channels : (first + count) * channels]
             assert torch.equal(some, expected[: len(some)]), (count, first)
     backwards = predict_windows(network, source.lookbacks, windows.flip(0), channels)
-    assert torch.equal(
-        backwards.view(200, channels, -1).flip(0), full.view(200, channels, -1)
-    )
+    assert torch.equal(backwards.view(200, channels, -1).flip(0), full.view(200, channels, -1))
 
 
 @every_backbone
@@ -87,6 +89,27 @@ def test_rows_with_gaps_do_not_depend_on_the_batch(backbone, channels):
     network, source, windows = parts(backbone, lambda: FixedPatcher(16, 8), channels, gaps=0.3)
     full = predict_windows(network, source.lookbacks, windows, channels)
     for first in (0, 3, 77, 199):
+        one = predict_windows(network, source.lookbacks, windows[first : first + 1], channels)
+        assert torch.equal(one, full[first * channels : (first + 1) * channels])
+
+
+@every_backbone
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("horizon", "channels", "quantiles"), [(1, 1, None), (3, 5, LEVELS)])
+def test_few_outputs_and_odd_row_counts(backbone, dtype, horizon, channels, quantiles):
+    network = small_network(
+        backbone,
+        FixedPatcher(7),
+        context_length=70,
+        horizon=horizon,
+        dtype=dtype,
+        quantiles=quantiles,
+    )
+    source, windows = series_source(
+        300, channels, 0.1, context_length=70, horizon=horizon, dtype=dtype, share_segmentation=True
+    )
+    full = predict_windows(network, source.lookbacks, windows[:100], channels)
+    for first in (0, 1, 13, 50, 99):
         one = predict_windows(network, source.lookbacks, windows[first : first + 1], channels)
         assert torch.equal(one, full[first * channels : (first + 1) * channels])
 

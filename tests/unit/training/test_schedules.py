@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -39,7 +40,7 @@ def test_factors_stay_in_range_and_move_smoothly(name):
     schedule = make_schedule(name)
     values = [schedule(k / 1000, k / 50) for k in range(1001)]
     assert all(0 <= v <= 1 for v in values)
-    jumps = max(abs(a - b) for a, b in zip(values, values[1:], strict=False))
+    jumps = max(abs(a - b) for a, b in itertools.pairwise(values))
     assert jumps < (0.11 if name == "patchtst" else 0.006)
     assert max(values) == pytest.approx(1)
 

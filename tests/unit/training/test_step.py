@@ -54,7 +54,9 @@ def test_every_observed_target_has_the_same_weight():
     output = TrainingStep(network, make_loss("mae"))(batch, generator(), 0.0)
     forecast = network(batch.series, batch.observed)
     errors = (forecast - batch.target).abs()[batch.target_observed]
-    np.testing.assert_allclose(float(output.forecast_loss), float(errors.mean().detach()), rtol=1e-12)
+    np.testing.assert_allclose(
+        float(output.forecast_loss), float(errors.mean().detach()), rtol=1e-12
+    )
 
 
 def test_total_weight_replaces_the_own_weight():

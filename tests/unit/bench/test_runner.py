@@ -1,0 +1,137 @@
+"""Suites are read strictly, runs are recorded with their origin, finished runs are skipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from adaptivepatch import InvalidParameterError
+from adaptivepatch.bench.record import column_names
+from adaptivepatch.bench.report import TABLES, render
+from adaptivepatch.bench.runner import run_suite
+from adaptivepatch.bench.task import Task, read_suite
+from adaptivepatch.cli import app
+
+TINY = """
+about: one step, to see the harness at work
+tasks:
+  - {dataset: ETTh1, horizon: 96, context_length: 96}
+seeds: [1, 2]
+base:
+  trainer: {max_steps: 2, batch_size: 8, validate_every: 1}
+  backbone: {name: transformer, d_model: 8, num_layers: 1}
+arms:
+  fixed: {patcher: {name: fixed, patch_length: 48}}
+  recency: {patcher: {name: recency, compression_rate: 48}}
+  elsewhere: {only: [336], patcher: {name: fixed}}
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def test_suites_list_their_runs_seed_by_seed(suite):
+    runs = read_suite(suite)
+    assert [(run.seed, run.arm.name) for run in runs] == [
+        (1, "fixed"),
+        (1, "recency"),
+        (2, "fixed"),
+        (2, "recency"),
+    ]
+    assert len({run.key for run in runs}) == 4
+
+
+@pytest.mark.parametrize("name", ["patchtst_etth1", "recency"])
+def test_packaged_suites_build_their_forecasters(name):
+    for run in read_suite(name):
+        model = run.arm.forecaster(run.task, run.seed)
+        assert model.context_length == run.task.context_length
+        assert model.random_state == run.seed
+
+
+def test_recency_suite_compares_equal_token_counts():
+    tokens = {
+        run.arm.forecaster(run.task, 1).patcher.capacity(run.task.context_length)
+        for run in read_suite("recency")
+    }
+    assert tokens == {21}
+
+
+def test_fingerprints_follow_every_field():
+    task = Task("ETTh1", 96, 336)
+    assert task.fingerprint == Task("ETTh1", 96, 336).fingerprint
+    others = {Task("ETTh2", 96, 336), Task("ETTh1", 192, 336), Task("ETTh1", 96, 337)}
+    assert task.fingerprint not in {other.fingerprint for other in others}
+
+
+def test_unknown_suites_and_keys_are_named(tmp_path):
+    with pytest.raises(InvalidParameterError, match=r"Unknown suite 'recencies'.*mean 'recency'"):
+        read_suite("recencies")
+    path = tmp_path / "bad.yaml"
+    path.write_text("tasks: []\narms: {}\nseeds: []\nmodels: []\n")
+    with pytest.raises(InvalidParameterError, match=r"bad.yaml.*has .*'models'"):
+        read_suite(path)
+
+
+def test_finished_runs_are_recorded_and_skipped(suite, tmp_path, ltsf_data):
+    out = tmp_path / "results.csv"
+    first = run_suite(suite, out, only=lambda run: run.seed == 1, device="cpu")
+    assert [record.arm for record in first] == ["fixed", "recency"]
+    started = []
+    second = run_suite(
+        suite, out, device="cpu", on_start=lambda run, number, total: started.append(run.seed)
+    )
+    assert started == [2, 2]
+    assert run_suite(suite, out, device="cpu") == []
+
+    table = pd.read_csv(out)
+    assert table.columns.tolist() == column_names()
+    assert len(table) == len(first) + len(second) == 4
+    assert (table.num_windows == 2785).all()
+    assert np.isfinite(table.test_mse).all()
+    assert (table.tokens == 2).all()
+    curves = pd.read_csv(out.with_suffix(".curves.csv"))
+    assert len(curves) == 4 * 2
+    assert set(curves.columns) >= {"arm", "seed", "step", "validation_loss"}
+
+
+def test_documents_are_rendered_in_place(tmp_path):
+    text = "before\n<!-- table: gaps -->\nold\n<!-- end -->\nafter"
+    pd.DataFrame(
+        {
+            "missing_share": [0.1] * 3,
+            "filling": ["mask", "last_value", "window_mean"],
+            "increase_percent": [1.0, 2.0, 3.0],
+        }
+    ).to_csv(tmp_path / "gaps.csv")
+    rendered = render(text, tmp_path)
+    assert "| 10 % | +1.00 % | +2.00 % | +3.00 % |" in rendered
+    assert rendered.startswith("before\n")
+    assert rendered.endswith("after")
+    assert render(rendered, tmp_path) == rendered
+    with pytest.raises(InvalidParameterError, match=f"Unknown table 'gap'.*{min(TABLES)}"):
+        render(text.replace("gaps", "gap"), tmp_path)
+
+
+def test_the_command_runs_a_suite(suite, tmp_path, ltsf_data):
+    out = tmp_path / "results.csv"
+    arguments = ["bench", "run", str(suite), "--out", str(out), "--seed", "1", "--arm", "fixed"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "test MSE" in result.output
+    again = CliRunner().invoke(app, arguments)
+    assert "Nothing to do" in again.output
+
+
+def test_the_command_verifies_the_oracle(ltsf_data):
+    result = CliRunner().invoke(app, ["bench", "verify"])
+    assert result.exit_code == 0, result.output
+    assert "40 of 40 agree" in result.output
