@@ -47,7 +47,7 @@ class RecencyPatcher(Patcher):
     --------
     >>> import torch
     >>> RecencyPatcher(compression_rate=12, shortest=4)(torch.zeros(1, 60)).mode.patch_lengths
-    tensor([[22, 15, 11,  7,  5]])
+    tensor([[24, 16, 10,  6,  4]])
     """
 
     name = "recency"
