@@ -226,13 +226,13 @@ class Segmentation:
         device : torch.device, optional
             Where the mask lives.
         """
-        mask = torch.zeros(1, num_steps, dtype=torch.bool, device=device)
-        mask[0, starts] = True
         valid = starts[:1] == [0] and all(a < b for a, b in itertools.pairwise(starts))
         if not valid or starts[-1] >= num_steps:
             raise InvalidSegmentationError(
                 f"starts must increase strictly from 0 to below {num_steps}, however: {starts!r}."
             )
+        mask = torch.zeros(1, num_steps, dtype=torch.bool, device=device)
+        mask[0, starts] = True
         return cls(mask.expand(num_rows, -1), capacity=len(starts), exact=True, validate=False)
 
     @classmethod

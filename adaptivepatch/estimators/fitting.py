@@ -148,7 +148,7 @@ def train(
     record : TrainingRecord
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's only: weights are drawn there
         network = make_network().to(**placement(trainer))
     _prepare(network, source, windows.train, seed)
     record = trainer.fit(

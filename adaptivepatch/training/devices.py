@@ -30,6 +30,7 @@ def resolve_device(device: str) -> torch.device:
     InvalidParameterError
         If the name is not a device of this machine.
     """
+    requested = device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
@@ -39,11 +40,11 @@ def resolve_device(device: str) -> torch.device:
     except RuntimeError as error:
         raise InvalidParameterError(
             f"The 'device' parameter of Trainer must be 'auto', 'cpu', 'cuda' or 'cuda:N'. Got "
-            f"{device!r} instead."
+            f"{requested!r} instead."
         ) from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise InvalidParameterError(
-            f"device={resolved.type!r} needs a CUDA device, and torch {torch.__version__} sees "
+            f"device={requested!r} needs a CUDA device, and torch {torch.__version__} sees "
             "none. Use device='cpu' or device='auto'."
         )
     return resolved

@@ -264,7 +264,6 @@ def test_constructor_errors(make, message):
         make()
 
 
-@pytest.mark.xfail(raises=IndexError, reason="shared() indexes the mask before it checks starts")
 def test_shared_refuses_starts_beyond_the_end():
     with pytest.raises(InvalidSegmentationError, match=r"below 4, however: \[0, 4\]"):
         Segmentation.shared([0, 4], 4)
