@@ -1,4 +1,4 @@
-"""Errors a user can meet, and the two helpers that phrase them.
+"""Errors a user can meet, and the helpers that phrase them.
 
 Every message states the requirement, the observed value and the remedy. This module imports
 nothing else of the package, so that every layer may raise its errors.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import numbers
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -45,6 +46,57 @@ def suggest(name: str, available: Iterable[str]) -> str:
     by_lower = {option.lower(): option for option in available}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+def check_int(owner: object, low: int = 1, **values: object) -> None:
+    """Raise `InvalidParameterError` unless every value is an integer of at least `low`.
+
+    Parameters
+    ----------
+    owner : object
+        Whose parameters they are; None for a function's.
+    low : int, default=1
+        Smallest allowed value.
+    **values : object
+        Values by parameter name.
+    """
+    for name, value in values.items():
+        index = None if isinstance(value, bool) else getattr(value, "__index__", None)
+        if index is None or index() < low:
+            raise InvalidParameterError(
+                _range_message(owner, name, "an int", f"[{low}, inf)", value)
+            )
+
+
+def check_float(owner: object, interval: str, **values: object) -> None:
+    """Raise `InvalidParameterError` unless every value is a number inside an interval.
+
+    Parameters
+    ----------
+    owner : object
+        Whose parameters they are; None for a function's.
+    interval : str
+        Such as ``"[0, 1)"`` or ``"(0, inf)"``.
+    **values : object
+        Values by parameter name.
+    """
+    low, high = (float(bound) for bound in interval[1:-1].split(","))
+    for name, value in values.items():
+        valid = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if valid:
+            number = float(value)  # type: ignore[arg-type]
+            above = number >= low if interval[0] == "[" else number > low
+            valid = above and (number <= high if interval[-1] == "]" else number < high)
+        if not valid:
+            raise InvalidParameterError(_range_message(owner, name, "a float", interval, value))
+
+
+def _range_message(owner: object, name: str, kind: str, interval: str, value: object) -> str:
+    of_owner = "" if owner is None else f" of {type(owner).__name__}"
+    return (
+        f"The {name!r} parameter{of_owner} must be {kind} in the range {interval}. "
+        f"Got {value!r} instead."
+    )
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:

@@ -11,7 +11,7 @@ from typing import ClassVar
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
-from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.errors import InvalidParameterError, check_float, check_int
 from adaptivepatch.segmentation import Segmentation
 
 
@@ -25,12 +25,17 @@ class Backbone(nn.Module, BaseEstimator, ABC):
     ----------
     name : str
         Registry name.
-    d_model : int
-        Token width D.
+    d_model, num_layers, num_heads : int
+        Token width D, layers, attention heads.
+    dropout : float
+        Probability of dropping a value in training.
     """
 
     name: ClassVar[str]
     d_model: int
+    num_layers: int
+    num_heads: int
+    dropout: float
 
     __repr__ = BaseEstimator.__repr__
 
@@ -71,22 +76,13 @@ class Backbone(nn.Module, BaseEstimator, ABC):
         Tensor of shape (N, P, D)
         """
 
-    def _check_sizes(self, **sizes: object) -> None:
-        for name, value in sizes.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidParameterError(
-                    f"The {name!r} parameter of {type(self).__name__} must be an int in the range "
-                    f"[1, inf). Got {value!r} instead."
-                )
-
-    def _check_heads_and_dropout(self, num_heads: int, dropout: float) -> None:
-        if self.d_model % num_heads:
+    def _check(self, d_ff: int) -> None:
+        """Raise `InvalidParameterError` unless every size is in its range."""
+        sizes = {name: getattr(self, name) for name in ("d_model", "num_layers", "num_heads")}
+        check_int(self, **sizes, d_ff=d_ff)
+        check_float(self, "[0, 1)", dropout=self.dropout)
+        if self.d_model % self.num_heads:
             raise InvalidParameterError(
                 f"The 'd_model' parameter of {type(self).__name__} must be a multiple of "
-                f"num_heads={num_heads!r}. Got {self.d_model!r} instead."
-            )
-        if not 0 <= dropout < 1:
-            raise InvalidParameterError(
-                f"The 'dropout' parameter of {type(self).__name__} must be a float in the range "
-                f"[0, 1). Got {dropout!r} instead."
+                f"num_heads={self.num_heads!r}. Got {self.d_model!r} instead."
             )

@@ -60,13 +60,7 @@ class PatchTSTBackbone(Backbone):
 
     def build(self, reference: Segmentation) -> None:
         """Create positions and layers."""
-        self._check_sizes(
-            d_model=self.d_model,
-            num_layers=self.num_layers,
-            num_heads=self.num_heads,
-            d_ff=self.d_ff,
-        )
-        self._check_heads_and_dropout(self.num_heads, self.dropout)
+        self._check(self.d_ff)
         self.positions = ReferencePositions(reference, self.d_model)
         self.token_dropout = Dropout(self.dropout)
         self.layers = nn.ModuleList(

@@ -55,10 +55,7 @@ class TransformerBackbone(Backbone):
     def build(self, reference: Segmentation) -> None:
         """Create positions, layers and the final norm."""
         d_ff = 4 * self.d_model if self.d_ff is None else self.d_ff
-        self._check_sizes(
-            d_model=self.d_model, num_layers=self.num_layers, num_heads=self.num_heads, d_ff=d_ff
-        )
-        self._check_heads_and_dropout(self.num_heads, self.dropout)
+        self._check(d_ff)
         self.positions = ReferencePositions(reference, self.d_model)
         self.token_dropout = Dropout(self.dropout)
         self.layers = nn.ModuleList(

@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from adaptivepatch.data.panel import Panel, future_index
-from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_int
 
 Selection = slice | NDArray[np.integer[Any]] | NDArray[np.bool_] | list[int]
 
@@ -186,7 +186,7 @@ def make_windows(
     >>> windows.past()[..., 0].tolist()
     [[3.0, 4.0, 5.0, 6.0], [4.0, 5.0, 6.0, 7.0]]
     """
-    _check_positive(context_length=context_length, horizon=horizon, stride=stride)
+    check_int(None, context_length=context_length, horizon=horizon, stride=stride)
     context = min(min_context, context_length) if allow_short else context_length
     lengths = panel.lengths
     start = np.zeros_like(lengths) if targets_from is None else np.asarray(targets_from)
@@ -216,7 +216,7 @@ def forecast_windows(
     Its targets are unknown, so ``future`` is all NaN. Items of fewer than `min_context` rows are
     skipped; items shorter than `context_length` are padded on the left with NaN.
     """
-    _check_positive(context_length=context_length, horizon=horizon)
+    check_int(None, context_length=context_length, horizon=horizon)
     context = min(min_context, context_length)
     enough = panel.lengths >= context
     return Windows(
@@ -254,7 +254,7 @@ def sliding_windows(
     >>> X.tolist(), y.tolist()
     ([[0, 1], [1, 2], [2, 3]], [[2], [3], [4]])
     """
-    _check_positive(context_length=context_length, horizon=horizon, stride=stride)
+    check_int(None, context_length=context_length, horizon=horizon, stride=stride)
     values = np.asarray(series)
     if values.ndim not in (1, 2) or len(values) < context_length + horizon:
         raise InvalidParameterError(
@@ -330,7 +330,8 @@ class WindowSplit:
             Ignored.
         """
         del y, groups
-        _check_positive(
+        check_int(
+            None,
             n_splits=self.n_splits,
             horizon=self.horizon,
             stride=self.stride,
@@ -352,12 +353,3 @@ class WindowSplit:
             stop = start - self.gap
             begin = 0 if self.max_train_size is None else max(0, stop - self.max_train_size)
             yield positions[begin:stop], positions[start : start + size]
-
-
-def _check_positive(**values: int) -> None:
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise InvalidParameterError(
-                f"The {name!r} parameter must be an int in the range [1, inf). "
-                f"Got {value!r} instead."
-            )

@@ -69,16 +69,6 @@ def resolve_trainer(value: object) -> Trainer:
     return trainer
 
 
-def check_positive(owner: object, **values: object) -> None:
-    """Raise `InvalidParameterError` unless every value is an int of at least 1."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
-            raise InvalidParameterError(
-                f"The {name!r} parameter of {type(owner).__name__} must be an int in the range "
-                f"[1, inf). Got {value!r} instead."
-            )
-
-
 def check_quantiles(owner: object, quantiles: Sequence[float] | None) -> tuple[float, ...] | None:
     """Return quantile levels as floats; they must increase inside (0, 1) and hold the median."""
     if quantiles is None:

@@ -18,11 +18,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from adaptivepatch.data.frame import Panel, read_frame
 from adaptivepatch.data.scaling import Scaling
-from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_int
 from adaptivepatch.estimators import frames, storage
 from adaptivepatch.estimators.backtest import Backtest, run_backtest
 from adaptivepatch.estimators.fitting import (
-    check_positive,
     check_quantiles,
     draw_seed,
     placement,
@@ -187,7 +186,7 @@ class Forecaster(BaseEstimator):
         }
         panel = read_frame(df, **self.columns_, missing=self.missing, freq=freq)
         if validation_rows is not None:
-            check_positive(self, validation_rows=validation_rows)
+            check_int(self, validation_rows=validation_rows)
         held_out = held_out_rows(panel, self.horizon, validation_rows)
         row_loss = make_loss(self.loss, self._quantiles())
         seed = draw_seed(self.random_state)
@@ -212,14 +211,10 @@ class Forecaster(BaseEstimator):
         return self
 
     def _check(self) -> Trainer:
-        check_positive(self, horizon=self.horizon, context_length=self.context_length)
+        check_int(self, horizon=self.horizon)
+        check_int(self, low=2, context_length=self.context_length)
         if self.values_per_patch is not None:
-            check_positive(self, values_per_patch=self.values_per_patch)
-        if self.context_length < 2:
-            raise InvalidParameterError(
-                "The 'context_length' parameter of Forecaster must be an int in the range "
-                f"[2, inf). Got {self.context_length!r} instead."
-            )
+            check_int(self, values_per_patch=self.values_per_patch)
         self._quantiles()
         return resolve_trainer(self.trainer)
 
@@ -305,7 +300,7 @@ class Forecaster(BaseEstimator):
         """
         model = self._model()
         horizon = self.horizon if horizon is None else horizon
-        check_positive(self, horizon=horizon)
+        check_int(self, horizon=horizon)
         if horizon > self.horizon and not rollout:
             raise InvalidParameterError(
                 f"The model was trained to forecast {self.horizon} steps. Got horizon={horizon!r}. "
@@ -351,7 +346,7 @@ class Forecaster(BaseEstimator):
             If there is no window to forecast.
         """
         model = self._model()
-        check_positive(self, stride=stride)
+        check_int(self, stride=stride)
         panel = self._read(df)
         windows = complete_or_padded(
             panel,

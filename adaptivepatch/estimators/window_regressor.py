@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.errors import check_float
 from adaptivepatch.estimators.fitting import (
     draw_seed,
     placement,
@@ -132,11 +132,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         trainer = resolve_trainer(self.trainer)
         row_loss = make_loss(self.loss)
-        if not 0 <= self.validation_fraction < 1:
-            raise InvalidParameterError(
-                "The 'validation_fraction' parameter of WindowRegressor must be a float in the "
-                f"range [0, 1). Got {self.validation_fraction!r} instead."
-            )
+        check_float(self, "[0, 1)", validation_fraction=self.validation_fraction)
         past, future = validate_data(
             self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2
         )

@@ -18,7 +18,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
-from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.errors import InvalidParameterError, check_float
 from adaptivepatch.segmentation import Segmentation
 
 
@@ -361,31 +361,10 @@ class Patcher(nn.Module, BaseEstimator, ABC):
         return super().__sklearn_clone__()
 
 
-def rate_capacity(num_steps: int, compression_rate: float) -> int:
-    """Return K = max(1, floor(T / r)), the patches a budget of r points per patch allows."""
+def rate_capacity(owner: Patcher, num_steps: int, compression_rate: float) -> int:
+    """Return K = max(1, floor(T / r)), the patches that `owner`'s budget of r allows."""
+    check_float(owner, "[1, inf)", compression_rate=compression_rate)
     return max(1, math.floor(num_steps / compression_rate))
-
-
-def check_rate(owner: Patcher, compression_rate: object) -> None:
-    """Raise unless `compression_rate` is a number of at least 1 point per patch."""
-    if (
-        isinstance(compression_rate, bool)
-        or not isinstance(compression_rate, int | float)
-        or not 1 <= compression_rate < math.inf
-    ):
-        raise InvalidParameterError(
-            f"The 'compression_rate' parameter of {type(owner).__name__} must be a float in the "
-            f"range [1, inf). Got {compression_rate!r} instead."
-        )
-
-
-def check_count(owner: object, parameter: str, value: object, low: int = 1) -> None:
-    """Raise unless `value` is an integer of at least `low`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < low:
-        raise InvalidParameterError(
-            f"The {parameter!r} parameter of {type(owner).__name__} must be an int in the range "
-            f"[{low}, inf). Got {value!r} instead."
-        )
 
 
 def mean_in_groups(values: Tensor, group: Tensor | None) -> Tensor:

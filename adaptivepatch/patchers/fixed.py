@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.errors import InvalidParameterError, check_int
 from adaptivepatch.patchers.base import (
     Deterministic,
     Patcher,
     SegmentationDistribution,
-    check_count,
-    check_rate,
     rate_capacity,
 )
 from adaptivepatch.segmentation import Segmentation
@@ -81,8 +79,7 @@ class FixedPatcher(Patcher):
     def _length_and_stride(self) -> tuple[int, int]:
         length = 16 if self.patch_length is None else self.patch_length
         stride = length if self.stride is None else self.stride
-        check_count(self, "patch_length", length)
-        check_count(self, "stride", stride)
+        check_int(self, patch_length=length, stride=stride)
         if stride > length:
             raise InvalidParameterError(
                 f"The 'stride' parameter of FixedPatcher must not exceed patch_length={length!r}, "
@@ -101,8 +98,7 @@ class FixedPatcher(Patcher):
                 f"compression_rate={self.compression_rate!r}, patch_length="
                 f"{self.patch_length!r}, stride={self.stride!r}."
             )
-        check_rate(self, self.compression_rate)
-        num_patches = rate_capacity(num_steps, self.compression_rate)
+        num_patches = rate_capacity(self, num_steps, self.compression_rate)
         return Segmentation.even(num_steps, num_patches).patch_starts[0].tolist()
 
     def propose(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from adaptivepatch.errors import check_int
 from adaptivepatch.patchers.base import (
     Patcher,
     Rollout,
     SegmentationDistribution,
-    check_count,
-    check_rate,
     mean_in_groups,
     rate_capacity,
 )
@@ -64,13 +63,12 @@ class RandomPatcher(Patcher):
         self, series: Tensor, observed: Tensor | None, group: Tensor | None
     ) -> SegmentationDistribution:
         """Return uniform subsets of exactly K starts."""
-        check_count(self, "seed", self.seed, low=0)
+        check_int(self, low=0, seed=self.seed)
         return _UniformSubsets(series, group, self.capacity(series.shape[1]), self.seed)
 
     def capacity(self, num_steps: int) -> int:
         """Return K, the same for every row."""
-        check_rate(self, self.compression_rate)
-        return rate_capacity(num_steps, self.compression_rate)
+        return rate_capacity(self, num_steps, self.compression_rate)
 
 
 class _UniformSubsets(SegmentationDistribution):

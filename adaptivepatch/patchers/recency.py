@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from adaptivepatch.errors import check_int
 from adaptivepatch.patchers.base import (
     Deterministic,
     Patcher,
     SegmentationDistribution,
-    check_count,
-    check_rate,
     rate_capacity,
 )
 from adaptivepatch.segmentation import Segmentation
@@ -58,9 +57,8 @@ class RecencyPatcher(Patcher):
         self.shortest = shortest
 
     def _starts(self, num_steps: int) -> list[int]:
-        check_rate(self, self.compression_rate)
-        check_count(self, "shortest", self.shortest)
-        num_patches = rate_capacity(num_steps, self.compression_rate)
+        check_int(self, shortest=self.shortest)
+        num_patches = rate_capacity(self, num_steps, self.compression_rate)
         if num_patches * self.shortest >= num_steps:
             return Segmentation.even(num_steps, num_patches).patch_starts[0].tolist()
         growth = _growth(num_steps / self.shortest, num_patches)
@@ -80,8 +78,7 @@ class RecencyPatcher(Patcher):
 
     def capacity(self, num_steps: int) -> int:
         """Return K, the same for every row."""
-        check_rate(self, self.compression_rate)
-        return rate_capacity(num_steps, self.compression_rate)
+        return rate_capacity(self, num_steps, self.compression_rate)
 
     def reference(self, num_steps: int) -> Segmentation:
         """Return the patches themselves."""

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError
+from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError, check_float, check_int
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.training.devices import Processes, autocast, resolve_device, resolve_precision
 from adaptivepatch.training.losses import RowLoss, weighted_sum
@@ -146,39 +146,19 @@ class Trainer(BaseEstimator):
 
     def check(self) -> None:
         """Raise `InvalidParameterError` unless every parameter is in its range."""
-        for name in ("max_steps", "max_epochs", "validate_every", "patience", "batch_size"):
-            value = getattr(self, name)
-            optional = name != "batch_size"
-            if value is None and optional:
-                continue
-            if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-                raise InvalidParameterError(
-                    f"The {name!r} parameter of Trainer must be an int in the range [1, inf)"
-                    f"{' or None' if optional else ''}. Got {value!r} instead."
-                )
+        check_int(self, batch_size=self.batch_size)
+        for name in ("max_steps", "max_epochs", "validate_every", "patience"):
+            if getattr(self, name) is not None:
+                check_int(self, **{name: getattr(self, name)})
         if self.max_steps is not None and self.max_epochs is not None:
             raise InvalidParameterError(
                 "Trainer takes either 'max_steps' or 'max_epochs'. Got "
                 f"max_steps={self.max_steps!r} and max_epochs={self.max_epochs!r}."
             )
-        for name, low, optional in (
-            ("learning_rate", 0.0, False),
-            ("weight_decay", -1e-300, False),
-            ("gradient_clip", 0.0, True),
-        ):
-            value = getattr(self, name)
-            if value is None and optional:
-                continue
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int | float)
-                or not (low < value < math.inf)
-            ):
-                bracket = "[0, inf)" if low < 0 else "(0, inf)"
-                raise InvalidParameterError(
-                    f"The {name!r} parameter of Trainer must be a float in the range {bracket}. "
-                    f"Got {value!r} instead."
-                )
+        check_float(self, "(0, inf)", learning_rate=self.learning_rate)
+        check_float(self, "[0, inf)", weight_decay=self.weight_decay)
+        if self.gradient_clip is not None:
+            check_float(self, "(0, inf)", gradient_clip=self.gradient_clip)
         make_schedule(self.schedule)
         resolve_device(self.device)
         resolve_precision(self.precision)

@@ -224,7 +224,7 @@ class ChunkingPatcher(Patcher):
         self.key = nn.Linear(width, width, bias=False)
 
     def capacity(self, num_steps: int) -> int:
-        return rate_capacity(num_steps, self.compression_rate / 1.5)
+        return rate_capacity(self, num_steps, self.compression_rate / 1.5)
 
     def propose(self, series, observed, group):
         points = self.encoder(series)
@@ -327,7 +327,7 @@ class GumbelPatcher(Patcher):
         self.predictor = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
 
     def capacity(self, num_steps: int) -> int:
-        return rate_capacity(num_steps, self.compression_rate / 2)
+        return rate_capacity(self, num_steps, self.compression_rate / 2)
 
     def propose(self, series, observed, group):
         points = self.encoder(series)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from adaptivepatch import FixedPatcher, InvalidParameterError
 from adaptivepatch.patchers.base import (
     Deterministic,
     Rollout,
@@ -23,7 +25,10 @@ def test_mean_in_groups_equals_the_loop():
 
 
 def test_rate_capacity():
-    assert [rate_capacity(t, r) for t, r in ((96, 16), (95, 16), (3, 9), (10, 2.5))] == [6, 5, 1, 4]
+    owner, pairs = FixedPatcher(), ((96, 16), (95, 16), (3, 9), (10, 2.5))
+    assert [rate_capacity(owner, steps, rate) for steps, rate in pairs] == [6, 5, 1, 4]
+    with pytest.raises(InvalidParameterError, match=r"of FixedPatcher .* \[1, inf\). Got '16'"):
+        rate_capacity(owner, 96, "16")
 
 
 def test_deterministic_repeats_rollout_major():

@@ -306,7 +306,7 @@ def test_defaults_are_valid_and_clone():
     ("options", "message"),
     [
         ({"max_steps": 0}, r"'max_steps' parameter of Trainer must be an int in the range \[1"),
-        ({"max_epochs": 1.5}, "'max_epochs'.*or None. Got 1.5 instead"),
+        ({"max_epochs": 1.5}, "'max_epochs'.*Got 1.5 instead"),
         ({"batch_size": None}, r"'batch_size'.*\[1, inf\). Got None"),
         ({"batch_size": True}, "'batch_size'.*Got True"),
         ({"patience": -1}, "'patience'.*Got -1"),
