@@ -17,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_
 .PHONY: help demo test test-all lint format clean distclean
 
 help:
-	@echo 'make demo       train on real data, forecast, and draw the learned patches'
+	@echo 'make demo       train on real data, forecast, and draw the patches'
 	@echo 'make test       unit, contract and architecture tests, and the examples in docstrings'
 	@echo 'make test-all   the same, with the slow tests and every optional dependency'
 	@echo 'make lint       ruff, mypy and the import contracts'

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -25,24 +27,11 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def describe(component: Patcher | Backbone) -> dict[str, Any]:
-    """Return the name and the parameters of a component, as JSON can hold them.
-
-    Raises
-    ------
-    InvalidParameterError
-        If a parameter is neither a number, a string, a list of these nor a component.
-    """
-    parameters: dict[str, Any] = {}
-    for key, value in BaseEstimator.get_params(component, deep=False).items():
-        if isinstance(value, Patcher | Backbone):
-            parameters[key] = {"component": describe(value)}
-        elif value is None or isinstance(value, bool | int | float | str | list | tuple):
-            parameters[key] = value
-        else:
-            raise InvalidParameterError(
-                f"Parameters must be numbers, strings or components to be saved. "
-                f"{type(component).__name__}({key}=...) holds {value!r}."
-            )
+    """Return the name and the parameters of a component, nested components described too."""
+    parameters = {
+        key: {"component": describe(value)} if isinstance(value, Patcher | Backbone) else value
+        for key, value in BaseEstimator.get_params(component, deep=False).items()
+    }
     return {"name": component.name, "parameters": parameters}
 
 
@@ -95,7 +84,7 @@ def save_folder(
         )
     folder.mkdir(parents=True, exist_ok=True)
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    config = {"format": FORMAT, "adaptivepatch": __version__, **config}
+    config = plain({"format": FORMAT, "adaptivepatch": __version__, **config})
     text = json.dumps(config, indent=2, allow_nan=False) + "\n"
     _replace(folder / WEIGHTS, lambda target: save_file(stored, target))
     _replace(folder / CONFIG, lambda target: target.write_text(text, encoding="utf-8"))
@@ -163,13 +152,30 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], path: 
         ) from error
 
 
-def parameters_of(estimator: BaseEstimator) -> dict[str, Any]:
-    """Return constructor parameters without nested components."""
-    return {
-        key: value
-        for key, value in estimator.get_params(deep=False).items()
-        if value is None or isinstance(value, bool | int | float | str | list | tuple)
-    }
+def plain(value: Any, name: str = "config") -> Any:
+    """Return a value as JSON can hold it, NaN as None.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is not made of numbers, strings, lists and mappings.
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(inner, f"{name}.{key}") for key, inner in value.items()}
+    if not isinstance(value, np.generic) and hasattr(value, "tolist"):  # array, index
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(inner, name) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise InvalidParameterError(
+        f"A saved model is made of numbers, strings and lists. {name!r} holds {value!r}. Set it to "
+        "one of these before saving."
+    )
 
 
 def _replace(target: Path, write: Any) -> None:

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 import adaptivepatch
+from adaptivepatch.errors import InvalidParameterError
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,13 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
+    if not is_new:
+        header = path.read_text(encoding="utf-8").partition("\n")[0].split(",")
+        if header != list(rows[0]):
+            raise InvalidParameterError(
+                f"Rows must have the columns of the file they are appended to. {str(path)!r} has "
+                f"{header}, the new rows {list(rows[0])}. Write to a new file."
+            )
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         if is_new:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from adaptivepatch.bench.protocol import load_ltsf
+from adaptivepatch.bench.protocol import CELLS, load_ltsf, num_test_windows, verify_repeat_oracle
 from adaptivepatch.bench.record import (
     RunRecord,
     append_record,
@@ -21,6 +21,7 @@ from adaptivepatch.bench.record import (
     provenance,
 )
 from adaptivepatch.bench.task import Run, read_suite
+from adaptivepatch.errors import AdaptivePatchError
 from adaptivepatch.estimators.fitting import count_parameters
 from adaptivepatch.training.devices import resolve_device
 from adaptivepatch.training.trainer import Callback
@@ -61,15 +62,28 @@ def run_suite(
     wanted = [run for run in read_suite(suite) if only is None or only(run)]
     done = finished_keys(results)
     todo = [run for run in wanted if run.key not in done]
+    _verify({run.task.dataset for run in todo})
     records = []
     for number, run in enumerate(todo, start=1):
         if on_start is not None:
             on_start(run, number, len(todo))
         record, curve = run_one(run, device=device, callback=on_validation)
-        append_rows(results.with_suffix(".curves.csv"), curve)
         append_record(results, record)
+        append_rows(results.with_suffix(".curves.csv"), curve)
         records.append(record)
     return records
+
+
+def _verify(datasets: set[str]) -> None:
+    """Refuse to measure anything on data whose Repeat figures are known and not reproduced."""
+    cells = [cell for cell in CELLS if cell.dataset in datasets]
+    wrong = [check for check in verify_repeat_oracle(cells=cells) if not check.is_reproduced]
+    if wrong:
+        raise AdaptivePatchError(
+            "The last-value forecast must reproduce its known errors before anything is measured. "
+            f"{wrong[0].dataset}-{wrong[0].horizon} gives {wrong[0].mse!r} instead of "
+            f"{wrong[0].expected_mse!r}. Check the file, or report this as a bug."
+        )
 
 
 def run_one(
@@ -107,6 +121,11 @@ def run_one(
     fitted = time.perf_counter()
     test = model.backtest(frame.iloc[borders.val_end - run.task.context_length :])
     predicted = time.perf_counter()
+    if len(test) != num_test_windows(borders, run.task.horizon):
+        raise AdaptivePatchError(
+            f"Every test window must be forecast: {num_test_windows(borders, run.task.horizon)} "
+            f"windows, but the backtest holds {len(test)}. Report this as a bug."
+        )
     error = (test.prediction - test.actual) / model.scaling_.std[0]
     tokens = model.patcher_.capacity(run.task.context_length)
     record = RunRecord(
@@ -134,6 +153,5 @@ def run_one(
         settings=as_settings(run.arm.settings),
         **origin,
     )
-    assert len(test) == borders.test_end - borders.val_end - run.task.horizon + 1
     identity = {key: asdict(record)[key] for key in ("suite", "task", "arm", "settings_id", "seed")}
     return record, [{**identity, **entry} for entry in model.record_.history]

@@ -56,8 +56,17 @@ class Scaling:
                 )
             low = rows.min(axis=0, initial=np.inf, where=observed)
             high = rows.max(axis=0, initial=-np.inf, where=observed)
-            mean[position] = rows.mean(axis=0, where=observed)
-            std[position] = rows.std(axis=0, where=observed)
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean[position] = rows.mean(axis=0, where=observed)
+                std[position] = rows.std(axis=0, where=observed)
+            if not np.isfinite(std[position]).all():
+                column = int(np.isfinite(std[position]).argmin())
+                raise InvalidFrameError(
+                    "Values must be small enough to be squared. Channel "
+                    f"{panel.channels[column]!r} of series {panel.item_ids[position]!r} reaches "
+                    f"{float(np.abs(rows[observed[:, column], column]).max())!r}. Divide it by a "
+                    "constant."
+                )
             mean[position] = np.where(low == high, low, mean[position])  # exact, no rounding
             std[position] = np.where((low == high) | (std[position] == 0), 1, std[position])
         return cls(mean=mean, std=std)

@@ -118,7 +118,7 @@ class Windows:
         raise InvalidFrameError(
             f"Series {item!r} has {length} observations; horizon {self.horizon} needs at least "
             f"{needed} ({self.min_context} look-back points plus the horizon). "
-            'Drop it, reduce the horizon, or pass short="skip".'
+            "Drop it, or reduce the horizon."
         )
 
     def _gather(self, which: Selection, first: int, steps: int) -> NDArray[np.float64]:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from adaptivepatch import metrics
 from adaptivepatch.data.windows import Windows
-from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
 from adaptivepatch.estimators.panel_model import PanelModel
 
 MIN_OBSERVED = 2  # look-back points below which a channel of a window cannot be forecast
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Backtest:
     """Forecasts of every window of a frame, and the values they forecast.
 
@@ -57,6 +57,13 @@ class Backtest:
 
     def __len__(self) -> int:
         return len(self.windows)
+
+    def __repr__(self) -> str:
+        items = len(np.unique(self.windows.item))
+        return (
+            f"Backtest(windows={len(self)}, items={items}, channels={len(self.channels)}, "
+            f"horizon={self.actual.shape[1]})"
+        )
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -106,6 +113,23 @@ class Backtest:
             )
         rows = [self._measure(where) for where in groups.values()]
         return pd.DataFrame(rows, index=pd.Index(list(groups), name=by))
+
+    def mase(self) -> float:
+        """Return the mean absolute scaled error over everything.
+
+        Raises
+        ------
+        InvalidFrameError
+            If no item was met in training, whose naive error is the unit.
+        """
+        value = float(self.metrics()["MASE"].iloc[0])
+        if np.isnan(value):
+            raise InvalidFrameError(
+                "MASE needs the seasonal naive error of training. Of the items "
+                f"{list(np.unique(self.item_id.astype(str)))[:3]} it is unknown or 0. Fit on "
+                "these items, or use another column of metrics()."
+            )
+        return value
 
     def _measure(self, where: Any) -> dict[str, float]:
         actual, prediction = self.actual[where], self.prediction[where]
@@ -169,7 +193,6 @@ def _by_channel(num_windows: int, horizon: int, num_channels: int) -> NDArray[np
 def run_backtest(
     model: PanelModel,
     windows: Windows,
-    quantiles: tuple[float, ...] | None,
     naive_scale: NDArray[np.float64],
     season: int,
 ) -> Backtest:
@@ -181,9 +204,7 @@ def run_backtest(
         Trained.
     windows : Windows
         With targets.
-    quantiles : tuple of float, optional
-        Levels the model forecasts.
-    naive_scale : ndarray of shape (items, channels)
+    naive_scale : ndarray of shape (items of the model, channels)
         Unit of MASE.
     season : int
         See `Backtest`.
@@ -194,6 +215,7 @@ def run_backtest(
     if impossible.any():
         prediction = np.where(impossible[:, None, :, None], 0.0, prediction)
         actual = np.where(impossible[:, None, :], np.nan, actual)
+    quantiles = model.quantiles
     middle = 0 if quantiles is None else quantiles.index(0.5)
     return Backtest(
         windows=windows,
@@ -201,7 +223,17 @@ def run_backtest(
         actual=actual,
         quantile_prediction=None if quantiles is None else prediction,
         quantiles=quantiles,
-        naive_scale=naive_scale[windows.item],
+        naive_scale=_of_items(windows.panel.item_ids, model.item_ids, naive_scale)[windows.item],
         season=season,
         num_impossible=int(impossible.sum()),
     )
+
+
+def _of_items(
+    wanted: tuple[Hashable, ...], known: tuple[Hashable, ...], table: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the rows of a table by item; NaN for items it lacks, and in place of 0."""
+    position = {id_: row for row, id_ in enumerate(known)}
+    unknown = np.full(table.shape[1], np.nan)
+    rows = np.stack([table[position[id_]] if id_ in position else unknown for id_ in wanted])
+    return np.where(rows > 0, rows, np.nan)

@@ -73,7 +73,10 @@ def check_quantiles(owner: object, quantiles: Sequence[float] | None) -> tuple[f
     """Return quantile levels as floats; they must increase inside (0, 1) and hold the median."""
     if quantiles is None:
         return None
-    levels = tuple(float(level) for level in quantiles)
+    try:
+        levels = tuple(float(level) for level in quantiles)
+    except (TypeError, ValueError):
+        levels = ()
     increasing = all(a < b for a, b in pairwise(levels))
     if not increasing or 0.5 not in levels or not 0 < levels[0] <= levels[-1] < 1:
         raise InvalidParameterError(

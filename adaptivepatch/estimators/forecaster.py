@@ -33,13 +33,13 @@ from adaptivepatch.estimators.fitting import (
 from adaptivepatch.estimators.panel_model import PanelModel
 from adaptivepatch.estimators.panel_source import PanelSource, complete_or_padded
 from adaptivepatch.estimators.seasons import default_season
-from adaptivepatch.estimators.selection import held_out_rows, window_sets
+from adaptivepatch.estimators.selection import held_out_rows, split_windows
 from adaptivepatch.metrics import seasonal_naive_scale
 from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.patchers import Patcher
 from adaptivepatch.training.devices import resolve_precision
 from adaptivepatch.training.losses import make_loss
-from adaptivepatch.training.trainer import Callback, Trainer
+from adaptivepatch.training.trainer import Callback, Trainer, TrainingRecord
 
 
 class Forecaster(BaseEstimator):
@@ -91,8 +91,9 @@ class Forecaster(BaseEstimator):
     Notes
     -----
     Each channel of each item is standardised by its training rows; items first met in `predict`
-    or `backtest` by their first look-back. scikit-learn's checks of parameters, cloning and tags
-    hold; its checks of array input do not apply (see `WindowRegressor` for those).
+    or `backtest` by their first look-back. A wide frame is always taken for the series of `fit`:
+    pass other series, above all of another size, as items of a long frame. scikit-learn's checks
+    of parameters, cloning and tags hold; those of array input do not apply (`WindowRegressor`).
 
     Examples
     --------
@@ -155,7 +156,7 @@ class Forecaster(BaseEstimator):
         item_id, timestamp : str
             Names of the key columns.
         target : str or sequence of str, optional
-            Channels to forecast; default: every numeric column that is not a key.
+            Channels to forecast; default: every column that is not a key, which must be numeric.
         freq : str, pandas offset or int, optional
             One step, where it cannot be inferred.
         validation_rows : int, optional
@@ -164,7 +165,7 @@ class Forecaster(BaseEstimator):
         refit : bool, default=True
             Train again on all rows for the best number of steps.
         callback : callable, optional
-            Called as ``callback(step, metrics)`` after every validation.
+            Called as ``callback(step, metrics)`` after every validation, not in the refit.
 
         Returns
         -------
@@ -179,35 +180,24 @@ class Forecaster(BaseEstimator):
             If a parameter is out of range.
         """
         trainer = self._check()
-        self.columns_: dict[str, Any] = {
-            "item_id": item_id,
-            "timestamp": timestamp,
-            "target": target,
-        }
-        panel = read_frame(df, **self.columns_, missing=self.missing, freq=freq)
+        columns: dict[str, Any] = {"item_id": item_id, "timestamp": timestamp, "target": target}
+        panel = read_frame(df, **columns, missing=self.missing, freq=freq)
         if validation_rows is not None:
             check_int(self, validation_rows=validation_rows)
         held_out = held_out_rows(panel, self.horizon, validation_rows)
-        row_loss = make_loss(self.loss, self._quantiles())
         seed = draw_seed(self.random_state)
-        shape = self.context_length, self.horizon
-
-        self.set_panel_attributes(panel)
-        self.scaling_ = Scaling.fit(panel, panel.lengths - held_out)
-        source = self._source(panel, trainer)
-        windows = window_sets(panel, source, *shape, held_out)
-        self.network_, self.record_ = train(
-            self.make_network, source, windows, row_loss, trainer, seed=seed, callback=callback
+        model, record = self._train(panel, trainer, held_out, seed=seed, callback=callback)
+        if refit and not np.isnan(record.best_loss):
+            model, _ = self._train(panel, trainer, 0, seed=seed, plan=record)
+        season = default_season(panel.freq)
+        self.remember(
+            model=model,
+            record=record,
+            columns=columns,
+            history=panel.tail(np.minimum(panel.lengths, self.context_length)),
+            season=season,
+            naive_scale=seasonal_naive_scale(panel.values, season, panel.row_offsets),
         )
-        if refit and windows.validation is not None:
-            self.scaling_ = Scaling.fit(panel)
-            source = self._source(panel, trainer)
-            windows = window_sets(panel, source, *shape)
-            self.network_, _ = train(
-                self.make_network, source, windows, row_loss, trainer, seed=seed, plan=self.record_
-            )
-        self.history_ = panel.tail(np.minimum(panel.lengths, self.context_length))
-        self.naive_scale_ = seasonal_naive_scale(panel.values, self.season_, panel.row_offsets)
         return self
 
     def _check(self) -> Trainer:
@@ -215,18 +205,42 @@ class Forecaster(BaseEstimator):
         check_int(self, low=2, context_length=self.context_length)
         if self.values_per_patch is not None:
             check_int(self, values_per_patch=self.values_per_patch)
-        self._quantiles()
+        check_quantiles(self, self.quantiles)
         return resolve_trainer(self.trainer)
 
-    def _quantiles(self) -> tuple[float, ...] | None:
-        return check_quantiles(self, self.quantiles)
-
-    def set_panel_attributes(self, panel: Panel) -> None:
-        """Take over what a training panel says of channels, items and time step."""
-        self.channels_ = panel.channels
-        self.freq_ = panel.freq
-        self.item_ids_ = panel.item_ids
-        self.season_ = default_season(panel.freq)
+    def _train(
+        self, panel: Panel, trainer: Trainer, held_out: NDArray[np.int64] | int, **settings: Any
+    ) -> tuple[PanelModel, TrainingRecord]:
+        """Train on all rows but those held out, which select the best step."""
+        split = split_windows(panel, self.context_length, self.horizon, held_out)
+        scaling = Scaling.fit(panel, panel.lengths - held_out)
+        source = PanelSource(
+            panel,
+            scaling,
+            split.windows,
+            share_segmentation=self.share_segmentation,
+            **placement(trainer),
+        )
+        quantiles = check_quantiles(self, self.quantiles)
+        network, record = train(
+            self.make_network,
+            source,
+            split.numbers(source),
+            make_loss(self.loss, quantiles),
+            trainer,
+            **settings,
+        )
+        model = PanelModel(
+            network,
+            scaling,
+            panel.item_ids,
+            self.context_length,
+            self.horizon,
+            self.share_segmentation,
+            quantiles,
+            resolve_precision(trainer.precision)[1],
+        )
+        return model, record
 
     def make_network(self) -> PatchNetwork:
         """Return an untrained network with this forecaster's parameters."""
@@ -235,38 +249,46 @@ class Forecaster(BaseEstimator):
             resolve_backbone(self.backbone),
             context_length=self.context_length,
             horizon=self.horizon,
-            quantiles=self._quantiles(),
+            quantiles=check_quantiles(self, self.quantiles),
             values_per_patch=self.values_per_patch,
         )
 
-    def _source(self, panel: Panel, trainer: Trainer) -> PanelSource:
-        return PanelSource(
-            panel,
-            self.scaling_,
-            self.context_length,
-            self.horizon,
-            share_segmentation=self.share_segmentation,
-            **placement(trainer),
-        )
+    def remember(
+        self,
+        *,
+        model: PanelModel,
+        record: TrainingRecord,
+        columns: dict[str, Any],
+        history: Panel,
+        season: int,
+        naive_scale: NDArray[np.float64],
+    ) -> None:
+        """Become fitted, all at once: a fit that fails leaves an earlier one as it was."""
+        self.model_ = model
+        self.record_ = record
+        self.columns_ = columns
+        self.history_ = history
+        self.channels_ = history.channels
+        self.freq_ = history.freq
+        self.season_ = season
+        self.naive_scale_ = naive_scale
 
-    def _model(self) -> PanelModel:
-        """Return the fitted parts that map panels to forecasts."""
-        check_is_fitted(self, "network_")
-        return PanelModel(
-            self.network_,
-            self.scaling_,
-            self.item_ids_,
-            self.context_length,
-            self.horizon,
-            self.share_segmentation,
-            resolve_precision((self.trainer or Trainer()).precision)[1],
-        )
+    @property
+    def network_(self) -> PatchNetwork:
+        """The trained network."""
+        check_is_fitted(self, "model_")
+        return self.model_.network
 
     @property
     def patcher_(self) -> Patcher:
         """The trained patcher."""
-        check_is_fitted(self, "network_")
         return self.network_.patcher
+
+    @property
+    def scaling_(self) -> Scaling:
+        """Mean and deviation of the training rows."""
+        check_is_fitted(self, "model_")
+        return self.model_.scaling
 
     # ------------------------------------------------------------------ predict
 
@@ -298,23 +320,23 @@ class Forecaster(BaseEstimator):
         InvalidParameterError
             If `horizon` exceeds the trained one without `rollout`.
         """
-        model = self._model()
-        horizon = self.horizon if horizon is None else horizon
+        check_is_fitted(self, "model_")
+        model = self.model_
+        horizon = model.horizon if horizon is None else horizon
         check_int(self, horizon=horizon)
-        if horizon > self.horizon and not rollout:
+        if horizon > model.horizon and not rollout:
             raise InvalidParameterError(
-                f"The model was trained to forecast {self.horizon} steps. Got horizon={horizon!r}. "
-                "Pass rollout=True to feed forecasts back, or fit with the longer horizon."
+                f"The model was trained to forecast {model.horizon} steps. Got horizon={horizon!r}."
+                " Pass rollout=True to feed forecasts back, or fit with the longer horizon."
             )
-        if horizon > self.horizon and self.quantiles is not None:
+        if horizon > model.horizon and model.quantiles is not None:
             raise InvalidParameterError(
                 "Feeding forecasts back gives no quantiles: the spread of later steps would be "
-                f"that of the first {self.horizon}. Got horizon={horizon!r}. Fit with the longer "
+                f"that of the first {model.horizon}. Got horizon={horizon!r}. Fit with the longer "
                 "horizon, or without quantiles."
             )
         panel = self.history_ if df is None else self._read(df)
-        prediction = model.forecast(panel, horizon)
-        return frames.forecast_frame(panel, prediction, self._quantiles())
+        return frames.forecast_frame(panel, model.forecast(panel, horizon), model.quantiles)
 
     def _read(self, df: pd.DataFrame) -> Panel:
         """Read a frame that must look like the one of `fit`."""
@@ -345,32 +367,24 @@ class Forecaster(BaseEstimator):
         InvalidFrameError
             If there is no window to forecast.
         """
-        model = self._model()
+        check_is_fitted(self, "model_")
+        model = self.model_
         check_int(self, stride=stride)
         panel = self._read(df)
         windows = complete_or_padded(
             panel,
-            self.context_length,
-            self.horizon,
+            model.context_length,
+            model.horizon,
             stride=stride,
             targets_from=None if start is None else frames.rows_before(panel, start),
         )
         if len(windows) == 0:
             raise InvalidFrameError(
-                f"A backtest needs a window of 2 look-back points and {self.horizon} targets"
+                f"A backtest needs a window of 2 look-back points and {model.horizon} targets"
                 f"{'' if start is None else f' from {start!r} on'}. The longest series has "
                 f"{int(panel.lengths.max())} rows. Pass more rows or an earlier start."
             )
-        scale = self._naive_scale_of(panel)
-        return run_backtest(model, windows, self._quantiles(), scale, self.season_)
-
-    def _naive_scale_of(self, panel: Panel) -> NDArray[np.float64]:
-        """Return the naive error of each item and channel; NaN for items not seen in `fit`."""
-        scale = np.full((panel.num_items, panel.num_channels), np.nan)
-        for position, id_ in enumerate(panel.item_ids):
-            if id_ in self.item_ids_:
-                scale[position] = self.naive_scale_[self.item_ids_.index(id_)]
-        return np.where(scale > 0, scale, np.nan)
+        return run_backtest(model, windows, self.naive_scale_, self.season_)
 
     def score(self, df: pd.DataFrame, stride: int = 1) -> float:
         """Return minus the MASE over every window of a frame, so that larger is better.
@@ -381,8 +395,13 @@ class Forecaster(BaseEstimator):
             Items of `fit`, later in time or held out.
         stride : int, default=1
             Steps between cutoffs.
+
+        Raises
+        ------
+        InvalidFrameError
+            If no item was met in `fit`, which MASE needs.
         """
-        return -float(self.backtest(df, stride).metrics()["MASE"].iloc[0])
+        return -self.backtest(df, stride).mase()
 
     def segment(self, df: pd.DataFrame | None = None) -> pd.DataFrame:
         """Show the patches of the last look-back of each series.
@@ -399,7 +418,8 @@ class Forecaster(BaseEstimator):
             of its first and last step), length in time steps. Padding before the start of a
             series is left out.
         """
-        model = self._model()
+        check_is_fitted(self, "model_")
+        model = self.model_
         panel = self.history_ if df is None else self._read(df)
         windows = model.lookbacks(panel)
         patches = model.segment(panel, windows)
@@ -421,7 +441,7 @@ class Forecaster(BaseEstimator):
         Path
             The folder.
         """
-        check_is_fitted(self, "network_")
+        check_is_fitted(self, "model_")
         return storage.save(self, path, overwrite=overwrite)
 
     @classmethod

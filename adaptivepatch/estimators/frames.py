@@ -128,6 +128,8 @@ def rows_before(panel: Panel, start: Any) -> NDArray[np.int64]:
 def _like(index: pd.Index[Any], start: Any) -> Any:
     if not isinstance(index, pd.DatetimeIndex):
         return int(start)
+    if isinstance(start, int | float | np.number):
+        raise TypeError("a number is no date")
     stamp = pd.Timestamp(start)
     return stamp.tz_localize(index.tz) if index.tz is not None and stamp.tz is None else stamp
 
@@ -163,13 +165,8 @@ def read_like_fitted(
                 f"The frame must have the channels of fit, {list(channels)}. It lacks {absent}; it "
                 f"has {[c for c in df.columns if c not in keys.values()]}."
             )
-    panel = read_frame(df, **keys, target=list(channels), missing=missing, require_observed=False)
-    if panel.freq != step:
-        raise InvalidFrameError(
-            f"The time step must be the one of fit, {step_name(step)!r}, but the frame's is "
-            f"{step_name(panel.freq)!r}. Resample the frame, or fit again."
-        )
-    return panel
+    names = list(channels)
+    return read_frame(df, **keys, target=names, missing=missing, freq=step, require_observed=False)
 
 
 def step_name(step: Step) -> str | int:

@@ -37,6 +37,8 @@ class PanelModel:
         T and H.
     share_segmentation : bool
         Channels of a window share their patches.
+    quantiles : tuple of float, optional
+        Levels the network forecasts.
     precision : torch.dtype, optional
         Autocast type.
     """
@@ -47,6 +49,7 @@ class PanelModel:
     context_length: int
     horizon: int
     share_segmentation: bool
+    quantiles: tuple[float, ...] | None = None
     precision: torch.dtype | None = None
 
     def lookbacks(self, panel: Panel) -> Windows:
@@ -103,17 +106,18 @@ class PanelModel:
             In original units.
         """
         scaling = self.scaling_of(panel) if scaling is None else scaling
-        source = self._source(panel, scaling)
+        source = self._source(panel, scaling, windows)
         channels = panel.num_channels
         rows = predict_windows(
             self.network, source.lookbacks, source.numbers(windows), channels, self.precision
         ).numpy()
-        by_channel = rows.reshape(len(windows), channels, self.horizon, -1)
+        levels = 1 if self.quantiles is None else len(self.quantiles)
+        by_channel = rows.reshape(len(windows), channels, self.horizon, levels)
         return scaling.inverse(by_channel.transpose(0, 2, 1, 3), windows.item, channel_axis=-2)
 
     def segment(self, panel: Panel, windows: Windows) -> Segmentation:
         """Return the patches of windows, one row per window and channel."""
-        source = self._source(panel, self.scaling_of(panel))
+        source = self._source(panel, self.scaling_of(panel), windows)
         numbers = source.numbers(windows)
         return segment_windows(self.network, source.lookbacks, numbers, panel.num_channels)
 
@@ -129,13 +133,12 @@ class PanelModel:
                 own.std[position] = self.scaling.std[known[id_]]
         return own
 
-    def _source(self, panel: Panel, scaling: Scaling) -> PanelSource:
+    def _source(self, panel: Panel, scaling: Scaling, windows: Windows) -> PanelSource:
         weight = next(self.network.head.parameters())
         return PanelSource(
             panel,
             scaling,
-            self.context_length,
-            self.horizon,
+            [windows],
             share_segmentation=self.share_segmentation,
             device=weight.device,
             dtype=weight.dtype,

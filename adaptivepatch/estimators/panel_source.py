@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,19 +31,20 @@ def complete_or_padded(
     Parameters are those of `adaptivepatch.data.windows.make_windows`. An item needs 2 look-back
     rows plus the horizon.
     """
-    windows = make_windows(
-        panel,
-        context_length,
-        horizon,
-        stride=stride,
-        allow_short=True,
-        targets_from=targets_from,
-        targets_to=targets_to,
-    )
-    complete = windows.cutoff_row >= context_length - 1
-    has_complete = np.zeros(panel.num_items, dtype=bool)
-    has_complete[windows.item[complete]] = True
-    return windows.select(complete | ~has_complete[windows.item])
+    limits: dict[str, Any] = {
+        "stride": stride,
+        "targets_from": targets_from,
+        "targets_to": targets_to,
+    }
+    complete = make_windows(panel, context_length, horizon, **limits)
+    if not complete.skipped:
+        return complete
+    padded = make_windows(panel, context_length, horizon, allow_short=True, **limits)
+    needs_padding = ~np.isin(padded.item, complete.item)
+    item = np.concatenate([complete.item, padded.item[needs_padding]])
+    cutoff_row = np.concatenate([complete.cutoff_row, padded.cutoff_row[needs_padding]])
+    order = np.argsort(item, kind="stable")
+    return replace(padded, item=item[order], cutoff_row=cutoff_row[order])
 
 
 class PanelSource:
@@ -53,8 +56,8 @@ class PanelSource:
         In original units.
     scaling : Scaling
         Applied before the series move to the device.
-    context_length, horizon : int
-        T and H.
+    windows : sequence of Windows
+        All windows of the panel that will be asked for.
     share_segmentation : bool
         See `SeriesSource`.
     **placement
@@ -62,40 +65,44 @@ class PanelSource:
 
     Notes
     -----
-    Items shorter than T + H are stored behind T unobserved rows, so that padded look-backs are
-    ordinary slices.
+    Items with a window that reaches before their start are stored behind T unobserved rows, so
+    that padded look-backs are ordinary slices.
     """
 
     def __init__(
         self,
         panel: Panel,
         scaling: Scaling,
-        context_length: int,
-        horizon: int,
+        windows: Sequence[Windows],
         *,
         share_segmentation: bool = False,
         **placement: Any,
     ) -> None:
         scaled = scaling.apply(panel)
-        self._padding = np.where(panel.lengths < context_length + horizon, context_length, 0)
+        context_length = windows[0].context_length
+        padding = np.zeros(panel.num_items, dtype=np.int64)
+        for some in windows:
+            padding[some.item[some.cutoff_row < context_length - 1]] = context_length
         gap = np.full((context_length, panel.num_channels), np.nan)
         pieces = []
-        for position, padding in enumerate(self._padding):
-            pieces += [gap[:padding], scaled.item(position)]
-        self._first_row = np.cumsum(panel.lengths + self._padding) - panel.lengths
+        for position, rows in enumerate(padding):
+            pieces += [gap[:rows], scaled.item(position)]
+        self._first_row = np.cumsum(panel.lengths + padding) - panel.lengths
+        self._padding = padding
         self._context_length = context_length
         self._series = SeriesSource(
             np.concatenate(pieces),
             context_length,
-            horizon,
+            windows[0].horizon,
             share_segmentation=share_segmentation,
             **placement,
         )
 
     def numbers(self, windows: Windows) -> Tensor:
         """Return the numbers under which `SeriesSource` knows windows of the panel."""
-        start = self._first_row[windows.item] + windows.cutoff_row + 1 - self._context_length
-        return torch.as_tensor(start)
+        start = windows.cutoff_row + 1 - self._context_length  # within the item
+        assert (start + self._padding[windows.item] >= 0).all(), "a look-back leaves its item"
+        return torch.as_tensor(self._first_row[windows.item] + start)
 
     def learnable(self, windows: Windows) -> Tensor:
         """Return the numbers of the windows that can be learned from."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from adaptivepatch.data.panel import Panel
+from adaptivepatch.data.windows import Windows
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
 from adaptivepatch.estimators.panel_source import PanelSource, complete_or_padded
 from adaptivepatch.training.trainer import WindowSets
@@ -55,55 +56,62 @@ def held_out_rows(
     return np.where(keeps_window, rows, 0)
 
 
-def window_sets(
-    panel: Panel,
-    source: PanelSource,
-    context_length: int,
-    horizon: int,
-    held_out: NDArray[np.int64] | int = 0,
-) -> WindowSets:
-    """Return the windows to train on and those to validate on, as numbers of the source.
+class Split(NamedTuple):
+    """Windows to train on, and those to validate on, if any."""
+
+    train: Windows
+    validation: Windows | None
+
+    @property
+    def windows(self) -> list[Windows]:
+        """All of them."""
+        return [part for part in self if part is not None]
+
+    def numbers(self, source: PanelSource) -> WindowSets:
+        """Return the windows that can be learned from, as numbers of a source.
+
+        Raises
+        ------
+        InvalidFrameError
+            If there is none to train on.
+        """
+        train = source.learnable(self.train)
+        if len(train) == 0:
+            raise InvalidFrameError(
+                "Training needs a window with 2 observed look-back points and an observed target. "
+                f"No window of {self.train.context_length} + {self.train.horizon} steps has them. "
+                "Fill gaps, or reduce the horizon."
+            )
+        if self.validation is None:
+            return WindowSets(train)
+        validation = source.learnable(self.validation)
+        return WindowSets(train, validation if len(validation) else None)
+
+
+def split_windows(
+    panel: Panel, context_length: int, horizon: int, held_out: NDArray[np.int64] | int = 0
+) -> Split:
+    """Cut a panel into training windows and validation windows.
 
     Parameters
     ----------
     panel : Panel
         All rows.
-    source : PanelSource
-        Of the same panel.
     context_length, horizon : int
         T and H.
     held_out : ndarray of shape (items,), optional
-        Rows at the end of each item that are validated on.
+        Rows at the end of each item whose windows validate; see `held_out_rows`.
 
     Raises
     ------
     InvalidFrameError
-        If an item is too short, or no window can be learned from.
+        If an item is too short for a training window.
     """
-    border = panel.lengths - held_out
-    training = complete_or_padded(panel, context_length, horizon, targets_to=border)
-    training.raise_if_skipped()
-    train = source.learnable(training)
-    if len(train) == 0:
-        raise InvalidFrameError(
-            "Training needs a window with 2 observed look-back points and an observed target. No "
-            f"window of {context_length} + {horizon} steps has them. Fill gaps, or reduce the "
-            "horizon."
-        )
-    return WindowSets(train, _validation(panel, source, context_length, horizon, held_out))
-
-
-def _validation(
-    panel: Panel,
-    source: PanelSource,
-    context_length: int,
-    horizon: int,
-    held_out: NDArray[np.int64] | int,
-) -> Tensor | None:
     rows = np.broadcast_to(held_out, panel.lengths.shape)
+    border = panel.lengths - rows
+    train = complete_or_padded(panel, context_length, horizon, targets_to=border)
+    train.raise_if_skipped()
     if not rows.any():
-        return None
-    starts = np.where(rows > 0, panel.lengths - rows, panel.lengths)
-    windows = complete_or_padded(panel, context_length, horizon, targets_from=starts)
-    numbers = source.learnable(windows)
-    return numbers if len(numbers) else None
+        return Split(train, None)
+    starts = np.where(rows > 0, border, panel.lengths)  # none where nothing is held out
+    return Split(train, complete_or_padded(panel, context_length, horizon, targets_from=starts))

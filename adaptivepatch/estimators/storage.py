@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,9 @@ from adaptivepatch.data.panel import FrameLayout, Panel, row_offsets
 from adaptivepatch.data.scaling import Scaling
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError
 from adaptivepatch.estimators import frames
-from adaptivepatch.estimators.fitting import placement
+from adaptivepatch.estimators.fitting import check_quantiles, placement
+from adaptivepatch.estimators.panel_model import PanelModel
+from adaptivepatch.training.devices import resolve_precision
 from adaptivepatch.training.trainer import Trainer, TrainingRecord
 
 if TYPE_CHECKING:
@@ -29,13 +32,19 @@ _NETWORK = "network."
 
 def save(model: Forecaster, path: str | Path, *, overwrite: bool) -> Path:
     """Write a fitted forecaster into a folder."""
-    seed = model.random_state
+    fitted, seed = model.model_, model.random_state
     config = {
         "kind": _KIND,
         "parameters": {
-            **pretrained.parameters_of(model),
-            "patcher": pretrained.describe(model.network_.patcher),
-            "backbone": pretrained.describe(model.network_.backbone),
+            "horizon": fitted.horizon,
+            "context_length": fitted.context_length,
+            "patcher": pretrained.describe(fitted.network.patcher),
+            "backbone": pretrained.describe(fitted.network.backbone),
+            "values_per_patch": model.values_per_patch,
+            "quantiles": fitted.quantiles,
+            "loss": model.loss,
+            "share_segmentation": fitted.share_segmentation,
+            "missing": model.missing,
             "trainer": None if model.trainer is None else model.trainer.get_params(),
             "random_state": int(seed) if hasattr(seed, "__index__") else None,
         },
@@ -51,7 +60,7 @@ def save(model: Forecaster, path: str | Path, *, overwrite: bool) -> Path:
         "naive_scale": torch.as_tensor(model.naive_scale_),
         "history": torch.as_tensor(model.history_.values),
     }
-    return pretrained.save_folder(path, _finite(config), tensors, overwrite=overwrite)
+    return pretrained.save_folder(path, config, tensors, overwrite=overwrite)
 
 
 def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Forecaster:
@@ -66,18 +75,32 @@ def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Fo
             parameters["trainer"] = Trainer(**parameters["trainer"])
         model = cls(**parameters)
         history = _panel(config["history"], tensors.pop("history").numpy())
-        model.columns_ = config["columns"]
-        model.set_panel_attributes(history)
-        model.season_ = config["season"]
-        model.record_ = TrainingRecord(**config["record"])
-        model.history_ = history
-        model.scaling_ = Scaling(
-            tensors.pop("scaling.mean").numpy(), tensors.pop("scaling.std").numpy()
-        )
-        model.naive_scale_ = tensors.pop("naive_scale").numpy()
+        scaling = Scaling(*(tensors.pop(f"scaling.{name}").numpy() for name in ("mean", "std")))
+        naive_scale = tensors.pop("naive_scale").numpy()
         # A model saved on a GPU loads where there is none.
-        where = placement(model.trainer or Trainer(), fallback="cpu")
-        network = model.make_network().to(**where)
+        trainer = model.trainer or Trainer()
+        network = model.make_network().to(**placement(trainer, fallback="cpu"))
+        record = config["record"]
+        if record["best_loss"] is None:
+            record["best_loss"] = math.nan
+        fitted = PanelModel(
+            network,
+            scaling,
+            history.item_ids,
+            model.context_length,
+            model.horizon,
+            model.share_segmentation,
+            check_quantiles(model, model.quantiles),
+            resolve_precision(trainer.precision)[1],
+        )
+        model.remember(
+            model=fitted,
+            record=TrainingRecord(**record),
+            columns=config["columns"],
+            history=history,
+            season=config["season"],
+            naive_scale=naive_scale,
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise InvalidModelError(
             f"The {pretrained.CONFIG} in {str(path)!r} is not one that save() wrote ({error!r}). "
@@ -85,7 +108,7 @@ def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Fo
         ) from error
     weights = {name.removeprefix(_NETWORK): value for name, value in tensors.items()}
     pretrained.load_weights(network, weights, path)
-    model.network_ = network.eval()
+    network.eval()
     return model
 
 
@@ -144,14 +167,3 @@ def _plain(id_: Hashable) -> str | int | float | bool:
             f"{id_!r} of type {type(id_).__name__}. Convert the column with astype(str)."
         )
     return value
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN, which JSON cannot hold, by None."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return cast("Any", value)

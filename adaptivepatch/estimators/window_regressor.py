@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from adaptivepatch.errors import check_float
+from adaptivepatch.errors import check_float, check_int
 from adaptivepatch.estimators.fitting import (
     draw_seed,
     placement,
@@ -22,6 +22,7 @@ from adaptivepatch.estimators.fitting import (
     train,
 )
 from adaptivepatch.network import PatchNetwork, build_network
+from adaptivepatch.training.devices import resolve_precision
 from adaptivepatch.training.inference import predict_windows
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import ArraySource
@@ -62,6 +63,8 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         The trained network.
     patcher_ : Patcher
         Its patcher.
+    center_, scale_ : float
+        Mean and deviation of all look-back values; the network sees windows in these units.
     record_ : TrainingRecord
         Course of training (before the refit).
     n_features_in_ : int
@@ -133,11 +136,14 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         trainer = resolve_trainer(self.trainer)
         row_loss = make_loss(self.loss)
         check_float(self, "[0, 1)", validation_fraction=self.validation_fraction)
+        if self.values_per_patch is not None:
+            check_int(self, values_per_patch=self.values_per_patch)
         past, future = validate_data(
             self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2
         )
         targets = future.reshape(len(future), -1)
         self._one_output = future.ndim == 1
+        self.center_, self.scale_ = float(past.mean()), float(past.std()) or 1.0
         where = placement(trainer)
         source = ArraySource(torch.tensor(past, **where), torch.tensor(targets, **where))
         windows, everything = self._split(len(past), targets.shape[1])
@@ -209,8 +215,13 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self, "network_")
         checked = validate_data(self, X, reset=False, dtype=np.float64)
         weight = next(self.network_.head.parameters())
-        past = torch.tensor(checked, dtype=weight.dtype, device=weight.device)
+        scaled = (checked - self.center_) / self.scale_  # in float64: float32 may not hold a level
+        past = torch.tensor(scaled, dtype=weight.dtype, device=weight.device)
         forecast = predict_windows(
-            self.network_, lambda windows: (past[windows], None, None), torch.arange(len(past))
+            self.network_,
+            lambda windows: (past[windows], None, None),
+            torch.arange(len(past)),
+            precision=resolve_precision(resolve_trainer(self.trainer).precision)[1],
         ).numpy()
+        forecast = forecast * self.scale_ + self.center_
         return forecast[:, 0] if self._one_output else forecast

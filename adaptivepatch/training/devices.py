@@ -42,10 +42,15 @@ def resolve_device(device: str) -> torch.device:
             f"The 'device' parameter of Trainer must be 'auto', 'cpu', 'cuda' or 'cuda:N'. Got "
             f"{requested!r} instead."
         ) from error
-    if resolved.type == "cuda" and not torch.cuda.is_available():
+    if resolved.type not in ("cpu", "cuda"):
+        raise InvalidParameterError(
+            f"The 'device' parameter of Trainer must be 'auto', 'cpu', 'cuda' or 'cuda:N'. Got "
+            f"{requested!r} instead."
+        )
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise InvalidParameterError(
             f"device={requested!r} needs a CUDA device, and torch {torch.__version__} sees "
-            "none. Use device='cpu' or device='auto'."
+            f"{torch.cuda.device_count()}. Use device='cpu' or device='auto'."
         )
     return resolved
 

@@ -188,3 +188,12 @@ def test_data_frame_face_keeps_parameters_clones_and_reprs():
     assert copy.set_params(patcher__stride=4).patcher.stride == 4
     assert "patcher=FixedPatcher(patch_length=8)" in repr(model)
     assert model.__sklearn_tags__() is not None
+
+
+@pytest.mark.parametrize(("factor", "level"), [(1e-4, 0.0), (1e-12, 0.0), (1.0, 1e7), (1e9, 1e9)])
+def test_forecasts_follow_the_unit_of_the_windows(windows, factor, level):
+    X, y = windows
+    few = {"trainer": Trainer(max_steps=2), "validation_fraction": 0}  # longer amplifies rounding
+    expected = quick(**few).fit(X, y).predict(X)
+    found = quick(**few).fit(factor * X + level, factor * y + level).predict(factor * X + level)
+    np.testing.assert_allclose((found - level) / factor, expected, atol=1e-3)

@@ -26,6 +26,10 @@ from adaptivepatch import (
     Trainer,
     TransformerBackbone,
 )
+from adaptivepatch.data.frame import read_frame
+from adaptivepatch.data.scaling import Scaling
+from adaptivepatch.estimators.panel_source import PanelSource, complete_or_padded
+from adaptivepatch.estimators.selection import split_windows
 
 HORIZON, CONTEXT = 12, 48
 
@@ -555,7 +559,7 @@ def test_a_frame_without_a_trained_channel_is_refused(fitted):
 
 
 def test_another_time_step_is_refused(fitted):
-    with pytest.raises(InvalidFrameError, match="time step must be the one of fit, 'h'"):
+    with pytest.raises(InvalidFrameError, match="lacks 259 stamp.* of step 'h'"):
         fitted.predict(wide(freq="2h"))
 
 
@@ -567,3 +571,133 @@ def test_two_precisions_work_in_one_process():
     assert next(double.network_.parameters()).dtype == torch.float64
     assert next(lower.network_.parameters()).dtype == torch.float32
     np.testing.assert_allclose(single.predict().prediction, double.predict().prediction, atol=0.5)
+
+
+# ------------------------------------------------------------------- what a careful reader found
+
+
+def ramps(lengths: dict[str, int]) -> pd.DataFrame:
+    """Item k counts 1000 k + 1, 1000 k + 2, ...: a look-back shows where it was read."""
+    parts = [
+        pd.DataFrame(
+            {"item_id": name, "timestamp": range(rows), "y": 1000.0 * k + 1 + np.arange(rows)}
+        )
+        for k, (name, rows) in enumerate(lengths.items())
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize("held_out", [0, 4, 6])
+@pytest.mark.parametrize("lengths", [{"a": 24}, {"a": 60, "b": 24}, {"a": 24, "b": 60, "c": 9}])
+def test_look_backs_stay_inside_their_item(lengths, held_out):
+    context, horizon = 16, 4
+    panel = read_frame(ramps(lengths))
+    rows = np.where(panel.lengths - held_out >= horizon + 2, held_out, 0)
+    split = split_windows(panel, context, horizon, rows)
+    plain = Scaling(np.zeros((len(lengths), 1)), np.ones((len(lengths), 1)))
+    source = PanelSource(panel, plain, split.windows, device="cpu", dtype=torch.float64)
+    for part in split.windows:
+        batch = source.batch(source.numbers(part))
+        observed = torch.ones_like(batch.series) if batch.observed is None else batch.observed
+        assert len(batch.series) == len(part)
+        for series, seen, target in zip(batch.series, observed.bool(), batch.target, strict=True):
+            expected = target[0] - torch.arange(len(seen), 0, -1)
+            assert torch.equal(series[seen], expected[seen])
+            assert (expected[seen] % 1000 >= 1).all()
+            assert torch.equal(target, target[0] + torch.arange(horizon))
+            assert seen.sum() == min(context, int(target[0] % 1000) - 1)
+
+
+def test_strides_count_from_the_first_complete_look_back():
+    panel = read_frame(ramps({"a": 20, "b": 70, "c": 10}))
+    windows = complete_or_padded(panel, 16, 4, stride=20)
+    by_item = {id_: windows.cutoff_row[windows.item_id == id_].tolist() for id_ in "abc"}
+    assert by_item["a"] == [15]
+    assert by_item["b"] == [15, 35, 55]
+    assert by_item["c"] == [1]
+
+
+def test_settings_changed_after_fit_do_not_change_forecasts(tmp_path):
+    model = make(quantiles=[0.1, 0.5, 0.9]).fit(wide())
+    forecast = model.predict()
+    model.set_params(horizon=2, context_length=32, quantiles=None, share_segmentation=True)
+    pd.testing.assert_frame_equal(model.predict(), forecast, check_exact=True)
+    model.save(tmp_path)
+    pd.testing.assert_frame_equal(Forecaster.load(tmp_path).predict(), forecast, check_exact=True)
+
+
+def test_numpy_parameters_are_saved(tmp_path):
+    model = make(
+        horizon=np.int64(HORIZON),
+        patcher=FixedPatcher(np.int64(8)),
+        quantiles=np.array([0.1, 0.5, 0.9], dtype=np.float32),
+        share_segmentation=np.bool_(True),
+    ).fit(wide(), target=wide().columns)
+    model.save(tmp_path)
+    loaded = Forecaster.load(tmp_path)
+    pd.testing.assert_frame_equal(loaded.predict(), model.predict(), check_exact=True)
+    assert loaded.share_segmentation is True
+
+
+@pytest.mark.parametrize("frame", [wide(rows=13) * 1000, wide() * np.inf])
+def test_a_failed_fit_leaves_the_earlier_one(frame):
+    model = make().fit(wide())
+    forecast = model.predict()
+    with pytest.raises(InvalidFrameError):
+        model.fit(frame)
+
+    def stop(step, metrics):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(wide() * 5, callback=stop)
+    pd.testing.assert_frame_equal(model.predict(), forecast, check_exact=True)
+
+
+@pytest.mark.parametrize("freq", ["W-MON", "B", "QS", "3MS", "ME", "7h"])
+def test_the_frame_of_fit_can_be_backtested(freq):
+    frame = wide(rows=130, freq=freq)
+    model = make(trainer=Trainer(max_steps=2)).fit(frame, freq=freq)
+    assert len(model.backtest(frame)) == 130 - CONTEXT - HORIZON + 1
+    assert len(model.predict(frame[-60:])) == 2 * HORIZON
+
+
+def test_a_frame_of_two_rows_is_forecast(fitted):
+    assert np.isfinite(fitted.predict(wide()[-2:]).prediction).all()
+
+
+def test_every_second_stamp_may_be_missing():
+    model = make(missing="mask").fit(wide())
+    assert np.isfinite(model.predict(wide()[::2]).prediction).all()
+
+
+def test_a_number_is_no_start_for_dates(fitted):
+    with pytest.raises(InvalidFrameError, match="start must be a stamp"):
+        fitted.backtest(wide(), start=100)
+
+
+def test_values_too_large_to_square_are_refused():
+    with pytest.raises(InvalidFrameError, match="small enough to be squared. Channel 'a'"):
+        make().fit(wide() * 1e200)
+
+
+def test_scores_need_known_items():
+    model = make().fit(long())
+    with pytest.raises(InvalidFrameError, match="MASE needs"):
+        model.score(long().replace({"item_id": {"a": "x", "b": "y", "c": "z"}}))
+
+
+@pytest.mark.parametrize("quantiles", [0.5, "median", [None]])
+def test_odd_quantiles_are_refused(quantiles):
+    with pytest.raises(InvalidParameterError, match="'quantiles' parameter"):
+        make(quantiles=quantiles).fit(wide())
+
+
+@pytest.mark.parametrize("device", ["meta", "mps", "cuda:99"])
+def test_odd_devices_are_refused(device):
+    with pytest.raises(InvalidParameterError, match=device):
+        make(trainer=Trainer(device=device)).fit(wide())
+
+
+def test_a_backtest_is_shown_in_one_line(fitted):
+    assert repr(fitted.backtest(wide())) == "Backtest(windows=201, items=1, channels=2, horizon=12)"
