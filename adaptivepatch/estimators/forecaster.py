@@ -24,21 +24,18 @@ from adaptivepatch.estimators.backtest import Backtest, run_backtest
 from adaptivepatch.estimators.fitting import (
     check_quantiles,
     draw_seed,
-    placement,
     resolve_backbone,
     resolve_patcher,
     resolve_trainer,
-    train,
 )
+from adaptivepatch.estimators.panel_fit import fit_panel
 from adaptivepatch.estimators.panel_model import PanelModel
-from adaptivepatch.estimators.panel_source import PanelSource, complete_or_padded
+from adaptivepatch.estimators.panel_source import complete_or_padded
 from adaptivepatch.estimators.seasons import default_season
-from adaptivepatch.estimators.selection import held_out_rows, split_windows
+from adaptivepatch.estimators.selection import held_out_rows
 from adaptivepatch.metrics import seasonal_naive_scale
 from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.patchers import Patcher
-from adaptivepatch.training.devices import resolve_precision
-from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.trainer import Callback, Trainer, TrainingRecord
 
 
@@ -186,9 +183,9 @@ class Forecaster(BaseEstimator):
             check_int(self, validation_rows=validation_rows)
         held_out = held_out_rows(panel, self.horizon, validation_rows)
         seed = draw_seed(self.random_state)
-        model, record = self._train(panel, trainer, held_out, seed=seed, callback=callback)
+        model, record = fit_panel(self, panel, trainer, held_out, seed=seed, callback=callback)
         if refit and not np.isnan(record.best_loss):
-            model, _ = self._train(panel, trainer, 0, seed=seed, plan=record)
+            model, _ = fit_panel(self, panel, trainer, 0, seed=seed, plan=record)
         season = default_season(panel.freq)
         self.remember(
             model=model,
@@ -207,40 +204,6 @@ class Forecaster(BaseEstimator):
             check_int(self, values_per_patch=self.values_per_patch)
         check_quantiles(self, self.quantiles)
         return resolve_trainer(self.trainer)
-
-    def _train(
-        self, panel: Panel, trainer: Trainer, held_out: NDArray[np.int64] | int, **settings: Any
-    ) -> tuple[PanelModel, TrainingRecord]:
-        """Train on all rows but those held out, which select the best step."""
-        split = split_windows(panel, self.context_length, self.horizon, held_out)
-        scaling = Scaling.fit(panel, panel.lengths - held_out)
-        source = PanelSource(
-            panel,
-            scaling,
-            split.windows,
-            share_segmentation=self.share_segmentation,
-            **placement(trainer),
-        )
-        quantiles = check_quantiles(self, self.quantiles)
-        network, record = train(
-            self.make_network,
-            source,
-            split.numbers(source),
-            make_loss(self.loss, quantiles),
-            trainer,
-            **settings,
-        )
-        model = PanelModel(
-            network,
-            scaling,
-            panel.item_ids,
-            self.context_length,
-            self.horizon,
-            self.share_segmentation,
-            quantiles,
-            resolve_precision(trainer.precision)[1],
-        )
-        return model, record
 
     def make_network(self) -> PatchNetwork:
         """Return an untrained network with this forecaster's parameters."""

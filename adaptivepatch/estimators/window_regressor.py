@@ -145,7 +145,10 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self._one_output = future.ndim == 1
         self.center_, self.scale_ = float(past.mean()), float(past.std()) or 1.0
         where = placement(trainer)
-        source = ArraySource(torch.tensor(past, **where), torch.tensor(targets, **where))
+        source = ArraySource(
+            torch.tensor((past - self.center_) / self.scale_, **where),
+            torch.tensor((targets - self.center_) / self.scale_, **where),
+        )
         windows, everything = self._split(len(past), targets.shape[1])
         seed = draw_seed(self.random_state)
 
