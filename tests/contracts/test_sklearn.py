@@ -25,6 +25,7 @@ from adaptivepatch import (
     WindowSplit,
     sliding_windows,
 )
+from adaptivepatch.patchers import PATCHERS
 
 BATTERY = """
 import collections, json, warnings
@@ -59,9 +60,9 @@ def test_window_regressor_passes_the_full_battery():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("patcher", ["random", "recency"])
-def test_window_regressor_passes_the_battery_with_every_patcher(patcher):
-    backbone = "TransformerBackbone(d_model=16, dropout=0.0)"
+@pytest.mark.parametrize("backbone", ["PatchTSTBackbone()", "TransformerBackbone(d_model=16)"])
+@pytest.mark.parametrize("patcher", sorted(PATCHERS))
+def test_window_regressor_passes_the_battery_with_everything(patcher, backbone):
     results = run_battery(
         f"WindowRegressor(patcher={patcher!r}, backbone={backbone}, trainer={QUICK})"
     )
