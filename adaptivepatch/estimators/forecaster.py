@@ -226,7 +226,23 @@ class Forecaster(BaseEstimator):
         season: int,
         naive_scale: NDArray[np.float64],
     ) -> None:
-        """Become fitted, all at once: a fit that fails leaves an earlier one as it was."""
+        """Become fitted, all at once: a fit that fails leaves an earlier one as it was.
+
+        Parameters
+        ----------
+        model : PanelModel
+            Trained.
+        record : TrainingRecord
+            Its training.
+        columns : dict
+            Names of the key columns and the target.
+        history : Panel
+            Last look-back of every item.
+        season : int
+            Of the naive forecast, in time steps.
+        naive_scale : ndarray of shape (items, channels)
+            Error of that forecast on training rows.
+        """
         self.model_ = model
         self.record_ = record
         self.columns_ = columns

@@ -45,7 +45,7 @@ def held_out_rows(
     else:
         rows = np.full(panel.num_items, validation_rows)
     keeps_window = panel.lengths - rows >= 2 + horizon
-    if not keeps_window.any():
+    if not keeps_window.any() and (panel.lengths >= 2 + horizon).all():
         warnings.warn(
             f"No series is long enough to hold out {int(rows.min())} validation rows and keep a "
             f"training window (that takes {2 + horizon + int(rows.min())} rows; the longest has "

@@ -361,6 +361,30 @@ class Patcher(nn.Module, BaseEstimator, ABC):
         return super().__sklearn_clone__()
 
 
+class StaticPatcher(Patcher):
+    """Base class of patchers whose boundaries are the same for every series of a length."""
+
+    @abstractmethod
+    def starts(self, num_steps: int) -> list[int]:
+        """Return the steps that start a patch, increasing from 0, for a look-back of T steps."""
+
+    def propose(
+        self, series: Tensor, observed: Tensor | None, group: Tensor | None
+    ) -> SegmentationDistribution:
+        """Return the same segmentation for every row."""
+        num_rows, num_steps = series.shape
+        starts = self.starts(num_steps)
+        return Deterministic(Segmentation.shared(starts, num_steps, num_rows, series.device))
+
+    def capacity(self, num_steps: int) -> int:
+        """Return the number of patches, the same for every row."""
+        return len(self.starts(num_steps))
+
+    def reference(self, num_steps: int) -> Segmentation:
+        """Return the patches themselves."""
+        return Segmentation.shared(self.starts(num_steps), num_steps)
+
+
 def rate_capacity(owner: Patcher, num_steps: int, compression_rate: float) -> int:
     """Return K = max(1, floor(T / r)), the patches that `owner`'s budget of r allows."""
     check_float(owner, "[1, inf)", compression_rate=compression_rate)

@@ -6,19 +6,12 @@ ICLR 2023, arXiv:2211.14730.
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from adaptivepatch.errors import InvalidParameterError, check_int
-from adaptivepatch.patchers.base import (
-    Deterministic,
-    Patcher,
-    SegmentationDistribution,
-    rate_capacity,
-)
+from adaptivepatch.patchers.base import StaticPatcher, rate_capacity
 from adaptivepatch.segmentation import Segmentation
 
 
-class FixedPatcher(Patcher):
+class FixedPatcher(StaticPatcher):
     """Patches of one length, in one of two kinds.
 
     Use the length kind to have PatchTST, the rate kind to compare patchers at equal token count.
@@ -87,7 +80,8 @@ class FixedPatcher(Patcher):
             )
         return length, stride
 
-    def _starts(self, num_steps: int) -> list[int]:
+    def starts(self, num_steps: int) -> list[int]:
+        """Return the steps that start a patch."""
         if self.compression_rate is None:
             _, stride = self._length_and_stride()
             first = num_steps % stride
@@ -100,22 +94,6 @@ class FixedPatcher(Patcher):
             )
         num_patches = rate_capacity(self, num_steps, self.compression_rate)
         return Segmentation.even(num_steps, num_patches).patch_starts[0].tolist()
-
-    def propose(
-        self, series: Tensor, observed: Tensor | None, group: Tensor | None
-    ) -> SegmentationDistribution:
-        """Return the same segmentation for every row."""
-        num_rows, num_steps = series.shape
-        starts = self._starts(num_steps)
-        return Deterministic(Segmentation.shared(starts, num_steps, num_rows, series.device))
-
-    def capacity(self, num_steps: int) -> int:
-        """Return the number of patches, the same for every row."""
-        return len(self._starts(num_steps))
-
-    def reference(self, num_steps: int) -> Segmentation:
-        """Return the patches themselves."""
-        return Segmentation.shared(self._starts(num_steps), num_steps)
 
     def nominal_length(self, num_steps: int) -> int:
         """Return the stride, or the mean length at a compression rate."""

@@ -6,19 +6,12 @@ scale.
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from adaptivepatch.errors import check_int
-from adaptivepatch.patchers.base import (
-    Deterministic,
-    Patcher,
-    SegmentationDistribution,
-    rate_capacity,
-)
+from adaptivepatch.patchers.base import StaticPatcher, rate_capacity
 from adaptivepatch.segmentation import Segmentation
 
 
-class RecencyPatcher(Patcher):
+class RecencyPatcher(StaticPatcher):
     """Static patches whose lengths grow by a constant factor into the past.
 
     Use it for long look-backs at few tokens, and as the control that a learned patcher must beat.
@@ -56,7 +49,8 @@ class RecencyPatcher(Patcher):
         self.compression_rate = compression_rate
         self.shortest = shortest
 
-    def _starts(self, num_steps: int) -> list[int]:
+    def starts(self, num_steps: int) -> list[int]:
+        """Return the steps that start a patch."""
         check_int(self, shortest=self.shortest)
         num_patches = rate_capacity(self, num_steps, self.compression_rate)
         if num_patches * self.shortest >= num_steps:
@@ -68,25 +62,9 @@ class RecencyPatcher(Patcher):
             ends.append(round(total))
         return [0, *(num_steps - end for end in reversed(ends[:-1]))]
 
-    def propose(
-        self, series: Tensor, observed: Tensor | None, group: Tensor | None
-    ) -> SegmentationDistribution:
-        """Return the same segmentation for every row."""
-        num_rows, num_steps = series.shape
-        starts = self._starts(num_steps)
-        return Deterministic(Segmentation.shared(starts, num_steps, num_rows, series.device))
-
-    def capacity(self, num_steps: int) -> int:
-        """Return K, the same for every row."""
-        return rate_capacity(self, num_steps, self.compression_rate)
-
-    def reference(self, num_steps: int) -> Segmentation:
-        """Return the patches themselves."""
-        return Segmentation.shared(self._starts(num_steps), num_steps)
-
     def nominal_length(self, num_steps: int) -> int:
         """Return the length of the newest patch."""
-        starts = self._starts(num_steps)
+        starts = self.starts(num_steps)
         return num_steps - starts[-1]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def test_lengths_grow_into_the_past(num_steps, rate, shortest):
     patcher = RecencyPatcher(rate, shortest)
     segmentation = patcher.reference(num_steps)
     lengths = segmentation.patch_lengths[0].tolist()
-    count = max(1, int(num_steps // rate))
+    count = max(1, math.floor(num_steps / rate))
     assert len(lengths) == count == patcher.capacity(num_steps)
     assert sum(lengths) == num_steps
     assert min(lengths) >= 1
