@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pickle
 from collections import Counter
 from itertools import combinations
@@ -235,7 +236,7 @@ def check_budget_is_respected(make):
         assert 1 <= slots <= num_steps
         rate = getattr(patcher, "compression_rate", None)
         if rate is not None:
-            assert slots == max(1, int(num_steps // rate))
+            assert slots == max(1, math.floor(num_steps / rate))
         rollout = patcher.train()(series).sample(4, torch.Generator().manual_seed(0))
         for segmentation in (patcher.eval()(series).mode, rollout.segmentation):
             assert int(segmentation.num_patches.max()) <= slots

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -49,7 +51,7 @@ def test_a_rate_is_even_patching():
     for num_steps in (1, 5, 24, 97):
         for rate in (1, 2.5, 7, 200):
             patcher = FixedPatcher(compression_rate=rate)
-            count = max(1, int(num_steps // rate))
+            count = max(1, math.floor(num_steps / rate))
             expected = Segmentation.even(num_steps, count).boundary_mask
             assert torch.equal(patcher.reference(num_steps).boundary_mask, expected)
 
