@@ -44,7 +44,7 @@ class FrameLayout:
     stamps_in_index: bool
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Panel:
     """Regular series in canonical order.
 
@@ -76,6 +76,12 @@ class Panel:
     index: tuple[pd.Index[Any], ...]
     freq: Step
     layout: FrameLayout
+
+    def __repr__(self) -> str:
+        return (
+            f"Panel({self.num_items} items, {self.num_channels} channels, "
+            f"{len(self.values)} rows, step {self.freq!r})"
+        )
 
     @property
     def num_items(self) -> int:

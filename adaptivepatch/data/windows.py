@@ -32,7 +32,7 @@ def num_windows(length: int, context_length: int, horizon: int, stride: int = 1)
     return max(0, (length - context_length - horizon) // stride + 1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Windows:
     """Windows of a panel, item after item, with increasing cutoffs within an item.
 
@@ -65,6 +65,12 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.item)
+
+    def __repr__(self) -> str:
+        return (
+            f"Windows({len(self)} of {self.panel.num_items} items, "
+            f"context_length={self.context_length}, horizon={self.horizon}, stride={self.stride})"
+        )
 
     @property
     def item_id(self) -> NDArray[np.object_]:

@@ -229,3 +229,10 @@ def test_window_split_needs_enough_windows():
         next(WindowSplit(horizon=7).split(np.zeros(10)))
     with pytest.raises(InvalidParameterError, match="'n_splits' parameter must be an int"):
         next(WindowSplit(n_splits=0, horizon=7).split(np.zeros(10)))
+
+
+def test_panels_and_windows_are_shown_in_one_line():
+    panel = read_frame(pd.DataFrame({"x": range(10), "y": range(10)}))
+    assert repr(panel) == "Panel(1 items, 2 channels, 10 rows, step 1)"
+    shown = "Windows(5 of 1 items, context_length=4, horizon=2, stride=1)"
+    assert repr(make_windows(panel, 4, 2)) == shown
