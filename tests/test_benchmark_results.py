@@ -29,6 +29,7 @@ def test_runs_are_complete_and_of_the_suite(suite):
     assert not table.duplicated(keys).any()
     assert np.isfinite(table.select_dtypes("number")).all(axis=None)
     assert table.commit.str.fullmatch("[0-9a-f]{12}").all()
+    assert not table.dirty.any()
     known = {run.key for run in read_suite(suite)}
     found = set(table[keys].astype(str).itertuples(index=False, name=None))
     assert found <= known
@@ -52,12 +53,21 @@ def test_every_run_has_its_curve(suite):
         assert curve.validation_loss.min() == pytest.approx(row.validation_loss)
 
 
-@pytest.mark.parametrize("name", ["gaps", "quantiles"])
-def test_single_measurements_name_their_origin(name):
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("gaps", ["seed", "missing_share", "filling"]),
+        ("quantiles", ["seed", "model"]),
+        ("dropout", ["pair"]),
+    ],
+)
+def test_single_measurements_are_unique_and_name_their_origin(name, key):
     table = pd.read_csv(RESULTS / f"{name}.csv")
     assert len(table)
     assert table.notna().all(axis=None)
+    assert not table.duplicated(key).any()
     assert {"seed", "protocol", "torch", "commit"} <= set(table.columns)
+    assert not table.dirty.any()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

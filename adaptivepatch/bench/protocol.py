@@ -23,7 +23,6 @@ from adaptivepatch.data.datasets import SplitBorders, load_dataset, split_border
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.panel import Panel
 from adaptivepatch.data.scaling import Scaling
-from adaptivepatch.data.windows import Windows, make_windows
 from adaptivepatch.errors import InvalidParameterError, suggest
 
 PROTOCOLS = {"full": 1, "drop_last_32": 32, "drop_last_128": 128}
@@ -95,15 +94,6 @@ def scaled_panel(frame: pd.DataFrame, borders: SplitBorders) -> tuple[Panel, Sca
     panel = read_frame(frame)
     scaling = Scaling.fit(panel, borders.train_end)
     return scaling.apply(panel), scaling
-
-
-def open_test_windows(
-    panel: Panel, borders: SplitBorders, context_length: int, horizon: int
-) -> Windows:
-    """Return every test window; look-backs may reach into the validation rows."""
-    return make_windows(
-        panel, context_length, horizon, targets_from=borders.val_end, targets_to=borders.test_end
-    )
 
 
 def num_test_windows(borders: SplitBorders, horizon: int, protocol: str = "full") -> int:

@@ -111,10 +111,6 @@ class Panel:
         """Return the last `rows` rows of each item; one number, or one per item."""
         return self.slice_rows(self.lengths - np.asarray(rows), self.lengths)
 
-    def drop_last(self, rows: ArrayLike) -> Panel:
-        """Return the panel without the last `rows` rows of each item; an item may become empty."""
-        return self.slice_rows(0, self.lengths - np.asarray(rows))
-
     def slice_rows(self, start: ArrayLike, stop: ArrayLike) -> Panel:
         """Return rows ``start`` (included) to ``stop`` (excluded) of each item.
 

@@ -100,11 +100,11 @@ class Windows:
 
     def num_observed_past(self) -> NDArray[np.int64]:
         """Return the observed look-back steps of each window, of shape (windows, channels)."""
-        return self._count(1 - self.context_length, self.context_length)
-
-    def num_observed_future(self) -> NDArray[np.int64]:
-        """Return the observed targets of each window, of shape (windows, channels)."""
-        return self._count(1, self.horizon)
+        running = np.zeros((len(self.panel.values) + 1, self.panel.num_channels), dtype=np.int64)
+        np.cumsum(self.panel.observed, axis=0, out=running[1:])
+        offset, stop = self.panel.row_offsets[self.item], self.cutoff_row + 1
+        start = np.maximum(stop - self.context_length, 0)
+        return running[offset + stop] - running[offset + start]
 
     def timestamps(self, window: int) -> pd.Index[Any]:
         """Return the stamps of the targets of one window, also those after the item's end."""
@@ -138,14 +138,6 @@ class Windows:
         values = panel.values[np.where(outside, 0, rows)]
         values[outside] = np.nan
         return values
-
-    def _count(self, first: int, steps: int) -> NDArray[np.int64]:
-        running = np.zeros((len(self.panel.values) + 1, self.panel.num_channels), dtype=np.int64)
-        np.cumsum(self.panel.observed, axis=0, out=running[1:])
-        start = np.clip(self.cutoff_row + first, 0, self.panel.lengths[self.item])
-        stop = np.clip(self.cutoff_row + first + steps, 0, self.panel.lengths[self.item])
-        offset = self.panel.row_offsets[self.item]
-        return running[offset + stop] - running[offset + start]
 
 
 def make_windows(

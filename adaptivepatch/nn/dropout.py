@@ -1,4 +1,4 @@
-"""Dropout whose mask costs a third of torch's on a CPU."""
+"""Dropout that draws eight masks from one random word on a CPU."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Dropout(nn.Module):
 
     Notes
     -----
-    On a CPU one random 64-bit word decides eight values, from torch's global generator: 20 ms
-    instead of 66 ms for 4.8 million values on one thread. Other devices use torch's own dropout.
+    On a CPU one random 64-bit word decides eight values, from torch's global generator
+    (``benchmarks/dropout.py`` measures what that saves). Other devices use torch's own dropout.
     """
 
     def __init__(self, p: float) -> None:

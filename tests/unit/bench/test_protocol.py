@@ -12,16 +12,22 @@ from adaptivepatch.bench.protocol import (
     RepeatCheck,
     load_ltsf,
     num_test_windows,
-    open_test_windows,
     repeat_errors,
     scaled_panel,
     verify_repeat_oracle,
 )
 from adaptivepatch.data.datasets import SplitBorders, split_borders
 from adaptivepatch.data.frame import read_frame
+from adaptivepatch.data.windows import make_windows
 from adaptivepatch.errors import InvalidParameterError
 
 BORDERS = SplitBorders(40, 50, 70)
+
+
+def open_windows(panel, context_length, horizon):
+    """Every test window; look-backs may reach into the validation rows."""
+    limits = {"targets_from": BORDERS.val_end, "targets_to": BORDERS.test_end}
+    return make_windows(panel, context_length, horizon, **limits)
 
 
 @pytest.fixture
@@ -52,7 +58,7 @@ def test_windows_are_counted_as_in_the_literature(name, horizon, full, drop_32, 
 
 @pytest.mark.parametrize("context_length", [1, 8, 50])
 def test_every_test_window_is_opened_whatever_the_look_back(frame, context_length):
-    windows = open_test_windows(read_frame(frame), BORDERS, context_length, horizon=6)
+    windows = open_windows(read_frame(frame), context_length, 6)
     assert len(windows) == num_test_windows(BORDERS, 6) == 15
     assert windows.cutoff_row.tolist() == list(range(49, 64))
 
@@ -68,7 +74,7 @@ def test_series_are_scaled_by_their_training_rows(frame):
 def test_fast_repeat_errors_equal_those_of_opened_windows(frame):
     panel, _ = scaled_panel(frame, BORDERS)
     for horizon, squared, absolute in repeat_errors(panel.values, BORDERS, [1, 4, 20]):
-        windows = open_test_windows(panel, BORDERS, 1, horizon)
+        windows = open_windows(panel, 1, horizon)
         repeat = np.repeat(windows.past(), horizon, axis=1)
         expected = metrics.mse(windows.future(), repeat, axis=1)
         np.testing.assert_allclose(squared, expected, rtol=1e-12)

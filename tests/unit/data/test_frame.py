@@ -170,8 +170,8 @@ def test_cuts_of_a_panel():
     panel = read_frame(long_frame([3, 5]))
     assert panel.tail(2).values[:, 0].tolist() == [1, 2, 1003, 1004]
     assert panel.tail(4).lengths.tolist() == [3, 4]
-    assert panel.drop_last(3).lengths.tolist() == [0, 2]
-    assert panel.drop_last([1, 4]).values[:, 0].tolist() == [0, 1, 1000]
+    assert panel.slice_rows(0, panel.lengths - 3).lengths.tolist() == [0, 2]
+    assert panel.slice_rows(0, panel.lengths - [1, 4]).values[:, 0].tolist() == [0, 1, 1000]
     cut = panel.slice_rows(1, panel.lengths - 1)
     assert cut.values[:, 0].tolist() == [1, 1001, 1002, 1003]
     assert cut.index[0].tolist() == panel.index[0][1:2].tolist()

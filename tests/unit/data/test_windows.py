@@ -79,7 +79,6 @@ def test_windows_equal_a_double_loop(data):
     used = {item for item, *_ in expected}
     assert windows.skipped == tuple(k for k in range(len(lengths)) if k not in used)
     np.testing.assert_array_equal(windows.num_observed_past(), (~np.isnan(past)).sum(axis=1))
-    np.testing.assert_array_equal(windows.num_observed_future(), (~np.isnan(future)).sum(axis=1))
 
 
 @settings(max_examples=100, deadline=None)
