@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from torch import Tensor
 from adaptivepatch import __version__
 from adaptivepatch.backbones import Backbone, backbone_class
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError
+from adaptivepatch.files import write_atomic
 from adaptivepatch.patchers import Patcher, patcher_class
 
 FORMAT = 1
@@ -86,8 +85,8 @@ def save_folder(
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     config = plain({"format": FORMAT, "adaptivepatch": __version__, **config})
     text = json.dumps(config, indent=2, allow_nan=False) + "\n"
-    _replace(folder / WEIGHTS, lambda target: save_file(stored, target))
-    _replace(folder / CONFIG, lambda target: target.write_text(text, encoding="utf-8"))
+    write_atomic(folder / WEIGHTS, lambda target: save_file(stored, target))
+    write_atomic(folder / CONFIG, lambda target: target.write_text(text, encoding="utf-8"))
     return folder
 
 
@@ -176,23 +175,3 @@ def plain(value: Any, name: str = "config") -> Any:
         f"A saved model is made of numbers, strings and lists. {name!r} holds {value!r}. Set it to "
         "one of these before saving."
     )
-
-
-def _replace(target: Path, write: Any) -> None:
-    """Write beside the target, then move into place."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        mode = 0o666 & ~_umask()
-        temporary.chmod(mode)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
