@@ -141,10 +141,44 @@ class ArraySource:
         return Batch(self.past[index], None, self.future[index], None, None)
 
 
-def shuffled_batches(
-    windows: Tensor, batch_size: int, generator: torch.Generator
-) -> Iterator[Tensor]:
-    """Yield batches of windows for ever, each epoch in a new order, the last one maybe smaller."""
-    while True:
-        order = torch.randperm(len(windows), generator=generator)
-        yield from windows[order].split(batch_size)
+class ShuffledBatches:
+    """Batches of windows for ever, each epoch in a new order, the last batch of it maybe smaller.
+
+    Parameters
+    ----------
+    windows : Tensor of int, shape (W,)
+        Window numbers.
+    batch_size : int
+        Windows B per batch.
+    generator : torch.Generator
+        Determines the orders.
+    """
+
+    def __init__(self, windows: Tensor, batch_size: int, generator: torch.Generator) -> None:
+        self.windows, self.batch_size, self.generator = windows, batch_size, generator
+        self._start_epoch()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self
+
+    def __next__(self) -> Tensor:
+        if self._position >= len(self.windows):
+            self._start_epoch()
+        chosen = self._order[self._position : self._position + self.batch_size]
+        self._position += self.batch_size
+        return self.windows[chosen]
+
+    def _start_epoch(self) -> None:
+        self._epoch_state = self.generator.get_state()
+        self._order = torch.randperm(len(self.windows), generator=self.generator)
+        self._position = 0
+
+    def state(self) -> tuple[Tensor, int]:
+        """Return the generator's state at the start of the epoch and the windows done in it."""
+        return self._epoch_state, self._position
+
+    def restore(self, epoch_state: Tensor, position: int) -> None:
+        """Go on from what `state` returned."""
+        self.generator.set_state(epoch_state)
+        self._start_epoch()
+        self._position = position

@@ -8,14 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptivepatch.training.sampler import ArraySource, SeriesSource, shuffled_batches
+from adaptivepatch.training.sampler import ArraySource, SeriesSource, ShuffledBatches
 from tests import oracles
 
 
 @pytest.mark.parametrize(("count", "size"), [(10, 3), (9, 3), (1, 4), (5, 5), (7, 1), (3, 100)])
 def test_every_window_is_visited_once_an_epoch(count, size):
     windows = 100 + 2 * torch.arange(count)
-    batches = shuffled_batches(windows, size, torch.Generator().manual_seed(0))
+    batches = ShuffledBatches(windows, size, torch.Generator().manual_seed(0))
     per_epoch = -(-count // size)
     orders = []
     for _ in range(3):
@@ -30,7 +30,7 @@ def test_every_window_is_visited_once_an_epoch(count, size):
 
 def test_order_depends_on_the_generator_only():
     def take(seed):
-        batches = shuffled_batches(torch.arange(20), 6, torch.Generator().manual_seed(seed))
+        batches = ShuffledBatches(torch.arange(20), 6, torch.Generator().manual_seed(seed))
         return torch.cat(list(islice(batches, 4))).tolist()
 
     state = torch.get_rng_state()

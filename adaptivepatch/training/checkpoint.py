@@ -1,0 +1,147 @@
+"""`CheckpointFile`: everything a training run needs to go on, in one file.
+
+One file, because one file can be replaced atomically: a kill at any moment leaves either the old
+state or the new one. It is a safetensors file whose header holds the JSON part; no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from adaptivepatch.errors import InvalidModelError
+from adaptivepatch.files import write_atomic
+
+FORMAT = 1
+_HEADER = "adaptivepatch"
+
+
+class TrainingState(NamedTuple):
+    """State between two steps: tensors by dotted name, and what JSON can hold."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """Return the tensors below a prefix, named without it."""
+        start = prefix + "."
+        return {
+            name.removeprefix(start): value
+            for name, value in self.tensors.items()
+            if name.startswith(start)
+        }
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """Where a training run writes its state at every validation, and reads it from.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder exists.
+    identity : mapping
+        What the run is: settings, data, seed. Written beside the state, so that whoever resumes
+        can compare.
+    """
+
+    path: Path
+    identity: Mapping[str, Any]
+
+    def write(self, state: TrainingState) -> None:
+        """Replace the file by a new state, atomically.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; the earlier state is untouched.
+        """
+        header = json.dumps({"format": FORMAT, "identity": self.identity, **state.facts})
+        tensors = {
+            # clones: safetensors refuses tensors that share memory
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in state.tensors.items()
+        }
+        write_atomic(self.path, lambda target: save_file(tensors, target, {_HEADER: header}))
+
+    def read(self) -> TrainingState | None:
+        """Return the state in the file; None where there is no file.
+
+        Raises
+        ------
+        InvalidModelError
+            If the file is damaged or of a newer format.
+        """
+        return _read(self.path) if self.path.exists() else None
+
+
+def read_identity(path: Path) -> dict[str, Any]:
+    """Return what run a checkpoint belongs to.
+
+    Raises
+    ------
+    InvalidModelError
+        If the file is damaged or of a newer format.
+    """
+    identity: dict[str, Any] = _read(path, tensors=False).facts["identity"]
+    return identity
+
+
+def _read(path: Path, *, tensors: bool = True) -> TrainingState:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(_HEADER)
+            facts = json.loads(header) if header is not None else {}
+            stored = {name: file.get_tensor(name) for name in file.keys() if tensors}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InvalidModelError(
+            f"{str(path)!r} is damaged or no checkpoint ({error}). Delete it and train from the "
+            "start."
+        ) from error
+    found = facts.get("format")
+    if not isinstance(found, int) or "identity" not in facts:
+        raise InvalidModelError(
+            f"{str(path)!r} must be a checkpoint, but its header names none. Pass the folder that "
+            "fit(checkpoint=...) wrote to."
+        )
+    if found > FORMAT:
+        raise InvalidModelError(
+            f"{str(path)!r} is a checkpoint of format {found}; this version reads up to format "
+            f"{FORMAT}. Go on with the version that wrote it, or train from the start."
+        )
+    return TrainingState(stored, facts)
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return the tensors of an optimizer's state as ``index.name``."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{name}": value for i, values in state.items() for name, value in values.items()}
+
+
+def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put stored tensors into an optimizer over the same parameters; its groups stay."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def load_network(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Put stored weights into a network of the same configuration."""
+    try:
+        network.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise InvalidModelError(
+            f"The weights in {str(path)!r} do not fit the network ({error}). Train from the start."
+        ) from error
