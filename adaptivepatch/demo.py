@@ -253,6 +253,8 @@ def _fit(
 
     began = time.perf_counter()
     model.fit(training, validation_rows=settings.validation, refit=False, callback=announce)
+    if model.record_.interrupted:
+        raise KeyboardInterrupt  # a model that was cut short is no comparison
     return time.perf_counter() - began
 
 

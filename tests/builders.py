@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import torch
 from hypothesis import strategies as st
 
@@ -110,3 +111,14 @@ __all__ = [
     "small_backbone",
     "small_network",
 ]
+
+
+def daily_frame(rows=260, channels=("a", "b"), seed=0, freq="h"):
+    """A wide frame of noisy days; channels have phases and levels of their own."""
+    generator = np.random.default_rng(seed)
+    steps = np.arange(rows)
+    columns = {
+        name: 10 * (k + 1) + np.sin(steps * np.pi / 12 + k) + generator.normal(0, 0.1, rows)
+        for k, name in enumerate(channels)
+    }
+    return pd.DataFrame(columns, index=pd.date_range("2024-01-01", periods=rows, freq=freq))

@@ -118,6 +118,8 @@ def run_one(
         refit=False,
         callback=callback,
     )
+    if model.record_.interrupted:
+        raise KeyboardInterrupt  # a run that was cut short is no result
     fitted = time.perf_counter()
     test = model.backtest(frame.iloc[borders.val_end - run.task.context_length :])
     predicted = time.perf_counter()

@@ -6,7 +6,8 @@ the result in ``panel.py``; windows, scaling and models are elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from datetime import datetime
 from itertools import pairwise
 from typing import Any, Literal, cast
 
@@ -21,6 +22,33 @@ from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, sugge
 __all__ = ["FrameLayout", "Panel", "future_index", "read_frame"]
 
 SINGLE_ITEM = "series"  # id of the only item of a wide frame
+COVARIATE_ROLES = ("past_covariates", "future_covariates", "static_covariates")
+
+
+def refuse_covariates(given: Mapping[str, object]) -> None:
+    """Refuse further arguments of `fit`: the reserved names of covariate roles, and unknown ones.
+
+    Parameters
+    ----------
+    given : mapping
+        Values by name.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a covariate role is given.
+    TypeError
+        If there is any other name.
+    """
+    for name, value in given.items():
+        if name not in COVARIATE_ROLES:
+            raise TypeError(f"fit() got an unexpected keyword argument {name!r}")
+        if value is not None:
+            raise InvalidParameterError(
+                "Covariates are not yet supported: a series is forecast from its own past. Got "
+                f"{name}={value!r}. Leave it out, and list the channels to forecast with "
+                "target=[...] so that the columns of covariates are left out too."
+            )
 
 
 def read_frame(
@@ -170,7 +198,7 @@ def _stamps(
     if pd.api.types.is_datetime64_any_dtype(stamps.dtype):
         return pd.DatetimeIndex(stamps), in_index
     if pd.api.types.is_integer_dtype(stamps.dtype) and not (in_index and was_long):
-        return pd.Index(stamps.to_numpy(dtype=np.int64), name=stamps.name), in_index
+        return pd.Index(_int64(stamps, place), name=stamps.name), in_index
     if in_index and (was_long or isinstance(stamps, pd.RangeIndex)):
         close = suggest(timestamp, frame.columns)
         raise InvalidFrameError(
@@ -178,9 +206,34 @@ def _stamps(
             f"{list(frame.columns)!r} and the index holds no datetimes. Pass timestamp=...{close}"
         )
     raise InvalidFrameError(
-        f"Timestamps must be datetimes or integers. The {place} has dtype {str(stamps.dtype)!r}. "
-        "Convert it with pd.to_datetime, or name the column that holds them with timestamp=..."
+        f"Timestamps must be datetimes or integers. The {place} has dtype {str(stamps.dtype)!r}"
+        f"{_remedy(stamps)}, or name the column that holds them with timestamp=..."
     )
+
+
+def _int64(stamps: pd.Index[Any], place: str) -> NDArray[np.int64]:
+    largest = int(stamps.max())
+    if largest > np.iinfo(np.int64).max:
+        raise InvalidFrameError(
+            f"Integer timestamps must fit into 64 bits. The {place} reaches {largest}. "
+            "Subtract a constant."
+        )
+    return cast("NDArray[np.int64]", stamps.to_numpy(dtype=np.int64))
+
+
+def _remedy(stamps: pd.Index[Any]) -> str:
+    """Say how stamps of a wrong type become right, after naming what is in them if that helps."""
+    if pd.api.types.is_float_dtype(stamps.dtype):
+        return ". Use .astype('int64') for step numbers, or convert it with pd.to_datetime"
+    if pd.api.types.is_timedelta64_dtype(stamps.dtype):
+        return ". Add a start date, such as pd.Timestamp('2024-01-01')"
+    zones = {str(stamp.tzinfo) for stamp in stamps if isinstance(stamp, datetime)}
+    if len(zones) > 1:
+        return (
+            f" and mixes the time zones {sorted(zones)[:3]}. Convert it to one with "
+            "pd.to_datetime(..., utc=True), then .dt.tz_convert(...)"
+        )
+    return ". Convert it with pd.to_datetime"
 
 
 def _channels(
@@ -210,10 +263,12 @@ def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
     column, types = frame[name], pd.api.types
     numeric = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
     if not numeric or types.is_complex_dtype(column.dtype):
+        is_bool = types.is_bool_dtype(column.dtype)
         raise InvalidFrameError(
             f"A channel must hold real numbers. Column {name!r} has dtype {str(column.dtype)!r}. "
             f"If it holds the stamps pass timestamp={name!r}; if it is no channel list the "
-            "channels with target=[...]; otherwise convert it with pd.to_numeric."
+            "channels with target=[...]; otherwise convert it with "
+            f"{'.astype(float)' if is_bool else 'pd.to_numeric'}."
         )
     return cast("NDArray[np.float64]", column.to_numpy(dtype=np.float64, na_value=np.nan))
 

@@ -2,6 +2,10 @@
 
 Stamps are pandas indexes, one per item, each already increasing: datetimes, or integers whose
 step is an int. Nothing here looks at values.
+
+Steps in hours or less are counted in absolute time. Days and everything longer are counted on the
+local clock: where a clock change skips the time of day, that stamp is the first moment after the
+change; where it repeats it, the first of the two. Given stamps may be the other choice.
 """
 
 from __future__ import annotations
@@ -22,8 +26,23 @@ from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
 Step = BaseOffset | int
 Stamps = Sequence["pd.Index[Any]"]
 
-_CALENDAR_STEPS = ("B", "MS", "ME", "BMS", "BME", "QS", "QE", "YS", "YE")
+_CALENDAR_STEPS = ("B", "SMS", "SME", "MS", "ME", "BMS", "BME", "QS", "QE", "YS", "YE")
 _DAY = pd.Timedelta(days=1)
+_HOUR = pd.Timedelta(hours=1)
+_ANCHORED = (  # steps whose calendar is the same wherever it starts
+    pd.offsets.Day,
+    pd.offsets.BusinessDay,
+    pd.offsets.Week,
+    pd.offsets.MonthBegin,
+    pd.offsets.MonthEnd,
+    pd.offsets.BusinessMonthBegin,
+    pd.offsets.BusinessMonthEnd,
+    pd.offsets.QuarterBegin,
+    pd.offsets.QuarterEnd,
+    pd.offsets.YearBegin,
+    pd.offsets.YearEnd,
+)
+_FIRST_YEAR, _LAST_YEAR = 1680, 2260  # what nanoseconds can hold
 _MAX_SPARSITY = 1000  # grid steps per row, beyond which stamps are events and no series
 
 
@@ -66,6 +85,8 @@ def find_step(index: Stamps, item_ids: Sequence[Hashable]) -> Step:
     found: dict[Step, Hashable] = {}  # step -> first complete item that shows it
     partial: dict[Step, Hashable] = {}
     for item, stamps in voters:
+        if any(_is_complete(stamps, step) for step in found):
+            continue  # agrees, without being asked
         step = _step_of(stamps)
         votes = found if _is_complete(stamps, step) else partial
         votes.setdefault(step, item)
@@ -111,9 +132,11 @@ def complete_grid(
     grids, positions, start = [], [], 0
     for item, stamps in zip(item_ids, index, strict=True):
         grid = _grid(stamps, step)
-        place = np.arange(len(stamps)) if grid is stamps else grid.get_indexer(stamps)
-        if (place < 0).any():
-            off = stamps[int(np.flatnonzero(place < 0)[0])]
+        place = np.arange(len(stamps)) if grid is stamps else _places(stamps, grid, step)
+        wrong = place < 0
+        wrong[1:] |= np.diff(place) <= 0  # both of two repeated times of day
+        if wrong.any():
+            off = stamps[int(np.flatnonzero(wrong)[0])]
             raise InvalidFrameError(
                 f"Stamps must lie on a grid of step {_name(step)!r}. Series {item!r} has "
                 f"{str(off)!r}, which is off the grid that starts at {str(stamps[0])!r}. "
@@ -124,10 +147,10 @@ def complete_grid(
             first = grid[int(np.flatnonzero(place != np.arange(len(place)))[0])]
             raise InvalidFrameError(
                 f"Stamps must be regular. Series {item!r} lacks {absent} stamp(s) of step "
-                f"{_name(step)!r}, the first at {str(first)!r}. Add the rows or pass "
-                'missing="mask".'
+                f"{_name(step)!r}, the first at {str(first)!r}. Add the rows, pass "
+                'missing="mask", or name another step with freq=...'
             )
-        grids.append(grid)
+        grids.append(_with_given(grid, stamps, place))
         positions.append(place + start)
         start += len(grid)
     return tuple(grids), np.concatenate(positions).astype(np.int64)
@@ -141,8 +164,7 @@ def _step_of(stamps: pd.Index[Any]) -> Step:
     difference = pd.Timedelta(common, unit=stamps.unit)
     constant = _to_offset(difference)
     if difference < 28 * _DAY and _is_constant(stamps):
-        hours = int(difference / pd.Timedelta(hours=1))
-        return constant if _is_complete(stamps, constant) else pd.offsets.Hour(hours)
+        return constant if _is_complete(stamps, constant) else pd.offsets.Hour(difference // _HOUR)
     with warnings.catch_warnings():  # pandas 3.1 announces that it will return the offset itself
         warnings.simplefilter("ignore", DeprecationWarning)
         inferred = pd.infer_freq(stamps)
@@ -152,7 +174,7 @@ def _step_of(stamps: pd.Index[Any]) -> Step:
     if difference >= _DAY:
         steps += map(_to_offset, _CALENDAR_STEPS)
     grids = [(step, _grid(stamps, step)) for step in steps]
-    fitting = [(step, len(grid)) for step, grid in grids if stamps.isin(grid).all()]
+    fitting = [(step, len(g)) for step, g in grids if (_places(stamps, g, step) >= 0).all()]
     return min(fitting, key=lambda fit: fit[1], default=(constant, 0))[0]  # fewest absent stamps
 
 
@@ -168,7 +190,15 @@ def _name(step: Step) -> str | int:
 
 def _ticks(stamps: pd.Index[Any]) -> NDArray[np.int64]:
     """Return stamps as integers in their own unit."""
+    if isinstance(stamps, pd.DatetimeIndex):
+        return cast("NDArray[np.int64]", stamps.asi8)
     return cast("NDArray[np.int64]", stamps.to_numpy(dtype="int64", copy=False))
+
+
+def _moments(ticks: NDArray[np.int64], like: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """Return integers in the unit of an index as moments in its time zone."""
+    moments = pd.DatetimeIndex(ticks.view(f"M8[{like.unit}]"))
+    return moments if like.tz is None else moments.tz_localize("UTC").tz_convert(like.tz)
 
 
 def _common_difference(stamps: pd.Index[Any]) -> int:
@@ -189,10 +219,11 @@ def _fixed_ticks(stamps: pd.Index[Any], step: Step) -> float | None:
     if isinstance(step, int):
         return step
     dates = cast("pd.DatetimeIndex", stamps)
-    if dates.tz is not None or not isinstance(step, pd.offsets.Tick | pd.offsets.Day):
+    if isinstance(step, pd.offsets.Day):  # also a Tick before pandas 3
+        return step.n * _DAY / pd.Timedelta(1, unit=dates.unit) if dates.tz is None else None
+    if not isinstance(step, pd.offsets.Tick):
         return None
-    length = step.n * _DAY if isinstance(step, pd.offsets.Day) else pd.Timedelta(step)
-    return length / pd.Timedelta(1, unit=dates.unit)
+    return pd.Timedelta(step) / pd.Timedelta(1, unit=dates.unit)
 
 
 def _grid(stamps: pd.Index[Any], step: Step) -> pd.Index[Any]:
@@ -212,18 +243,135 @@ def _grid(stamps: pd.Index[Any], step: Step) -> pd.Index[Any]:
         grid: pd.Index[Any] = pd.Index(np.arange(ticks[0], ticks[-1] + 1, step), name=stamps.name)
     else:
         dates = cast("pd.DatetimeIndex", stamps)
-        grid = _date_range(dates[0], dates[-1], step).as_unit(dates.unit).rename(stamps.name)
-    return stamps if len(grid) == len(stamps) and bool((grid == stamps).all()) else grid
+        first, last = _regular(dates[:3], 0, step), _regular(dates[-3:], -1, step)
+        grid = _date_range(first, last, step, dates.tz).as_unit(dates.unit).rename(stamps.name)
+    return stamps if np.array_equal(_ticks(grid), ticks) else grid
+
+
+def following(dates: pd.DatetimeIndex, step: BaseOffset, count: int) -> pd.DatetimeIndex:
+    """Return the `count` stamps after the last of `dates`, which are regular.
+
+    Parameters
+    ----------
+    dates : pandas.DatetimeIndex
+        Stamps of one item.
+    step : pandas offset
+        One step.
+    count : int
+        Number of stamps.
+    """
+    fixed = _fixed_ticks(dates, step)
+    if fixed is not None and fixed >= 1:
+        return _moments(dates.asi8[-1] + np.arange(1, count + 1) * int(fixed), dates)
+    start = _regular(dates[-3:], -1, step)
+    calendar = _calendar_around(start, start.year, step, dates.tz)
+    if calendar is not None:
+        after = calendar[calendar.searchsorted(dates[-1], side="right") :][:count]
+        if len(after) == count:
+            return after.as_unit(dates.unit)
+    stamps = _localized(pd.date_range(start, periods=count + 2, freq=step), dates.tz)
+    return stamps[stamps > dates[-1]][:count].as_unit(dates.unit)
+
+
+def _is_local(dates: pd.DatetimeIndex, step: Step) -> bool:
+    """Whether a step is counted on the clock of a time zone."""
+    absolute = isinstance(step, pd.offsets.Tick) and not isinstance(step, pd.offsets.Day)
+    return dates.tz is not None and not absolute
+
+
+def _regular(near: pd.DatetimeIndex, position: int, step: BaseOffset) -> pd.Timestamp:
+    """Return one of a few neighbours; by the local clock, at their usual time of day, if local."""
+    if not _is_local(near, step):
+        return near[position]
+    clock = [stamp.tz_localize(None) for stamp in near]
+    here = clock[position]
+    if isinstance(step, pd.offsets.BusinessHour) or len(clock) < 3:
+        return here
+    times = [stamp - stamp.normalize() for stamp in clock]
+    usual = max(times, key=times.count)
+    return here.normalize() + usual if times.count(usual) > 1 else here
+
+
+def _localized(stamps: pd.DatetimeIndex, tz: Any, *, first: bool = True) -> pd.DatetimeIndex:
+    """Return stamps of a local clock as moments; others are moments already.
+
+    With ``first=False`` repeated times are the second of the two, and skipped ones an hour later.
+    """
+    if stamps.tz is not None or tz is None:
+        return stamps
+    skipped: Any = "shift_forward" if first else _HOUR
+    return stamps.tz_localize(tz, ambiguous=np.full(len(stamps), first), nonexistent=skipped)
+
+
+def _date_range(
+    first: pd.Timestamp, last: pd.Timestamp, step: BaseOffset, tz: Any
+) -> pd.DatetimeIndex:
+    """Return all stamps from `first` to `last`, times on the local clock if the step is local."""
+    calendar = _calendar_around(first, last.year, step, tz)
+    if calendar is None:
+        return _localized(_between(first, last, step), tz)
+    low, high = _localized(pd.DatetimeIndex([first, last]), calendar.tz)
+    start, stop = calendar.searchsorted(low), calendar.searchsorted(high, side="right")
+    return calendar[int(start) : int(stop)]
+
+
+def _calendar_around(
+    first: pd.Timestamp, last_year: int, step: BaseOffset, tz: Any
+) -> pd.DatetimeIndex | None:
+    """Return a calendar that many items share; None where stamps depend on the first one."""
+    anchored = step.n == 1 and isinstance(step, _ANCHORED)
+    anchored = anchored and getattr(step, "weekday", 0) is not None  # a week without its day
+    low, high = first.year // 10 * 10 - 10, last_year // 10 * 10 + 30
+    if not anchored or first.tz is not None or low < _FIRST_YEAR or high > _LAST_YEAR:
+        return None
+    return _calendar(first - first.normalize(), low, high, step, tz)
 
 
 @lru_cache(maxsize=64)
-def _date_range(first: pd.Timestamp, last: pd.Timestamp, step: BaseOffset) -> pd.DatetimeIndex:
-    """Build a grid once for all items and candidates that share it."""
+def _calendar(
+    time: pd.Timedelta, first_year: int, last_year: int, step: BaseOffset, tz: Any
+) -> pd.DatetimeIndex:
+    first, last = (pd.Timestamp(year, 1, 1) + time for year in (first_year, last_year))
+    return _localized(pd.date_range(first, last, freq=step), tz)
+
+
+@lru_cache(maxsize=64)
+def _between(first: pd.Timestamp, last: pd.Timestamp, step: BaseOffset) -> pd.DatetimeIndex:
     return pd.date_range(first, last, freq=step)
+
+
+def _places(stamps: pd.Index[Any], grid: pd.Index[Any], step: Step) -> NDArray[np.intp]:
+    """Return the position of each stamp in the grid, -1 where it is not there."""
+    place = grid.get_indexer(stamps)
+    if isinstance(step, int) or not isinstance(grid, pd.DatetimeIndex) or (place >= 0).all():
+        return place
+    if not _is_local(grid, step):
+        return place
+    dates = cast("pd.DatetimeIndex", stamps)
+    first, last = _regular(dates[:3], 0, step), _regular(dates[-3:], -1, step)
+    clock = _date_range(first, last, step, None)
+    other = _localized(clock, grid.tz, first=False).as_unit(grid.unit)
+    return np.where(place < 0, other.get_indexer(stamps), place)
+
+
+def _with_given(
+    grid: pd.Index[Any], stamps: pd.Index[Any], place: NDArray[np.intp]
+) -> pd.Index[Any]:
+    """Return the grid with the given stamps in their places: the other side of a clock change."""
+    if len(grid) == len(stamps):
+        return stamps
+    ticks = _ticks(grid).copy()
+    if np.array_equal(ticks[place], _ticks(stamps)):
+        return grid
+    ticks[place] = _ticks(stamps)
+    return _moments(ticks, cast("pd.DatetimeIndex", grid)).rename(grid.name)
 
 
 def _is_complete(stamps: pd.Index[Any], step: Step) -> bool:
     fixed = _fixed_ticks(stamps, step)
     if fixed is not None:
         return _is_constant(stamps, fixed)
-    return _grid(stamps, step) is stamps
+    grid = _grid(stamps, step)
+    if grid is stamps:
+        return True
+    return len(grid) == len(stamps) and bool((_places(stamps, grid, step) >= 0).all())

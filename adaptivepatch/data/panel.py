@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from adaptivepatch.data.frequency import Step
+from adaptivepatch.data.frequency import Step, following
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,16 @@ class Panel:
         """True where a value was observed, of shape (num_rows, num_channels)."""
         return ~np.isnan(self.values)
 
+    @property
+    def stamps(self) -> pd.Index[Any]:
+        """Stamps of all rows, item after item."""
+        return self.index[0].append(list(self.index[1:]))
+
+    @property
+    def position(self) -> dict[Hashable, int]:
+        """Position of each item by its id."""
+        return {id_: position for position, id_ in enumerate(self.item_ids)}
+
     def item(self, position: int) -> NDArray[np.float64]:
         """Return the values of one item, as a view of shape (length, num_channels)."""
         return self.values[self.row_offsets[position] : self.row_offsets[position + 1]]
@@ -130,13 +140,30 @@ class Panel:
             index=tuple(stamps[a:b] for stamps, (a, b) in zip(self.index, spans, strict=True)),
         )
 
+    def select_items(self, which: NDArray[np.bool_]) -> Panel:
+        """Return the items at which a mask of shape (num_items,) is True."""
+        positions = np.flatnonzero(which).tolist()
+        if len(positions) == self.num_items:
+            return self
+        ids = tuple(self.item_ids[i] for i in positions)
+        kept = set(ids)
+        order = tuple(id_ for id_ in self.layout.item_order if id_ in kept)
+        return replace(
+            self,
+            item_ids=ids,
+            row_offsets=row_offsets(self.lengths[positions]),
+            values=np.concatenate([self.item(i) for i in positions]),
+            index=tuple(self.index[i] for i in positions),
+            layout=replace(self.layout, item_order=order),
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """Return a long frame in canonical order, with the key columns of the layout."""
         ids = [id_ for id_, n in zip(self.item_ids, self.lengths, strict=True) for _ in range(n)]
         keys = pd.DataFrame(
             {
                 self.layout.item_id: pd.Series(ids, dtype=None if ids else object),
-                self.layout.timestamp: self.index[0].append(list(self.index[1:])),
+                self.layout.timestamp: self.stamps,
             }
         )
         return pd.concat([keys, pd.DataFrame(self.values, columns=list(self.channels))], axis=1)
@@ -146,7 +173,7 @@ def future_index(index: pd.Index[Any], freq: Step, horizon: int) -> pd.Index[Any
     """Return the `horizon` stamps that follow the last stamp of `index`.
 
     Calendar steps (business days, month ends, local days across a clock change) are counted in
-    the calendar, not in hours.
+    the calendar, not in hours; see ``frequency.py`` for times that a clock change skips.
 
     Parameters
     ----------
@@ -157,13 +184,10 @@ def future_index(index: pd.Index[Any], freq: Step, horizon: int) -> pd.Index[Any
     horizon : int
         Number of stamps.
     """
-    last = index[-1]
     if isinstance(freq, int):
         steps = freq * np.arange(1, horizon + 1)
-        return pd.Index(last + steps, name=index.name)
-    stamps = pd.date_range(last, periods=horizon + 1, freq=freq)
-    after = stamps[stamps > last][:horizon]
-    return after.as_unit(cast("pd.DatetimeIndex", index).unit).rename(index.name)
+        return pd.Index(index[-1] + steps, name=index.name)
+    return following(cast("pd.DatetimeIndex", index), freq, horizon).rename(index.name)
 
 
 def row_offsets(lengths: ArrayLike) -> NDArray[np.int64]:

@@ -83,8 +83,7 @@ class Windows:
     @property
     def cutoff(self) -> pd.Index[Any]:
         """Stamp of the last look-back step of each window."""
-        stamps = self.panel.index[0].append(list(self.panel.index[1:]))
-        return stamps.take(self.panel.row_offsets[self.item] + self.cutoff_row)
+        return self.panel.stamps.take(self.panel.row_offsets[self.item] + self.cutoff_row)
 
     def select(self, which: Selection) -> Windows:
         """Return some of the windows, in the given order."""
@@ -118,13 +117,14 @@ class Windows:
         """Raise `InvalidFrameError` for the first item that is too short for any window."""
         if not self.skipped:
             return
-        item = self.skipped[0]
-        length = int(self.panel.lengths[self.panel.item_ids.index(item)])
+        item, others = self.skipped[0], len(self.skipped) - 1
+        length = int(self.panel.lengths[self.panel.position[item]])
         needed = self.min_context + self.horizon
+        also = f" (and {others} more)" if others else ""
         raise InvalidFrameError(
-            f"Series {item!r} has {length} observations; horizon {self.horizon} needs at least "
-            f"{needed} ({self.min_context} look-back points plus the horizon). "
-            "Drop it, or reduce the horizon."
+            f"Series {item!r}{also} has {length} observations; horizon {self.horizon} needs at "
+            f"least {needed} ({self.min_context} look-back points plus the horizon). "
+            'Drop it, reduce the horizon, or pass short="skip" to fit.'
         )
 
     def _gather(self, which: Selection, first: int, steps: int) -> NDArray[np.float64]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -226,6 +226,37 @@ def run_backtest(
         naive_scale=_of_items(windows.panel.item_ids, model.item_ids, naive_scale)[windows.item],
         season=season,
         num_impossible=int(impossible.sum()),
+    )
+
+
+def join_backtests(
+    windows: Windows, parts: Sequence[tuple[NDArray[np.bool_], Backtest]]
+) -> Backtest:
+    """Return the backtest of all windows from backtests of some of them.
+
+    Parameters
+    ----------
+    windows : Windows
+        All of them.
+    parts : sequence of (ndarray of bool, Backtest)
+        Which windows, and their backtest; together they cover all.
+    """
+    first = parts[0][1]
+
+    def scattered(name: str) -> NDArray[np.float64]:
+        whole = np.empty((len(windows), *getattr(first, name).shape[1:]))
+        for inside, part in parts:
+            whole[inside] = getattr(part, name)
+        return whole
+
+    return replace(
+        first,
+        windows=windows,
+        prediction=scattered("prediction"),
+        actual=scattered("actual"),
+        quantile_prediction=None if first.quantiles is None else scattered("quantile_prediction"),
+        naive_scale=scattered("naive_scale"),
+        num_impossible=sum(part.num_impossible for _, part in parts),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from adaptivepatch.backbones import Backbone, backbone_class
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.patchers import Patcher, patcher_class
+from adaptivepatch.training.checkpoint import CheckpointFile
 from adaptivepatch.training.devices import resolve_device, resolve_precision
 from adaptivepatch.training.losses import RowLoss
 from adaptivepatch.training.sampler import WindowSource
@@ -120,6 +121,8 @@ def train(
     seed: int,
     callback: Callback | None = None,
     plan: TrainingRecord | None = None,
+    init: Mapping[str, Tensor] | None = None,
+    checkpoint: CheckpointFile | None = None,
 ) -> tuple[PatchNetwork, TrainingRecord]:
     """Build a network from `seed` and train it.
 
@@ -127,12 +130,15 @@ def train(
     ----------
     make_network : callable
         Returns a freshly initialised network.
-    source, windows, row_loss, callback, plan
+    source, windows, row_loss, callback, plan, checkpoint
         See `adaptivepatch.training.trainer.Trainer.fit`.
     trainer : Trainer
         Settings.
     seed : int
         Determines everything random; torch's global generator is left as it was.
+    init : mapping, optional
+        Weights to begin with, in place of random ones. The network then is validated before the
+        first step, too: if no step improves it, it stays as it was.
 
     Returns
     -------
@@ -144,8 +150,18 @@ def train(
         torch.default_generator.manual_seed(seed)  # the CPU's only: weights are drawn there
         network = make_network().to(**placement(trainer))
     _prepare(network, source, windows.train, seed)
+    if init is not None:
+        network.load_state_dict(dict(init))
     record = trainer.fit(
-        network, source, windows, row_loss, seed=seed, callback=callback, plan=plan
+        network,
+        source,
+        windows,
+        row_loss,
+        seed=seed,
+        callback=callback,
+        plan=plan,
+        checkpoint=checkpoint,
+        validate_start=init is not None,
     )
     return network, record
 

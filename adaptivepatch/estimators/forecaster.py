@@ -12,15 +12,19 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from adaptivepatch.data.frame import Panel, read_frame
-from adaptivepatch.data.scaling import Scaling
+from adaptivepatch.data.frame import Panel, read_frame, refuse_covariates
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_int
 from adaptivepatch.estimators import frames, storage
 from adaptivepatch.estimators.backtest import Backtest, run_backtest
+from adaptivepatch.estimators.course import (
+    backtest_with_refits,
+    train_and_refit,
+    warn_interrupted,
+)
+from adaptivepatch.estimators.fitted import FittedState
 from adaptivepatch.estimators.fitting import (
     check_quantiles,
     draw_seed,
@@ -28,18 +32,16 @@ from adaptivepatch.estimators.fitting import (
     resolve_patcher,
     resolve_trainer,
 )
-from adaptivepatch.estimators.panel_fit import fit_panel
-from adaptivepatch.estimators.panel_model import PanelModel
 from adaptivepatch.estimators.panel_source import complete_or_padded
+from adaptivepatch.estimators.resuming import initial_weights, open_checkpoints
 from adaptivepatch.estimators.seasons import default_season
-from adaptivepatch.estimators.selection import held_out_rows
+from adaptivepatch.estimators.selection import without_short
 from adaptivepatch.metrics import seasonal_naive_scale
 from adaptivepatch.network import PatchNetwork, build_network
-from adaptivepatch.patchers import Patcher
-from adaptivepatch.training.trainer import Callback, Trainer, TrainingRecord
+from adaptivepatch.training.trainer import Callback, Trainer
 
 
-class Forecaster(BaseEstimator):
+class Forecaster(FittedState, BaseEstimator):
     """Forecast the series of a DataFrame.
 
     One network serves all items and channels; each channel of a window is forecast on its own
@@ -84,6 +86,8 @@ class Forecaster(BaseEstimator):
         Mean and deviation per item and channel of the training rows.
     season_ : int
         Season of the naive forecast that MASE compares with, in time steps.
+    skipped_ : tuple of hashable
+        Items that were too short to train on (see `fit`).
 
     Notes
     -----
@@ -139,9 +143,14 @@ class Forecaster(BaseEstimator):
         timestamp: str = "timestamp",
         target: str | Sequence[str] | None = None,
         freq: Any = None,
+        short: Literal["error", "skip"] = "error",
         validation_rows: int | None = None,
         refit: bool = True,
         callback: Callback | None = None,
+        init: Forecaster | str | Path | None = None,
+        checkpoint: str | Path | None = None,
+        resume: str | Path | None = None,
+        **covariates: Any,
     ) -> Self:
         """Train on a frame.
 
@@ -156,6 +165,8 @@ class Forecaster(BaseEstimator):
             Channels to forecast; default: every column that is not a key, which must be numeric.
         freq : str, pandas offset or int, optional
             One step, where it cannot be inferred.
+        short : {"error", "skip"}, default="error"
+            Refuse items of fewer than 2 rows and the horizon, or leave them out with a warning.
         validation_rows : int, optional
             Rows at the end of each item whose windows select the number of steps. Default:
             max(horizon, 10 %) of each item that keeps at least one training window.
@@ -163,11 +174,23 @@ class Forecaster(BaseEstimator):
             Train again on all rows for the best number of steps.
         callback : callable, optional
             Called as ``callback(step, metrics)`` after every validation, not in the refit.
+        init : Forecaster or path, optional
+            Fine-tune: begin with the weights of this fitted or saved model, of the same patcher,
+            backbone and window. ``model.fit(df, init=model)`` goes on with new data; weights that
+            no step improves on the validation rows stay as they were.
+        checkpoint : path, optional
+            Folder to write the state of training to, at the start and at every validation.
+        resume : path, optional
+            Go on from the checkpoint in this folder, with the same data and settings, to the same
+            weights as an uninterrupted fit, bit for bit on the same machine.
+        **covariates
+            ``past_covariates`` and the like: reserved names, not yet supported.
 
         Returns
         -------
         Forecaster
-            Itself.
+            Itself. Ctrl-C after the first validation ends training with the best model so far and
+            a warning; ``record_.interrupted`` then is True.
 
         Raises
         ------
@@ -177,24 +200,47 @@ class Forecaster(BaseEstimator):
             If a parameter is out of range.
         """
         trainer = self._check()
+        refuse_covariates(covariates)
         columns: dict[str, Any] = {"item_id": item_id, "timestamp": timestamp, "target": target}
         panel = read_frame(df, **columns, missing=self.missing, freq=freq)
+        panel, skipped = without_short(panel, self.horizon, short)
         if validation_rows is not None:
             check_int(self, validation_rows=validation_rows)
-        held_out = held_out_rows(panel, self.horizon, validation_rows)
-        seed = draw_seed(self.random_state)
-        model, record = fit_panel(self, panel, trainer, held_out, seed=seed, callback=callback)
-        if refit and not np.isnan(record.best_loss):
-            model, _ = fit_panel(self, panel, trainer, 0, seed=seed, plan=record)
+        settings = {"validation_rows": validation_rows, "refit": refit}
+        seed, weights = draw_seed(self.random_state), initial_weights(self, init)
+        checkpoints = open_checkpoints(
+            self,
+            panel,
+            trainer,
+            settings,
+            seed=seed,
+            init=weights,
+            checkpoint=checkpoint,
+            resume=resume,
+        )
+        model, record = train_and_refit(
+            self,
+            panel,
+            trainer,
+            settings,
+            seed=seed if checkpoints is None else checkpoints.seed,
+            callback=callback,
+            init=weights,
+            checkpoints=checkpoints,
+        )
+        if record.interrupted:
+            warn_interrupted(record, None if checkpoints is None else checkpoints.folder)
         season = default_season(panel.freq)
         self.remember(
             model=model,
             record=record,
             columns=columns,
+            settings=settings,
             history=panel.tail(np.minimum(panel.lengths, self.context_length)),
             season=season,
             naive_scale=seasonal_naive_scale(panel.values, season, panel.row_offsets),
         )
+        self.skipped_ = skipped
         return self
 
     def _check(self) -> Trainer:
@@ -215,59 +261,6 @@ class Forecaster(BaseEstimator):
             quantiles=check_quantiles(self, self.quantiles),
             values_per_patch=self.values_per_patch,
         )
-
-    def remember(
-        self,
-        *,
-        model: PanelModel,
-        record: TrainingRecord,
-        columns: dict[str, Any],
-        history: Panel,
-        season: int,
-        naive_scale: NDArray[np.float64],
-    ) -> None:
-        """Become fitted, all at once: a fit that fails leaves an earlier one as it was.
-
-        Parameters
-        ----------
-        model : PanelModel
-            Trained.
-        record : TrainingRecord
-            Its training.
-        columns : dict
-            Names of the key columns and the target.
-        history : Panel
-            Last look-back of every item.
-        season : int
-            Of the naive forecast, in time steps.
-        naive_scale : ndarray of shape (items, channels)
-            Error of that forecast on training rows.
-        """
-        self.model_ = model
-        self.record_ = record
-        self.columns_ = columns
-        self.history_ = history
-        self.channels_ = history.channels
-        self.freq_ = history.freq
-        self.season_ = season
-        self.naive_scale_ = naive_scale
-
-    @property
-    def network_(self) -> PatchNetwork:
-        """The trained network."""
-        check_is_fitted(self, "model_")
-        return self.model_.network
-
-    @property
-    def patcher_(self) -> Patcher:
-        """The trained patcher."""
-        return self.network_.patcher
-
-    @property
-    def scaling_(self) -> Scaling:
-        """Mean and deviation of the training rows."""
-        check_is_fitted(self, "model_")
-        return self.model_.scaling
 
     # ------------------------------------------------------------------ predict
 
@@ -319,23 +312,34 @@ class Forecaster(BaseEstimator):
 
     def _read(self, df: pd.DataFrame) -> Panel:
         """Read a frame that must look like the one of `fit`."""
-        return frames.read_like_fitted(
+        panel = frames.read_like_fitted(
             df, self.columns_, self.channels_, self.freq_, missing=self.missing
         )
+        return frames.warn_if_far(panel, self.model_)
 
     # ------------------------------------------------------------------ evaluate, look, keep
 
-    def backtest(self, df: pd.DataFrame, stride: int = 1, start: Any = None) -> Backtest:
+    def backtest(
+        self,
+        df: pd.DataFrame,
+        stride: int = 1,
+        start: Any = None,
+        refit_every: int | None = None,
+    ) -> Backtest:
         """Forecast every window of a frame and keep what happened beside it.
 
         Parameters
         ----------
         df : pandas.DataFrame
-            Series with the channels of `fit`; nothing is trained.
+            Series with the channels of `fit`.
         stride : int, default=1
             Steps between cutoffs.
         start : timestamp or int, optional
             First stamp that may be a target. Earlier rows serve as look-back only.
+        refit_every : int, optional
+            Train anew, with the settings of `fit`, at `start` and every so many steps after it, on
+            all earlier rows of `df`. The fitted model is neither used nor changed. Default: it
+            forecasts everything, and nothing is trained.
 
         Returns
         -------
@@ -344,26 +348,30 @@ class Forecaster(BaseEstimator):
         Raises
         ------
         InvalidFrameError
-            If there is no window to forecast.
+            If there is no window to forecast, or nothing to train on before `start`.
+        InvalidParameterError
+            If `refit_every` is given without `start`.
         """
         check_is_fitted(self, "model_")
-        model = self.model_
+        shape = self.model_ if refit_every is None else self
         check_int(self, stride=stride)
         panel = self._read(df)
         windows = complete_or_padded(
             panel,
-            model.context_length,
-            model.horizon,
+            shape.context_length,
+            shape.horizon,
             stride=stride,
             targets_from=None if start is None else frames.rows_before(panel, start),
         )
         if len(windows) == 0:
             raise InvalidFrameError(
-                f"A backtest needs a window of 2 look-back points and {model.horizon} targets"
+                f"A backtest needs a window of 2 look-back points and {shape.horizon} targets"
                 f"{'' if start is None else f' from {start!r} on'}. The longest series has "
                 f"{int(panel.lengths.max())} rows. Pass more rows or an earlier start."
             )
-        return run_backtest(model, windows, self.naive_scale_, self.season_)
+        if refit_every is not None:
+            return backtest_with_refits(self, self._check(), windows, start, refit_every)
+        return run_backtest(self.model_, windows, self.naive_scale_, self.season_)
 
     def score(self, df: pd.DataFrame, stride: int = 1) -> float:
         """Return minus the MASE over every window of a frame, so that larger is better.

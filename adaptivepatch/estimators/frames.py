@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,9 @@ from adaptivepatch.data.frequency import Step
 from adaptivepatch.data.panel import Panel, future_index, row_offsets
 from adaptivepatch.data.scaling import Scaling
 from adaptivepatch.errors import InvalidFrameError
+
+if TYPE_CHECKING:
+    from adaptivepatch.estimators.panel_model import PanelModel
 
 
 def forecast_frame(
@@ -32,22 +36,24 @@ def forecast_frame(
         Levels of the last axis.
     """
     middle = 0 if quantiles is None else quantiles.index(0.5)
-    horizon, parts = prediction.shape[1], []
-    for id_ in panel.layout.item_order:
-        i = panel.item_ids.index(id_)
-        stamps = future_index(panel.index[i], panel.freq, horizon)
-        for name in panel.layout.channel_order:
-            values = prediction[i, :, panel.channels.index(name)]
-            columns = {
-                "item_id": [id_] * horizon,
-                "timestamp": stamps,
-                "target_name": name,
-                "prediction": values[:, middle],
-            }
-            if quantiles is not None:
-                columns |= {str(level): values[:, q] for q, level in enumerate(quantiles)}
-            parts.append(pd.DataFrame(columns))
-    return pd.concat(parts, ignore_index=True)
+    items, channels = _order(panel)
+    horizon, num_items = prediction.shape[1], len(items)
+    future = [future_index(panel.index[i], panel.freq, horizon) for i in items]
+    # (items, horizon, channels, levels) -> (items, channels, horizon, levels), the order of rows
+    values = prediction[items][:, :, channels].transpose(0, 2, 1, 3)
+    repeats = len(channels) * horizon
+    channel = np.arange(len(channels)).repeat(horizon)
+    step = np.arange(num_items * horizon).reshape(num_items, 1, horizon)
+    step = step.repeat(len(channels), axis=1)
+    columns: dict[str, Any] = {
+        "item_id": _taken(panel.layout.item_order, np.arange(num_items).repeat(repeats)),
+        "timestamp": future[0].append(future[1:]).take(step.ravel()),
+        "target_name": _taken(panel.layout.channel_order, np.tile(channel, num_items)),
+        "prediction": values[..., middle].ravel(),
+    }
+    if quantiles is not None:
+        columns |= {str(level): values[..., q].ravel() for q, level in enumerate(quantiles)}
+    return pd.DataFrame(columns)
 
 
 def segmentation_frame(panel: Panel, lengths: NDArray[np.int64]) -> pd.DataFrame:
@@ -60,29 +66,39 @@ def segmentation_frame(panel: Panel, lengths: NDArray[np.int64]) -> pd.DataFrame
     lengths : ndarray of shape (items, channels, patches)
         Patch lengths of the last look-back, 0 for padding.
     """
-    parts = []
-    for id_ in panel.layout.item_order:
-        i = panel.item_ids.index(id_)
-        stamps = panel.index[i]
-        for name in panel.layout.channel_order:
-            length = lengths[i, panel.channels.index(name)]
-            length = length[length > 0]
-            stop = len(stamps) - length[::-1].cumsum()[::-1] + length
-            start = np.maximum(stop - length, 0)
-            inside = stop > 0
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "item_id": [id_] * int(inside.sum()),
-                        "target_name": name,
-                        "patch": np.arange(int(inside.sum())),
-                        "start": stamps[start[inside]],
-                        "end": stamps[stop[inside] - 1],
-                        "length": (stop - start)[inside],
-                    }
-                )
-            )
-    return pd.concat(parts, ignore_index=True)
+    items, channels = _order(panel)
+    ordered = lengths[items][:, channels]  # (items, channels, patches)
+    rows = panel.lengths[items][:, None, None]
+    after = ordered[..., ::-1].cumsum(-1)[..., ::-1] - ordered  # steps behind the patch
+    stop = rows - after
+    start = np.maximum(stop - ordered, 0)
+    shown = (ordered > 0) & (stop > 0)
+    offset = panel.row_offsets[items][:, None, None]
+    stamps = panel.stamps
+    item, channel, _ = np.nonzero(shown)
+    return pd.DataFrame(
+        {
+            "item_id": _taken(panel.layout.item_order, item),
+            "target_name": _taken(panel.layout.channel_order, channel),
+            "patch": (shown.cumsum(-1) - 1)[shown],
+            "start": stamps.take((offset + start)[shown]),
+            "end": stamps.take((offset + stop - 1)[shown]),
+            "length": (stop - start)[shown],
+        }
+    )
+
+
+def _order(panel: Panel) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return positions of items and channels in the order of the user's frame."""
+    position = panel.position
+    items = [position[id_] for id_ in panel.layout.item_order]
+    channels = [panel.channels.index(name) for name in panel.layout.channel_order]
+    return np.array(items, dtype=np.intp), np.array(channels, dtype=np.intp)
+
+
+def _taken(keys: Sequence[Hashable], which: NDArray[np.integer[Any]]) -> pd.Series[Any]:
+    """Return a column of keys; pandas chooses its type as for a list."""
+    return pd.Series(list(keys)).take(which).reset_index(drop=True)
 
 
 def append_rows(panel: Panel, rows: NDArray[np.float64]) -> Panel:
@@ -167,6 +183,50 @@ def read_like_fitted(
             )
     names = list(channels)
     return read_frame(df, **keys, target=names, missing=missing, freq=step, require_observed=False)
+
+
+def warn_if_far(panel: Panel, model: PanelModel) -> Panel:
+    """Return the panel, with a warning if a wide frame can hardly be the series of `fit`.
+
+    Parameters
+    ----------
+    panel : Panel
+        What was given; a long frame names its items, and is believed.
+    model : PanelModel
+        Trained; its last look-back of the panel is looked at.
+
+    Warns
+    -----
+    UserWarning
+        If the mean of a channel there is more than 100 fitted deviations from the fitted mean, or
+        its deviation is more than 1000 times, or, unless it is 0, less than a thousandth of the
+        fitted one. Of a channel that was constant in `fit` the deviation is unknown: there, the
+        mean is measured in units of the fitted mean, at least 1.
+    """
+    if panel.layout.was_long or panel.item_ids[0] not in model.item_ids:
+        return panel
+    lookback = panel.tail(model.context_length)
+    own = scaling_of_first_rows(lookback, model.context_length)
+    position = model.item_ids.index(panel.item_ids[0])
+    mean, std = model.scaling.mean[position], model.scaling.std[position]
+    constant = std == 1  # or indeed 1
+    unit = np.where(constant, np.maximum(1, np.abs(mean)), std)
+    ratio = np.where(constant | (own.std[0] == 1), 1, own.std[0] / std)  # 1 for what is constant
+    far = (np.abs(own.mean[0] - mean) > 100 * unit) | (ratio > 1000) | (ratio < 1e-3)
+    far &= lookback.observed.any(axis=0)
+    if not far.any():
+        return panel
+    channel = int(far.argmax())
+    warnings.warn(
+        "A wide frame is taken for the series of fit and scaled like it. Channel "
+        f"{panel.channels[channel]!r} had mean {mean[channel]:.4g} and deviation "
+        f"{std[channel]:.4g} there, and has {own.mean[0, channel]:.4g} and "
+        f"{own.std[0, channel]:.4g} at the end of this frame. If this is another series, pass it "
+        "as an item of a long frame, so that it is scaled by its own values.",
+        UserWarning,
+        stacklevel=4,
+    )
+    return panel
 
 
 def step_name(step: Step) -> str | int:

@@ -65,7 +65,7 @@ class PanelModel:
             item = windows.skipped[0]
             raise InvalidFrameError(
                 f"A forecast needs 2 look-back points. Series {item!r} has "
-                f"{int(panel.lengths[panel.item_ids.index(item)])}. Leave it out, or pass more of "
+                f"{int(panel.lengths[panel.position[item]])}. Leave it out, or pass more of "
                 "its history."
             )
         observed = windows.num_observed_past()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,56 @@ from adaptivepatch.data.windows import Windows
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
 from adaptivepatch.estimators.panel_source import PanelSource, complete_or_padded
 from adaptivepatch.training.trainer import WindowSets
+
+
+def without_short(panel: Panel, horizon: int, short: str) -> tuple[Panel, tuple[Hashable, ...]]:
+    """Leave out items that are too short for a training window, or refuse them.
+
+    Parameters
+    ----------
+    panel : Panel
+        All items.
+    horizon : int
+        Steps to forecast.
+    short : {"error", "skip"}
+        What to do with items of fewer than 2 look-back rows and the horizon.
+
+    Returns
+    -------
+    panel : Panel
+        The items that are long enough.
+    skipped : tuple of hashable
+        Ids of the others.
+
+    Raises
+    ------
+    InvalidFrameError
+        If an item is too short and must not be left out, or all are.
+
+    Warns
+    -----
+    UserWarning
+        If items are left out.
+    """
+    if short not in ("error", "skip"):
+        raise InvalidParameterError(
+            f"The 'short' parameter must be 'error' or 'skip'. Got {short!r} instead."
+        )
+    enough = panel.lengths >= 2 + horizon
+    if enough.all():
+        return panel, ()
+    if short == "error" or not enough.any():
+        split_windows(panel, 2, horizon)  # says which item, and what it needs
+    skipped = tuple(panel.item_ids[i] for i in np.flatnonzero(~enough))
+    shown = ", ".join(repr(id_) for id_ in skipped[:3]) + (", ..." if len(skipped) > 3 else "")
+    warnings.warn(
+        f"Training needs {2 + horizon} rows of a series (2 look-back points plus the horizon). "
+        f"{len(skipped)} of {panel.num_items} have fewer and are left out: {shown}. Pass more of "
+        "their rows, or forecast them with predict(df).",
+        UserWarning,
+        stacklevel=3,
+    )
+    return panel.select_items(enough), skipped
 
 
 def held_out_rows(

@@ -165,6 +165,8 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         network, record = train(
             make_network, source, windows, row_loss, trainer, seed=seed, callback=callback
         )
+        if record.interrupted:  # scikit-learn's searches must stop, too
+            raise KeyboardInterrupt
         self.n_iter_ = record.best_step
         if self.refit and windows.validation is not None:
             network, _ = train(

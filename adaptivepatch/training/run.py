@@ -92,9 +92,10 @@ class Run:
         callback, validate_start
             See `Trainer.fit`.
         """
-        record = self.record
         self.network.train()
-        if not self._go_on():
+        resumed = self._go_on()
+        record = self.record
+        if not resumed:
             if validate_start and self.validation is not None:
                 self._take_stock({})
             self._write()

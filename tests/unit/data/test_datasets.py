@@ -30,7 +30,7 @@ def tiny(monkeypatch):
 
 
 def test_the_table_is_complete():
-    assert len(DATASETS) == 12
+    assert len(DATASETS) == 13
     for name, info in DATASETS.items():
         assert name == info.name
         assert info.license
@@ -77,20 +77,36 @@ def test_another_file_is_refused_with_both_digests(tiny, tmp_path):
 def test_an_unverified_file_must_have_the_right_size(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(DATASETS, "tiny", replace(tiny, sha256=None, rows=3))
     (tmp_path / "tiny.csv").write_bytes(CONTENT)
-    with pytest.raises(DatasetError, match=r"must have 3 rows and 2 channels .* has \(2, 2\)"):
+    match = r"must have 3 rows and 2 channels .* has \(2, 2\)"
+    with pytest.warns(UserWarning, match="vouches"), pytest.raises(DatasetError, match=match):
         load_dataset("tiny", tmp_path)
 
 
 def test_absent_data_says_what_to_put_where(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("ADAPTIVEPATCH_DATA", raising=False)
-    with pytest.raises(DatasetError, match=r"'ADAPTIVEPATCH_DATA' is not set\. Put 'ETTh1\.csv'"):
+    match = r"is not set\. Run `adaptivepatch datasets fetch ETTh1`, or put the original 'ETTh1\.c"
+    with pytest.raises(DatasetError, match=match):
         load_dataset("ETTh1")
-    with pytest.raises(DatasetError, match=r"Neither 'ETTh1\.csv' .*github\.com/zhouhaoyi"):
+    with pytest.raises(DatasetError, match=r"no address .*: put the original 'weather\.csv'.*34e"):
+        load_dataset("weather")
+    with pytest.raises(DatasetError, match=r"Neither 'ETTh1\.csv' .* or its direct subfolders\. R"):
         load_dataset("ETTh1", tmp_path)
-    with pytest.raises(DatasetError, match="must name a folder"):
+    with pytest.raises(DatasetError, match="The 'folder' argument must name a folder"):
         load_dataset("ETTh1", tmp_path / "absent")
     with pytest.raises(DatasetError, match=r"Unknown data set 'wether'.* Did you mean 'weather'\?"):
         load_dataset("wether", tmp_path)
+    monkeypatch.setenv("ADAPTIVEPATCH_DATA", str(tmp_path / "absent"))
+    with pytest.raises(DatasetError, match="ADAPTIVEPATCH_DATA must name a folder"):
+        load_dataset("ETTh1")
+
+
+def test_nobody_vouches_for_solar(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(DATASETS, "tiny", replace(tiny, sha256=None))
+    (tmp_path / "tiny.csv").write_bytes(CONTENT)
+    with pytest.warns(UserWarning, match="Nobody vouches for one of 'tiny', so only the size"):
+        load_dataset("tiny", tmp_path)
+    assert not DATASETS["solar"].is_verified
 
 
 @pytest.mark.parametrize(

@@ -30,18 +30,9 @@ from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.scaling import Scaling
 from adaptivepatch.estimators.panel_source import PanelSource, complete_or_padded
 from adaptivepatch.estimators.selection import split_windows
+from tests.builders import daily_frame as wide
 
 HORIZON, CONTEXT = 12, 48
-
-
-def wide(rows=260, channels=("a", "b"), seed=0, freq="h") -> pd.DataFrame:
-    generator = np.random.default_rng(seed)
-    steps = np.arange(rows)
-    columns = {
-        name: 10 * (k + 1) + np.sin(steps * np.pi / 12 + k) + generator.normal(0, 0.1, rows)
-        for k, name in enumerate(channels)
-    }
-    return pd.DataFrame(columns, index=pd.date_range("2024-01-01", periods=rows, freq=freq))
 
 
 def long(lengths=(200, 90, 260)) -> pd.DataFrame:

@@ -1,0 +1,49 @@
+"""A fit in a process of its own, to be killed: folder of checkpoints, mode, write to die in.
+
+Modes: "checkpoint" begins, "resume" goes on. With a third argument N the process kills itself
+inside the N-th checkpoint write, between the temporary file and the move.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from adaptivepatch import Forecaster, RandomPatcher, Trainer, TransformerBackbone
+from tests.builders import daily_frame
+
+
+def forecaster(**changes):
+    """Dropout, sampled boundaries, a refit, and an epoch that ends between validations."""
+    settings = {
+        "horizon": 6,
+        "context_length": 24,
+        "patcher": RandomPatcher(4),
+        "backbone": TransformerBackbone(d_model=16, num_layers=1, dropout=0.2),
+        "trainer": Trainer(max_steps=60, validate_every=7, batch_size=8, device="cpu"),
+        "random_state": 3,
+    }
+    return Forecaster(**(settings | changes))
+
+
+def die_in_write(number):
+    from adaptivepatch import files
+
+    writes, fsync = iter(range(1, 10**6)), os.fsync
+
+    def fsync_or_die(handle):
+        fsync(handle)
+        if next(writes) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    files.os.fsync = fsync_or_die
+
+
+if __name__ == "__main__":
+    folder, mode, *rest = sys.argv[1:]
+    if rest:
+        die_in_write(int(rest[0]))
+    trainer = Trainer(max_steps=400, validate_every=3, batch_size=8, device="cpu")
+    model = forecaster(trainer=trainer).fit(daily_frame(), **{mode: folder})
+    model.save(folder + "/model")
