@@ -1,0 +1,45 @@
+"""Every notebook runs from top to bottom and ends in an assertion; outputs stay out of git."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path):
+    notebook = nbformat.read(path, as_version=4)
+    return notebook, [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@every_notebook
+def test_outputs_are_stripped(path):
+    _, cells = code_cells(path)
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in cells)
+
+
+@every_notebook
+def test_the_last_cell_asserts_something(path):
+    assert "assert " in code_cells(path)[1][-1].source
+
+
+@every_notebook
+@pytest.mark.timeout(300)
+def test_notebook_runs(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADAPTIVEPATCH_SMOKE", "1")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    notebook, _ = code_cells(path)
+    client = NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()  # raises CellExecutionError, with the cell, where one fails
+    assert all(
+        cell.execution_count is not None for cell in notebook.cells if cell.cell_type == "code"
+    )
