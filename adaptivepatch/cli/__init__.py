@@ -1,42 +1,155 @@
 """The command line. Heavy imports happen inside commands, so that ``--help`` is instant.
 
-One file per command or group of commands; this one joins them and turns errors into one line.
+One file per command or group of commands; this one joins them and turns every mistake into one
+line. `screen` shows results and notes, `tables` reads files of data, `outputs` writes files.
 
 Exit status: 0, done; 1, a check failed; 2, wrong use or input, said in one line on the error
-stream; 130, interrupted.
+stream; 70, a bug in this package; 130, interrupted; 141, the reader of the output has gone.
 """
 
 from __future__ import annotations
 
-from typing import NoReturn
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, NoReturn
 
 import typer
 
-from adaptivepatch.cli import bench
+from adaptivepatch import __version__
+from adaptivepatch.cli import bench, datasets
+from adaptivepatch.cli.apply import EVALUATE, PREDICT, SEGMENT, evaluate, predict, segment
+from adaptivepatch.cli.compare import EXAMPLE as COMPARE
+from adaptivepatch.cli.compare import compare
 from adaptivepatch.cli.demo import demo
+from adaptivepatch.cli.fit import EXAMPLES, fit
+from adaptivepatch.cli.screen import note, say_error
 
 app = typer.Typer(
     name="adaptivepatch",
     help="Forecasting with patches whose boundaries are chosen, not given.",
-    no_args_is_help=True,
+    epilog="adaptivepatch COMMAND --help shows examples. Exit status: 0 done, 1 a check failed, "
+    "2 wrong use or input, 70 a bug, 130 interrupted.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(demo)
+app.command(epilog=EXAMPLES)(fit)
+app.command(epilog=PREDICT)(predict)
+app.command(epilog=EVALUATE)(evaluate)
+app.command(epilog=SEGMENT)(segment)
+app.command(epilog=COMPARE)(compare)
+app.add_typer(datasets.app, name="datasets")
+app.command(epilog="Example:\n\nadaptivepatch demo --out my_demo")(demo)
 app.add_typer(bench.app, name="bench")
 
+INTERRUPTED, BUG, NO_READER = 130, 70, 141
+_TRACEBACK = "--traceback"
 
-def main() -> None:
-    """Run the command line; errors of this package become one line and exit status 2."""
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    traceback: Annotated[  # noqa: ARG001, read by `main`, which must know it on any error
+        bool, typer.Option(_TRACEBACK, help="Show where an error came from.")
+    ] = False,
+) -> None:
+    """Forecasting with patches whose boundaries are chosen, not given."""
+    if version:
+        typer.echo(f"adaptivepatch {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with an exit status.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default: those of the process.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    wants_traceback = _TRACEBACK in given
+    given = [argument for argument in given if argument != _TRACEBACK]
+    try:
+        with _warnings_as_notes():
+            status = app(given, prog_name="adaptivepatch", standalone_mode=False)
+            sys.stdout.flush()
+        if status == INTERRUPTED:
+            note("interrupted.")
+    except KeyboardInterrupt:
+        note("interrupted.")
+        status = INTERRUPTED
+    except BrokenPipeError:
+        status = _close_output()
+    except SystemExit as end:
+        gone = isinstance(end.__context__, BrokenPipeError)  # typer ends the process itself
+        status = _close_output() if gone else end.code
+    except Exception as error:
+        if wants_traceback:
+            raise
+        status = _explain(error)
+    raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """Say what was wrong in one line; return the exit status."""
     from adaptivepatch.errors import AdaptivePatchError
 
-    try:
-        app()
-    except (AdaptivePatchError, OSError) as error:
-        fail(str(error))
+    if hasattr(error, "format_message"):  # typer's, for a wrong use of options
+        _explain_usage(error)
+    elif isinstance(error, AdaptivePatchError | OSError):
+        note(say_error(error))
+    elif isinstance(error, MemoryError) or _is_out_of_memory(error):
+        note(
+            "There is not enough memory. Use fewer series, a shorter look-back, or a smaller "
+            f"--set trainer__batch_size=... ({type(error).__name__})."
+        )
+    elif type(error).__name__ == "Abort":
+        note("interrupted.")
+        return INTERRUPTED
+    else:
+        note(
+            f"This is a bug in adaptivepatch: {type(error).__name__}: {say_error(error)} Run the "
+            f"command again with {_TRACEBACK} and report what it prints."
+        )
+        return BUG
+    return 2
 
 
-def fail(message: str) -> NoReturn:
-    """Print an error and end with exit status 2."""
-    typer.echo(f"adaptivepatch: {message}", err=True)
-    raise SystemExit(2)
+def _explain_usage(error: Exception) -> None:
+    context = getattr(error, "ctx", None)
+    command = "adaptivepatch" if context is None else context.command_path
+    message = str(error.format_message())  # type: ignore[attr-defined]
+    if message:  # empty where help was shown instead
+        message = message.replace("Value error, ", "").rstrip(".")
+        note(f"{message}. See: {command} --help")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether torch could not allocate, which it says by a RuntimeError."""
+    return type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error)
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Show Python's warnings as single lines, without file names and source."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        note(f"warning: {say_error(message) if isinstance(message, Warning) else message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def _close_output() -> int:
+    """Keep Python from complaining at exit that nobody reads the output; return the status."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return NO_READER

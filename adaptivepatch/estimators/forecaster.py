@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from adaptivepatch.data.frame import Panel, read_frame, refuse_covariates
+from adaptivepatch.data.frame import Panel, check_named_keys, read_frame, refuse_covariates
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_int
 from adaptivepatch.estimators import frames, storage
 from adaptivepatch.estimators.backtest import Backtest, run_backtest
@@ -201,6 +201,7 @@ class Forecaster(FittedState, BaseEstimator):
         """
         trainer = self._check()
         refuse_covariates(covariates)
+        check_named_keys(df, item_id, timestamp)
         columns: dict[str, Any] = {"item_id": item_id, "timestamp": timestamp, "target": target}
         panel = read_frame(df, **columns, missing=self.missing, freq=freq)
         panel, skipped = without_short(panel, self.horizon, short)

@@ -125,8 +125,11 @@ def scaling_of_first_rows(panel: Panel, num_rows: int) -> Scaling:
         observed = ~np.isnan(rows)
         count = np.maximum(1, observed.sum(0))
         mean[i] = np.where(observed, rows, 0).sum(0) / count
-        variance = np.where(observed, (rows - mean[i]) ** 2, 0).sum(0) / count
-        std[i] = np.where(variance > 0, np.sqrt(variance), 1)
+        centred = np.where(observed, rows - mean[i], 0)
+        size = np.abs(centred).max(0, initial=0)  # squares of tiny numbers would vanish
+        unit = np.where((size > 0) & (size < 1e-140), size, 1)
+        variance = ((centred / unit) ** 2).sum(0) / count
+        std[i] = np.where(variance > 0, np.sqrt(variance) * unit, 1)
     return Scaling(mean, std)
 
 
@@ -136,7 +139,7 @@ def rows_before(panel: Panel, start: Any) -> NDArray[np.int64]:
         return np.array([index.searchsorted(_like(index, start)) for index in panel.index])
     except (TypeError, ValueError) as error:
         raise InvalidFrameError(
-            f"start must be a stamp of the frame's kind, such as {panel.index[0][0]!r}. Got "
+            f"start must be a stamp of the frame's kind, such as {str(panel.index[0][0])!r}. Got "
             f"{start!r} instead ({error})."
         ) from error
 
@@ -182,6 +185,8 @@ def read_like_fitted(
                 f"has {[c for c in df.columns if c not in keys.values()]}."
             )
     names = list(channels)
+    if isinstance(df, pd.DataFrame):
+        names.sort(key=list(df.columns).index)  # forecasts come in the order of this frame
     return read_frame(df, **keys, target=names, missing=missing, freq=step, require_observed=False)
 
 

@@ -216,8 +216,8 @@ def initial_weights(forecaster: Forecaster, init: Any) -> dict[str, Tensor] | No
         if theirs != own:
             raise InvalidParameterError(
                 f"fit(init=...) begins with the weights of a model of the same shape. Its {name} "
-                f"is {theirs!r}, this forecaster's {own!r}. Set the same, or call fit on the "
-                "loaded model itself."
+                f"is {theirs!r}, this forecaster's {own!r}. Set the same, or fit "
+                "the loaded model itself."
             )
     weights = {
         name: value.detach().cpu().clone() for name, value in trained.network.state_dict().items()
@@ -227,6 +227,6 @@ def initial_weights(forecaster: Forecaster, init: Any) -> dict[str, Tensor] | No
     except RuntimeError as error:
         raise InvalidParameterError(
             "fit(init=...) begins with the weights of a model of the same shape. Its weights do "
-            f"not fit ({error}). Call fit on the loaded model itself."
+            f"not fit ({error}). Fit the loaded model itself."
         ) from error
     return weights

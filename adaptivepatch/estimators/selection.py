@@ -52,8 +52,14 @@ def without_short(panel: Panel, horizon: int, short: str) -> tuple[Panel, tuple[
     enough = panel.lengths >= 2 + horizon
     if enough.all():
         return panel, ()
-    if short == "error" or not enough.any():
+    if short == "error":
         split_windows(panel, 2, horizon)  # says which item, and what it needs
+    if not enough.any():
+        raise InvalidFrameError(
+            f"Training needs a series of at least {2 + horizon} rows (2 look-back points plus the "
+            f"horizon). The longest of {panel.num_items} has {int(panel.lengths.max())}, so none "
+            "is left. Pass more rows or reduce the horizon."
+        )
     skipped = tuple(panel.item_ids[i] for i in np.flatnonzero(~enough))
     shown = ", ".join(repr(id_) for id_ in skipped[:3]) + (", ..." if len(skipped) > 3 else "")
     warnings.warn(

@@ -2,42 +2,145 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import warnings
 
 import pytest
-from typer.testing import CliRunner
 
-from adaptivepatch.cli import app
+from adaptivepatch import cli
+from adaptivepatch.cli import main
+from adaptivepatch.errors import InvalidFrameError
+
+COMMANDS = [
+    *(["fit"], ["predict"], ["evaluate"], ["segment"], ["compare"], ["demo"]),
+    *(["datasets"], ["datasets", "list"], ["datasets", "path"], ["datasets", "fetch"]),
+    *(["bench"], ["bench", "run"], ["bench", "verify"], ["bench", "report"]),
+]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    program = "from adaptivepatch.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
-    )
+@pytest.fixture
+def call(capsys):
+    """Run a command in this process; return exit status, output and error stream."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return end.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def raising(monkeypatch):
+    """Let `datasets list` raise an error."""
+
+    def install(error: BaseException) -> None:
+        def fail() -> None:
+            raise error
+
+        monkeypatch.setattr("adaptivepatch.data.sources.dataset_table", fail)
+
+    return install
+
+
+@pytest.mark.parametrize("command", [[], *COMMANDS])
+def test_every_command_explains_itself(call, command):
+    status, out, err = call(*command, "--help")
+    assert (status, err) == (0, "")
+    assert "Usage" in out
+
+
+@pytest.mark.parametrize("command", ["fit", "predict", "evaluate", "segment", "demo"])
+def test_help_has_an_example_and_fits_on_a_screen(call, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = call(command, "--help")[1]
+    assert f" adaptivepatch {command} " in out.split("Example")[1]
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_without_a_command_help_is_shown_with_exit_status_2(call):
+    status, out, _ = call()
+    assert status == 2
+    assert "Commands" in out
+
+
+def test_version(call):
+    assert call("--version")[:2] == (0, f"adaptivepatch {cli.__version__}\n")
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [[], ["bench"], ["demo"], ["bench", "run"], ["bench", "verify"], ["bench", "report"]],
+    ("arguments", "message"),
+    [
+        (["fot"], "No such command 'fot'"),
+        (["fit", "x.csv", "--model", "m"], "Missing option '--horizon'. See: adaptivepatch fit"),
+        (["fit", "x.csv", "--horizn", "3"], "No such option: --horizn"),
+        (["fit", "x.csv", "--horizon", "many", "--model", "m"], "Invalid value for '--horizon'"),
+        (["evaluate", "m", "x.csv", "--by", "day"], "Invalid value for '--by'"),
+        (["datasets", "path", "ETTh11"], "Did you mean 'ETTh1'?"),
+        (["bench", "run", "recencies", "--out", "x.csv"], "Unknown suite 'recencies'."),
+        (["bench", "report", "absent.md"], "No such file or directory: 'absent.md'."),
+    ],
 )
-def test_every_command_explains_itself(arguments):
-    result = CliRunner().invoke(app, [*arguments, "--help"])
-    assert result.exit_code == 0
-    assert "Usage" in result.output
+def test_wrong_use_is_one_line_with_exit_status_2(call, arguments, message):
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("adaptivepatch: ")
+    assert err.count("\n") == 1
+    assert message in err
 
 
-def test_errors_are_one_line_with_exit_status_2():
-    result = run("bench", "run", "recencies", "--out", "x.csv")
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
-    assert result.stderr.startswith("adaptivepatch: Unknown suite 'recencies'.")
-    assert len(result.stderr.strip().splitlines()) == 1
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (InvalidFrameError("Bad\nframe."), 2, "adaptivepatch: Bad frame."),
+        (OSError(28, "No space left on device", "x"), 2, "No space left on device: 'x'."),
+        (MemoryError(), 2, "There is not enough memory."),
+        (RuntimeError("not enough memory: you tried to allocate"), 2, "not enough memory"),
+        (KeyboardInterrupt(), 130, "adaptivepatch: interrupted."),
+        (KeyError("x"), 70, "This is a bug in adaptivepatch: KeyError: 'x'"),
+        (TypeError("f() got"), 70, "--traceback"),
+    ],
+)
+def test_any_error_is_one_line_with_its_exit_status(call, raising, error, status, message):
+    raising(error)
+    found, out, err = call("datasets", "list")
+    assert (found, out) == (status, "")
+    assert message in err
+    assert err.count("\n") == 1
 
 
-def test_an_unreadable_document_is_named(tmp_path):
-    result = run("bench", "report", str(tmp_path / "absent.md"))
-    assert result.returncode == 2
-    assert "absent.md" in result.stderr
-    assert "Traceback" not in result.stderr
+def test_errors_speak_of_options(call, raising):
+    raising(InvalidFrameError('Fill them or pass missing="mask", freq=... or overwrite=True.'))
+    err = call("datasets", "list")[2]
+    assert err.endswith("Fill them or pass --missing mask, --freq ... or --force.\n")
+
+
+def test_a_traceback_is_shown_on_request(raising):
+    raising(KeyError("x"))
+    with pytest.raises(KeyError):
+        main(["datasets", "list", "--traceback"])
+
+
+def test_warnings_are_single_lines(call, monkeypatch):
+    def warn() -> list:
+        warnings.warn("Short\nseries.", UserWarning, stacklevel=2)
+        return []
+
+    monkeypatch.setattr("adaptivepatch.data.sources.dataset_table", warn)
+    status, out, err = call("datasets", "list", "--json")
+    assert (status, json.loads(out)) == (0, {"datasets": []})
+    assert err == "adaptivepatch: warning: Short series.\n"
+
+
+def test_a_reader_that_goes_away_ends_the_command_silently():
+    program = "from adaptivepatch.cli import main; main(['datasets', 'list', '--json'])"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        err = process.stderr.read()
+    assert (process.returncode, err) == (cli.NO_READER, b"")

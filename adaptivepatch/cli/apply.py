@@ -1,0 +1,350 @@
+"""``adaptivepatch predict``, ``evaluate`` and ``segment``: a saved model at work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adaptivepatch.cli import options
+from adaptivepatch.cli.screen import note, records, show_table, write_csv, write_json
+from adaptivepatch.errors import InvalidFrameError, InvalidModelError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from adaptivepatch.estimators.backtest import Backtest
+    from adaptivepatch.estimators.forecaster import Forecaster
+
+PREDICT = """Examples:
+
+adaptivepatch predict out/ --out forecast.csv
+
+adaptivepatch predict out/ newer.csv --horizon 24 --json
+
+adaptivepatch predict out/ | head"""
+EVALUATE = r"""Examples:
+
+adaptivepatch evaluate out/ load.csv --start 2024-02-01 --by channel
+
+adaptivepatch evaluate out/ load.csv --start 2024-02-01 --stride 24 \
+  --out windows.csv --json"""
+SEGMENT = """Examples:
+
+adaptivepatch segment out/ --plot patches.png
+
+adaptivepatch segment out/ newer.csv --out patches.csv"""
+
+_OUTPUT = "Output"
+_MAX_PLOTS = 12
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="File to write: .csv, .csv.gz, .csv.xz, .tsv or .parquet.",
+        show_default="the output stream, as CSV",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+File = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="Series with the columns of fit.", show_default=False),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        metavar="STAMP",
+        help="First stamp to forecast; earlier rows are only looked back on.",
+        show_default="the first possible",
+    ),
+]
+RefitEvery = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Train anew at --start and every N steps after it.",
+        show_default="never",
+    ),
+]
+Windows = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="File to write all forecasts to, beside what happened.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+
+
+def predict(
+    model: options.SavedModel,
+    file: options.OtherFile = None,
+    horizon: Annotated[
+        int | None, typer.Option(help="Time steps to forecast.", show_default="that of fit")
+    ] = None,
+    rollout: Annotated[
+        bool, typer.Option("--rollout", help="Allow more steps than those of fit.")
+    ] = False,
+    out: Out = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    date_format: options.DateFormat = None,
+    patcher: options.PluginPatcher = None,
+    threads: options.Threads = None,
+) -> None:
+    """Forecast the steps after the end of each series.
+
+    One row per series, channel and stamp: item_id, timestamp, target_name,
+    prediction, and a column per quantile.
+    """
+    _check(out, file, force=force)
+    options.set_threads(threads)
+    forecaster = _load(model, patcher)
+    frame = None if file is None else _read(file, model, forecaster, date_format)
+    forecast = forecaster.predict(frame, horizon=horizon, rollout=rollout)
+    _deliver(forecast, out, "forecast", model, as_json=as_json)
+
+
+def evaluate(
+    model: options.SavedModel,
+    file: File,
+    stride: Annotated[int, typer.Option(help="Time steps between windows.")] = 1,
+    start: Start = None,
+    by: Annotated[
+        options.By | None, typer.Option(help="A row of metrics for each.", show_default=False)
+    ] = None,
+    refit_every: RefitEvery = None,
+    out: Windows = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    date_format: options.DateFormat = None,
+    patcher: options.PluginPatcher = None,
+    threads: options.Threads = None,
+) -> None:
+    """Forecast every window of a file and measure the errors.
+
+    Errors are in units of the file. MASE compares with a naive forecast: 1 is
+    the error of repeating the season before, on the rows of fit. Only observed
+    values count.
+    """
+    _check(out, file, force=force)
+    options.set_threads(threads)
+    forecaster = _load(model, patcher)
+    frame = _read(file, model, forecaster, date_format)
+    first = None if start is None else _stamp(start)
+    backtest = forecaster.backtest(frame, stride=stride, start=first, refit_every=refit_every)
+    metrics = backtest.metrics(by=None if by is None else by.value)
+    metrics = metrics.rename_axis("over" if by is None else by.value).reset_index()
+    seen = 0 if refit_every is not None else _num_seen(backtest, forecaster)
+    if out is not None:
+        from adaptivepatch.cli.outputs import write_table
+
+        write_table(backtest.to_frame(), out)
+        note(f"wrote {out}.")
+    if seen:
+        note(
+            f"warning: {seen} of {len(backtest)} windows have targets that the model was trained "
+            "on. Their errors say little about new data. Pass --start with a stamp after the end "
+            "of the rows of fit."
+        )
+    if as_json:
+        document: dict[str, Any] = {
+            "model": str(model),
+            "windows": len(backtest),
+            "windows_seen_in_fit": seen,
+            "metrics": records(metrics),
+        }
+        write_json(document | ({} if out is None else {"written": [str(out)]}))
+        return
+    show_table(records(metrics), dict.fromkeys(metrics.columns[1:], ".4g"))
+    note(f"{len(backtest)} window(s) of {forecaster.horizon} steps, stride {stride}.")
+
+
+def segment(
+    model: options.SavedModel,
+    file: options.OtherFile = None,
+    out: Out = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Picture to draw: .png, .svg or .pdf. Needs matplotlib.",
+            show_default=False,
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    date_format: options.DateFormat = None,
+    patcher: options.PluginPatcher = None,
+    threads: options.Threads = None,
+) -> None:
+    """Show the patches of the last look-back of each series.
+
+    One row per patch: item_id, target_name, patch (from 0, oldest), start and
+    end (stamps of its first and last step), length in time steps.
+    """
+    _check(out, file, force=force)
+    if plot is not None:
+        _check_plot(plot, force=force)
+    options.set_threads(threads)
+    forecaster = _load(model, patcher)
+    frame = None if file is None else _read(file, model, forecaster, date_format)
+    patches = forecaster.segment(frame)
+    if plot is not None:
+        _draw(forecaster, frame, patches, plot)
+        note(f"wrote {plot}.")
+    if plot is None or out is not None or as_json:
+        pictures = [] if plot is None else [str(plot)]
+        _deliver(patches, out, "patches", model, as_json=as_json, written=pictures)
+
+
+# -------------------------------------------------------------------------------- in and out
+
+
+def _check(out: Path | None, file: Path | None, *, force: bool) -> None:
+    if out is not None:
+        from adaptivepatch.cli.outputs import check_output
+
+        check_output(out, force=force, source=file)
+
+
+def _load(folder: Path, patcher: str | None) -> Forecaster:
+    """Load a model; a class of the user's is imported only if the user names it."""
+    from adaptivepatch.estimators.forecaster import Forecaster
+
+    classes = [] if patcher is None else [options.patcher_class(patcher)]
+    try:
+        return Forecaster.load(folder, classes)
+    except InvalidModelError as error:
+        fitted_with = str(_about(folder).get("patcher"))
+        if ":" not in fitted_with or patcher is not None:
+            raise
+        raise InvalidModelError(
+            f"{str(folder)!r} was fitted with a class of your own. Pass it again: --patcher "
+            f"{fitted_with}"
+        ) from error
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """Return what the command line knows of a model; nothing of one that was saved in Python."""
+    try:
+        about = json.loads((folder / "cli.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _read(
+    file: Path, folder: Path, forecaster: Forecaster, date_format: str | None
+) -> pd.DataFrame:
+    """Read a file with the columns that the file of fit had."""
+    from adaptivepatch.cli.tables import Columns, read_table
+
+    columns, layout = forecaster.columns_, forecaster.history_.layout
+    table = read_table(
+        file,
+        Columns(
+            item_id=columns["item_id"] if layout.was_long else None,
+            timestamp=None if layout.stamps_in_index else columns["timestamp"],
+            target=forecaster.channels_,
+            date_format=date_format or _about(folder).get("date_format"),
+            numbered=layout.stamps_in_index,
+        ),
+    )
+    return table.frame
+
+
+def _stamp(text: str) -> str | int:
+    return int(text) if text.lstrip("+-").isdigit() else text
+
+
+def _deliver(
+    frame: pd.DataFrame,
+    out: Path | None,
+    what: str,
+    model: Path,
+    *,
+    as_json: bool,
+    written: list[str] | None = None,
+) -> None:
+    """Write a frame to a file, or to the output stream as CSV or JSON."""
+    files = list(written or [])
+    if out is not None:
+        from adaptivepatch.cli.outputs import write_table
+
+        write_table(frame, out)
+        files.append(str(out))
+        note(f"wrote {out}: {len(frame)} rows.")
+    if as_json:
+        document: dict[str, Any] = {"model": str(model), what: records(frame)}
+        write_json(document | ({"written": files} if files else {}))
+    elif out is None:
+        write_csv(frame)
+
+
+def _num_seen(backtest: Backtest, forecaster: Forecaster) -> int:
+    """Return the number of windows whose first target was among the rows of fit."""
+    history = forecaster.history_
+    last = {id_: index[-1] for id_, index in zip(history.item_ids, history.index, strict=True)}
+    pairs = zip(backtest.item_id.tolist(), backtest.cutoff, strict=True)
+    return sum(id_ in last and cutoff < last[id_] for id_, cutoff in pairs)
+
+
+# ----------------------------------------------------------------------------------- pictures
+
+
+def _check_plot(plot: Path, *, force: bool) -> None:
+    from adaptivepatch.cli.outputs import check_target
+    from adaptivepatch.errors import InvalidParameterError
+    from adaptivepatch.plotting import new_figure
+
+    if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InvalidParameterError(
+            f"A picture must have a name that ends in .png, .svg or .pdf. Got {str(plot)!r}. "
+            "Rename it."
+        )
+    check_target(plot, force=force)
+    new_figure()  # says so if matplotlib is missing
+
+
+def _draw(
+    forecaster: Forecaster, frame: pd.DataFrame | None, patches: pd.DataFrame, path: Path
+) -> None:
+    """Draw the patches of each series and channel below one another."""
+    from adaptivepatch.estimators.frames import read_like_fitted
+    from adaptivepatch.files import write_atomic
+    from adaptivepatch.plotting import new_figure, plot_segmentation
+
+    panel = forecaster.history_
+    if frame is not None:
+        panel = read_like_fitted(
+            frame,
+            forecaster.columns_,
+            forecaster.channels_,
+            forecaster.freq_,
+            missing=forecaster.missing,
+        )
+    groups = list(patches.groupby(["item_id", "target_name"], sort=False))
+    if len(groups) > _MAX_PLOTS:
+        note(f"the picture shows the first {_MAX_PLOTS} of {len(groups)} series and channels.")
+    shown = groups[:_MAX_PLOTS]
+    if not shown:
+        raise InvalidFrameError("A picture needs a patch. There is none. Pass longer series.")
+    figure, axes = new_figure(len(shown), width=9.0, height=2.2)
+    for ax, ((item, channel), part) in zip(axes[:, 0], shown, strict=True):
+        steps, i = int(part["length"].sum()), panel.item_ids.index(item)
+        plot_segmentation(
+            panel.item(i)[-steps:, panel.channels.index(channel)],
+            part["length"].tolist(),
+            stamps=panel.index[i][-steps:].to_numpy(),
+            ylabel="",
+            title=f"{item}, {channel}: {len(part)} patches of {steps} steps",
+            ax=ax,
+        )
+    kind = path.suffix.lower().removeprefix(".")
+    write_atomic(path, lambda target: figure.savefig(target, dpi=110, format=kind))

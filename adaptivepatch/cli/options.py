@@ -1,0 +1,126 @@
+"""Options that several commands share, and the plug-in classes they name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adaptivepatch.errors import InvalidParameterError
+
+_COLUMNS, _OUTPUT, _MODEL = "Columns of FILE", "Output", "Model"
+
+
+class Missing(StrEnum):
+    """What NaN and absent stamps mean."""
+
+    error = "error"
+    mask = "mask"
+
+
+class Short(StrEnum):
+    """What series that are too short mean."""
+
+    error = "error"
+    skip = "skip"
+
+
+class By(StrEnum):
+    """What the rows of a table of metrics are."""
+
+    item = "item"
+    channel = "channel"
+    step = "step"
+
+
+SavedModel = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="Model folder that fit wrote.", show_default=False)
+]
+OtherFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="FILE",
+        help="Series with the columns of fit. Default: the series of fit.",
+        show_default=False,
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document.", rich_help_panel=_OUTPUT),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace what is there.", rich_help_panel=_OUTPUT)
+]
+DateFormat = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORMAT",
+        help="How dates are written, such as '%d/%m/%Y'; default: the year first.",
+        rich_help_panel=_COLUMNS,
+        show_default=False,
+    ),
+]
+PluginPatcher = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:CLASS",
+        help="Class of your own that the model was fitted with.",
+        rich_help_panel=_MODEL,
+        show_default=False,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="CPU threads.", rich_help_panel=_MODEL, show_default=False
+    ),
+]
+
+
+def set_threads(threads: int | None) -> None:
+    """Use so many CPU threads, if a number is given."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def patcher_class(name: str) -> type[Any]:
+    """Return a registered patcher class, or import one that is named as ``module:Class``.
+
+    Parameters
+    ----------
+    name : str
+        Such as "fixed" or "my_package.patchers:MyPatcher"; the current folder is searched, too.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such class, or it is no patcher.
+    """
+    from adaptivepatch import patchers
+
+    if ":" not in name:
+        return patchers.patcher_class(name)
+    module_name, _, class_name = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except Exception as error:  # whatever a module of the user's raises
+        raise InvalidParameterError(
+            f"--patcher must be a registered name or module:Class. {name!r} cannot be imported "
+            f"({type(error).__name__}: {error}). Check the name, and run from the folder that "
+            "holds the module, or install it."
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, patchers.Patcher)):
+        raise InvalidParameterError(
+            f"--patcher must name a subclass of adaptivepatch's Patcher. {name!r} is {found!r}. "
+            "Name the class."
+        )
+    return found

@@ -1,0 +1,123 @@
+"""What a user sees: results on the output stream, everything else on the error stream."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Errors speak of Python arguments; here they are options.
+_OPTIONS = (
+    (r"\(?overwrite=True\)?", "--force"),
+    (r"rollout=True", "--rollout"),
+    (r"\b(missing|short)=(['\"])(\w+)\2", r"--\1 \3"),
+    (r"\b(freq|start|target|timestamp|item_id)=\[?\.\.\.\]?", r"--\1 ..."),
+    (r"\b(timestamp|start)=('[^']*'|\"[^\"]*\")", r"--\1 \2"),
+    (r"resume=\.\.\.", "--resume"),
+    (r"\brefit_every\b", "--refit-every"),
+    (r"\bstart=None", "no --start"),
+    (r"folder that save\(\) wrote", "folder that adaptivepatch fit wrote"),
+    (r"--item_id", "--item-id"),
+)
+
+
+def note(text: str) -> None:
+    """Say something on the error stream."""
+    typer.echo(f"adaptivepatch: {one_line(text)}", err=True)
+
+
+def one_line(text: str) -> str:
+    """Return a text without line breaks."""
+    return " ".join(text.split())
+
+
+def say_error(error: BaseException) -> str:
+    """Return an error as one line, in the words of the command line."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        where = "" if error.filename is None else f": {str(error.filename)!r}"
+        return f"{error.strerror}{where}."
+    text = one_line(str(error)) or type(error).__name__
+    for pattern, option in _OPTIONS:
+        text = re.sub(pattern, option, text)
+    return text
+
+
+def write_json(document: dict[str, Any]) -> None:
+    """Write one JSON document to the output stream; NaN becomes null."""
+    typer.echo(json.dumps(_plain(document), indent=2, allow_nan=False))
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame as mappings."""
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def write_csv(frame: pd.DataFrame) -> None:
+    """Write a frame as CSV to the output stream."""
+    frame.to_csv(sys.stdout, index=False, lineterminator="\n")
+
+
+def show_table(
+    table: pd.DataFrame | list[dict[str, Any]], formats: dict[str, str] | None = None
+) -> None:
+    """Show a small table: lines drawn on a terminal, plain columns elsewhere.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame or list of dict
+        At least one row; the index of a frame is not shown.
+    formats : dict of str to str, optional
+        Format of each column of numbers; NaN and None are shown as a dash.
+    """
+    rows = table if isinstance(table, list) else records(table)
+    formats, names = formats or {}, list(rows[0])
+    cells = [[_cell(row[name], formats.get(name)) for name in names] for row in rows]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        drawn = Table()
+        for name in names:
+            drawn.add_column(name, justify="right" if name in formats else "left")
+        for row in cells:
+            drawn.add_row(*map(Text, row))
+        Console().print(drawn)
+        return
+    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    for row in [names, *cells]:
+        parts = [
+            cell.rjust(width) if name in formats else cell.ljust(width)
+            for name, cell, width in zip(names, row, widths, strict=True)
+        ]
+        typer.echo("  ".join(parts).rstrip())
+
+
+def _cell(value: object, form: str | None) -> str:
+    if value is None or value != value:
+        return "-"
+    return str(value) if form is None else format(value, form)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if hasattr(value, "tolist"):  # numpy's arrays and numbers
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "isoformat"):
+        return value.isoformat() if value == value else None
+    return str(value)

@@ -1,0 +1,188 @@
+"""The column of stamps of a file: which one it is, and how its dates are read."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from adaptivepatch.errors import InvalidFrameError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAMES = ("timestamp", "date", "ds", "time")
+_DAY = r"\d{4}([-/.]\d{1,2}([-/.]\d{1,2})?)?|\d{8}"
+_CLOCK = r"\d{1,2}(:?\d{2}(:?\d{2}([.,]\d+)?)?)?"
+_OFFSET = r"(?P<offset>Z|[+-]\d{2}(?::?\d{2})?)"
+_ISO = rf"(?:{_DAY})(?:[T ]{_CLOCK}\s?{_OFFSET}?)?"
+_LIKE_A_DATE = r"\d{1,4}[-/. ]\w{1,9}[-/. ]\d{1,4}.*"
+
+
+def find(frame: pd.DataFrame, named: str | None, item_id: str) -> str | None:
+    """Return the column of stamps, None if the rows have none.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        As read.
+    named : str, optional
+        What the user says.
+    item_id : str
+        The column of items, if there is one of that name.
+
+    Raises
+    ------
+    InvalidFrameError
+        If several columns could be it.
+    """
+    if named is not None:
+        return named
+    candidates = [name for name in frame.columns if name.lower() in NAMES and name != item_id]
+    if len(candidates) > 1:
+        raise InvalidFrameError(
+            f"One column must hold the stamps. {candidates!r} all have names for it. Say which "
+            "with --timestamp, and list the channels with --target."
+        )
+    if candidates:
+        return str(candidates[0])
+    others = [name for name in frame.columns if name != item_id]
+    if not others:
+        return None
+    first, column = others[0], frame[others[0]]
+    if _is_date_dtype(column):
+        return str(first)
+    text = column.astype(str)
+    if column.notna().all() and is_text(column):
+        if text.str.fullmatch(_ISO).all() and as_integers(column) is None and not _floats(column):
+            return str(first)
+        if text.str.fullmatch(_LIKE_A_DATE).all():
+            return str(first)  # whose dates `parse` will refuse, saying how to write them
+        if (
+            first == "Unnamed: 0"
+            and item_id not in frame.columns
+            and as_integers(column) is not None
+        ):
+            return str(first)  # a saved index of integers
+    return None
+
+
+def parse(column: pd.Series[Any], name: str, date_format: str | None) -> pd.Series[Any]:
+    """Return stamps as dates or integers.
+
+    Parameters
+    ----------
+    column : pandas.Series
+        Text, or dates and integers, which stay as they are.
+    name : str
+        For messages.
+    date_format : str, optional
+        In the codes of strftime; default: ISO dates, the year first.
+
+    Raises
+    ------
+    InvalidFrameError
+        If a stamp is missing or cannot be read without guessing.
+    """
+    import pandas as pd
+
+    if _is_date_dtype(column) or (
+        date_format is None and pd.api.types.is_integer_dtype(column.dtype)
+    ):
+        return column
+    if column.isna().any():
+        row = int(column.isna().to_numpy().argmax())
+        raise InvalidFrameError(
+            f"Every row needs a stamp. Column {name!r} has none in data row {row + 1}, and in "
+            f"{int(column.isna().sum())} of {len(column)} rows. Fill or drop these rows."
+        )
+    text = column.astype(str).str.strip()
+    if date_format is not None:
+        return _by_format(text, name, date_format)
+    integers = as_integers(text)
+    if integers is not None:
+        return integers
+    matches = text.str.fullmatch(_ISO)
+    if not matches.all():
+        _refuse(text, name, int((~matches).to_numpy().argmax()))
+    offsets = text.str.extract(rf"{_CLOCK}\s?{_OFFSET}$")["offset"].fillna("")
+    several = len(set(offsets)) > 1  # summer and winter: the same clock in UTC
+    try:
+        return pd.to_datetime(text, format="ISO8601", utc=several)
+    except pd.errors.OutOfBoundsDatetime as error:
+        raise InvalidFrameError(
+            f"Dates must lie between 1678 and 2261. Column {name!r} has others ({error}). Correct "
+            "them, or use integers."
+        ) from error
+    except ValueError:
+        parsed = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
+        _refuse(text, name, int(parsed.isna().to_numpy().argmax()))
+
+
+def as_integers(column: pd.Series[Any]) -> pd.Series[Any] | None:
+    """Return a column as integers, None if some value is not one."""
+    import pandas as pd
+
+    if pd.api.types.is_integer_dtype(column.dtype):
+        return column
+    if not is_text(column) or not column.astype(str).str.fullmatch(r"\s*[+-]?\d{1,18}\s*").all():
+        return None
+    return column.astype(str).astype("int64")
+
+
+def is_text(column: pd.Series[Any]) -> bool:
+    """Whether a column holds text, or values of several kinds."""
+    import pandas as pd
+
+    return pd.api.types.is_object_dtype(column.dtype) or isinstance(column.dtype, pd.StringDtype)
+
+
+def is_value(text: str) -> bool:
+    """Whether a text is a number or a date, and thus no name of a column."""
+    return _is_float(text) or re.fullmatch(_ISO, text) is not None
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _by_format(text: pd.Series[Any], name: str, date_format: str) -> pd.Series[Any]:
+    import pandas as pd
+
+    try:
+        parsed = pd.to_datetime(text, format=date_format, errors="coerce")
+    except ValueError as error:
+        raise InvalidFrameError(
+            f"--date-format must be made of codes such as %d/%m/%Y %H:%M. Got {date_format!r} "
+            f"({error})."
+        ) from error
+    if parsed.isna().any():
+        row = int(parsed.isna().to_numpy().argmax())
+        raise InvalidFrameError(
+            f"Every stamp must follow --date-format {date_format!r}. Column {name!r} has "
+            f"{text.iloc[row]!r} in data row {row + 1}. Correct the format or the row."
+        )
+    return parsed
+
+
+def _refuse(text: pd.Series[Any], name: str, row: int) -> NoReturn:
+    raise InvalidFrameError(
+        f"Stamps must be integers, or dates with the year first such as 2024-01-31 23:00. Column "
+        f"{name!r} has {text.iloc[row]!r} in data row {row + 1}. Say how dates are written, such "
+        "as with --date-format '%d/%m/%Y', or name another column with --timestamp."
+    )
+
+
+def _is_date_dtype(column: pd.Series[Any]) -> bool:
+    import pandas as pd
+
+    is_period = isinstance(column.dtype, pd.PeriodDtype)
+    return is_period or pd.api.types.is_datetime64_any_dtype(column.dtype)
+
+
+def _floats(column: pd.Series[Any]) -> bool:
+    """Whether all values are numbers, such as 2012.5, which could pass for dates."""
+    return all(_is_float(str(value)) for value in column.iloc[:100])

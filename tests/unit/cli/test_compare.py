@@ -1,0 +1,66 @@
+"""``adaptivepatch compare``: from a file to a table, a sentence and a folder."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from adaptivepatch import InvalidFrameError, InvalidParameterError
+from adaptivepatch.cli.compare import compare
+
+QUICK = ["--horizon", "4", "--context-length", "16", "--seeds", "1", "--max-steps", "2"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(compare)
+    step = np.arange(220)
+    stamps = pd.date_range("2024-01-01", periods=220, freq="h")
+    values = np.sin(step / 3) + 0.1 * np.random.default_rng(0).normal(size=220)
+    pd.DataFrame({"date": stamps, "load": values}).to_csv(tmp_path / "my.csv", index=False)
+
+    def invoke(*options):
+        arguments = [str(tmp_path / "my.csv"), *QUICK, *options]
+        return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+    return invoke
+
+
+def test_prints_table_controls_and_verdict(run, tmp_path):
+    result = run("--out", str(tmp_path / "out"))
+    assert result.exit_code == 0
+    assert "fixed 8" in result.stdout
+    assert "learned patchers: missing" in result.stdout
+    assert result.stdout.strip().splitlines()[-1].startswith("Exploratory, as 1 seed(s)")
+    assert "[1/4] fixed 4, seed 0: fitted" in result.stderr
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"table.csv", "runs.csv", "verdict.json", "comparison.png"}
+
+
+def test_json_is_one_document(run):
+    told = json.loads(run("--json", "--metric", "MAE").stdout)
+    assert told["settings"]["metric"] == "MAE"
+    assert [row["arm"] for row in told["table"]] == ["fixed 4", "fixed 8", "recency 8", "random 8"]
+    assert told["table"][0]["low"] is None
+
+
+def test_challengers_are_named(run):
+    with pytest.raises(InvalidParameterError, match=r"Unknown patcher 'recenty'"):
+        run("--patcher", "recenty")
+
+
+def test_results_are_not_replaced_unasked_and_that_is_told_first(run, tmp_path):
+    (tmp_path / "table.csv").touch()
+    with pytest.raises(InvalidParameterError, match=r"not replaced unasked"):
+        run("--out", str(tmp_path))
+
+
+def test_absent_columns_are_named(run):
+    with pytest.raises(InvalidFrameError, match=r"must have the column 'laod'"):
+        run("--target", "laod")

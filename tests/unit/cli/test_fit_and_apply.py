@@ -1,0 +1,375 @@
+"""From a file to a model folder, and from there to forecasts, metrics and patches."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from adaptivepatch import Forecaster
+from adaptivepatch.cli import main
+from adaptivepatch.cli.fit import CHECKPOINT
+
+TINY = [
+    *("--horizon", 4, "--context-length", 16, "--max-steps", 2, "--device", "cpu"),
+    *("--set", "backbone__d_model=8", "--set", "backbone__num_layers=1"),
+]
+HOURS = pd.date_range("2024-01-01", periods=80, freq="h", name="date")
+
+
+def call(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    return end.value.code
+
+
+def wide():
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({"load": rng.normal(size=80), "price": rng.normal(size=80)}, index=HOURS)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with load.csv and a model `out` that was fitted on its first 70 rows."""
+    folder = tmp_path_factory.mktemp("home")
+    wide().to_csv(folder / "load.csv")
+    wide()[:70].to_csv(folder / "train.csv")
+    assert call("fit", folder / "train.csv", *TINY, "--model", folder / "out") == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+# --------------------------------------------------------------------------------------- fit
+
+
+def test_fit_writes_the_model_that_python_would(home):
+    files = {path.name for path in (home / "out").iterdir()}
+    assert files == {"config.json", "model.safetensors", "cli.json"}
+    model = Forecaster.load(home / "out")
+    again = Forecaster(**model.get_params(deep=False)).fit(
+        wide()[:70].reset_index(), timestamp="date"
+    )
+    pd.testing.assert_frame_equal(model.predict(), again.predict())
+
+
+def test_fit_says_what_it_did(home, tmp_path, capsys):
+    assert call("fit", home / "load.csv", *TINY, "--model", "m", "--json") == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert (document["channels"], document["freq"], document["steps"]) == (
+        ["load", "price"],
+        "h",
+        2,
+    )
+    assert "step 2: training" in err
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "csv.xz", "parquet", "tsv"])
+def test_every_format_gives_the_same_model(home, ending, tmp_path):
+    train = wide()[:70]
+    if ending == "parquet":
+        train.to_parquet("x.parquet")
+    else:
+        train.to_csv(f"x.{ending}", sep="\t" if ending == "tsv" else ",")
+    assert call("fit", f"x.{ending}", *TINY, "--model", "m") == 0
+    found, expected = (Forecaster.load(path).predict() for path in ("m", home / "out"))
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_a_long_file_with_gaps_quantiles_and_other_names(tmp_path, capsys):
+    day = pd.date_range("2024", periods=60)
+    frame = pd.concat(
+        [pd.DataFrame({"shop": s, "day": day, "sold": np.arange(60.0)}) for s in "ab"]
+    )
+    frame.drop(index=30).to_csv("long.csv", index=False)
+    options = ["--item-id", "shop", "--timestamp", "day", "--target", "sold", "--model", "m"]
+    assert call("fit", "long.csv", *TINY, *options) == 2
+    assert "--missing mask" in capsys.readouterr().err
+    more = ["--missing", "mask", "--quantiles", "0.1,0.5,0.9"]
+    assert call("fit", "long.csv", *TINY, *options, *more) == 0
+    capsys.readouterr()
+    assert call("predict", "m", "long.csv", "--out", "f.csv") == 0
+    assert capsys.readouterr().out == ""
+    forecast = pd.read_csv("f.csv")
+    assert list(forecast) == [
+        "item_id",
+        "timestamp",
+        "target_name",
+        "prediction",
+        "0.1",
+        "0.5",
+        "0.9",
+    ]
+    assert forecast["item_id"].tolist() == ["a"] * 4 + ["b"] * 4
+    wide().to_csv("wide.csv")
+    assert call("predict", "m", "wide.csv") == 2
+    assert "must have the column 'shop'" in capsys.readouterr().err
+
+
+def test_settings_reach_nested_parameters(home, capsys):
+    more = ["--set", "patcher__patch_length=4", "--set", "trainer__learning_rate=1e-4"]
+    assert call("fit", home / "load.csv", *TINY, *more, "--model", "m") == 0
+    model = Forecaster.load("m")
+    assert (model.patcher.patch_length, model.trainer.learning_rate) == (4, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "patcher__length=4"], "Invalid parameter 'length'"),
+        (["--set", "patcher__stride=x"], "The 'stride' parameter of FixedPatcher must be an int"),
+        (["--set", "horizon=4"], "Use --horizon"),
+        (["--set", "horizon"], "--set needs NAME=VALUE"),
+        (["--quantiles", "0.1;0.5"], "--quantiles must be numbers"),
+        (["--patcher", "fixd"], "Did you mean 'fixed'?"),
+        (["--patcher", "os:getcwd"], "must name a subclass of adaptivepatch's Patcher"),
+        (["--patcher", "absent.module:X"], "cannot be imported"),
+        (["--horizon", "0"], "'horizon' parameter of Forecaster must be an int"),
+        (["--horizon", "200"], "Series 'series' has 80 observations"),
+        (["--device", "tpu"], "'device' parameter"),
+        (["--resume"], "Leave --resume out"),
+        (["--init", "absent"], "A saved model is a folder"),
+        (["--target", "loda"], "Did you mean 'load'?"),
+    ],
+)
+def test_a_mistake_leaves_nothing_behind(home, capsys, arguments, message, tmp_path):
+    assert call("fit", home / "load.csv", *TINY, "--model", "m", *arguments) == 2
+    out, err = capsys.readouterr()
+    assert message in err.splitlines()[-1]
+    assert (out, list(tmp_path.iterdir())) == ("", [])
+
+
+def test_models_are_not_replaced_unasked(home, capsys):
+    before = (home / "out" / "model.safetensors").read_bytes()
+    assert call("fit", home / "load.csv", *TINY, "--model", home / "out") == 2
+    assert "pass --force" in capsys.readouterr().err
+    assert (home / "out" / "model.safetensors").read_bytes() == before
+    assert call("fit", home / "load.csv", *TINY, "--model", "m") == 0
+    assert call("fit", home / "load.csv", *TINY, "--model", "m", "--force", "--seed", 1) == 0
+    assert Forecaster.load("m").random_state == 1
+
+
+def test_fine_tuning_begins_with_the_weights_of_a_model(home):
+    assert call("fit", home / "load.csv", *TINY, "--model", "m", "--init", home / "out") == 0
+    assert Forecaster.load("m").record_.history[0]["step"] == 0
+    short = ["--horizon", 4, "--max-steps", 4]  # the rest is as in the model
+    assert call("fit", home / "load.csv", *short, "--model", "n", "--init", home / "out") == 0
+    assert Forecaster.load("n").context_length == Forecaster.load(home / "out").context_length
+
+
+def test_a_patcher_of_ones_own(home, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(
+        "from adaptivepatch import FixedPatcher\n"
+        "class MyPatcher(FixedPatcher):\n    name = 'mine'\n"
+    )
+    plugin = ["--patcher", "mine:MyPatcher"]
+    assert call("fit", home / "load.csv", *TINY, *plugin, "--model", "m") == 0
+    capsys.readouterr()
+    assert call("predict", "m") == 2
+    assert "--patcher mine:MyPatcher" in capsys.readouterr().err
+    assert call("predict", "m", *plugin) == 0
+
+
+# ------------------------------------------------------------------------------ interruption
+
+
+def test_ctrl_c_saves_the_best_model(home, tmp_path):
+    program = "from adaptivepatch.cli import main; main()"
+    slow = ["--max-steps", 100000, "--set", "trainer__validate_every=2", "--model", tmp_path / "m"]
+    arguments = ["fit", home / "load.csv", *TINY, *slow]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stderr.readline()  # the first validation
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert out.startswith("Wrote ")
+    assert "Traceback" not in err
+    assert "--resume" in err.splitlines()[-1]
+    assert Forecaster.load("m").record_.interrupted
+
+
+@pytest.fixture
+def interrupted(home, monkeypatch, tmp_path, capsys):
+    """The arguments of a fit that was interrupted after step 2 of 6."""
+
+    def announce(step, metrics):
+        raise KeyboardInterrupt
+
+    more = ["--max-steps", 6, "--set", "trainer__validate_every=2", "--model", tmp_path / "m"]
+    fit = ["fit", home / "load.csv", *TINY, *more]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["adaptivepatch.cli.fit"], "_announce", announce)
+        assert call(*fit) == 130
+    assert "interrupted at step 2 of 6" in capsys.readouterr().err
+    assert (tmp_path / "m" / CHECKPOINT).is_dir()
+    return fit
+
+
+def test_resuming_gives_the_model_of_an_uninterrupted_fit(interrupted, tmp_path):
+    assert call(*interrupted, "--resume") == 0
+    assert not (tmp_path / "m" / CHECKPOINT).exists()
+    assert call(*interrupted[:-1], "whole") == 0
+    resumed, whole = Forecaster.load("m"), Forecaster.load("whole")
+    assert not resumed.record_.interrupted
+    pd.testing.assert_frame_equal(resumed.predict(), whole.predict(), check_exact=True)
+
+
+def test_a_checkpoint_is_not_replaced_unasked(interrupted, tmp_path, capsys):
+    assert call(*interrupted) == 2
+    err = capsys.readouterr().err
+    assert "--resume" in err
+    assert "--force" in err
+    assert call(*interrupted, "--seed", 5, "--resume") == 2
+    assert "seed" in capsys.readouterr().err
+    assert (tmp_path / "m" / CHECKPOINT).is_dir()
+    assert call(*interrupted, "--force") == 0
+    assert not (tmp_path / "m" / CHECKPOINT).exists()
+
+
+def test_an_interruption_before_anything_was_learned_leaves_nothing(home, monkeypatch, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Forecaster, "fit", interrupted)
+    assert call("fit", home / "load.csv", *TINY, "--model", "m") == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+# --------------------------------------------------------------- predict, evaluate, segment
+
+
+def test_predict_writes_csv_to_the_output_stream(home, capsys):
+    assert call("predict", home / "out") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines()[0] == "item_id,timestamp,target_name,prediction"
+    assert len(out.splitlines()) == 1 + 2 * 4
+
+
+def test_predict_json_is_what_python_predicts(home, capsys):
+    assert call("predict", home / "out", home / "load.csv", "--horizon", 2, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["forecast"]
+    expected = Forecaster.load(home / "out").predict(wide().reset_index(), horizon=2)
+    assert [row["prediction"] for row in rows] == expected["prediction"].tolist()
+    assert rows[0]["timestamp"] == "2024-01-04T08:00:00"
+
+
+def test_predict_further_needs_rollout(home, capsys):
+    assert call("predict", home / "out", "--horizon", 6) == 2
+    assert "Pass --rollout" in capsys.readouterr().err
+    assert call("predict", home / "out", "--horizon", 6, "--rollout") == 0
+
+
+def test_outputs_are_not_replaced_unasked(home, capsys):
+    for command in (["predict", home / "out"], ["segment", home / "out"]):
+        for force, status in (([], 0), ([], 2), (["--force"], 0)):
+            assert call(*command, "--out", f"{command[0]}.csv", *force) == status
+    load = home / "load.csv"
+    before = load.read_bytes()
+    assert call("predict", home / "out", load, "--out", load, "--force") == 2
+    assert "never replaced" in capsys.readouterr().err
+    assert load.read_bytes() == before
+
+
+def test_a_file_with_other_columns_is_refused(home, capsys):
+    wide().rename(columns={"load": "demand"}).to_csv("other.csv")
+    assert call("predict", home / "out", "other.csv") == 2
+    assert "must have the column 'load'" in capsys.readouterr().err
+
+
+def test_evaluate_prints_the_metrics_of_a_backtest(home, capsys):
+    arguments = [
+        "evaluate",
+        home / "out",
+        home / "load.csv",
+        "--start",
+        HOURS[70],
+        "--by",
+        "channel",
+    ]
+    assert call(*arguments, "--json", "--out", "w.parquet") == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    backtest = Forecaster.load(home / "out").backtest(wide().reset_index(), start=HOURS[70])
+    assert [row["MSE"] for row in document["metrics"]] == backtest.metrics(by="channel")[
+        "MSE"
+    ].tolist()
+    assert (document["windows"], document["windows_seen_in_fit"]) == (len(backtest), 0)
+    assert "warning" not in err
+    assert len(pd.read_parquet("w.parquet")) == backtest.actual.size
+    assert call(*arguments) == 0
+    assert capsys.readouterr().out.splitlines()[0].split()[:2] == ["channel", "MSE"]
+
+
+def test_evaluate_says_which_windows_the_model_knows(home, capsys):
+    assert call("evaluate", home / "out", home / "load.csv", "--stride", 10) == 0
+    assert "windows have targets that the model was trained on" in capsys.readouterr().err
+
+
+def test_evaluate_can_refit(home, capsys):
+    arguments = ["--start", HOURS[70], "--refit-every", 4, "--json"]
+    assert call("evaluate", home / "out", home / "load.csv", *arguments) == 0
+    assert json.loads(capsys.readouterr().out)["windows_seen_in_fit"] == 0
+    assert call("evaluate", home / "out", home / "load.csv", "--refit-every", 4) == 2
+    assert "--start" in capsys.readouterr().err
+
+
+def test_segment_shows_and_draws_patches(home, capsys, tmp_path):
+    assert call("segment", home / "out", "--plot", "p.png", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["patches"]
+    assert sum(row["length"] for row in rows if row["target_name"] == "load") == 16
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert call("segment", home / "out", home / "load.csv", "--plot", "p.png") == 2
+    assert call("segment", home / "out", "--plot", "p.xcf") == 2
+
+
+def test_rows_without_stamps_and_integer_stamps(home, capsys):
+    frame = wide().reset_index(drop=True)
+    frame.to_csv("none.csv", index=False)
+    frame.rename_axis("time").to_csv("time.csv")
+    for name in ("none", "time"):
+        assert call("fit", f"{name}.csv", *TINY, "--model", name) == 0
+        capsys.readouterr()
+        assert call("predict", name, f"{name}.csv", "--horizon", 1) == 0
+        assert "series,80,load," in capsys.readouterr().out
+        assert call("evaluate", name, f"{name}.csv", "--start", 70) == 0
+
+
+def test_dates_are_read_as_in_fit(home, capsys):
+    frame = wide().set_axis(HOURS.strftime("%d/%m/%Y %H:%M")).rename_axis("date")
+    frame.to_csv("day_first.csv")
+    date_format = ["--date-format", "%d/%m/%Y %H:%M"]
+    assert call("fit", "day_first.csv", *TINY, *date_format, "--model", "m") == 0
+    capsys.readouterr()
+    assert call("predict", "m", "day_first.csv") == 0
+    assert "2024-01-04 08:00:00" in capsys.readouterr().out
+
+
+def test_short_series_are_refused_or_left_out_by_name(capsys):
+    frame = pd.concat(
+        [
+            pd.DataFrame({"item_id": item, "time": np.arange(n), "v": np.arange(float(n))})
+            for item, n in (("long", 60), ("tiny", 3))
+        ]
+    )
+    frame.to_csv("long.csv", index=False)
+    assert call("fit", "long.csv", *TINY, "--model", "m") == 2
+    assert "--short skip" in capsys.readouterr().err
+    assert call("fit", "long.csv", *TINY, "--model", "m", "--short", "skip", "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["skipped"] == ["tiny"]
+    assert "adaptivepatch: warning: " in err
