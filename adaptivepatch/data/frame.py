@@ -104,6 +104,7 @@ def read_frame(
         raise InvalidParameterError(
             f"The 'missing' parameter must be 'error' or 'mask'. Got {missing!r} instead."
         )
+    _check_keys(item_id, timestamp)
     frame = _as_frame(df)
     was_long = item_id in frame.columns
     stamps, in_index = _stamps(frame, item_id, timestamp, was_long)
@@ -143,6 +144,49 @@ def read_frame(
     return panel
 
 
+def _check_keys(item_id: object, timestamp: object) -> None:
+    for name, value in (("item_id", item_id), ("timestamp", timestamp)):
+        if not isinstance(value, str):
+            raise InvalidParameterError(
+                f"The {name!r} parameter must be the name of one column. Got {value!r} instead. "
+                "Leave it out if there is no such column."
+            )
+    if item_id == timestamp:
+        raise InvalidParameterError(
+            "One column cannot hold both items and stamps. Got item_id and timestamp="
+            f"{timestamp!r}. Name two columns, or leave out the key that is not there."
+        )
+
+
+def check_named_keys(df: object, item_id: str, timestamp: str) -> None:
+    """Refuse keys that the user names and the frame lacks; the default names may be absent.
+
+    Parameters
+    ----------
+    df : object
+        What was passed for a frame; anything else is refused later.
+    item_id, timestamp : str
+        Names of the key columns; the stamps may be the index of that name.
+
+    Raises
+    ------
+    InvalidFrameError
+        If there is no such column.
+    """
+    _check_keys(item_id, timestamp)
+    if not isinstance(df, pd.DataFrame) or df.empty:
+        return
+    present = [*df.columns, *df.index.names]
+    for key, name in (("item_id", item_id), ("timestamp", timestamp)):
+        if name != key and name not in present:
+            columns = [column for column in df.columns if isinstance(column, str)]
+            raise InvalidFrameError(
+                f"The frame must have the column that {key} names. {name!r} is not among "
+                f"{list(df.columns)!r}. Correct {key}=..., or leave it out if there is no such "
+                f"column.{suggest(name, columns)}"
+            )
+
+
 def _as_frame(df: object) -> pd.DataFrame:
     frame = df
     if isinstance(frame, pd.Series):
@@ -156,6 +200,12 @@ def _as_frame(df: object) -> pd.DataFrame:
         raise InvalidFrameError(
             f"The frame must have rows and columns. Its shape is {frame.shape!r}. Check the "
             "filter or file it came from."
+        )
+    if isinstance(frame.columns, pd.MultiIndex):
+        raise InvalidFrameError(
+            f"Column names must have one level. There are {frame.columns.nlevels}, such as in "
+            f"{frame.columns[0]!r}. Use df.columns = ['_'.join(map(str, name)) for name in "
+            "df.columns]."
         )
     odd = [name for name in frame.columns if not isinstance(name, str)]
     if odd:
@@ -227,6 +277,8 @@ def _remedy(stamps: pd.Index[Any]) -> str:
         return ". Use .astype('int64') for step numbers, or convert it with pd.to_datetime"
     if pd.api.types.is_timedelta64_dtype(stamps.dtype):
         return ". Add a start date, such as pd.Timestamp('2024-01-01')"
+    if stamps.inferred_type == "integer":
+        return ". Use .astype('int64'), for large numbers after subtracting a constant"
     zones = {str(stamp.tzinfo) for stamp in stamps if isinstance(stamp, datetime)}
     if len(zones) > 1:
         return (
@@ -245,7 +297,7 @@ def _channels(
         is_one = isinstance(target, str) or not isinstance(target, Iterable)
         names = [cast("str", target)] if is_one else list(target)
     for name in names:
-        if name in keys or name not in frame.columns:
+        if not isinstance(name, str) or name in keys or name not in frame.columns:
             available = [column for column in frame.columns if column not in keys]
             raise InvalidFrameError(
                 f"Every target must be a value column. {name!r} is not. "
@@ -263,12 +315,13 @@ def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
     column, types = frame[name], pd.api.types
     numeric = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
     if not numeric or types.is_complex_dtype(column.dtype):
-        is_bool = types.is_bool_dtype(column.dtype)
+        remedy = "with .astype(float)" if types.is_bool_dtype(column.dtype) else "with pd.to_numeric"
+        if types.is_complex_dtype(column.dtype):
+            remedy = "to real numbers, such as with np.real or np.abs"
         raise InvalidFrameError(
             f"A channel must hold real numbers. Column {name!r} has dtype {str(column.dtype)!r}. "
             f"If it holds the stamps pass timestamp={name!r}; if it is no channel list the "
-            "channels with target=[...]; otherwise convert it with "
-            f"{'.astype(float)' if is_bool else 'pd.to_numeric'}."
+            f"channels with target=[...]; otherwise convert it {remedy}."
         )
     return cast("NDArray[np.float64]", column.to_numpy(dtype=np.float64, na_value=np.nan))
 
@@ -279,7 +332,13 @@ def _items(
     """Return the sorted position of each row's item, the sorted ids and the first-seen order."""
     if item_id is None:
         return np.zeros(len(frame), dtype=np.intp), (SINGLE_ITEM,), (SINGLE_ITEM,)
-    seen_codes, uniques = pd.factorize(frame[item_id])
+    try:
+        seen_codes, uniques = pd.factorize(frame[item_id])
+    except TypeError as error:
+        raise InvalidFrameError(
+            f"Item ids must be hashable, such as strings and numbers. Column {item_id!r} holds "
+            f"others ({error}). Convert it with .astype(str)."
+        ) from error
     if (seen_codes < 0).any():
         row = int(np.flatnonzero(seen_codes < 0)[0])
         raise InvalidFrameError(

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from adaptivepatch.data.frequency import Step, following
+from adaptivepatch.errors import InvalidFrameError
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,26 @@ def future_index(index: pd.Index[Any], freq: Step, horizon: int) -> pd.Index[Any
         Number of stamps.
     """
     if isinstance(freq, int):
+        if int(index[-1]) + freq * horizon > np.iinfo(np.int64).max:
+            raise _no_future(index, freq, horizon)
         steps = freq * np.arange(1, horizon + 1)
         return pd.Index(index[-1] + steps, name=index.name)
-    return following(cast("pd.DatetimeIndex", index), freq, horizon).rename(index.name)
+    try:
+        stamps = following(cast("pd.DatetimeIndex", index), freq, horizon)
+    except (OverflowError, AssertionError, pd.errors.OutOfBoundsDatetime) as error:
+        raise _no_future(index, freq, horizon) from error
+    if len(stamps) < horizon or not (stamps[0] > index[-1] and stamps.is_monotonic_increasing):
+        raise _no_future(index, freq, horizon)  # numbers that wrapped around
+    return stamps.rename(index.name)
+
+
+def _no_future(index: pd.Index[Any], freq: Step, horizon: int) -> InvalidFrameError:
+    name = freq if isinstance(freq, int) else freq.freqstr
+    return InvalidFrameError(
+        f"Forecasts need stamps after the end of a series. {horizon} steps of {name!r} after "
+        f"{str(index[-1])!r} are more than its type, {str(index.dtype)!r}, can hold. Use smaller "
+        "stamps, or for dates a coarser unit such as df.index.as_unit('s')."
+    )
 
 
 def row_offsets(lengths: ArrayLike) -> NDArray[np.int64]:

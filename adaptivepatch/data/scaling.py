@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from adaptivepatch.data.panel import Panel
 from adaptivepatch.errors import InvalidFrameError
 
+_SQUARES_UNDERFLOW = 1e-140  # a deviation below which squares lose digits
+
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
@@ -67,6 +69,11 @@ class Scaling:
                     f"{float(np.abs(rows[observed[:, column], column]).max())!r}. Divide it by a "
                     "constant."
                 )
+            tiny = (std[position] < _SQUARES_UNDERFLOW) & (low < high)
+            if tiny.any():
+                spread = np.where(tiny, high - low, 1)
+                std[position, tiny] = ((rows - low) / spread).std(axis=0, where=observed)[tiny]
+                std[position, tiny] *= spread[tiny]
             mean[position] = np.where(low == high, low, mean[position])  # exact, no rounding
             std[position] = np.where((low == high) | (std[position] == 0), 1, std[position])
         return cls(mean=mean, std=std)

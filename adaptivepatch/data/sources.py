@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adaptivepatch.data.catalog import DATASETS, DatasetInfo, dataset_info
-from adaptivepatch.errors import DatasetError
+from adaptivepatch.errors import DatasetError, OutputError
 from adaptivepatch.files import write_atomic
 
 DATA_FOLDER_VARIABLE = "ADAPTIVEPATCH_DATA"
@@ -374,8 +374,9 @@ def _writing(target: Path, info: DatasetInfo) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        found = error.__cause__ if isinstance(error, OutputError) else error
         raise DatasetError(
             f"Fetching {info.name!r} needs a folder to write to. Writing to "
-            f"{str(target.parent)!r} failed: {error}. Free space or change its permissions, or put "
+            f"{str(target.parent)!r} failed: {found}. Free space or change its permissions, or put "
             f"the original '{target.name}' in a folder and set {DATA_FOLDER_VARIABLE} to it."
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -98,10 +99,10 @@ class Backtest:
             return pd.DataFrame([self._measure(...)], index=pd.Index(["all"]))
         groups: dict[Hashable, Any]
         if by == "item":
+            first = np.flatnonzero(np.diff(self.windows.item, prepend=-1))  # item after item
             groups = {
-                id_: (self.windows.item == position,)
-                for position, id_ in enumerate(self.windows.panel.item_ids)
-                if (self.windows.item == position).any()
+                self.windows.panel.item_ids[self.windows.item[start]]: (slice(start, stop),)
+                for start, stop in pairwise([*first.tolist(), len(self)])
             }
         elif by == "channel":
             groups = {name: (slice(None), slice(None), [c]) for c, name in enumerate(self.channels)}
@@ -126,7 +127,7 @@ class Backtest:
         if np.isnan(value):
             raise InvalidFrameError(
                 "MASE needs the seasonal naive error of training. Of the items "
-                f"{list(np.unique(self.item_id.astype(str)))[:3]} it is unknown or 0. Fit on "
+                f"{np.unique(self.item_id.astype(str)).tolist()[:3]} it is unknown or 0. Fit on "
                 "these items, or use another column of metrics()."
             )
         return value

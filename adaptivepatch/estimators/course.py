@@ -157,7 +157,7 @@ def _borders(
     panel: Panel, start_rows: NDArray[np.int64], refit_every: int
 ) -> list[NDArray[np.int64]]:
     """Return, for each refit, the rows of every item before it."""
-    stamps = panel.index[0].append(list(panel.index[1:])).unique().sort_values()
+    stamps = panel.stamps.unique().sort_values()
     first = min(
         index[row] for index, row in zip(panel.index, start_rows, strict=True) if row < len(index)
     )

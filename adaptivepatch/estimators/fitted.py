@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class FittedState:
         history: Panel,
         season: int,
         naive_scale: NDArray[np.float64],
+        skipped: tuple[Hashable, ...],
     ) -> None:
         """Become fitted, all at once: a fit that fails leaves an earlier one as it was.
 
@@ -48,6 +50,8 @@ class FittedState:
             Of the naive forecast, in time steps.
         naive_scale : ndarray of shape (items, channels)
             Error of that forecast on training rows.
+        skipped : tuple of hashable
+            Items that were too short to train on.
         """
         self.model_ = model
         self.record_ = record
@@ -58,6 +62,7 @@ class FittedState:
         self.freq_ = history.freq
         self.season_ = season
         self.naive_scale_ = naive_scale
+        self.skipped_ = skipped
 
     @property
     def network_(self) -> PatchNetwork:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from adaptivepatch.training.trainer import Callback, Trainer, TrainingRecord, Wi
 Component = TypeVar("Component", bound=BaseEstimator)
 
 _PREPARE_WINDOWS = 2048
+_MOST_STEPS = 1 << 20  # of a look-back or a horizon
 
 
 def resolve(
@@ -87,6 +89,29 @@ def check_quantiles(owner: object, quantiles: Sequence[float] | None) -> tuple[f
     return levels
 
 
+def check_size(owner: object, **values: int) -> None:
+    """Raise `InvalidParameterError` for numbers of time steps that no memory could hold."""
+    for name, value in values.items():
+        if value > _MOST_STEPS:
+            raise InvalidParameterError(
+                f"The {name!r} parameter of {type(owner).__name__} must be at most "
+                f"{_MOST_STEPS}. Got {value!r} instead."
+            )
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Phrase the error of a network that is too large to be created."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InvalidParameterError(
+            f"The network must fit into memory. Creating its weights failed: {found} Reduce the "
+            "horizon, the look-back or the sizes of the backbone."
+        ) from error
+
+
 def placement(trainer: Trainer, fallback: str | None = None) -> dict[str, Any]:
     """Return where a network and its series live: keyword arguments of `Tensor.to`.
 
@@ -108,7 +133,13 @@ def placement(trainer: Trainer, fallback: str | None = None) -> dict[str, Any]:
 
 def draw_seed(random_state: Any) -> int:
     """Return a seed from a random_state: an int stands for itself, None draws one."""
-    return int(check_random_state(random_state).randint(2**31 - 1))
+    try:
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    except ValueError as error:
+        raise InvalidParameterError(
+            "The 'random_state' parameter must be an int from 0 to 2**32 - 1, a RandomState or "
+            f"None. Got {random_state!r} instead."
+        ) from error
 
 
 def train(

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from adaptivepatch.data.frame import Panel, check_named_keys, read_frame, refuse_covariates
-from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_int
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_bool, check_int
 from adaptivepatch.estimators import frames, storage
 from adaptivepatch.estimators.backtest import Backtest, run_backtest
 from adaptivepatch.estimators.course import (
@@ -27,7 +27,9 @@ from adaptivepatch.estimators.course import (
 from adaptivepatch.estimators.fitted import FittedState
 from adaptivepatch.estimators.fitting import (
     check_quantiles,
+    check_size,
     draw_seed,
+    enough_memory,
     resolve_backbone,
     resolve_patcher,
     resolve_trainer,
@@ -207,6 +209,12 @@ class Forecaster(FittedState, BaseEstimator):
         panel, skipped = without_short(panel, self.horizon, short)
         if validation_rows is not None:
             check_int(self, validation_rows=validation_rows)
+        check_bool(self, refit=refit)
+        if callback is not None and not callable(callback):
+            raise TypeError(
+                "fit(callback=...) must be a function of the step and a mapping of metrics. Got "
+                f"{callback!r} instead."
+            )
         settings = {"validation_rows": validation_rows, "refit": refit}
         seed, weights = draw_seed(self.random_state), initial_weights(self, init)
         checkpoints = open_checkpoints(
@@ -240,13 +248,15 @@ class Forecaster(FittedState, BaseEstimator):
             history=panel.tail(np.minimum(panel.lengths, self.context_length)),
             season=season,
             naive_scale=seasonal_naive_scale(panel.values, season, panel.row_offsets),
+            skipped=skipped,
         )
-        self.skipped_ = skipped
         return self
 
     def _check(self) -> Trainer:
         check_int(self, horizon=self.horizon)
         check_int(self, low=2, context_length=self.context_length)
+        check_size(self, horizon=self.horizon, context_length=self.context_length)
+        check_bool(self, share_segmentation=self.share_segmentation)
         if self.values_per_patch is not None:
             check_int(self, values_per_patch=self.values_per_patch)
         check_quantiles(self, self.quantiles)
@@ -254,14 +264,15 @@ class Forecaster(FittedState, BaseEstimator):
 
     def make_network(self) -> PatchNetwork:
         """Return an untrained network with this forecaster's parameters."""
-        return build_network(
-            resolve_patcher(self.patcher),
-            resolve_backbone(self.backbone),
-            context_length=self.context_length,
-            horizon=self.horizon,
-            quantiles=check_quantiles(self, self.quantiles),
-            values_per_patch=self.values_per_patch,
-        )
+        with enough_memory():
+            return build_network(
+                resolve_patcher(self.patcher),
+                resolve_backbone(self.backbone),
+                context_length=self.context_length,
+                horizon=self.horizon,
+                quantiles=check_quantiles(self, self.quantiles),
+                values_per_patch=self.values_per_patch,
+            )
 
     # ------------------------------------------------------------------ predict
 
@@ -297,6 +308,7 @@ class Forecaster(FittedState, BaseEstimator):
         model = self.model_
         horizon = model.horizon if horizon is None else horizon
         check_int(self, horizon=horizon)
+        check_size(self, horizon=horizon)
         if horizon > model.horizon and not rollout:
             raise InvalidParameterError(
                 f"The model was trained to forecast {model.horizon} steps. Got horizon={horizon!r}."

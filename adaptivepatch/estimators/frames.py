@@ -15,7 +15,7 @@ from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.frequency import Step
 from adaptivepatch.data.panel import Panel, future_index, row_offsets
 from adaptivepatch.data.scaling import Scaling
-from adaptivepatch.errors import InvalidFrameError
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
 
 if TYPE_CHECKING:
     from adaptivepatch.estimators.panel_model import PanelModel
@@ -177,17 +177,27 @@ def read_like_fitted(
         See `adaptivepatch.data.frame.read_frame`.
     """
     keys = {"item_id": columns["item_id"], "timestamp": columns["timestamp"]}
-    if isinstance(df, pd.DataFrame):
-        absent = [name for name in channels if name not in df.columns]
+    if isinstance(df, pd.DataFrame | pd.Series) and not df.empty:
+        given = list(df.columns) if isinstance(df, pd.DataFrame) else [df.name or "target"]
+        absent = [name for name in channels if name not in given]
         if absent:
             raise InvalidFrameError(
                 f"The frame must have the channels of fit, {list(channels)}. It lacks {absent}; it "
-                f"has {[c for c in df.columns if c not in keys.values()]}."
+                f"has {[c for c in given if c not in keys.values()]}. Add or rename columns."
             )
     names = list(channels)
     if isinstance(df, pd.DataFrame):
         names.sort(key=list(df.columns).index)  # forecasts come in the order of this frame
-    return read_frame(df, **keys, target=names, missing=missing, freq=step, require_observed=False)
+    try:
+        return read_frame(
+            df, **keys, target=names, missing=missing, freq=step, require_observed=False
+        )
+    except InvalidParameterError as error:  # of the step: its kind is that of the stamps
+        kind = "integers" if isinstance(step, int) else "datetimes"
+        raise InvalidFrameError(
+            f"The stamps must be {kind}, as in fit, with the step {step_name(step)!r}. Those of "
+            "this frame are of another kind. Convert them."
+        ) from error
 
 
 def warn_if_far(panel: Panel, model: PanelModel) -> Panel:

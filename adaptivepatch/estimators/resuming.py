@@ -14,7 +14,8 @@ from adaptivepatch.data.panel import Panel
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError
 from adaptivepatch.estimators.fitting import check_quantiles
 from adaptivepatch.estimators.panel_model import PanelModel
-from adaptivepatch.pretrained import describe, plain
+from adaptivepatch.files import make_folder
+from adaptivepatch.pretrained import describe, first_mismatch, plain
 from adaptivepatch.training.checkpoint import CheckpointFile, read_identity
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path, identity: Mapping[str, Any]) -> None:
         self.folder, self.seed = Path(folder), int(identity["seed"])
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self.first = CheckpointFile(self.folder / _FIRST, identity)
         self.second = CheckpointFile(self.folder / _SECOND, identity)
 
@@ -80,6 +81,11 @@ def open_checkpoints(
     folder = checkpoint if resume is None else resume
     if folder is None:
         return None
+    if not isinstance(folder, str | Path):
+        raise TypeError(
+            f"fit(checkpoint=...) and fit(resume=...) must be the path of a folder. Got {folder!r} "
+            "instead."
+        )
     file = Path(folder) / _FIRST
     if checkpoint is not None and file.exists():
         raise FileExistsError(
@@ -227,6 +233,6 @@ def initial_weights(forecaster: Forecaster, init: Any) -> dict[str, Tensor] | No
     except RuntimeError as error:
         raise InvalidParameterError(
             "fit(init=...) begins with the weights of a model of the same shape. Its weights do "
-            f"not fit ({error}). Fit the loaded model itself."
+            f"not fit ({first_mismatch(error)}). Fit the loaded model itself."
         ) from error
     return weights

@@ -57,8 +57,9 @@ def without_short(panel: Panel, horizon: int, short: str) -> tuple[Panel, tuple[
     if not enough.any():
         raise InvalidFrameError(
             f"Training needs a series of at least {2 + horizon} rows (2 look-back points plus the "
-            f"horizon). The longest of {panel.num_items} has {int(panel.lengths.max())}, so none "
-            "is left. Pass more rows or reduce the horizon."
+            f"horizon). Series {panel.item_ids[0]!r} has {int(panel.lengths[0])} (and "
+            f"{panel.num_items - 1} more have too few), so that none is left. Pass more rows or "
+            "reduce the horizon."
         )
     skipped = tuple(panel.item_ids[i] for i in np.flatnonzero(~enough))
     shown = ", ".join(repr(id_) for id_ in skipped[:3]) + (", ..." if len(skipped) > 3 else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,9 @@ from adaptivepatch import pretrained
 from adaptivepatch.data.frequency import parse_step
 from adaptivepatch.data.panel import FrameLayout, Panel, row_offsets
 from adaptivepatch.data.scaling import Scaling
-from adaptivepatch.errors import InvalidModelError, InvalidParameterError
+from adaptivepatch.errors import InvalidModelError, InvalidParameterError, check_int
 from adaptivepatch.estimators import frames
-from adaptivepatch.estimators.fitting import check_quantiles, placement
+from adaptivepatch.estimators.fitting import check_quantiles, check_size, placement
 from adaptivepatch.estimators.panel_model import PanelModel
 from adaptivepatch.training.devices import resolve_precision
 from adaptivepatch.training.trainer import Trainer, TrainingRecord
@@ -50,6 +51,7 @@ def save(model: Forecaster, path: str | Path, *, overwrite: bool) -> Path:
         },
         "columns": model.columns_,
         "settings": model.settings_,
+        "skipped": [_plain(id_) for id_ in model.skipped_],
         "season": model.season_,
         "record": asdict(model.record_),
         "history": _describe(model.history_),
@@ -60,6 +62,7 @@ def save(model: Forecaster, path: str | Path, *, overwrite: bool) -> Path:
         "scaling.std": torch.as_tensor(model.scaling_.std),
         "naive_scale": torch.as_tensor(model.naive_scale_),
         "history": torch.as_tensor(model.history_.values),
+        "stamps": torch.as_tensor(model.history_.stamps.to_numpy("int64", copy=True)),
     }
     return pretrained.save_folder(path, config, tensors, overwrite=overwrite)
 
@@ -75,9 +78,15 @@ def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Fo
         if parameters["trainer"] is not None:
             parameters["trainer"] = Trainer(**parameters["trainer"])
         model = cls(**parameters)
-        history = _panel(config["history"], tensors.pop("history").numpy())
+        values, stamps = (tensors.pop(name).numpy() for name in ("history", "stamps"))
+        check_int(model, horizon=model.horizon, context_length=model.context_length)
+        check_size(model, horizon=model.horizon, context_length=model.context_length)
+        history = _panel(config["history"], values, stamps)
         scaling = Scaling(*(tensors.pop(f"scaling.{name}").numpy() for name in ("mean", "std")))
         naive_scale = tensors.pop("naive_scale").numpy()
+        _check_sizes(history, scaling, naive_scale, len(stamps))
+        if set(config["columns"]) != {"item_id", "timestamp", "target"}:
+            raise KeyError("columns")
         # A model saved on a GPU loads where there is none.
         trainer = model.trainer or Trainer()
         network = model.make_network().to(**placement(trainer, fallback="cpu"))
@@ -102,16 +111,39 @@ def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Fo
             history=history,
             season=config["season"],
             naive_scale=naive_scale,
+            skipped=tuple(config["skipped"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except InvalidModelError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InvalidModelError(
-            f"The {pretrained.CONFIG} in {str(path)!r} is not one that save() wrote ({error!r}). "
+            f"The {pretrained.CONFIG} in {str(path)!r} is not one that save() wrote "
+            f"({type(error).__name__}: {' '.join(str(error).split())}). "
             "Save the model again."
         ) from error
     weights = {name.removeprefix(_NETWORK): value for name, value in tensors.items()}
     pretrained.load_weights(network, weights, path)
+    broken = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise InvalidModelError(
+            f"Weights must be finite. Those of {broken[0]!r} in {str(path)!r} are not. Save the "
+            "model again."
+        )
     network.eval()
     return model
+
+
+def _check_sizes(
+    history: Panel, scaling: Scaling, naive_scale: np.ndarray[Any, Any], num_stamps: int
+) -> None:
+    """Raise ValueError unless the parts of a stored panel belong together."""
+    items, channels, rows = history.num_items, history.num_channels, history.row_offsets[-1]
+    shapes = [scaling.mean.shape, scaling.std.shape, naive_scale.shape]
+    fits = shapes == [(items, channels)] * 3 and history.values.shape == (rows, channels)
+    if not (fits and num_stamps == rows and len(history.index) == items > 0):
+        raise ValueError("items, channels, stamps and values are of different sizes")
+    if not (np.isfinite(scaling.mean).all() and (np.isfinite(scaling.std) & (scaling.std > 0)).all()):
+        raise ValueError("scaling must be finite")
 
 
 def _describe(history: Panel) -> dict[str, Any]:
@@ -122,37 +154,44 @@ def _describe(history: Panel) -> dict[str, Any]:
         "item_ids": [_plain(id_) for id_ in history.item_ids],
         "channels": list(history.channels),
         "lengths": history.lengths.tolist(),
-        "last": [
-            stamps[-1].isoformat() if isinstance(stamps, pd.DatetimeIndex) else int(stamps[-1])
-            for stamps in history.index
-        ],
-        "freq": frames.step_name(history.freq),
+        "freq": _freq_name(history),
         "timezone": str(first.tz) if isinstance(first, pd.DatetimeIndex) and first.tz else None,
         "unit": first.unit if isinstance(first, pd.DatetimeIndex) else None,
         "layout": {**layout, "item_order": [_plain(id_) for id_ in layout["item_order"]]},
     }
 
 
-def _panel(stored: dict[str, Any], values: np.ndarray[Any, Any]) -> Panel:
-    """Return the panel that `_describe` described."""
+def _freq_name(history: Panel) -> str | int:
+    """Return the step as JSON keeps it, after checking that it can be read back."""
+    name = frames.step_name(history.freq)
+    if parse_step(name, history.index[0]) != history.freq:
+        raise InvalidParameterError(
+            f"A saved model keeps its time step by name. {history.freq!r} is more than its name "
+            f"{name!r} says, such as a calendar of holidays. Number the rows instead: "
+            "df.reset_index(drop=True)."
+        )
+    return name
+
+
+def _panel(
+    stored: dict[str, Any], values: np.ndarray[Any, Any], ticks: np.ndarray[Any, Any]
+) -> Panel:
+    """Return the panel that `_describe` described, with its values and its stamps as integers."""
     layout: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in stored["layout"].items()
     }
-    freq, index = stored["freq"], []
-    for last, length in zip(stored["last"], stored["lengths"], strict=True):
-        if isinstance(freq, int):
-            index.append(pd.Index(last - freq * np.arange(length)[::-1]))
-            continue
-        end = pd.Timestamp(last)
+    freq, offsets = stored["freq"], row_offsets(stored["lengths"])
+    stamps: pd.Index[Any] = pd.Index(ticks)
+    if stored["unit"] is not None:
+        stamps = pd.DatetimeIndex(ticks.view(f"M8[{stored['unit']}]"))
         if stored["timezone"] is not None:
-            end = end.tz_convert(stored["timezone"])
-        stamps = pd.date_range(end=end, periods=length, freq=freq)
-        index.append(stamps.as_unit(stored["unit"]))
+            stamps = stamps.tz_localize("UTC").tz_convert(stored["timezone"])
+    index = [stamps[start:stop] for start, stop in pairwise(offsets)]
     return Panel(
         item_ids=tuple(stored["item_ids"]),
         channels=tuple(stored["channels"]),
-        row_offsets=row_offsets(stored["lengths"]),
+        row_offsets=offsets,
         values=values,
         index=tuple(index),
         freq=freq if isinstance(freq, int) else parse_step(freq, index[0]),

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from adaptivepatch.errors import check_float, check_int
+from adaptivepatch.errors import InvalidParameterError, check_bool, check_float, check_int
 from adaptivepatch.estimators.fitting import (
     draw_seed,
     placement,
@@ -136,6 +136,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         trainer = resolve_trainer(self.trainer)
         row_loss = make_loss(self.loss)
         check_float(self, "[0, 1)", validation_fraction=self.validation_fraction)
+        check_bool(self, instance_norm=self.instance_norm, refit=self.refit)
         if self.values_per_patch is not None:
             check_int(self, values_per_patch=self.values_per_patch)
         past, future = validate_data(
@@ -143,7 +144,13 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         )
         targets = future.reshape(len(future), -1)
         self._one_output = future.ndim == 1
-        self.center_, self.scale_ = float(past.mean()), float(past.std()) or 1.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.center_, self.scale_ = float(past.mean()), float(past.std()) or 1.0
+        if not math.isfinite(self.scale_):
+            raise InvalidParameterError(
+                "Values must be small enough to be squared. Those of X reach "
+                f"{float(np.abs(past).max())!r}. Divide X and y by a constant."
+            )
         where = placement(trainer)
         source = ArraySource(
             torch.tensor((past - self.center_) / self.scale_, **where),

@@ -62,3 +62,12 @@ def test_training_rows_without_observations_are_refused():
     match = "Channel 'y' of series 'series' has none in its first 2 rows"
     with pytest.raises(InvalidFrameError, match=match):
         Scaling.fit(read_frame(frame, missing="mask"), 2)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e-150])
+def test_tiny_values_are_scaled_although_their_squares_vanish(scale):
+    values = np.arange(10.0)
+    panel = read_frame(pd.DataFrame({"x": scale * values}))
+    scaling = Scaling.fit(panel)
+    assert scaling.std[0, 0] == pytest.approx(scale * values.std(), rel=1e-9)
+    assert scaling.apply(panel).values.std() == pytest.approx(1)
