@@ -30,6 +30,9 @@ _MODULE_OF_NAME = {
     "Backbone": "adaptivepatch.backbones.base",
     "PatchTSTBackbone": "adaptivepatch.backbones.patchtst",
     "TransformerBackbone": "adaptivepatch.backbones.transformer",
+    # is it better?
+    "Comparison": "adaptivepatch.bench.comparison",
+    "compare": "adaptivepatch.bench.compare",
     # data
     "WindowSplit": "adaptivepatch.data.windows",
     "load_dataset": "adaptivepatch.data.datasets",
@@ -50,6 +53,8 @@ if TYPE_CHECKING:  # the same table for type checkers and editors; a test compar
     from adaptivepatch.backbones.base import Backbone as Backbone
     from adaptivepatch.backbones.patchtst import PatchTSTBackbone as PatchTSTBackbone
     from adaptivepatch.backbones.transformer import TransformerBackbone as TransformerBackbone
+    from adaptivepatch.bench.compare import compare as compare
+    from adaptivepatch.bench.comparison import Comparison as Comparison
     from adaptivepatch.data.datasets import load_dataset as load_dataset
     from adaptivepatch.data.windows import WindowSplit as WindowSplit
     from adaptivepatch.data.windows import sliding_windows as sliding_windows

@@ -59,6 +59,7 @@ def test_every_run_has_its_curve(suite):
         ("gaps", ["seed", "missing_share", "filling"]),
         ("quantiles", ["seed", "model"]),
         ("dropout", ["pair"]),
+        ("m3", ["group"]),
     ],
 )
 def test_single_measurements_are_unique_and_name_their_origin(name, key):
@@ -68,6 +69,31 @@ def test_single_measurements_are_unique_and_name_their_origin(name, key):
     assert not table.duplicated(key).any()
     assert {"seed", "protocol", "torch", "commit"} <= set(table.columns)
     assert not table.dirty.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("intervals", ["windows", "seed"]),
+        ("calibration", ["kind", "repeat"]),
+        ("etth1_ot", ["arm"]),
+    ],
+)
+def test_comparisons_are_unique_and_name_their_origin(name, key):
+    table = pd.read_csv(RESULTS / f"compare_{name}.csv")
+    assert len(table)
+    assert not table.duplicated(key).any()
+    assert {"protocol", "torch", "commit", "dirty", "finished"} <= set(table.columns)
+    assert table[["protocol", "torch", "commit", "finished"]].notna().all(axis=None)
+
+
+def test_a_patcher_compared_with_itself_seldom_gets_a_verdict():
+    table = pd.read_csv(RESULTS / "compare_calibration.csv").set_index("kind")
+    wrong = table.loc["a_a"].verdict != "no evidence"
+    found = table.loc["planted"].verdict == "helps"
+    assert (len(wrong), len(found)) == (200, 50)
+    assert wrong.mean() <= 0.05
+    assert found.mean() >= 0.8
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -98,12 +98,67 @@ def quantiles(results: Path) -> str:
     )
 
 
+def compare_etth1_ot(results: Path) -> str:
+    """List the arms of a comparison on the oil temperature of ETTh1."""
+    rows = []
+    for row in _records(pd.read_csv(results / "compare_etth1_ot.csv", keep_default_na=False)):
+        low, high = row["low"], row["high"]
+        interval = f"{100 * float(low):+.1f} to {100 * float(high):+.1f} %" if low != "" else ""
+        difference = float(row["difference"] or 0)
+        rows.append(
+            [
+                row["arm"],
+                f"{float(row['tokens']):.0f}",
+                f"{float(row['test_error']):.4f}",
+                "" if row["verdict"] == "baseline" else f"{100 * difference:+.1f} %",
+                interval,
+                f"{float(row['fit_cost']):.2f}",
+                row["verdict"],
+            ]
+        )
+    header = ["patches", "tokens", "test MSE", "error to baseline", "95 % interval", "cost of a fit", "verdict"]
+    return markdown(header, rows)
+
+
+def compare_calibration(results: Path) -> str:
+    """Count the verdicts of comparisons whose answer is known."""
+    table = pd.read_csv(results / "compare_calibration.csv")
+    kinds = {"a_a": "the same patcher twice", "planted": "5 % planted"}
+    rows = []
+    for kind, name in kinds.items():
+        verdict = table[table.kind == kind].verdict
+        counts = [int((verdict == word).sum()) for word in ("helps", "no evidence", "hurts")]
+        rows.append([name, str(len(verdict)), *(f"{count}" for count in counts)])
+    return markdown(["compared", "times", "helps", "no evidence", "hurts"], rows)
+
+
+def m3(results: Path) -> str:
+    """Show fit and predict on every series of M3, one fit per group."""
+    rows = [
+        [
+            row["group"],
+            str(row["num_series"]),
+            str(row["horizon"]),
+            f"{row['smape']:.2f}",
+            f"{row['smape_seasonal_naive']:.2f}",
+            f"{row['cpu_seconds']:.0f}",
+        ]
+        for row in _records(pd.read_csv(results / "m3.csv"))
+    ]
+    header = ["group", "series", "horizon", "sMAPE", "seasonal naive", "CPU seconds"]
+    return markdown(header, rows)
+
+
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
-    table.__name__: table for table in (patchtst_etth1, recency, gaps, quantiles)
+    table.__name__: table
+    for table in (
+        *(patchtst_etth1, recency, gaps, quantiles, m3),
+        *(compare_etth1_ot, compare_calibration),
+    )
 }
 
 

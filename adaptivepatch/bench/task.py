@@ -123,7 +123,13 @@ def read_suite(name_or_path: str | Path) -> list[Run]:
             f"Unknown suite {str(name_or_path)!r}. Available: {available}, or the path of a YAML "
             f"file.{suggest(str(name_or_path), available)}"
         )
-    text = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        text = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidParameterError(
+            f"A suite must be a YAML file. {str(path)!r} cannot be read "
+            f"({' '.join(str(error).split())}). Correct it."
+        ) from error
     allowed = {"about", "tasks", "base", "arms", "seeds"}
     if not isinstance(text, dict) or not {"tasks", "arms", "seeds"} <= set(text) <= allowed:
         raise InvalidParameterError(

@@ -1,0 +1,155 @@
+"""Arms of a comparison: their names, their roles and the seeds of their fits."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adaptivepatch.bench.verdict import Role
+from adaptivepatch.errors import InvalidParameterError, suggest
+from adaptivepatch.patchers import (
+    FixedPatcher,
+    Patcher,
+    RandomPatcher,
+    RecencyPatcher,
+    patcher_class,
+)
+
+PATCH_LENGTHS = (8, 16, 24, 48)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A patcher under a name that is unique in its comparison."""
+
+    name: str
+    patcher: Patcher
+    role: Role
+
+
+def default_patchers(
+    context_length: int, challengers: Sequence[str] = ("recency",)
+) -> dict[str, Patcher]:
+    """Return the arms of a comparison that names none.
+
+    Fixed patches of 8, 16, 24 and 48 steps, as far as two fit into the look-back; at all but the
+    shortest, each challenger and random boundaries of the same count. The newest of recency
+    patches are half as long as the fixed ones.
+
+    Parameters
+    ----------
+    context_length : int
+        Look-back, in time steps.
+    challengers : sequence of str, default=("recency",)
+        Registered names of patchers with a compression rate.
+    """
+    lengths = [n for n in PATCH_LENGTHS if 2 * n <= context_length]
+    if len(lengths) < 2:
+        lengths = sorted({max(1, context_length // 4), max(1, context_length // 2)})
+    arms: dict[str, Patcher] = {f"fixed {n}": FixedPatcher(compression_rate=n) for n in lengths}
+    for name in [*dict.fromkeys(challengers), "random"]:
+        for n in lengths[1:] or lengths:
+            arms[f"{name} {n}"] = _at_rate(name, n)
+    return arms
+
+
+def _at_rate(name: str, rate: int) -> Patcher:
+    kind: Any = patcher_class(name)
+    if "compression_rate" not in kind._get_param_names():
+        raise InvalidParameterError(
+            "A challenger given by name must have a compression rate. "
+            f"{kind.__name__} has none. Pass an instance to adaptivepatch.compare in Python."
+        )
+    if kind is RecencyPatcher:
+        return RecencyPatcher(compression_rate=rate, shortest=max(1, rate // 2))
+    patcher: Patcher = kind(compression_rate=rate)
+    return patcher
+
+
+def fit_seed(seed: int, name: str) -> int:
+    """Return the random state of a fit, which depends on the seed and on the arm's name.
+
+    Examples
+    --------
+    >>> fit_seed(0, "fixed 16") == fit_seed(0, "fixed 24")
+    False
+    """
+    key = [seed, zlib.crc32(name.encode("utf-8"))]
+    return int(np.random.SeedSequence(key).generate_state(1)[0] >> 1)
+
+
+def make_arms(
+    patchers: Sequence[Any] | Mapping[str, Any] | None,
+    context_length: int,
+    baseline: str | Sequence[str] | None = None,
+) -> list[Candidate]:
+    """Name the arms and give each its role.
+
+    Parameters
+    ----------
+    patchers : sequence or mapping, optional
+        As in `compare`.
+    context_length : int
+        To choose default lengths by.
+    baseline : str or sequence of str, optional
+        As in `compare`.
+    """
+    if patchers is None:
+        named: Mapping[str, Any] = default_patchers(context_length)
+    elif isinstance(patchers, Mapping):
+        named = patchers
+    else:
+        items = [patchers] if isinstance(patchers, str | Patcher) else list(patchers)
+        names = [item if isinstance(item, str) else repr(item) for item in items]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InvalidParameterError(
+                f"Every arm must be given once. {twice[0]} is there {names.count(twice[0])} times. "
+                "To compare a patcher with itself, pass a mapping of names to patchers."
+            )
+        named = dict(zip(names, items, strict=True))
+    wanted = None if baseline is None else ([baseline] if isinstance(baseline, str) else baseline)
+    for name in wanted or ():
+        if name not in named:
+            raise InvalidParameterError(
+                f"The baseline must be one of the arms. Got {name!r}. Available: {list(named)}."
+                f"{suggest(name, named)}"
+            )
+    arms = [_arm(name, value, wanted) for name, value in named.items()]
+    for arm in arms:
+        arm.patcher.capacity(context_length)  # a wrong parameter is told before any fit
+    _check_roles(arms)
+    return arms
+
+
+def _arm(name: str, value: Any, baseline: Sequence[str] | None) -> Candidate:
+    patcher = patcher_class(value)() if isinstance(value, str) else value
+    if not isinstance(patcher, Patcher):
+        raise TypeError(
+            "The 'patchers' parameter must hold Patcher instances or registered names. Got "
+            f"{value!r} instead."
+        )
+    role: Role
+    if (type(patcher) is FixedPatcher) if baseline is None else (name in baseline):
+        role = "baseline candidate"
+    else:
+        role = "control" if isinstance(patcher, RandomPatcher) else "challenger"
+    return Candidate(str(name), patcher, role)
+
+
+def _check_roles(arms: list[Candidate]) -> None:
+    roles, names = {arm.role for arm in arms}, [arm.name for arm in arms]
+    if "baseline candidate" not in roles:
+        raise InvalidParameterError(
+            f"A comparison needs a baseline. None of {names} is one. Add FixedPatcher(16), or "
+            "name one of the arms with baseline=..."
+        )
+    if "challenger" not in roles:
+        raise InvalidParameterError(
+            f"A comparison needs a challenger beside baselines and controls. Got {names}. Add a "
+            "patcher such as RecencyPatcher(), or name the baseline with baseline=..."
+        )
