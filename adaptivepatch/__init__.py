@@ -45,6 +45,7 @@ _MODULE_OF_NAME = {
     "InvalidParameterError": "adaptivepatch.errors",
     "InvalidSegmentationError": "adaptivepatch.errors",
     "MissingDependencyError": "adaptivepatch.errors",
+    "OutputError": "adaptivepatch.errors",
 }
 
 __all__ = ["__version__", *_MODULE_OF_NAME]
@@ -65,6 +66,7 @@ if TYPE_CHECKING:  # the same table for type checkers and editors; a test compar
     from adaptivepatch.errors import InvalidParameterError as InvalidParameterError
     from adaptivepatch.errors import InvalidSegmentationError as InvalidSegmentationError
     from adaptivepatch.errors import MissingDependencyError as MissingDependencyError
+    from adaptivepatch.errors import OutputError as OutputError
     from adaptivepatch.estimators.forecaster import Forecaster as Forecaster
     from adaptivepatch.estimators.window_regressor import WindowRegressor as WindowRegressor
     from adaptivepatch.patchers.base import Patcher as Patcher

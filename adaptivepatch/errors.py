@@ -33,6 +33,10 @@ class InvalidModelError(AdaptivePatchError, ValueError):
     """A folder does not hold a model that this version can load."""
 
 
+class OutputError(AdaptivePatchError, OSError):
+    """A file or folder cannot be written."""
+
+
 class DatasetError(AdaptivePatchError, LookupError):
     """A named data set is unknown, absent or not the file it claims to be."""
 
@@ -65,6 +69,24 @@ def check_int(owner: object, low: int = 1, **values: object) -> None:
         if index is None or index() < low:
             raise InvalidParameterError(
                 _range_message(owner, name, "an int", f"[{low}, inf)", value)
+            )
+
+
+def check_bool(owner: object, **values: object) -> None:
+    """Raise `InvalidParameterError` unless every value is True or False.
+
+    Parameters
+    ----------
+    owner : object
+        Whose parameters they are; None for a function's.
+    **values : object
+        Values by parameter name.
+    """
+    for name, value in values.items():
+        if type(value).__name__ not in ("bool", "bool_"):  # Python's and numpy's
+            of_owner = "" if owner is None else f" of {type(owner).__name__}"
+            raise InvalidParameterError(
+                f"The {name!r} parameter{of_owner} must be True or False. Got {value!r} instead."
             )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from adaptivepatch import __version__
 from adaptivepatch.backbones import Backbone, backbone_class
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError
-from adaptivepatch.files import write_atomic
+from adaptivepatch.files import make_folder, write_atomic
 from adaptivepatch.patchers import Patcher, patcher_class
 
 FORMAT = 1
@@ -76,18 +76,30 @@ def save_folder(
     FileExistsError
         If the folder holds a model and `overwrite` is False.
     """
-    folder = Path(path)
+    folder = make_folder(_folder(path))
     if (folder / CONFIG).exists() and not overwrite:
         raise FileExistsError(
             f"The folder {str(folder)!r} holds a model already. Pass overwrite=True to replace it."
         )
-    folder.mkdir(parents=True, exist_ok=True)
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     config = plain({"format": FORMAT, "adaptivepatch": __version__, **config})
     text = json.dumps(config, indent=2, allow_nan=False) + "\n"
-    write_atomic(folder / WEIGHTS, lambda target: save_file(stored, target))
+    write_atomic(folder / WEIGHTS, lambda target: _save_tensors(stored, target))
     write_atomic(folder / CONFIG, lambda target: target.write_text(text, encoding="utf-8"))
     return folder
+
+
+def _save_tensors(tensors: dict[str, Tensor], target: Path) -> None:
+    try:
+        save_file(tensors, target)
+    except SafetensorError as error:  # how it says that the disk is full
+        raise OSError(str(error)) from error
+
+
+def _folder(path: object) -> Path:
+    if not isinstance(path, str | Path):
+        raise TypeError(f"The path of a model must be a str or Path. Got {path!r} instead.")
+    return Path(path)
 
 
 def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -105,10 +117,10 @@ def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
     InvalidModelError
         If the folder is absent, incomplete, damaged, of another kind or of a newer format.
     """
-    folder = Path(path)
+    folder = _folder(path)
     config_file, weights_file = folder / CONFIG, folder / WEIGHTS
     for file in (config_file, weights_file):
-        if not file.is_file():
+        if not _is_file(file):
             raise InvalidModelError(
                 f"A saved model is a folder with {CONFIG} and {WEIGHTS}. {str(file)!r} does not "
                 "exist. Pass the folder that save() wrote."
@@ -116,12 +128,12 @@ def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         found = config.get("kind"), config.get("format")
-    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+    except (ValueError, AttributeError, OSError, RecursionError) as error:
         raise InvalidModelError(
             f"{str(config_file)!r} is not the JSON that save() wrote ({error}). Save the model "
             "again."
         ) from error
-    if found[0] != kind or not isinstance(found[1], int):
+    if found[0] != kind or type(found[1]) is not int or found[1] < 1:
         raise InvalidModelError(
             f"{str(folder)!r} must hold a {kind!r}, but its {CONFIG} says kind={found[0]!r}, "
             f"format={found[1]!r}. Load it with the class that saved it."
@@ -141,14 +153,35 @@ def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
         ) from error
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
+
+
+def first_mismatch(error: RuntimeError) -> str:
+    """Return the first of the reasons for which torch refuses a state dict."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    more = len(lines) - 2
+    return lines[min(1, len(lines) - 1)].rstrip(".") + (f", and {more} more" if more > 0 else "")
+
+
 def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], path: object) -> None:
     """Put stored weights into a network of the same configuration."""
     try:
         network.load_state_dict(dict(weights))
     except RuntimeError as error:
         raise InvalidModelError(
-            f"The weights in {str(path)!r} do not fit its {CONFIG} ({error}). Save the model again."
+            f"The weights in {str(path)!r} do not fit its {CONFIG} ({first_mismatch(error)}). Save "
+            "the model again."
         ) from error
+    broken = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise InvalidModelError(
+            f"Weights must be finite. Those of {broken[0]!r} in {str(path)!r} are not. Save the "
+            "model again."
+        )
 
 
 def plain(value: Any, name: str = "config") -> Any:

@@ -17,7 +17,9 @@ from adaptivepatch.data.datasets import split_borders
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SUITES = ["patchtst_etth1", "recency"]
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "benchmarks").glob("*.md")])
+DOCUMENTS = sorted(
+    [ROOT / "README.md", *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "docs").glob("*.md")]
+)
 NUM_ROWS = {"electricity_6of321": 26304, "traffic_6of862": 17544}
 
 

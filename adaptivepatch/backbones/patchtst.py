@@ -77,7 +77,7 @@ class PatchTSTBackbone(Backbone):
     ) -> Tensor:
         """Map tokens (N, P, D) to hidden tokens (N, P, D); see `Backbone.forward`."""
         hidden = self.token_dropout(tokens + self.positions(start_time))
-        scores = None
+        compared = None
         for layer in self.layers:
-            hidden, scores = layer(hidden, patch_mask, scores)
+            hidden, compared = layer(hidden, patch_mask, compared)
         return hidden

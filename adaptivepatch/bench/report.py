@@ -116,7 +116,15 @@ def compare_etth1_ot(results: Path) -> str:
                 row["verdict"],
             ]
         )
-    header = ["patches", "tokens", "test MSE", "error to baseline", "95 % interval", "cost of a fit", "verdict"]
+    header = [
+        "patches",
+        "tokens",
+        "test MSE",
+        "error to baseline",
+        "95 % interval",
+        "cost of a fit",
+        "verdict",
+    ]
     return markdown(header, rows)
 
 
@@ -130,6 +138,23 @@ def compare_calibration(results: Path) -> str:
         counts = [int((verdict == word).sum()) for word in ("helps", "no evidence", "hurts")]
         rows.append([name, str(len(verdict)), *(f"{count}" for count in counts)])
     return markdown(["compared", "times", "helps", "no evidence", "hurts"], rows)
+
+
+def compare_intervals(results: Path) -> str:
+    """Count wrong verdicts on simulated losses, by what differs between fits."""
+    table = pd.read_csv(results / "compare_intervals.csv")
+    rows = []
+    for row in _records(table):
+        parts = [
+            f"seeds {100 * row['seed_sd']:g} %" if row["seed_sd"] else "",
+            f"seeds in time {row['seed_noise']:g}" if row["seed_noise"] else "",
+            f"arms in time {row['arm_noise']:g}" if row["arm_noise"] else "",
+            f"persistence {row['persistence']:g}" if row["persistence"] else "",
+        ]
+        shares = [f"{100 * row[name]:.1f} %" for name in ("plain", "built", "power")]
+        rows.append([str(row["windows"]), ", ".join(filter(None, parts)), *shares])
+    header = ["test windows", "what differs", "plain: wrong", "built: wrong", "built: finds 5 %"]
+    return markdown(header, rows)
 
 
 def m3(results: Path) -> str:
@@ -157,7 +182,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     table.__name__: table
     for table in (
         *(patchtst_etth1, recency, gaps, quantiles, m3),
-        *(compare_etth1_ot, compare_calibration),
+        *(compare_etth1_ot, compare_calibration, compare_intervals),
     )
 }
 

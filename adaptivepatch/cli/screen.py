@@ -23,7 +23,9 @@ _OPTIONS = (
     (r"resume=\.\.\.", "--resume"),
     (r"\brefit_every\b", "--refit-every"),
     (r"\bstart=None", "no --start"),
-    (r"folder that save\(\) wrote", "folder that adaptivepatch fit wrote"),
+    (r"that save\(\) wrote", "that adaptivepatch fit wrote"),
+    (r"fit\(init=\.\.\.\)", "--init"),
+    (r"Use df\.sort_(values|index)\([^)]*\)", "Sort the rows of the file"),
     (r"--item_id", "--item-id"),
 )
 

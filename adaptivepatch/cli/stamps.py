@@ -104,14 +104,20 @@ def parse(column: pd.Series[Any], name: str, date_format: str | None) -> pd.Seri
     matches = text.str.fullmatch(_ISO)
     if not matches.all():
         _refuse(text, name, int((~matches).to_numpy().argmax()))
-    offsets = text.str.extract(rf"{_CLOCK}\s?{_OFFSET}$")["offset"].fillna("")
+    offsets = text.str.extract(rf"[T ]{_CLOCK}\s?{_OFFSET}$")["offset"].fillna("")
     several = len(set(offsets)) > 1  # summer and winter: the same clock in UTC
+    if several and "" in set(offsets):
+        row = int((offsets == "").to_numpy().argmax())
+        raise InvalidFrameError(
+            f"All stamps must have an offset from UTC, or none. Column {name!r} has "
+            f"{text.iloc[row]!r} in data row {row + 1}, and others have offsets. Correct the file."
+        )
     try:
         return pd.to_datetime(text, format="ISO8601", utc=several)
     except pd.errors.OutOfBoundsDatetime as error:
         raise InvalidFrameError(
-            f"Dates must lie between 1678 and 2261. Column {name!r} has others ({error}). Correct "
-            "them, or use integers."
+            f"Dates must lie between 1678 and 2261. Column {name!r} has others "
+            f"({str(error).partition(', at')[0]}). Correct them, or use integers."
         ) from error
     except ValueError:
         parsed = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")

@@ -135,7 +135,7 @@ def dataset_info(name: str) -> DatasetInfo:
     DatasetError
         If the name is unknown.
     """
-    if name not in DATASETS:
+    if not isinstance(name, str) or name not in DATASETS:
         raise DatasetError(
             f"Unknown data set {name!r}. Available: {list(DATASETS)!r}.{suggest(name, DATASETS)}"
         )

@@ -118,7 +118,13 @@ def _read_file(name: str, found: Found, _modified: int, _size: int) -> pd.DataFr
     header = header.replace("m\ufffd", "m²").replace("\ufffdmol", "µmol")
     with warnings.catch_warnings():  # exact parsing is a choice before pandas 3.1, the rule since
         warnings.simplefilter("ignore", DeprecationWarning)
-        frame = pd.read_csv(io.StringIO(header + newline + rows), float_precision="round_trip")
+        try:
+            frame = pd.read_csv(io.StringIO(header + newline + rows), float_precision="round_trip")
+        except ValueError as error:  # pandas' own errors are of this kind
+            raise DatasetError(
+                f"Data set {name!r} must be a CSV file. {str(path)!r} cannot be read ({error}). "
+                "Replace it by the original."
+            ) from error
     observed = (len(frame), frame.shape[1] - 1)
     if observed != (info.rows, info.channels):
         raise DatasetError(

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptivepatch.data.frequency import Step, complete_grid, find_step, parse_step
+from adaptivepatch.data.keys import check_keys
 from adaptivepatch.data.panel import FrameLayout, Panel, future_index, row_offsets
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, suggest
 
@@ -104,7 +105,7 @@ def read_frame(
         raise InvalidParameterError(
             f"The 'missing' parameter must be 'error' or 'mask'. Got {missing!r} instead."
         )
-    _check_keys(item_id, timestamp)
+    check_keys(item_id, timestamp)
     frame = _as_frame(df)
     was_long = item_id in frame.columns
     stamps, in_index = _stamps(frame, item_id, timestamp, was_long)
@@ -142,49 +143,6 @@ def read_frame(
     )
     _check_values(panel, missing, require_observed)
     return panel
-
-
-def _check_keys(item_id: object, timestamp: object) -> None:
-    for name, value in (("item_id", item_id), ("timestamp", timestamp)):
-        if not isinstance(value, str):
-            raise InvalidParameterError(
-                f"The {name!r} parameter must be the name of one column. Got {value!r} instead. "
-                "Leave it out if there is no such column."
-            )
-    if item_id == timestamp:
-        raise InvalidParameterError(
-            "One column cannot hold both items and stamps. Got item_id and timestamp="
-            f"{timestamp!r}. Name two columns, or leave out the key that is not there."
-        )
-
-
-def check_named_keys(df: object, item_id: str, timestamp: str) -> None:
-    """Refuse keys that the user names and the frame lacks; the default names may be absent.
-
-    Parameters
-    ----------
-    df : object
-        What was passed for a frame; anything else is refused later.
-    item_id, timestamp : str
-        Names of the key columns; the stamps may be the index of that name.
-
-    Raises
-    ------
-    InvalidFrameError
-        If there is no such column.
-    """
-    _check_keys(item_id, timestamp)
-    if not isinstance(df, pd.DataFrame) or df.empty:
-        return
-    present = [*df.columns, *df.index.names]
-    for key, name in (("item_id", item_id), ("timestamp", timestamp)):
-        if name != key and name not in present:
-            columns = [column for column in df.columns if isinstance(column, str)]
-            raise InvalidFrameError(
-                f"The frame must have the column that {key} names. {name!r} is not among "
-                f"{list(df.columns)!r}. Correct {key}=..., or leave it out if there is no such "
-                f"column.{suggest(name, columns)}"
-            )
 
 
 def _as_frame(df: object) -> pd.DataFrame:
@@ -315,7 +273,8 @@ def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
     column, types = frame[name], pd.api.types
     numeric = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
     if not numeric or types.is_complex_dtype(column.dtype):
-        remedy = "with .astype(float)" if types.is_bool_dtype(column.dtype) else "with pd.to_numeric"
+        is_bool = types.is_bool_dtype(column.dtype)
+        remedy = "with .astype(float)" if is_bool else "with pd.to_numeric"
         if types.is_complex_dtype(column.dtype):
             remedy = "to real numbers, such as with np.real or np.abs"
         raise InvalidFrameError(

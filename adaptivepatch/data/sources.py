@@ -137,6 +137,8 @@ def locate(name: str, folder: str | Path | None = None) -> Found:
 
 def _find(name: str, folder: str | Path | None) -> Found | None:
     """Look into the user's folder, then, unless that was an argument, into the cache."""
+    if folder is not None and not isinstance(folder, str | Path):
+        raise TypeError(f"The 'folder' argument must be a str or Path. Got {folder!r} instead.")
     chosen = folder if folder is not None else os.environ.get(DATA_FOLDER_VARIABLE)
     if chosen:
         path = _search(name, Path(chosen), by_argument=folder is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -13,7 +14,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from adaptivepatch.backbones import Backbone, backbone_class
-from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.errors import InvalidParameterError, check_bool, check_int
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.patchers import Patcher, patcher_class
 from adaptivepatch.training.checkpoint import CheckpointFile
@@ -99,6 +100,29 @@ def check_size(owner: object, **values: int) -> None:
             )
 
 
+def check_shape(forecaster: Any) -> None:
+    """Check the parameters of a `Forecaster` that shape its network."""
+    check_int(forecaster, horizon=forecaster.horizon)
+    check_int(forecaster, low=2, context_length=forecaster.context_length)
+    check_size(forecaster, horizon=forecaster.horizon, context_length=forecaster.context_length)
+    check_bool(forecaster, share_segmentation=forecaster.share_segmentation)
+    if forecaster.values_per_patch is not None:
+        check_int(forecaster, values_per_patch=forecaster.values_per_patch)
+    check_quantiles(forecaster, forecaster.quantiles)
+
+
+def check_training(owner: object, validation_rows: object, refit: object, callback: object) -> None:
+    """Check arguments of `Forecaster.fit` that are about training."""
+    if validation_rows is not None:
+        check_int(owner, validation_rows=validation_rows)
+    check_bool(owner, refit=refit)
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            "fit(callback=...) must be a function of the step and a mapping of metrics. Got "
+            f"{callback!r} instead."
+        )
+
+
 @contextmanager
 def enough_memory() -> Iterator[None]:
     """Phrase the error of a network that is too large to be created."""
@@ -106,8 +130,9 @@ def enough_memory() -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError, OverflowError) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        found = re.sub(r"^\[enforce fail[^]]*\] err == 0\. ", "", found).rstrip(". ")
         raise InvalidParameterError(
-            f"The network must fit into memory. Creating its weights failed: {found} Reduce the "
+            f"The network must fit into memory. Creating its weights failed ({found}). Reduce the "
             "horizon, the look-back or the sizes of the backbone."
         ) from error
 

@@ -15,19 +15,18 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from adaptivepatch.data.frame import Panel, check_named_keys, read_frame, refuse_covariates
-from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_bool, check_int
+from adaptivepatch.data.frame import Panel, read_frame, refuse_covariates
+from adaptivepatch.data.keys import check_named_keys
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_int
 from adaptivepatch.estimators import frames, storage
 from adaptivepatch.estimators.backtest import Backtest, run_backtest
-from adaptivepatch.estimators.course import (
-    backtest_with_refits,
-    train_and_refit,
-    warn_interrupted,
-)
+from adaptivepatch.estimators.course import backtest_with_refits, train_and_refit, warn_interrupted
 from adaptivepatch.estimators.fitted import FittedState
 from adaptivepatch.estimators.fitting import (
     check_quantiles,
+    check_shape,
     check_size,
+    check_training,
     draw_seed,
     enough_memory,
     resolve_backbone,
@@ -207,14 +206,7 @@ class Forecaster(FittedState, BaseEstimator):
         columns: dict[str, Any] = {"item_id": item_id, "timestamp": timestamp, "target": target}
         panel = read_frame(df, **columns, missing=self.missing, freq=freq)
         panel, skipped = without_short(panel, self.horizon, short)
-        if validation_rows is not None:
-            check_int(self, validation_rows=validation_rows)
-        check_bool(self, refit=refit)
-        if callback is not None and not callable(callback):
-            raise TypeError(
-                "fit(callback=...) must be a function of the step and a mapping of metrics. Got "
-                f"{callback!r} instead."
-            )
+        check_training(self, validation_rows, refit, callback)
         settings = {"validation_rows": validation_rows, "refit": refit}
         seed, weights = draw_seed(self.random_state), initial_weights(self, init)
         checkpoints = open_checkpoints(
@@ -253,17 +245,12 @@ class Forecaster(FittedState, BaseEstimator):
         return self
 
     def _check(self) -> Trainer:
-        check_int(self, horizon=self.horizon)
-        check_int(self, low=2, context_length=self.context_length)
-        check_size(self, horizon=self.horizon, context_length=self.context_length)
-        check_bool(self, share_segmentation=self.share_segmentation)
-        if self.values_per_patch is not None:
-            check_int(self, values_per_patch=self.values_per_patch)
-        check_quantiles(self, self.quantiles)
+        check_shape(self)
         return resolve_trainer(self.trainer)
 
     def make_network(self) -> PatchNetwork:
         """Return an untrained network with this forecaster's parameters."""
+        check_shape(self)
         with enough_memory():
             return build_network(
                 resolve_patcher(self.patcher),

@@ -19,7 +19,7 @@ from adaptivepatch.data.panel import FrameLayout, Panel, row_offsets
 from adaptivepatch.data.scaling import Scaling
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError, check_int
 from adaptivepatch.estimators import frames
-from adaptivepatch.estimators.fitting import check_quantiles, check_size, placement
+from adaptivepatch.estimators.fitting import check_quantiles, placement
 from adaptivepatch.estimators.panel_model import PanelModel
 from adaptivepatch.training.devices import resolve_precision
 from adaptivepatch.training.trainer import Trainer, TrainingRecord
@@ -80,13 +80,11 @@ def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Fo
         model = cls(**parameters)
         values, stamps = (tensors.pop(name).numpy() for name in ("history", "stamps"))
         check_int(model, horizon=model.horizon, context_length=model.context_length)
-        check_size(model, horizon=model.horizon, context_length=model.context_length)
         history = _panel(config["history"], values, stamps)
+        _check_columns(config["columns"])
         scaling = Scaling(*(tensors.pop(f"scaling.{name}").numpy() for name in ("mean", "std")))
         naive_scale = tensors.pop("naive_scale").numpy()
         _check_sizes(history, scaling, naive_scale, len(stamps))
-        if set(config["columns"]) != {"item_id", "timestamp", "target"}:
-            raise KeyError("columns")
         # A model saved on a GPU loads where there is none.
         trainer = model.trainer or Trainer()
         network = model.make_network().to(**placement(trainer, fallback="cpu"))
@@ -113,7 +111,7 @@ def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Fo
             naive_scale=naive_scale,
             skipped=tuple(config["skipped"]),
         )
-    except InvalidModelError:
+    except InvalidModelError:  # says already what is wrong
         raise
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InvalidModelError(
@@ -123,14 +121,13 @@ def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Fo
         ) from error
     weights = {name.removeprefix(_NETWORK): value for name, value in tensors.items()}
     pretrained.load_weights(network, weights, path)
-    broken = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
-    if broken:
-        raise InvalidModelError(
-            f"Weights must be finite. Those of {broken[0]!r} in {str(path)!r} are not. Save the "
-            "model again."
-        )
     network.eval()
     return model
+
+
+def _check_columns(columns: dict[str, Any]) -> None:
+    if set(columns) != {"item_id", "timestamp", "target"}:
+        raise KeyError("columns")
 
 
 def _check_sizes(
@@ -142,7 +139,8 @@ def _check_sizes(
     fits = shapes == [(items, channels)] * 3 and history.values.shape == (rows, channels)
     if not (fits and num_stamps == rows and len(history.index) == items > 0):
         raise ValueError("items, channels, stamps and values are of different sizes")
-    if not (np.isfinite(scaling.mean).all() and (np.isfinite(scaling.std) & (scaling.std > 0)).all()):
+    factors = np.concatenate([scaling.mean, scaling.std])
+    if not (np.isfinite(factors).all() and (scaling.std > 0).all()):
         raise ValueError("scaling must be finite")
 
 

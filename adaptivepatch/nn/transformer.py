@@ -9,9 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adaptivepatch.nn.attention import attend, in_chunks
 from adaptivepatch.nn.dropout import Dropout
+from adaptivepatch.nn.feed_forward import FeedForward
 from adaptivepatch.nn.linear import Linear
 from adaptivepatch.segmentation import Segmentation
+
+Earlier = tuple[Tensor, Tensor]
+"""Queries and keys of the layers so far, side by side: each (N h, layers * D/h, P)."""
 
 
 class ReferencePositions(nn.Module):
@@ -58,9 +63,9 @@ class ResidualAttentionLayer(nn.Module):
 
     Notes
     -----
-    Attention scores of the previous layer are added before the softmax (RealFormer,
-    arXiv:2012.11747). BatchNorm statistics are over all real tokens of a batch; with several
-    CPU processes each has its own.
+    Attention scores of the previous layers are added before the softmax (RealFormer,
+    arXiv:2012.11747): the product of all queries and all keys so far. BatchNorm statistics are
+    over all real tokens of a batch; with several CPU processes each has its own.
     """
 
     def __init__(self, d_model: int, num_heads: int, d_ff: int, dropout: float) -> None:
@@ -70,48 +75,39 @@ class ResidualAttentionLayer(nn.Module):
         self.out = Linear(d_model, d_model)
         self.attention_dropout = Dropout(1 - (1 - dropout) ** 2)
         self.attention_norm = TokenBatchNorm(d_model)
-        self.feed_forward = nn.Sequential(
-            Linear(d_model, d_ff), nn.GELU(), Dropout(dropout), Linear(d_ff, d_model)
-        )
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
         self.feed_forward_dropout = Dropout(dropout)
         self.feed_forward_norm = TokenBatchNorm(d_model)
 
     def forward(
-        self, tokens: Tensor, mask: Tensor | None, scores: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Map tokens (N, P, D) and the previous scores (N * h, P, P) to the next of both."""
-        attended, scores = self._attend(tokens, mask, scores)
+        self, tokens: Tensor, mask: Tensor | None, earlier: Earlier | None
+    ) -> tuple[Tensor, Earlier]:
+        """Map tokens (N, P, D) and what earlier layers compared to the next of both."""
+        attended, compared = self._attend(tokens, mask, earlier)
         tokens = self.attention_norm(tokens + self.attention_dropout(attended), mask)
         forward = self.feed_forward_dropout(self.feed_forward(tokens))
-        return self.feed_forward_norm(tokens + forward, mask), scores
+        return self.feed_forward_norm(tokens + forward, mask), compared
 
     def _attend(
-        self, tokens: Tensor, mask: Tensor | None, previous: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+        self, tokens: Tensor, mask: Tensor | None, earlier: Earlier | None
+    ) -> tuple[Tensor, Earlier]:
         num_rows, num_patches, width = tokens.shape
-        head = width // self.num_heads
-        # (N, P, 3D) -> 3 x (N h, P, D/h)
-        query, key, value = (
-            self.qkv(tokens)
-            .view(num_rows, num_patches, 3, self.num_heads, head)
-            .permute(2, 0, 3, 1, 4)
-            .flatten(1, 2)
-            .unbind(0)
-        )
-        query = query * head**-0.5
-        transposed = key.transpose(1, 2)
-        scores = (
-            torch.bmm(query, transposed)
-            if previous is None
-            else torch.baddbmm(previous, query, transposed)
-        )
-        masked = scores
+        query, key, value = _heads(self.qkv(tokens), self.num_heads)
+        if earlier is not None:  # sums of products are products of concatenations
+            query, key = (torch.cat(pair, 1) for pair in zip(earlier, (query, key), strict=True))
         if mask is not None:
-            hidden = ~mask.repeat_interleave(self.num_heads, dim=0)[:, None, :]
-            masked = scores.masked_fill(hidden, -torch.inf)
-        mixed = torch.bmm(masked.softmax(-1), value)
-        mixed = mixed.view(num_rows, self.num_heads, num_patches, head).transpose(1, 2).flatten(2)
-        return self.out(mixed), scores
+            mask = mask.repeat_interleave(self.num_heads, dim=0)
+        mixed = attend(query, key, value, mask).view(num_rows, width, num_patches)
+        return self.out(mixed.transpose(1, 2)), (query, key)
+
+
+def _heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Turn (N, P, 3D) into scaled queries, keys and values (N h, D/h, P)."""
+    num_rows, num_patches, width = qkv.shape
+    head = width // 3 // num_heads
+    parts = qkv.view(num_rows, num_patches, 3, num_heads, head).permute(2, 0, 3, 4, 1)
+    query, key, value = parts.flatten(1, 2).unbind(0)
+    return query * head**-0.5, key, value
 
 
 class TokenBatchNorm(nn.Module):
@@ -162,21 +158,22 @@ class PreNormLayer(nn.Module):
         self.qkv = Linear(d_model, 3 * d_model)
         self.out = Linear(d_model, d_model)
         self.feed_forward_norm = nn.LayerNorm(d_model)
-        self.feed_forward = nn.Sequential(
-            Linear(d_model, d_ff), nn.GELU(), Dropout(dropout), Linear(d_ff, d_model)
-        )
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
         self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Map tokens (N, P, D) to the next."""
         num_rows, num_patches, width = tokens.shape
-        query, key, value = (
-            self.qkv(self.attention_norm(tokens))
-            .view(num_rows, num_patches, 3, self.num_heads, width // self.num_heads)
-            .permute(2, 0, 3, 1, 4)
-            .unbind(0)
-        )
-        allowed = None if mask is None else mask[:, None, None, :]
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
-        tokens = tokens + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+        query, key, value = _heads(self.qkv(self.attention_norm(tokens)), self.num_heads)
+        if in_chunks(value):
+            allowed = None if mask is None else mask.repeat_interleave(self.num_heads, dim=0)
+            mixed = attend(query, key, value, allowed).view(num_rows, width, num_patches)
+        else:
+            shape = (num_rows, self.num_heads, -1, num_patches)
+            query, key, value = (t.view(shape).mT for t in (query, key, value))
+            allowed = None if mask is None else mask[:, None, None, :]
+            mixed = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=allowed, scale=1.0
+            ).mT.reshape(num_rows, width, num_patches)
+        tokens = tokens + self.dropout(self.out(mixed.mT))
         return tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens)))

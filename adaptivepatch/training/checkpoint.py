@@ -62,7 +62,7 @@ class CheckpointFile:
 
         Raises
         ------
-        OSError
+        OutputError
             If it cannot be written; the earlier state is untouched.
         """
         header = json.dumps({"format": FORMAT, "identity": self.identity, **state.facts})
@@ -71,7 +71,7 @@ class CheckpointFile:
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, value in state.tensors.items()
         }
-        write_atomic(self.path, lambda target: save_file(tensors, target, {_HEADER: header}))
+        write_atomic(self.path, lambda target: _save(tensors, target, header))
 
     def read(self) -> TrainingState | None:
         """Return the state in the file; None where there is no file.
@@ -82,6 +82,13 @@ class CheckpointFile:
             If the file is damaged or of a newer format.
         """
         return _read(self.path) if self.path.exists() else None
+
+
+def _save(tensors: dict[str, Tensor], target: Path, header: str) -> None:
+    try:
+        save_file(tensors, target, {_HEADER: header})
+    except SafetensorError as error:  # how it says that the disk is full
+        raise OSError(str(error)) from error
 
 
 def read_identity(path: Path) -> dict[str, Any]:
@@ -107,8 +114,9 @@ def _read(path: Path, *, tensors: bool = True) -> TrainingState:
             f"{str(path)!r} is damaged or no checkpoint ({error}). Delete it and train from the "
             "start."
         ) from error
+    facts = facts if isinstance(facts, dict) else {}
     found = facts.get("format")
-    if not isinstance(found, int) or "identity" not in facts:
+    if not isinstance(found, int) or not isinstance(facts.get("identity"), dict):
         raise InvalidModelError(
             f"{str(path)!r} must be a checkpoint, but its header names none. Pass the folder that "
             "fit(checkpoint=...) wrote to."
@@ -143,5 +151,6 @@ def load_network(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) 
         network.load_state_dict(dict(tensors))
     except RuntimeError as error:
         raise InvalidModelError(
-            f"The weights in {str(path)!r} do not fit the network ({error}). Train from the start."
+            f"The weights in {str(path)!r} do not fit the network "
+            f"({' '.join(str(error).split())}). Train from the start."
         ) from error

@@ -37,7 +37,7 @@ def resolve_device(device: str) -> torch.device:
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
         resolved = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise InvalidParameterError(
             f"The 'device' parameter of Trainer must be 'auto', 'cpu', 'cuda' or 'cuda:N'. Got "
             f"{requested!r} instead."
@@ -63,7 +63,7 @@ def resolve_precision(precision: str) -> tuple[torch.dtype, torch.dtype | None]:
     InvalidParameterError
         If the name is unknown.
     """
-    if precision not in PRECISIONS:
+    if not isinstance(precision, str) or precision not in PRECISIONS:
         raise InvalidParameterError(
             f"The 'precision' parameter of Trainer must be one of {sorted(PRECISIONS)}. Got "
             f"{precision!r} instead."

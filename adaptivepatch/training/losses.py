@@ -43,14 +43,14 @@ def make_loss(name: str, quantiles: tuple[float, ...] | None = None) -> RowLoss:
     InvalidParameterError
         If the name is unknown.
     """
+    if not isinstance(name, str) or name not in _POINT:
+        raise InvalidParameterError(
+            f"Unknown loss {name!r}. Available: {sorted(_POINT)}.{suggest(name, _POINT)}"
+        )
     if quantiles is not None:
         levels = torch.tensor(quantiles, dtype=torch.float64)
         return lambda forecast, target, observed: _row_mean(
             pinball(forecast, _known(target, observed), levels.to(forecast)).mean(-1), observed
-        )
-    if name not in _POINT:
-        raise InvalidParameterError(
-            f"Unknown loss {name!r}. Available: {sorted(_POINT)}.{suggest(name, _POINT)}"
         )
     point = _POINT[name]
     return lambda forecast, target, observed: _row_mean(

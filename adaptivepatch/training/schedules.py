@@ -48,7 +48,7 @@ def make_schedule(name: str) -> Schedule:
     InvalidParameterError
         If the name is unknown.
     """
-    if name not in SCHEDULES:
+    if not isinstance(name, str) or name not in SCHEDULES:
         raise InvalidParameterError(
             f"Unknown schedule {name!r}. Available: {sorted(SCHEDULES)}.{suggest(name, SCHEDULES)}"
         )

