@@ -278,7 +278,7 @@ def _optimizer(trainer: Trainer, network: PatchNetwork) -> torch.optim.Optimizer
     taken = {id(parameter) for parameter in network.patcher.parameters()}
     rest = [p for p in network.parameters() if id(p) not in taken and p.requires_grad]
     groups = [{"params": rest, "lr": trainer.learning_rate}, *groups]
-    return torch.optim.AdamW(groups, weight_decay=trainer.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=trainer.weight_decay, fused=True)
 
 
 def _progress_bar(enabled: bool) -> Progress:
