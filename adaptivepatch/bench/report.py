@@ -157,6 +157,29 @@ def compare_intervals(results: Path) -> str:
     return markdown(header, rows)
 
 
+def peers(results: Path) -> str:
+    """Show CPU seconds of a training step, ours and other libraries'."""
+    names = {"ours": "adaptivepatch", "ours_transformer": "adaptivepatch, TransformerBackbone"}
+    names |= {"transformers": "transformers", "neuralforecast": "NeuralForecast"}
+    names |= {"gluonts": "GluonTS"}
+    kinds = {"bare_step": "bare step", "public_fit": "step of `fit`"}
+    rows = [
+        [
+            str(row["look_back"]),
+            kinds[row["what"]],
+            names[row["library"]],
+            f"{row['seconds']:.2f}",
+            f"{row['ratio']:.2f}",
+            f"{row['lowest_ratio']:.2f} to {row['highest_ratio']:.2f}",
+        ]
+        for row in _records(pd.read_csv(results / "peers.csv"))
+        if row["what"] in kinds
+    ]
+    return markdown(
+        ["look-back", "what", "PatchTST of", "CPU seconds", "times ours", "range of rounds"], rows
+    )
+
+
 def m3(results: Path) -> str:
     """Show fit and predict on every series of M3, one fit per group."""
     rows = [
@@ -183,6 +206,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     for table in (
         *(patchtst_etth1, recency, gaps, quantiles, m3),
         *(compare_etth1_ot, compare_calibration, compare_intervals),
+        peers,
     )
 }
 

@@ -180,6 +180,7 @@ def main() -> None:
     parser.add_argument("--profile", choices=BARE)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    provenance(torch.device("cpu"))  # remembers the commit of the code loaded now, not at the end
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     with single_thread(), torch.random.fork_rng(devices=[]):
