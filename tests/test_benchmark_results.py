@@ -62,6 +62,7 @@ def test_every_run_has_its_curve(suite):
         ("quantiles", ["seed", "model"]),
         ("dropout", ["pair"]),
         ("m3", ["group"]),
+        ("peers", ["what", "library", "look_back"]),
     ],
 )
 def test_single_measurements_are_unique_and_name_their_origin(name, key):
@@ -87,6 +88,7 @@ def test_comparisons_are_unique_and_name_their_origin(name, key):
     assert not table.duplicated(key).any()
     assert {"protocol", "torch", "commit", "dirty", "finished"} <= set(table.columns)
     assert table[["protocol", "torch", "commit", "finished"]].notna().all(axis=None)
+    assert not table.dirty.any()
 
 
 def test_a_patcher_compared_with_itself_seldom_gets_a_verdict():

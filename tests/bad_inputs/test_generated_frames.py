@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections import Counter
 
@@ -142,7 +143,9 @@ def with_defects(draw, frame, names):
     if rarely(draw, 20):
         frame = frame.sample(frac=1, random_state=draw(st.integers(0, 99)))
     if rarely(draw, 40):
-        frame = frame.sample(frac=1, random_state=1).sort_values("timestamp")
+        frame = frame.sample(frac=1, random_state=1)
+        with contextlib.suppress(TypeError):  # dates and integers have no order
+            frame = frame.sort_values("timestamp")
     if len(frame) and rarely(draw, 30):
         frame = frame.assign(timestamp=frame["timestamp"].astype(object))
         frame.iloc[0, frame.columns.get_loc("timestamp")] = draw(

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import http.server
 import lzma
-import os
 import sys
 import threading
 from dataclasses import replace
@@ -222,14 +221,17 @@ def test_a_cache_that_cannot_be_written_is_named(tiny, cache):
         fetch_dataset("tiny")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write and read everything")
-def test_permissions_are_named(tiny, cache, tmp_path):
+def test_permissions_are_named(tiny, cache, tmp_path, monkeypatch):
+    def refuse(*_, **__):  # chmod would not stop root
+        raise PermissionError(errno.EACCES, "Permission denied")
+
     cache.mkdir(parents=True)
-    cache.chmod(0o500)
-    with pytest.raises(DatasetError, match="Permission denied"):
-        fetch_dataset("tiny")
+    with monkeypatch.context() as patched:
+        patched.setattr("adaptivepatch.files.tempfile.mkstemp", refuse)
+        with pytest.raises(DatasetError, match="Permission denied"):
+            fetch_dataset("tiny")
     (tmp_path / "tiny.csv").write_bytes(CONTENT)
-    (tmp_path / "tiny.csv").chmod(0)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(DatasetError, match=r"must be readable\. .*Permission denied"):
         dataset_path("tiny", tmp_path)
 
