@@ -21,6 +21,7 @@ TARGET = ROOT / "docs" / "errors.md"
 BUILT_IN = {
     "AttributeError": "A name that this package does not have.",
     "FileExistsError": "Something would be overwritten.",
+    "OSError": "A file or a stream cannot be read or written.",
     "TypeError": "An argument of the wrong kind.",
     "ValueError": "A value outside what is documented.",
     "UserWarning": "Nothing is wrong enough to stop, but you should know.",
@@ -50,12 +51,14 @@ def messages() -> list[Message]:
 
 
 def _raised(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the class and the message of every ``raise Class(message)`` and ``warn(message)``."""
+    """Yield the class and the message of every error that is made, and of every warning."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
-            yield ast.unparse(node.exc.func), node.exc.args[0]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn":
-            yield "UserWarning", node.args[0]
+        if isinstance(node, ast.Call) and node.args:
+            name = ast.unparse(node.func)
+            if name == "warnings.warn":
+                yield "UserWarning", node.args[0]
+            elif name.endswith("Error"):
+                yield name, node.args[0]
 
 
 def _functions_that_return_text(tree: ast.AST) -> dict[str, ast.expr]:
@@ -76,6 +79,8 @@ def _text(node: ast.expr, templates: dict[str, ast.expr]) -> str:
             return text
         case ast.JoinedStr(values=parts):
             return "".join(_text(part, templates) for part in parts)
+        case ast.FormattedValue(value=ast.Call(func=ast.Name(id="suggest"))):
+            return " Did you mean <name>?"
         case ast.FormattedValue(value=value):
             return f"<{_short(value)}>"
         case ast.BinOp(left=left, op=ast.Add(), right=right):
