@@ -35,7 +35,8 @@ def main() -> None:
         try:
             command([*arguments, "--out", f"{folder}/result"])
         except SystemExit as end:
-            assert not end.code, end.code
+            if end.code:
+                raise RuntimeError(f"the command ended with status {end.code}") from end
         seconds = time.perf_counter() - started
         table = pd.read_csv(f"{folder}/result/table.csv")
     print(f"{seconds:.0f} s")
