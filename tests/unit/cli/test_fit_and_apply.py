@@ -183,7 +183,11 @@ def test_a_patcher_of_ones_own(home, tmp_path, capsys):
 
 
 def test_ctrl_c_saves_the_best_model(home, tmp_path):
-    program = "from adaptivepatch.cli import main; main()"
+    # A background process starts with SIGINT ignored, and so do its children.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from adaptivepatch.cli import main; main()"
+    )
     slow = ["--max-steps", 100000, "--set", "trainer__validate_every=2", "--model", tmp_path / "m"]
     arguments = ["fit", home / "load.csv", *TINY, *slow]
     with subprocess.Popen(

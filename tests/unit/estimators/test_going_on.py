@@ -258,6 +258,14 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------- Ctrl-C
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_counts():
+    """Deliver SIGINT as Ctrl-C, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt_at(number):
     def callback(step, metrics):
         if step >= number:
