@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from sklearn.base import BaseEstimator
@@ -169,6 +169,30 @@ class Deterministic(SegmentationDistribution):
         return torch.zeros(rows.num_rows, device=rows.device)
 
 
+class StepPlan(NamedTuple):
+    """What a training step does with a patcher's distribution.
+
+    Parameters
+    ----------
+    num_samples : int
+        Rollouts G drawn of every row; 0 draws none and trains on the mode.
+    is_scored : bool
+        Forecast with all of them, in eval mode and without gradient, for the patcher's own loss.
+    is_mode_scored : bool
+        The same for the mode.
+    grad_samples : int
+        Rollouts the forecast gradient is taken on.
+    mode_share : float
+        Share of their rows that use the mode in place of the sample, from 0 to 1.
+    """
+
+    num_samples: int = 1
+    is_scored: bool = False
+    is_mode_scored: bool = False
+    grad_samples: int = 1
+    mode_share: float = 0.0
+
+
 @dataclass(frozen=True)
 class StepContext:
     """What a patcher's own loss may look at, after the forecast of a training step.
@@ -186,8 +210,8 @@ class StepContext:
     rollout : Rollout
         The G rollouts drawn from it.
     forecast_loss : Tensor of shape (G, N)
-        Loss of every rollout and row, without gradient. With one rollout it is the loss of the
-        training pass itself.
+        Loss of every rollout and row, without gradient. Where the plan scores none it is the loss
+        of the training pass, of `grad_samples` rollouts.
     hidden : Tensor of shape (grad_samples * N, P, D)
         Backbone output of the training pass, with gradient.
     group : Tensor of shape (N,) or None
@@ -196,6 +220,8 @@ class StepContext:
         Share of the training done, from 0 to 1.
     target_observed : Tensor of bool, shape (N, H), or None
         The forecast loss weights a row by its share of observed targets. None: all are observed.
+    mode_loss : Tensor of shape (N,) or None
+        Loss of the mode, where the plan scores it.
     """
 
     series: Tensor
@@ -208,14 +234,15 @@ class StepContext:
     group: Tensor | None
     progress: float
     target_observed: Tensor | None = None
+    mode_loss: Tensor | None = None
 
 
 class Patcher(nn.Module, BaseEstimator, ABC):
     """Base class of all patchers: a torch module with scikit-learn parameters.
 
-    A subclass stores its constructor arguments under their own names and implements `propose`;
-    `num_samples` and `auxiliary_loss` only if it learns from several rollouts or has a loss of
-    its own. Constructor arguments are hyper-parameters: no data dimension appears among them.
+    A subclass stores its constructor arguments under their own names and implements `propose` and
+    `capacity`; `plan` and `auxiliary_loss` only if it learns from several rollouts or has a loss
+    of its own. Constructor arguments are hyper-parameters: no data dimension appears among them.
 
     Attributes
     ----------
@@ -224,19 +251,12 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     causal, stochastic, trainable : bool
         Whether a boundary depends on earlier steps only; whether training draws samples; whether
         there are parameters to train.
-    num_samples : int
-        Rollouts G a training step scores; 1 skips the scoring.
-    grad_samples : int
-        Rollouts the forecast gradient is taken on.
     """
 
     name: ClassVar[str]
     causal: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
     trainable: ClassVar[bool] = False
-
-    num_samples: int = 1
-    grad_samples: int = 1
 
     __repr__ = BaseEstimator.__repr__
 
@@ -324,15 +344,15 @@ class Patcher(nn.Module, BaseEstimator, ABC):
             Source of randomness.
         """
 
-    def mode_share(self, progress: float) -> float:
-        """Return the share of rows whose forecast gradient uses the mode, not a sample.
+    def plan(self, progress: float) -> StepPlan:
+        """Return what the training step does: by default one sample, nothing scored.
 
         Parameters
         ----------
         progress : float
             Share of the training done, from 0 to 1.
         """
-        return 0.0
+        return StepPlan()
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Return optimizer groups of this patcher's parameters."""
@@ -342,6 +362,13 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
         """Return this patcher's own term of the training loss, or None."""
         return None
+
+    def take_metrics(self) -> dict[str, float]:
+        """Return what the history should say of this patcher, and forget it.
+
+        Called at every validation, so that means are over the steps since the last one.
+        """
+        return {}
 
     def freeze(self) -> Patcher:
         """Turn into a fixed, shared component: no gradients, and `clone` returns the object."""

@@ -231,6 +231,7 @@ class Run:
             "train_loss": forecast,
             "auxiliary_loss": auxiliary,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
+            **self.network.patcher.take_metrics(),
         }
 
     def _check_finite(self, kind: str, loss: float) -> None:

@@ -1,7 +1,7 @@
 """The one training step, shared by fixed, differentiable and sampled patchers.
 
-(a) If the patcher draws several rollouts, score all of them with the network in eval mode and
-without gradient: dropout noise and batch statistics would swamp the differences between them.
+(a) If the patcher's plan says so, score its rollouts with the network in eval mode and without
+gradient: dropout noise and batch statistics would swamp the differences between them.
 (b) Forward and backward in train mode on some of them, then the patcher's own term.
 
 Tensor suffixes: N rows, G rollouts, T steps, H horizon.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptivepatch.network import Lookback, PatchNetwork
-from adaptivepatch.patchers.base import Rollout, SegmentationDistribution, StepContext
+from adaptivepatch.patchers.base import Rollout, SegmentationDistribution, StepContext, StepPlan
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.devices import autocast
 from adaptivepatch.training.losses import RowLoss, weighted_sum
@@ -77,12 +77,18 @@ class TrainingStep(nn.Module):
     def _loss(self, batch: Batch, generator: torch.Generator, progress: float) -> StepOutput:
         patcher = self.network.patcher
         lookback, distribution = self.network.segment(batch.series, batch.observed, batch.group)
-        rollout = distribution.sample(patcher.num_samples, generator)
-        scores = None
-        if patcher.num_samples > 1:
+        plan = patcher.plan(progress)
+        if plan.num_samples:
+            rollout = distribution.sample(plan.num_samples, generator)
+        else:
+            rollout = Rollout(distribution.mode)
+        scores = mode_loss = None
+        if plan.is_scored:
             scores = self._score(lookback, distribution, rollout, batch)
+        if plan.is_mode_scored:
+            mode_loss = self._score(lookback, distribution, Rollout(distribution.mode), batch)[0]
 
-        chosen = self._training_rollout(distribution, rollout, generator, progress)
+        chosen = _training_rollout(plan, distribution, rollout, generator)
         forecast = self.network.forecast(lookback, distribution, chosen)
         row_loss, target_observed = self._row_loss(forecast.value, batch)
         total, weight = weighted_sum(row_loss, target_observed)
@@ -100,6 +106,7 @@ class TrainingStep(nn.Module):
                 group=batch.group,
                 progress=progress,
                 target_observed=batch.target_observed,
+                mode_loss=mode_loss,
             )
         )
         if auxiliary is None:
@@ -128,29 +135,26 @@ class TrainingStep(nn.Module):
             observed = observed.repeat(copies, 1)
         return self.row_loss(forecast, batch.target.repeat(copies, 1), observed), observed
 
-    def _training_rollout(
-        self,
-        distribution: SegmentationDistribution,
-        rollout: Rollout,
-        generator: torch.Generator,
-        progress: float,
-    ) -> Rollout:
-        """Return the segmentations the forecast gradient is taken on."""
-        patcher = self.network.patcher
-        if patcher.grad_samples < patcher.num_samples:
-            num_rows = rollout.segmentation.num_rows // patcher.num_samples
-            rollout = rollout.head(patcher.grad_samples, num_rows)
-        share = patcher.mode_share(progress)
-        if share == 0:
-            return rollout
-        sampled, mode = rollout.segmentation, distribution.mode
-        chance = torch.rand(sampled.num_rows, generator=generator, device=sampled.device)
-        on_mode = chance < share
-        gate = rollout.gate
-        if gate is not None:  # it says how good the sampled boundaries are: nothing of the mode's
-            gate = torch.where(on_mode[:, None], torch.ones_like(gate), gate)
-        mixed = Segmentation.where(on_mode, mode.repeat(sampled.num_rows // mode.num_rows), sampled)
-        return Rollout(mixed, gate=gate)
+
+def _training_rollout(
+    plan: StepPlan,
+    distribution: SegmentationDistribution,
+    rollout: Rollout,
+    generator: torch.Generator,
+) -> Rollout:
+    """Return the segmentations the forecast gradient is taken on."""
+    if plan.grad_samples < plan.num_samples:
+        rollout = rollout.head(plan.grad_samples, rollout.segmentation.num_rows // plan.num_samples)
+    if plan.mode_share == 0 or plan.num_samples == 0:
+        return rollout
+    sampled, mode = rollout.segmentation, distribution.mode
+    chance = torch.rand(sampled.num_rows, generator=generator, device=sampled.device)
+    on_mode = chance < plan.mode_share
+    gate = rollout.gate
+    if gate is not None:  # it says how good the sampled boundaries are: nothing of the mode's
+        gate = torch.where(on_mode[:, None], torch.ones_like(gate), gate)
+    mixed = Segmentation.where(on_mode, mode.repeat(sampled.num_rows // mode.num_rows), sampled)
+    return Rollout(mixed, gate=gate)
 
 
 def _per_sample(row_loss: Tensor, batch: Batch) -> Tensor:

@@ -27,6 +27,7 @@ from adaptivepatch.patchers.base import (
     Rollout,
     SegmentationDistribution,
     StepContext,
+    StepPlan,
     mean_in_groups,
     rate_capacity,
     with_parent,
@@ -90,7 +91,6 @@ class Policy(Patcher):
 
     stochastic = True
     trainable = True
-    num_samples = 4
 
     def __init__(self, num_patches: int = 4) -> None:
         super().__init__()
@@ -103,6 +103,9 @@ class Policy(Patcher):
 
     def logits(self, series: Tensor, group: Tensor | None) -> Tensor:
         return mean_in_groups(self.logit(self.encoder(series))[..., 0].double(), group)
+
+    def plan(self, progress: float) -> StepPlan:
+        return StepPlan(num_samples=4, is_scored=True)
 
     def auxiliary_loss(self, context: StepContext) -> Tensor:
         return leave_one_out_loss(context)

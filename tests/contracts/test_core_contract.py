@@ -12,7 +12,7 @@ from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.nn.patch_embedding import resample
 from adaptivepatch.nn.pooling import pool_mean
 from adaptivepatch.patchers import FixedPatcher, RandomPatcher
-from adaptivepatch.patchers.base import Deterministic, Patcher, Rollout, with_parent
+from adaptivepatch.patchers.base import Deterministic, Patcher, Rollout, StepPlan, with_parent
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch
@@ -129,7 +129,7 @@ def test_costly_marginals_are_not_read_by_the_step(monkeypatch):
     monkeypatch.setattr(
         network.patcher, "propose", lambda series, *_: Marginals(reference.expand(len(series)))
     )
-    monkeypatch.setattr(network.patcher, "num_samples", 2)
+    monkeypatch.setattr(network.patcher, "plan", lambda progress: StepPlan(2, is_scored=True))
     step_loss(network, small_batch())
 
 
@@ -288,7 +288,7 @@ def test_gate_of_a_sample_does_not_reach_rows_trained_on_the_mode(share, monkeyp
         return distribution
 
     monkeypatch.setattr(network.patcher, "propose", propose)
-    monkeypatch.setattr(network.patcher, "mode_share", lambda progress: share)
+    monkeypatch.setattr(network.patcher, "plan", lambda progress: StepPlan(mode_share=share))
     step_loss(network, small_batch()).backward()
     reached = strength.grad.any(1)
     assert reached.any() == (share < 1)

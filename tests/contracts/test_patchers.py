@@ -170,7 +170,11 @@ def test_a_frozen_patcher_is_cloned_to_itself(make):
 def test_class_tags_tell_the_truth(make):
     patcher = make()
     assert patcher.trainable == any(p.requires_grad for p in patcher.parameters())
-    assert 1 <= patcher.grad_samples <= patcher.num_samples
+    for progress in (0.0, 0.5, 1.0):
+        plan = patcher.plan(progress)
+        assert plan.grad_samples <= max(1, plan.num_samples)
+        assert plan.num_samples <= 1 or plan.is_scored or patcher.trainable
+        assert 0 <= plan.mode_share <= 1
     series = rows()
     patcher.train()
     drawn = [

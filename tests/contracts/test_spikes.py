@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adaptivepatch.network import PatchNetwork
-from adaptivepatch.patchers.base import Rollout, StepContext
+from adaptivepatch.patchers.base import Rollout, StepContext, StepPlan
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.losses import make_loss, weighted_sum
 from adaptivepatch.training.sampler import Batch
@@ -349,8 +349,8 @@ def test_several_rollouts_see_the_features_of_their_rows(monkeypatch):
     network = build(SPIKES["chunking"], "transformer")
     batch = next(batches(SPIKES["chunking"], seed=3))
     once = gradients(network, batch)
-    monkeypatch.setattr(network.patcher, "num_samples", 3)
-    monkeypatch.setattr(network.patcher, "grad_samples", 2)
+    plan = StepPlan(num_samples=3, is_scored=True, grad_samples=2)
+    monkeypatch.setattr(network.patcher, "plan", lambda progress: plan)
     seen = []
     original = ChunkingPatcher.auxiliary_loss
     monkeypatch.setattr(

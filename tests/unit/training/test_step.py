@@ -6,6 +6,7 @@ import torch
 
 from adaptivepatch.network import Forecast
 from adaptivepatch.patchers import FixedPatcher, RandomPatcher
+from adaptivepatch.patchers.base import StepPlan
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch
 from adaptivepatch.training.step import TrainingStep, train_step
@@ -26,14 +27,14 @@ def batch_of(count=6, gaps=0.0, channels=2):
 class Recording(RandomPatcher):
     """Samples several rollouts and records the context its loss is given."""
 
-    num_samples, grad_samples, share = 3, 1, 0.0
+    grad_samples, share, scores_mode = 1, 0.0, False
+
+    def plan(self, progress):
+        return StepPlan(3, True, self.scores_mode, self.grad_samples, self.share)
 
     def auxiliary_loss(self, context):
         self.context = context
         return 2 * context.hidden.square().mean()
-
-    def mode_share(self, progress):
-        return self.share
 
 
 @pytest.mark.parametrize("backbone", ["patchtst", "transformer"])
@@ -133,6 +134,31 @@ def test_the_gradient_is_taken_on_modes_and_samples(share, seen, monkeypatch):
         assert bool(same_mode.all())
     else:
         assert 0.2 < float(same_mode.double().mean()) < 0.8
+
+
+def test_the_mode_is_scored_where_the_plan_says_so():
+    patcher = Recording(4)
+    patcher.scores_mode = True
+    network = small_network(patcher=patcher).train()
+    batch = batch_of(gaps=0.2)
+    TrainingStep(network, make_loss("mse"))(batch, generator(), 0.0)
+    reference = small_network(patcher=Recording(4)).eval()
+    with torch.no_grad():
+        forecast = reference(batch.series, batch.observed)
+    expected = make_loss("mse")(forecast, batch.target, batch.target_observed)
+    torch.testing.assert_close(network.patcher.context.mode_loss, expected)
+
+
+def test_a_plan_without_samples_trains_on_the_mode(monkeypatch):
+    patcher = RandomPatcher(4)
+    monkeypatch.setattr(patcher, "plan", lambda progress: StepPlan(num_samples=0))
+    network = small_network(patcher=patcher).train()
+    batch = batch_of()
+    draws = generator()
+    output = TrainingStep(network, make_loss("mse"))(batch, draws, 0.0)
+    assert torch.equal(draws.get_state(), generator().get_state())
+    expected = make_loss("mse")(network(batch.series), batch.target, None).mean()
+    torch.testing.assert_close(output.forecast_loss, expected.detach())
 
 
 @pytest.mark.parametrize("grad_samples", [1, 2, 3])
