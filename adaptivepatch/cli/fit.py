@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adaptivepatch.cli import options
+from adaptivepatch.cli.build import levels, load_initial, make_forecaster
 from adaptivepatch.cli.screen import note, write_json
-from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError, check_int
+from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError
 
 if TYPE_CHECKING:
     from adaptivepatch.cli.tables import Table
@@ -36,19 +36,6 @@ adaptivepatch fit load.csv --horizon 96 --model out/ --resume"""
 CHECKPOINT, ABOUT = "checkpoint", "cli.json"
 _MODEL_FILES = ("config.json", "model.safetensors", ABOUT)
 _COLUMNS, _MODEL = "Columns of FILE", "Model and training"
-_OWN_OPTIONS = {
-    "horizon": "--horizon",
-    "context_length": "--context-length",
-    "patcher": "--patcher",
-    "backbone": "--backbone",
-    "quantiles": "--quantiles",
-    "missing": "--missing",
-    "random_state": "--seed",
-    "trainer": "--set trainer__...",
-    "trainer__max_steps": "--max-steps",
-    "trainer__max_epochs": "--max-epochs",
-    "trainer__device": "--device",
-}
 
 
 def _column(text: str, **more: Any) -> Any:
@@ -178,14 +165,14 @@ def fit(
         "context_length": context_length,
         "patcher": patcher,
         "backbone": backbone,
-        "quantiles": _levels(quantiles),
+        "quantiles": levels(quantiles),
         "missing": missing.value,
         "random_state": seed,
     }
     classes = [options.patcher_class(patcher)] if ":" in patcher else []
-    trained = None if init is None else _load_initial(init, classes, context, parameters)
+    trained = None if init is None else load_initial(init, classes, context, parameters)
     training = {"max_steps": max_steps, "max_epochs": max_epochs, "device": device}
-    forecaster = _forecaster(parameters, training, settings or [])
+    forecaster = make_forecaster(parameters, training, settings or [])
     table = read_table(file, Columns(item_id, timestamp, target or None, date_format))
     arguments: dict[str, Any] = {
         "freq": int(freq) if freq is not None and freq.isdigit() else freq,
@@ -221,6 +208,11 @@ class _Job:
         """Where training can go on from; there while it runs or after an interruption."""
         return self.folder / CHECKPOINT
 
+    @property
+    def old_checkpoint(self) -> Path:
+        """Where --force puts an earlier one until the fit has got further."""
+        return self.folder / f"{CHECKPOINT}.old"
+
     def check(self) -> None:
         """Raise unless a model can be written: before training, not after it."""
         if self.folder.exists() and not self.folder.is_dir():
@@ -228,7 +220,7 @@ class _Job:
                 f"A model is written into a folder. {str(self.folder)!r} is a file. Name another."
             )
         present = [name for name in _MODEL_FILES if (self.folder / name).exists()]
-        has_checkpoint = self.checkpoint.exists()
+        has_checkpoint = (self.checkpoint / "train.safetensors").exists()
         if self.resume and not has_checkpoint:
             raise InvalidParameterError(
                 "Resuming needs the checkpoint of an interrupted fit. There is none in "
@@ -265,8 +257,9 @@ class _Job:
         """Fit, showing progress and writing checkpoints."""
         from adaptivepatch.cli.tables import ITEM_ID
 
-        if self.checkpoint.exists() and not self.resume:  # --force
-            shutil.rmtree(self.checkpoint)
+        if self.checkpoint.exists() and not self.resume:  # --force: kept until there is a new one
+            shutil.rmtree(self.old_checkpoint, ignore_errors=True)
+            self.checkpoint.rename(self.old_checkpoint)
         arguments = arguments | {"resume" if self.resume else "checkpoint": self.checkpoint}
         columns = table.columns
         shows_bar = sys.stderr.isatty()
@@ -274,7 +267,7 @@ class _Job:
             forecaster.set_params(trainer__progress=True)
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Training was interrupted")  # `report` says how
+                warnings.filterwarnings("ignore", "Training .*was interrupted")  # see `report`
                 forecaster.fit(
                     table.frame,
                     item_id=columns.item_id or ITEM_ID,
@@ -283,13 +276,26 @@ class _Job:
                     callback=None if shows_bar else _announce,
                     **arguments,
                 )
-        except (AdaptivePatchError, KeyboardInterrupt):  # there is nothing to go on from
-            if not self.resume:
-                self._remove_checkpoint()
+        except (AdaptivePatchError, KeyboardInterrupt) as error:
+            self._after_failure(error)
             raise
         finally:
             if shows_bar:
                 forecaster.set_params(trainer__progress=False)
+
+    def _after_failure(self, error: BaseException) -> None:
+        """Keep a checkpoint that training can go on from, else put back what was there."""
+        from adaptivepatch.estimators.resuming import has_progress
+        from adaptivepatch.training.record import TrainingDivergedError
+
+        if self.resume:
+            return
+        if has_progress(self.checkpoint) and not isinstance(error, TrainingDivergedError):
+            note("the checkpoint is kept; the same command with --resume goes on from it.")
+            return
+        self._remove_checkpoint()
+        if self.old_checkpoint.exists():
+            self.old_checkpoint.rename(self.checkpoint)
 
     def save(self, forecaster: Forecaster, about: dict[str, Any]) -> None:
         """Write the model; keep the checkpoint only if there is something left to do."""
@@ -298,6 +304,7 @@ class _Job:
         text = json.dumps(about, indent=2) + "\n"
         forecaster.save(self.folder, overwrite=self.force or self.resume)
         write_atomic(self.folder / ABOUT, lambda path: path.write_text(text, encoding="utf-8"))
+        shutil.rmtree(self.old_checkpoint, ignore_errors=True)
         if not forecaster.record_.interrupted:
             self._remove_checkpoint()
 
@@ -338,8 +345,11 @@ class _Job:
                 f"{record.best_step} of {record.num_steps}, {found}, {record.seconds:.1f} s."
             )
         if record.interrupted:
+            where = f"at step {record.num_steps} of {record.total_steps}"
+            if record.refit_interrupted:
+                where = "in training again on all rows"
             note(
-                f"interrupted at step {record.num_steps} of {record.total_steps}. "
+                f"interrupted {where}. "
                 f"{str(self.folder)!r} holds the best model so far, not trained on the validation "
                 "rows. To go on, run the same command with --resume (and without --force)."
             )
@@ -354,87 +364,3 @@ def _announce(step: int, metrics: dict[str, float]) -> None:
         if key in metrics
     ]
     typer.echo(f"step {step}: {', '.join(parts)}, {metrics['seconds']:.1f} s", err=True)
-
-
-def _load_initial(
-    folder: Path, classes: list[type], context: typer.Context, parameters: dict[str, Any]
-) -> Forecaster:
-    """Load the model to fine-tune; parameters that are not given become those of the model."""
-    from adaptivepatch.estimators.forecaster import Forecaster
-
-    trained = Forecaster.load(folder, classes)
-    for name in ("context_length", "patcher", "backbone", "quantiles"):
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "DEFAULT":
-            parameters[name] = getattr(trained, name)
-    return trained
-
-
-def _forecaster(
-    parameters: dict[str, Any], training: dict[str, Any], settings: list[str]
-) -> Forecaster:
-    """Return an untrained forecaster.
-
-    Parameters
-    ----------
-    parameters, training : dict
-        Of `Forecaster` and `Trainer`; patcher and backbone may be names.
-    settings : list of str
-        More parameters, as ``name=value``.
-    """
-    from adaptivepatch.backbones import backbone_class
-    from adaptivepatch.estimators.forecaster import Forecaster
-    from adaptivepatch.training.trainer import Trainer
-
-    parameters, values = dict(parameters), dict(map(_read_setting, settings))
-    for name, by_name in (("patcher", options.patcher_class), ("backbone", backbone_class)):
-        if isinstance(parameters[name], str):
-            parameters[name] = by_name(parameters[name])()
-    try:
-        forecaster = Forecaster(trainer=Trainer(**training), **parameters)
-        forecaster.set_params(**values)
-        check_int(forecaster, horizon=forecaster.horizon)
-        check_int(forecaster, low=2, context_length=forecaster.context_length)
-        forecaster.trainer.check()
-        forecaster.make_network()  # a wrong parameter is said before a long file is read
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InvalidParameterError):
-            raise
-        raise InvalidParameterError(f"{error}") from error
-    return forecaster
-
-
-def _read_setting(text: str) -> tuple[str, Any]:
-    """Return the name and the value of ``name=value``."""
-    import yaml
-
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise InvalidParameterError(
-            f"--set needs NAME=VALUE, such as patcher__patch_length=24. Got {text!r}."
-        )
-    if name in _OWN_OPTIONS:
-        raise InvalidParameterError(
-            f"{name!r} has an option of its own. Got --set {text!r}. Use {_OWN_OPTIONS[name]}."
-        )
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InvalidParameterError(
-            f"The value of --set must be a number, a word or a list such as [1, 2]. Got {value!r}."
-        ) from error
-    if isinstance(parsed, str):  # YAML 1.1 takes 1e-3 for a word
-        with suppress(ValueError):
-            parsed = float(parsed)
-    return name, None if parsed == "None" else parsed
-
-
-def _levels(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InvalidParameterError(
-            f"--quantiles must be numbers with commas between, such as 0.1,0.5,0.9. Got {text!r}."
-        ) from error

@@ -90,7 +90,7 @@ def train_and_refit(
             forecaster, panel, trainer, 0, seed=seed, plan=record, init=init, checkpoint=second
         )
     except KeyboardInterrupt:
-        record.interrupted = True
+        record.interrupted = record.refit_interrupted = True
     return model, record
 
 
@@ -102,10 +102,14 @@ def warn_interrupted(record: TrainingRecord, folder: Path | None) -> None:
         else f"To go on, call fit with the same data and resume={str(folder)!r}."
     )
     best = "" if math.isnan(record.best_loss) else f", validation loss {record.best_loss:.4g}"
+    what = (
+        "Training again on all rows was interrupted."
+        if record.refit_interrupted
+        else f"Training was interrupted at step {record.num_steps} of {record.total_steps}."
+    )
     warnings.warn(
-        f"Training was interrupted at step {record.num_steps} of {record.total_steps}. The model "
-        f"has the weights of step {record.best_step}{best}, and was not trained on the validation "
-        f"rows. {how}",
+        f"{what} The model has the weights of step {record.best_step}{best}, and was not trained "
+        f"on the validation rows. {how}",
         UserWarning,
         stacklevel=3,
     )
@@ -119,7 +123,8 @@ def backtest_with_refits(
     Parameters
     ----------
     forecaster : Forecaster
-        Fitted; its parameters and arguments of `fit` are used, it is not changed.
+        Fitted; its parameters and arguments of `fit` are used, it is not changed. Every refit
+        begins with random weights, also where the fit began with a model's.
     trainer : Trainer
         Checked.
     windows : Windows
@@ -127,7 +132,7 @@ def backtest_with_refits(
     start : timestamp or int
         First target of the first block.
     refit_every : int
-        Steps of a block.
+        Steps of a block, counted over the stamps of all series together.
     """
     check_int(forecaster, refit_every=refit_every)
     if start is None:

@@ -226,7 +226,7 @@ class Forecaster(FittedState, BaseEstimator):
             settings,
             seed=seed if checkpoints is None else checkpoints.seed,
             callback=callback,
-            init=weights,
+            init=weights if checkpoints is None else checkpoints.init,
             checkpoints=checkpoints,
         )
         if record.interrupted:

@@ -8,21 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors.torch import save_file
 from torch import Tensor
 
 from adaptivepatch.data.panel import Panel
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError
 from adaptivepatch.estimators.fitting import check_quantiles
 from adaptivepatch.estimators.panel_model import PanelModel
-from adaptivepatch.files import make_folder
+from adaptivepatch.files import make_folder, write_atomic
 from adaptivepatch.pretrained import describe, first_mismatch, plain
-from adaptivepatch.training.checkpoint import CheckpointFile, read_identity
+from adaptivepatch.training.checkpoint import (
+    CheckpointFile,
+    read_identity,
+    read_state,
+    read_weights,
+)
 
 if TYPE_CHECKING:
     from adaptivepatch.estimators.forecaster import Forecaster
     from adaptivepatch.training.trainer import Trainer
 
-_FIRST, _SECOND = "train.safetensors", "refit.safetensors"
+_FIRST, _SECOND, _INIT = "train.safetensors", "refit.safetensors", "init.safetensors"
 
 
 class Checkpoints:
@@ -34,13 +40,31 @@ class Checkpoints:
         Created if absent.
     identity : mapping
         See `identity_of`.
+    init : mapping, optional
+        Weights to begin with; kept in a third file, as the model they are of may change.
     """
 
-    def __init__(self, folder: str | Path, identity: Mapping[str, Any]) -> None:
-        self.folder, self.seed = Path(folder), int(identity["seed"])
+    def __init__(
+        self,
+        folder: str | Path,
+        identity: Mapping[str, Any],
+        init: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.folder, self.seed, self.init = Path(folder), int(identity["seed"]), init
         make_folder(self.folder)
         self.first = CheckpointFile(self.folder / _FIRST, identity)
         self.second = CheckpointFile(self.folder / _SECOND, identity)
+        if (self.folder / _FIRST).exists():
+            return
+        (self.folder / _INIT).unlink(missing_ok=True)  # of a run killed before its first state
+        if init is not None:
+            write_atomic(self.folder / _INIT, lambda target: save_file(dict(init), target))
+
+
+def has_progress(folder: str | Path) -> bool:
+    """Tell whether a folder of checkpoints holds more than the beginning of a run."""
+    file = Path(folder) / _FIRST
+    return file.is_file() and read_state(file, tensors=False).facts["record"]["num_steps"] > 0
 
 
 def open_checkpoints(
@@ -59,7 +83,8 @@ def open_checkpoints(
     Parameters
     ----------
     forecaster, panel, trainer, settings, seed, init
-        See `identity_of`. Where the user left the seed open, that of the run to resume is taken.
+        See `identity_of`. Where the user left the seed open, that of the run to resume is taken;
+        its initial weights always are.
     checkpoint, resume : path, optional
         See `Forecaster.fit`; at most one.
 
@@ -87,7 +112,7 @@ def open_checkpoints(
             "instead."
         )
     file = Path(folder) / _FIRST
-    if checkpoint is not None and file.exists():
+    if checkpoint is not None and any((Path(folder) / f).exists() for f in (_FIRST, _SECOND)):
         raise FileExistsError(
             f"A fit begins in a folder without a checkpoint, but {str(folder)!r} holds one. Pass "
             "resume=... to go on from it, or delete the folder."
@@ -97,13 +122,15 @@ def open_checkpoints(
             f"Resuming needs the folder that fit(checkpoint=...) wrote to. There is no {_FIRST!r} "
             f"in {str(folder)!r}. Pass checkpoint=... to begin."
         )
+    if resume is not None and (Path(folder) / _INIT).exists():
+        init = read_weights(Path(folder) / _INIT)
     identity = identity_of(forecaster, panel, trainer, settings, seed=seed, init=init)
     if resume is not None:
         stored = read_identity(file)
         if not hasattr(forecaster.random_state, "__index__"):
             identity["seed"] = stored.get("seed")
         _raise_unless_same(stored, identity, folder)
-    return Checkpoints(folder, identity)
+    return Checkpoints(folder, identity, init)
 
 
 def identity_of(
@@ -140,7 +167,7 @@ def identity_of(
         {
             "seed": seed,
             "data": digest_of(panel),
-            "init": None if init is None else _digest(*map(Tensor.numpy, init.values())),
+            "init": None if init is None else _digest(*(init[key].numpy() for key in sorted(init))),
             "patcher": describe(network.patcher),
             "backbone": describe(network.backbone),
             **{name: getattr(forecaster, name) for name in own},
@@ -155,6 +182,7 @@ def identity_of(
 def digest_of(panel: Panel) -> str:
     """Return a fingerprint of the values, items, channels and stamps of a panel."""
     stamps = [f"{index[0]} {index[-1]}" for index in panel.index if len(index)]
+    # stamps are regular: their ends and the step decide the others
     names = repr((panel.item_ids, panel.channels, panel.freq, stamps))
     return _digest(panel.values, panel.row_offsets, np.frombuffer(names.encode(), np.uint8))
 

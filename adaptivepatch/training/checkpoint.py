@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -79,9 +79,18 @@ class CheckpointFile:
         Raises
         ------
         InvalidModelError
-            If the file is damaged or of a newer format.
+            If the file is damaged, of a newer format or of another run.
         """
-        return _read(self.path) if self.path.exists() else None
+        if not self.path.exists():
+            return None
+        state = read_state(self.path)
+        if state.facts["identity"] != self.identity:
+            raise InvalidModelError(
+                f"A run goes on from its own state. {str(self.path)!r} is that of a run with other "
+                f"data or settings. Delete the folder {str(self.path.parent)!r} and train from the "
+                "start."
+            )
+        return state
 
 
 def _save(tensors: dict[str, Tensor], target: Path, header: str) -> None:
@@ -99,11 +108,25 @@ def read_identity(path: Path) -> dict[str, Any]:
     InvalidModelError
         If the file is damaged or of a newer format.
     """
-    identity: dict[str, Any] = _read(path, tensors=False).facts["identity"]
+    identity: dict[str, Any] = read_state(path, tensors=False).facts["identity"]
     return identity
 
 
-def _read(path: Path, *, tensors: bool = True) -> TrainingState:
+def read_state(path: Path, *, tensors: bool = True) -> TrainingState:
+    """Return what a checkpoint holds, whatever run it is of.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    tensors : bool, default=True
+        Read the tensors, too.
+
+    Raises
+    ------
+    InvalidModelError
+        If the file is damaged or of a newer format.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_HEADER)
@@ -111,8 +134,8 @@ def _read(path: Path, *, tensors: bool = True) -> TrainingState:
             stored = {name: file.get_tensor(name) for name in file.keys() if tensors}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise InvalidModelError(
-            f"{str(path)!r} is damaged or no checkpoint ({error}). Delete it and train from the "
-            "start."
+            f"{str(path)!r} is damaged or no checkpoint ({error}). Delete the folder "
+            f"{str(path.parent)!r} and train from the start."
         ) from error
     facts = facts if isinstance(facts, dict) else {}
     found = facts.get("format")
@@ -127,6 +150,23 @@ def _read(path: Path, *, tensors: bool = True) -> TrainingState:
             f"{FORMAT}. Go on with the version that wrote it, or train from the start."
         )
     return TrainingState(stored, facts)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file.
+
+    Raises
+    ------
+    InvalidModelError
+        If the file is damaged.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InvalidModelError(
+            f"{str(path)!r} is damaged ({error}). Delete the folder {str(path.parent)!r} and train "
+            "from the start."
+        ) from error
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

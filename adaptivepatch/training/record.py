@@ -50,6 +50,8 @@ class TrainingRecord:
         Wall time, of all sittings if training was resumed.
     interrupted : bool
         Whether Ctrl-C ended training early.
+    refit_interrupted : bool
+        Whether it ended training again on all rows, so that the model is the one before it.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -60,3 +62,4 @@ class TrainingRecord:
     steps_per_epoch: int = 0
     seconds: float = 0.0
     interrupted: bool = False
+    refit_interrupted: bool = False

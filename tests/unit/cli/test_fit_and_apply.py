@@ -6,6 +6,8 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -377,3 +379,55 @@ def test_short_series_are_refused_or_left_out_by_name(capsys):
     out, err = capsys.readouterr()
     assert json.loads(out)["skipped"] == ["tiny"]
     assert "adaptivepatch: warning: " in err
+
+
+# ------------------------------------------------------------------------- kept checkpoints
+
+
+@contextmanager
+def disk_full_at(number):
+    """Let writing the n-th checkpoint fail."""
+    from adaptivepatch.training import checkpoint
+
+    save, writes = checkpoint.save_file, []
+
+    def full(*arguments):
+        writes.append(None)
+        if len(writes) == number:
+            raise OSError(28, "No space left on device")
+        save(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        yield
+
+
+EVERY_STEP = ["--max-steps", 6, "--set", "trainer__validate_every=1", "--model", "kept"]
+
+
+def test_a_full_disk_does_not_lose_the_checkpoint(home, capsys):
+    with disk_full_at(4):
+        assert call("fit", home / "load.csv", *TINY, *EVERY_STEP) == 2
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert "--resume goes on from it" in error
+    assert call("fit", home / "load.csv", *TINY, *EVERY_STEP, "--resume") == 0
+
+
+def test_force_keeps_the_checkpoint_until_there_is_a_new_one(home):
+    with disk_full_at(4):
+        assert call("fit", home / "load.csv", *TINY, *EVERY_STEP) == 2
+    before = (Path("kept") / "checkpoint" / "train.safetensors").read_bytes()
+    wrong = ["--force", "--validation-rows", 1]
+    assert call("fit", home / "load.csv", *TINY, *EVERY_STEP, *wrong) == 2
+    assert (Path("kept") / "checkpoint" / "train.safetensors").read_bytes() == before
+    assert call("fit", home / "load.csv", *TINY, *EVERY_STEP, "--force") == 0
+    assert not list(Path("kept").glob("checkpoint*"))
+
+
+def test_fine_tuning_in_place_can_be_resumed(home):
+    assert call("fit", home / "load.csv", *TINY, "--model", "kept") == 0
+    again = [*TINY, *EVERY_STEP, "--init", "kept"]
+    with disk_full_at(4):
+        assert call("fit", home / "load.csv", *again, "--force") == 2
+    assert call("fit", home / "load.csv", *again, "--resume") == 0

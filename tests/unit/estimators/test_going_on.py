@@ -148,7 +148,7 @@ def test_a_kill_inside_a_checkpoint_write_loses_one_checkpoint(tmp_path):
     assert [name for name in left if not name.startswith(".")] == ["train.safetensors"]
     assert len(left) == 2  # the unfinished write is beside it and harms nobody
     trainer = Trainer(max_steps=400, validate_every=3, batch_size=8, device="cpu")
-    done = checkpoint.CheckpointFile(tmp_path / "train.safetensors", {}).read().facts["record"]
+    done = checkpoint.read_state(tmp_path / "train.safetensors").facts["record"]
     assert done["num_steps"] == 6  # of writes at steps 0, 3, 6 and the killed 9
     resumed = forecaster(trainer=trainer).fit(FRAME, resume=tmp_path)
     assert_same_bits(state(resumed), state(forecaster(trainer=trainer).fit(FRAME)))
@@ -170,7 +170,7 @@ def test_five_kills_later_the_weights_are_the_same(tmp_path):
             time.sleep(moments.uniform(0, 0.3))
             worker.kill()
         assert worker.wait(timeout=120) == -signal.SIGKILL
-        kills.append(checkpoint.CheckpointFile(file, {}).read().facts["record"]["num_steps"])
+        kills.append(checkpoint.read_state(file).facts["record"]["num_steps"])
     assert work(folder, "resume").wait(timeout=200) == 0
     assert work(tmp_path / "whole", "checkpoint").wait(timeout=200) == 0
     print("killed with checkpoints of steps", kills)
@@ -302,7 +302,7 @@ def test_ctrl_c_in_the_refit_keeps_the_selected_model(monkeypatch):
         return step(run, *arguments)
 
     monkeypatch.setattr(Run, "_one_step", step_or_interrupt)
-    with pytest.warns(UserWarning, match=r"Next time pass checkpoint="):
+    with pytest.warns(UserWarning, match=r"again on all rows was.*Next time pass checkpoint="):
         model = forecaster().fit(FRAME)
     assert model.record_.interrupted
     assert_same_bits(state(model), state(selected))
@@ -378,9 +378,49 @@ def test_fine_tuning_is_resumed_to_the_same_bits(tmp_path):
     whole = forecaster().fit(FRAME, init=model)
     with pytest.raises(Stop):
         forecaster().fit(FRAME, init=model, checkpoint=tmp_path, callback=stop_at(14))
-    with pytest.raises(InvalidParameterError, match="init was '.*' and is None"):
-        forecaster().fit(FRAME, resume=tmp_path)
+    model.fit(FRAME + 1)  # the weights to begin with are kept in the folder
     assert_same_bits(state(forecaster().fit(FRAME, init=model, resume=tmp_path)), state(whole))
+    assert_same_bits(state(forecaster().fit(FRAME, resume=tmp_path)), state(whole))
+
+
+def test_initial_weights_of_an_earlier_run_are_not_taken(tmp_path):
+    first, second = forecaster().fit(FRAME[:200]), forecaster(random_state=9).fit(FRAME[:200])
+    whole = forecaster().fit(FRAME, init=second)
+    with pytest.raises(Stop):
+        forecaster().fit(FRAME, init=first, checkpoint=tmp_path, callback=stop_at(7))
+    (tmp_path / "train.safetensors").unlink()  # as if killed before it was written
+    with pytest.raises(Stop):
+        forecaster().fit(FRAME, init=second, checkpoint=tmp_path, callback=stop_at(7))
+    assert_same_bits(state(forecaster().fit(FRAME, resume=tmp_path)), state(whole))
+
+
+def test_fine_tuning_with_counters_among_the_weights_is_resumed(tmp_path):
+    small = PatchTSTBackbone(d_model=8, num_layers=1, num_heads=2, d_ff=16)
+    model = forecaster(backbone=small).fit(FRAME[:200])  # BatchNorm counts, in int64
+    with pytest.raises(Stop):
+        clone(model).fit(FRAME, init=model, checkpoint=tmp_path, callback=stop_at(7))
+    whole = clone(model).fit(FRAME, init=model)
+    assert_same_bits(state(clone(model).fit(FRAME, resume=tmp_path)), state(whole))
+
+
+def test_a_fit_without_initial_weights_is_not_resumed_with_some(tmp_path):
+    with pytest.raises(Stop):
+        forecaster().fit(FRAME, checkpoint=tmp_path, callback=stop_at(7))
+    with pytest.raises(InvalidParameterError, match="init was None and is '.*'"):
+        forecaster().fit(FRAME, init=forecaster().fit(FRAME[:100]), resume=tmp_path)
+
+
+def test_the_refit_of_another_fit_is_never_taken(tmp_path):
+    forecaster().fit(FRAME, checkpoint=tmp_path)
+    (tmp_path / "train.safetensors").unlink()
+    with pytest.raises(FileExistsError, match="holds one"):
+        forecaster().fit(FRAME + 1, checkpoint=tmp_path)
+    other = tmp_path / "other"
+    with pytest.raises(Stop):
+        forecaster().fit(FRAME + 1, checkpoint=other, callback=stop_at(7))
+    (tmp_path / "refit.safetensors").rename(other / "refit.safetensors")
+    with pytest.raises(InvalidModelError, match="is that of a run with other data or settings"):
+        forecaster().fit(FRAME + 1, resume=other)
 
 
 def test_another_shape_cannot_be_fine_tuned(tmp_path):
