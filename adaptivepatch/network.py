@@ -14,6 +14,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from adaptivepatch.backbones.base import Backbone
+from adaptivepatch.backbones.multi_level import for_levels
 from adaptivepatch.nn.heads import TimeAlignedHead
 from adaptivepatch.nn.normalization import InstanceNorm, Scale
 from adaptivepatch.nn.patch_embedding import ResampleEmbedding
@@ -156,7 +157,8 @@ def build_network(
     patcher : Patcher
         Names the reference segmentation that head cells and positions refer to.
     backbone : Backbone
-        Its layers are created here.
+        Its layers are created here. Where the reference has levels, a backbone that does not read
+        them is divided among them: see `for_levels`.
     context_length, horizon : int
         T and H.
     quantiles : tuple of float, optional
@@ -167,8 +169,9 @@ def build_network(
     instance_norm : bool, default=True
         See `PatchNetwork`.
     """
-    reference = patcher.reference(context_length)
+    reference = patcher.reference_patches(context_length)
     nominal_length = patcher.nominal_length(context_length)
+    backbone = for_levels(backbone, reference)
     backbone.build(reference)
     return PatchNetwork(
         patcher,

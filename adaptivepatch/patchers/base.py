@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from adaptivepatch.errors import InvalidParameterError, check_float
+from adaptivepatch.nn.normalization import Scale
 from adaptivepatch.segmentation import Segmentation
 
 
@@ -222,6 +223,9 @@ class StepContext:
         The forecast loss weights a row by its share of observed targets. None: all are observed.
     mode_loss : Tensor of shape (N,) or None
         Loss of the mode, where the plan scores it.
+    scale : Scale or None
+        What normalisation took out of `series`: `target` minus its mean, divided by its deviation,
+        is in the units of `series`. None: nothing.
     """
 
     series: Tensor
@@ -235,6 +239,7 @@ class StepContext:
     progress: float
     target_observed: Tensor | None = None
     mode_loss: Tensor | None = None
+    scale: Scale | None = None
 
 
 class Patcher(nn.Module, BaseEstimator, ABC):
@@ -312,7 +317,7 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     def capacity(self, num_steps: int) -> int:
         """Return the number of patch slots a look-back of `num_steps` needs at most."""
 
-    def reference(self, num_steps: int) -> Segmentation:
+    def reference_patches(self, num_steps: int) -> Segmentation:
         """Return the one-row segmentation that head cells and positions refer to.
 
         Parameters
@@ -407,7 +412,7 @@ class StaticPatcher(Patcher):
         """Return the number of patches, the same for every row."""
         return len(self.starts(num_steps))
 
-    def reference(self, num_steps: int) -> Segmentation:
+    def reference_patches(self, num_steps: int) -> Segmentation:
         """Return the patches themselves."""
         return Segmentation.shared(self.starts(num_steps), num_steps)
 

@@ -7,8 +7,8 @@ scale.
 from __future__ import annotations
 
 from adaptivepatch.errors import check_int
+from adaptivepatch.nn.candidates import recency_starts
 from adaptivepatch.patchers.base import StaticPatcher, rate_capacity
-from adaptivepatch.segmentation import Segmentation
 
 
 class RecencyPatcher(StaticPatcher):
@@ -53,29 +53,9 @@ class RecencyPatcher(StaticPatcher):
         """Return the steps that start a patch."""
         check_int(self, shortest=self.shortest)
         num_patches = rate_capacity(self, num_steps, self.compression_rate)
-        if num_patches * self.shortest >= num_steps:
-            return Segmentation.even(num_steps, num_patches).patch_starts[0].tolist()
-        growth = _growth(num_steps / self.shortest, num_patches)
-        ends, total = [], 0.0
-        for k in range(num_patches):
-            total += self.shortest * growth**k
-            ends.append(round(total))
-        return [0, *(num_steps - end for end in reversed(ends[:-1]))]
+        return recency_starts(num_steps, num_patches, self.shortest)
 
     def nominal_length(self, num_steps: int) -> int:
         """Return the length of the newest patch."""
         starts = self.starts(num_steps)
         return num_steps - starts[-1]
-
-
-def _growth(total: float, num_terms: int) -> float:
-    """Solve 1 + q + ... + q**(num_terms - 1) = total for q >= 1 by bisection."""
-    # q**(num_terms - 1) is a term of the sum: a larger bound would overflow with many terms.
-    low, high = 1.0, total ** (1 / max(1, num_terms - 1))
-    for _ in range(200):
-        middle = (low + high) / 2
-        if sum(middle**k for k in range(num_terms)) < total:
-            low = middle
-        else:
-            high = middle
-    return high

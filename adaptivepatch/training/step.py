@@ -107,6 +107,7 @@ class TrainingStep(nn.Module):
                 progress=progress,
                 target_observed=batch.target_observed,
                 mode_loss=mode_loss,
+                scale=lookback.scale,
             )
         )
         if auxiliary is None:

@@ -371,6 +371,7 @@ class NestedBackbone(Backbone):
     """Fine tokens, a coarse backbone over their means per parent patch, and the way back."""
 
     name = "nested_spike"
+    reads_levels = True
 
     def __init__(self, outer: Backbone, inner: Backbone) -> None:
         super().__init__()
@@ -407,13 +408,13 @@ class NestedFixedPatcher(Patcher):
     def capacity(self, num_steps: int) -> int:
         return self.fine.capacity(num_steps)
 
-    def reference(self, num_steps: int) -> Segmentation:
+    def reference_patches(self, num_steps: int) -> Segmentation:
         return with_parent(
-            self.fine.reference(num_steps), self.coarse.reference(self.capacity(num_steps))
+            self.fine.reference_patches(num_steps), self.coarse.reference_patches(self.capacity(num_steps))
         )
 
     def propose(self, series, observed, group):
-        reference = self.reference(series.shape[1])
+        reference = self.reference_patches(series.shape[1])
         return Deterministic(reference.to(series.device).expand(len(series)))
 
 
@@ -469,7 +470,7 @@ class NestedPolicy(Policy):
     name = "nested_policy_spike"
     num_coarse = 3
 
-    def reference(self, num_steps: int) -> Segmentation:
+    def reference_patches(self, num_steps: int) -> Segmentation:
         fine = Segmentation.even(num_steps, self.num_patches)
         return with_parent(fine, Segmentation.even(self.num_patches, self.num_coarse))
 
@@ -498,7 +499,7 @@ def assemble(
     unpatch: nn.Module | None = None,
 ) -> PatchNetwork:
     """Build a network whose head reads patches, or points."""
-    reference = patcher.reference(NUM_STEPS)
+    reference = patcher.reference_patches(NUM_STEPS)
     core.build(reference)
     cells = Segmentation.even(NUM_STEPS, NUM_STEPS) if at_points else reference
     head = TimeAlignedHead(cells, core.d_model, horizon)

@@ -125,7 +125,7 @@ def test_costly_marginals_are_not_read_by_the_step(monkeypatch):
             pass
 
     network = small_network(FixedPatcher(4))
-    reference = FixedPatcher(4).reference(16)
+    reference = FixedPatcher(4).reference_patches(16)
     monkeypatch.setattr(
         network.patcher, "propose", lambda series, *_: Marginals(reference.expand(len(series)))
     )

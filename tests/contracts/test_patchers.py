@@ -22,8 +22,21 @@ from sklearn.base import clone
 import adaptivepatch.patchers
 from adaptivepatch.backbones import BACKBONES
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.patchers import PATCHERS, Patcher, RandomPatcher, patcher_class
-from adaptivepatch.patchers.base import Deterministic
+from adaptivepatch.patchers import (
+    PATCHERS,
+    FixedPatcher,
+    HierarchicalPatcher,
+    Patcher,
+    RandomPatcher,
+    RecencyPatcher,
+    patcher_class,
+)
+from adaptivepatch.patchers.base import (
+    Deterministic,
+    Rollout,
+    SegmentationDistribution,
+    mean_in_groups,
+)
 from adaptivepatch.pretrained import build_component, describe
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.losses import make_loss
@@ -40,6 +53,51 @@ EXTRA = {
     "random": [{"compression_rate": 3.7, "seed": 5}],
 }
 
+# Made anew for every test: a patcher that holds patchers must not share them.
+HIERARCHIES = {
+    "random-fixed": lambda: HierarchicalPatcher(
+        RandomPatcher(3), FixedPatcher(compression_rate=4)
+    ),
+    "halo-random": lambda: HierarchicalPatcher(FixedPatcher(8, 4), RandomPatcher(2.5)),
+    "three-levels": lambda: HierarchicalPatcher(
+        RandomPatcher(2), HierarchicalPatcher(RandomPatcher(3, seed=1), RecencyPatcher(4, 1))
+    ),
+    "padded": lambda: HierarchicalPatcher(
+        Uneven(), HierarchicalPatcher(Uneven(3), RandomPatcher(2))
+    ),
+}
+
+
+class Uneven(RandomPatcher):
+    """Half as many patches as random ones where the row's newest value is negative."""
+
+    name = "uneven"
+
+    def __init__(self, compression_rate=4.0, seed=0):
+        super().__init__(compression_rate, seed)
+
+    def propose(self, series, observed, group):
+        return FewerPatches(super().propose(series, observed, group))
+
+
+class FewerPatches(SegmentationDistribution):
+    def __init__(self, full):
+        self.full = full
+
+    def thin(self, segmentation):
+        copies = segmentation.num_rows // len(self.full.series)
+        falls = mean_in_groups(self.full.series[:, -1:], self.full.group) < 0
+        mask = segmentation.boundary_mask
+        kept = mask & ((mask.long().cumsum(1) % 2 == 1) | ~falls.repeat(copies, 1))
+        return Segmentation(kept, capacity=segmentation.capacity)
+
+    @property
+    def mode(self):
+        return self.thin(self.full.mode)
+
+    def sample(self, num_samples, generator=None):
+        return Rollout(self.thin(self.full.sample(num_samples, generator).segmentation))
+
 
 def configurations():
     for name, cls in PATCHERS.items():
@@ -49,6 +107,8 @@ def configurations():
         for option in options:
             text = "-".join(f"{key}={value}" for key, value in option.items()) or "defaults"
             yield pytest.param(lambda cls=cls, option=option: cls(**option), id=f"{name}-{text}")
+    for name, make in HIERARCHIES.items():
+        yield pytest.param(make, id=f"hierarchical-{name}")
 
 
 every_patcher = pytest.mark.parametrize("make", list(configurations()))
@@ -256,7 +316,7 @@ def test_budget_is_respected(make):
 def test_reference_fits_the_network(make):
     patcher = make()
     for num_steps in (1, 7, STEPS):
-        reference = patcher.reference(num_steps)
+        reference = patcher.reference_patches(num_steps)
         assert (reference.num_rows, reference.num_steps) == (1, num_steps)
         assert int(reference.num_patches) == reference.capacity  # no empty cell
         assert reference.capacity <= patcher.capacity(num_steps)

@@ -148,7 +148,7 @@ def test_build_reads_sizes_off_the_patcher(patcher, values, expected):
         values_per_patch=values,
     )
     assert network.embedding.num_values == expected
-    cells = patcher.reference(CONTEXT).capacity
+    cells = patcher.reference_patches(CONTEXT).capacity
     assert network.head.projection.in_features == cells * 8
     assert len(network.backbone.positions.table) == cells
 

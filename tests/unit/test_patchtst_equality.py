@@ -183,7 +183,7 @@ def test_fixed_patching_is_patchtst(
 def test_when_the_stride_does_not_divide_the_oldest_patch_is_shorter(
     context_length, patch_length, stride, lengths
 ):
-    segmentation = FixedPatcher(patch_length, stride).reference(context_length)
+    segmentation = FixedPatcher(patch_length, stride).reference_patches(context_length)
     assert segmentation.patch_lengths[0].tolist() == lengths
 
 

@@ -36,14 +36,14 @@ def test_counts_lengths_and_halo(num_steps, options, count, first, halo, nominal
     assert patcher.capacity(num_steps) == count
     assert patcher.halo == halo
     assert patcher.nominal_length(num_steps) == nominal
-    assert torch.equal(patcher.reference(num_steps).boundary_mask, mode.boundary_mask[:1])
+    assert torch.equal(patcher.reference_patches(num_steps).boundary_mask, mode.boundary_mask[:1])
     assert mode.is_shared
     assert mode.exact
 
 
 def test_boundaries_are_counted_back_from_the_origin():
     for num_steps in range(1, 60):
-        starts = FixedPatcher(9, 7).reference(num_steps).patch_starts[0].tolist()
+        starts = FixedPatcher(9, 7).reference_patches(num_steps).patch_starts[0].tolist()
         assert starts == sorted({0, *range(num_steps - 7, 0, -7)})
 
 
@@ -53,7 +53,7 @@ def test_a_rate_is_even_patching():
             patcher = FixedPatcher(compression_rate=rate)
             count = max(1, math.floor(num_steps / rate))
             expected = Segmentation.even(num_steps, count).boundary_mask
-            assert torch.equal(patcher.reference(num_steps).boundary_mask, expected)
+            assert torch.equal(patcher.reference_patches(num_steps).boundary_mask, expected)
 
 
 @pytest.mark.parametrize(

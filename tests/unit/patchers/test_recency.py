@@ -15,7 +15,7 @@ from adaptivepatch.segmentation import Segmentation
 
 def test_the_documented_example():
     patcher = RecencyPatcher(64, 16)
-    lengths = patcher.reference(1344).patch_lengths[0].tolist()
+    lengths = patcher.reference_patches(1344).patch_lengths[0].tolist()
     assert lengths[:4] == [161, 143, 127, 114]
     assert lengths[-2:] == [18, 16]
     assert len(lengths) == 21
@@ -31,7 +31,7 @@ def test_the_documented_example():
 @example(2000, 1999.0, 1)
 def test_lengths_grow_into_the_past(num_steps, rate, shortest):
     patcher = RecencyPatcher(rate, shortest)
-    segmentation = patcher.reference(num_steps)
+    segmentation = patcher.reference_patches(num_steps)
     lengths = segmentation.patch_lengths[0].tolist()
     count = max(1, math.floor(num_steps / rate))
     assert len(lengths) == count == patcher.capacity(num_steps)
@@ -49,7 +49,7 @@ def test_lengths_grow_into_the_past(num_steps, rate, shortest):
 
 
 def test_lengths_are_geometric():
-    lengths = RecencyPatcher(64, 16).reference(1344).patch_lengths[0].double()
+    lengths = RecencyPatcher(64, 16).reference_patches(1344).patch_lengths[0].double()
     ratio = lengths[:-1] / lengths[1:]
     assert float(ratio.max()) < 1.2
     assert float(ratio.min()) > 1.05
