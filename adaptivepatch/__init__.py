@@ -23,11 +23,13 @@ _MODULE_OF_NAME = {
     # where patches begin
     "Patcher": "adaptivepatch.patchers.base",
     "FixedPatcher": "adaptivepatch.patchers.fixed",
+    "HierarchicalPatcher": "adaptivepatch.patchers.hierarchical",
     "RandomPatcher": "adaptivepatch.patchers.random",
     "RecencyPatcher": "adaptivepatch.patchers.recency",
     "Segmentation": "adaptivepatch.segmentation",
     # what reads the patches
     "Backbone": "adaptivepatch.backbones.base",
+    "MultiLevelBackbone": "adaptivepatch.backbones.multi_level",
     "PatchTSTBackbone": "adaptivepatch.backbones.patchtst",
     "TransformerBackbone": "adaptivepatch.backbones.transformer",
     # is it better?
@@ -52,6 +54,7 @@ __all__ = ["__version__", *_MODULE_OF_NAME]
 
 if TYPE_CHECKING:  # the same table for type checkers and editors; a test compares the two
     from adaptivepatch.backbones.base import Backbone as Backbone
+    from adaptivepatch.backbones.multi_level import MultiLevelBackbone as MultiLevelBackbone
     from adaptivepatch.backbones.patchtst import PatchTSTBackbone as PatchTSTBackbone
     from adaptivepatch.backbones.transformer import TransformerBackbone as TransformerBackbone
     from adaptivepatch.bench.compare import compare as compare
@@ -71,6 +74,7 @@ if TYPE_CHECKING:  # the same table for type checkers and editors; a test compar
     from adaptivepatch.estimators.window_regressor import WindowRegressor as WindowRegressor
     from adaptivepatch.patchers.base import Patcher as Patcher
     from adaptivepatch.patchers.fixed import FixedPatcher as FixedPatcher
+    from adaptivepatch.patchers.hierarchical import HierarchicalPatcher as HierarchicalPatcher
     from adaptivepatch.patchers.random import RandomPatcher as RandomPatcher
     from adaptivepatch.patchers.recency import RecencyPatcher as RecencyPatcher
     from adaptivepatch.segmentation import Segmentation as Segmentation

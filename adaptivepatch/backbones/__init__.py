@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adaptivepatch.backbones.base import Backbone
+from adaptivepatch.backbones.multi_level import MultiLevelBackbone
 from adaptivepatch.backbones.patchtst import PatchTSTBackbone
 from adaptivepatch.backbones.transformer import TransformerBackbone
 from adaptivepatch.errors import InvalidParameterError, suggest
@@ -10,8 +11,18 @@ from adaptivepatch.errors import InvalidParameterError, suggest
 BACKBONES: dict[str, type[Backbone]] = {
     backbone.name: backbone for backbone in (PatchTSTBackbone, TransformerBackbone)
 }
+# Made of other backbones, so that the name alone says little.
+COMBINATIONS: dict[str, type[Backbone]] = {MultiLevelBackbone.name: MultiLevelBackbone}
 
-__all__ = ["BACKBONES", "Backbone", "PatchTSTBackbone", "TransformerBackbone", "backbone_class"]
+__all__ = [
+    "BACKBONES",
+    "COMBINATIONS",
+    "Backbone",
+    "MultiLevelBackbone",
+    "PatchTSTBackbone",
+    "TransformerBackbone",
+    "backbone_class",
+]
 
 
 def backbone_class(name: str) -> type[Backbone]:
@@ -22,6 +33,8 @@ def backbone_class(name: str) -> type[Backbone]:
     InvalidParameterError
         If no backbone has that name.
     """
+    if name in COMBINATIONS:
+        return COMBINATIONS[name]
     if name not in BACKBONES:
         raise InvalidParameterError(
             f"Unknown backbone {name!r}. Available: {sorted(BACKBONES)}.{suggest(name, BACKBONES)}"

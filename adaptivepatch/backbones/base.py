@@ -29,9 +29,12 @@ class Backbone(nn.Module, BaseEstimator, ABC):
         Token width D, layers, attention heads.
     dropout : float
         Probability of dropping a value in training.
+    reads_levels : bool
+        Whether `forward` makes use of its `parent`.
     """
 
     name: ClassVar[str]
+    reads_levels: ClassVar[bool] = False
     d_model: int
     num_layers: int
     num_heads: int

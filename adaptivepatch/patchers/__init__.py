@@ -5,16 +5,19 @@ from __future__ import annotations
 from adaptivepatch.errors import InvalidParameterError, suggest
 from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
 from adaptivepatch.patchers.random import RandomPatcher
 from adaptivepatch.patchers.recency import RecencyPatcher
 
 PATCHERS: dict[str, type[Patcher]] = {
-    patcher.name: patcher for patcher in (FixedPatcher, RandomPatcher, RecencyPatcher)
+    patcher.name: patcher
+    for patcher in (FixedPatcher, RandomPatcher, RecencyPatcher, HierarchicalPatcher)
 }
 
 __all__ = [
     "PATCHERS",
     "FixedPatcher",
+    "HierarchicalPatcher",
     "Patcher",
     "RandomPatcher",
     "RecencyPatcher",

@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 
 import adaptivepatch.backbones
-from adaptivepatch.backbones import BACKBONES, Backbone, backbone_class
+from adaptivepatch.backbones import BACKBONES, COMBINATIONS, Backbone, backbone_class
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.pretrained import build_component, describe
 from adaptivepatch.segmentation import Segmentation
@@ -60,7 +60,7 @@ def test_every_backbone_file_is_listed():
         ]
         assert found, f"{file.name} defines no backbone"
         for cls in found:
-            assert BACKBONES.get(cls.name) is cls, f"{cls.__name__} is not listed"
+            assert (BACKBONES | COMBINATIONS).get(cls.name) is cls, f"{cls.__name__} is not listed"
             assert cls.__name__ in adaptivepatch.backbones.__all__
 
 

@@ -1,0 +1,188 @@
+"""Several levels of tokens: down to the coarse ones, and a U-Net-like way back to the fine ones.
+
+Combines backbones and knows none of them. The levels come from the patcher, as
+`Segmentation.parent`; read ``patchers/hierarchical.py`` for where they come from.
+
+Tensor suffixes: N rows, P fine patches, K coarse patches, D width of the fine level.
+"""
+
+from __future__ import annotations
+
+from sklearn.base import BaseEstimator, clone
+from torch import Tensor
+
+from adaptivepatch.backbones.base import Backbone
+from adaptivepatch.errors import InvalidParameterError, check_int
+from adaptivepatch.nn.linear import Linear
+from adaptivepatch.nn.pooling import broadcast, pool_mean
+from adaptivepatch.segmentation import Segmentation
+
+
+class MultiLevelBackbone(Backbone):
+    """A backbone on coarse patches between an encoder and a decoder on the fine ones.
+
+    A flat backbone is divided among the levels by itself (`for_levels`); write this one out to
+    choose sizes per level.
+
+    Parameters
+    ----------
+    encoder : Backbone
+        Reads the fine tokens.
+    inner : Backbone
+        Reads the coarse ones, at a width of its own; itself a `MultiLevelBackbone` for three
+        levels.
+    decoder : Backbone, optional
+        Reads the fine tokens after the way back, at the encoder's width. None: nothing does.
+
+    Raises
+    ------
+    InvalidParameterError
+        When built, if the patcher has fewer levels, or the decoder another width.
+
+    Notes
+    -----
+    With h the encoder's output and m its mean over the fine patches of a coarse one,
+    ``h + up(inner(down(m)))``, given back to every fine patch, is what the decoder reads: a skip
+    connection from the fine level, without which its detail would be lost. `down` and `up` are
+    linear. Padding stays out of the means, and is 0 in the result.
+
+    References
+    ----------
+    O. Ronneberger, P. Fischer, T. Brox, "U-Net", MICCAI 2015, arXiv:1505.04597.
+
+    P. Nawrot et al., "Hierarchical Transformers Are More Efficient Language Models", Findings of
+    NAACL 2022, arXiv:2110.13711.
+    """
+
+    name = "multi_level"
+    reads_levels = True
+
+    def __init__(
+        self,
+        encoder: Backbone | None = None,
+        inner: Backbone | None = None,
+        decoder: Backbone | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.inner = inner
+        self.decoder = decoder
+
+    def build(self, reference: Segmentation) -> None:
+        """Create the layers of all levels."""
+        encoder, inner = self._part("encoder"), self._part("inner")
+        if reference.parent is None:
+            raise InvalidParameterError(
+                "MultiLevelBackbone needs a patcher with a coarser level for `inner`, however: "
+                "its patches have none. Pass a HierarchicalPatcher, or as many levels fewer here."
+            )
+        encoder.build(reference)
+        inner.build(reference.coarse)
+        self.d_model = encoder.d_model
+        self.down = Linear(encoder.d_model, inner.d_model)
+        self.up = Linear(inner.d_model, encoder.d_model)
+        if self.decoder is not None:
+            decoder = self._part("decoder")
+            decoder.build(reference)
+            if decoder.d_model != encoder.d_model:
+                raise InvalidParameterError(
+                    "The decoder of MultiLevelBackbone must be as wide as its encoder, "
+                    f"d_model={encoder.d_model!r}. Got {decoder.d_model!r} instead."
+                )
+
+    def _part(self, name: str) -> Backbone:
+        part = getattr(self, name)
+        if not isinstance(part, Backbone):
+            raise TypeError(
+                f"The {name!r} parameter of MultiLevelBackbone must be a Backbone instance. Got "
+                f"{part!r} instead."
+            )
+        return part
+
+    def forward(
+        self,
+        tokens: Tensor,
+        patch_mask: Tensor | None,
+        start_time: Tensor,
+        parent: Segmentation | None = None,
+    ) -> Tensor:
+        """Map tokens (N, P, D) to hidden tokens (N, P, D); see `Backbone.forward`."""
+        assert parent is not None
+        assert self.encoder is not None
+        assert self.inner is not None
+        fine = self.encoder(tokens, patch_mask, start_time)
+        coarse = self.inner(  # (N, P, D) -> (N, K, its width)
+            self.down(pool_mean(fine, parent, patch_mask)),
+            None if parent.exact else parent.patch_mask,
+            _coarse_start_time(start_time, parent),
+            parent.parent,
+        )
+        hidden: Tensor = fine + broadcast(self.up(coarse), parent)  # (N, K, D) -> (N, P, D)
+        if self.decoder is not None:
+            hidden = self.decoder(hidden, patch_mask, start_time)
+        return hidden if patch_mask is None else hidden * patch_mask[..., None]
+
+
+def _coarse_start_time(start_time: Tensor, parent: Segmentation) -> Tensor:
+    """Return the first step (N or 1, K) of every coarse patch from those of the fine ones."""
+    first = parent.patch_starts.clamp(max=parent.num_steps - 1)  # unused slots: any step
+    if len(start_time) == 1 and parent.is_shared:
+        first = first[:1]
+    return start_time.expand(len(first), -1).gather(1, first)
+
+
+def for_levels(backbone: Backbone, reference: Segmentation) -> Backbone:
+    """Return a backbone that reads all levels of a patcher: the same, unless some are unread.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Not built yet.
+    reference : Segmentation
+        One row: the patcher's reference segmentation.
+
+    Notes
+    -----
+    The layers of a flat backbone are divided so that every level has an encoder of one layer. Of
+    those that are left, the finest levels have a decoder of one layer each, and the coarsest level
+    the rest. A backbone of fewer layers than levels has one layer a level.
+    """
+    parent = reference.parent
+    if parent is None:
+        return backbone
+    if isinstance(backbone, MultiLevelBackbone):
+        if not isinstance(backbone.inner, Backbone):
+            return backbone  # refused when built
+        inner = for_levels(backbone.inner, parent)
+        if inner is backbone.inner:
+            return backbone
+        return MultiLevelBackbone(backbone.encoder, inner, backbone.decoder)
+    return backbone if backbone.reads_levels else _divided(backbone, _num_levels(reference))
+
+
+def _num_levels(segmentation: Segmentation) -> int:
+    return 1 if segmentation.parent is None else 1 + _num_levels(segmentation.parent)
+
+
+def _divided(backbone: Backbone, num_levels: int) -> Backbone:
+    """Divide the layers of a flat backbone among levels."""
+    if "num_layers" not in BaseEstimator.get_params(backbone, deep=False):
+        raise InvalidParameterError(
+            "A backbone is divided among the patcher's levels by its 'num_layers' parameter, "
+            f"however: {type(backbone).__name__} has none. Pass a MultiLevelBackbone."
+        )
+    num_layers = backbone.num_layers
+    check_int(backbone, num_layers=num_layers)
+
+    def part(layers: int) -> Backbone:
+        copy: Backbone = clone(backbone)
+        BaseEstimator.set_params(copy, num_layers=layers)
+        return copy
+
+    if num_levels == 1:
+        return part(num_layers)
+    has_decoder = num_layers > num_levels
+    rest = max(1, num_layers - 1 - has_decoder)
+    return MultiLevelBackbone(
+        part(1), _divided(part(rest), num_levels - 1), part(1) if has_decoder else None
+    )
