@@ -64,6 +64,70 @@ class RunRecord:
         """What `adaptivepatch.bench.task.Run.key` is for this row."""
         return (self.suite, self.task, self.arm, self.settings_id, str(self.seed))
 
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.dataset}-{self.horizon} {self.arm} seed {self.seed}: test MSE "
+            f"{self.test_mse:.4f}, MAE {self.test_mae:.4f} over {self.num_windows} windows"
+        )
+
+
+@dataclass(frozen=True)
+class PlantedRecord:
+    """One row of the planted benchmark: forecast and boundaries of an arm.
+
+    Errors are means over windows and steps, in the units of the series. ``reward`` says what the
+    arm's boundaries were trained by. ``boundary_f1`` and ``shifted_f1``, after adding the best
+    constant ``shift`` in time steps, are of the test windows. ``tokens`` is the mean of them. Times
+    are seconds.
+    """
+
+    suite: str
+    task: str
+    dataset: str
+    protocol: str
+    horizon: int
+    context_length: int
+    arm: str
+    reward: str
+    settings_id: str
+    seed: int
+    num_windows: int
+    test_mse: float
+    validation_mse: float
+    boundary_f1: float
+    shifted_f1: float
+    shift: int
+    tokens: float
+    best_step: int
+    num_steps: int
+    num_parameters: int
+    fit_seconds: float
+    fit_cpu_seconds: float
+    device: str
+    threads: int
+    python: str
+    torch: str
+    adaptivepatch: str
+    commit: str
+    dirty: bool
+    finished: str
+    settings: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What `adaptivepatch.bench.task.Run.key` is for this row."""
+        return (self.suite, self.task, self.arm, self.settings_id, str(self.seed))
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.dataset} {self.arm} seed {self.seed}: test MSE {self.test_mse:.4f}, boundary "
+            f"F1 {self.boundary_f1:.3f}, shifted by {self.shift} {self.shifted_f1:.3f}"
+        )
+
 
 def provenance(device: torch.device) -> dict[str, Any]:
     """Return versions, commit and machine of this process, as columns of a record."""
@@ -120,7 +184,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def append_record(path: Path, record: RunRecord) -> None:
+def append_record(path: Path, record: RunRecord | PlantedRecord) -> None:
     """Append a finished run."""
     append_rows(path, [asdict(record)])
 
@@ -134,9 +198,9 @@ def finished_keys(path: Path) -> set[tuple[str, ...]]:
     return set(table.itertuples(index=False, name=None))
 
 
-def column_names() -> list[str]:
+def column_names(record: type[RunRecord | PlantedRecord] = RunRecord) -> list[str]:
     """Return the columns of a results file, in order."""
-    return [field.name for field in fields(RunRecord)]
+    return [field.name for field in fields(record)]
 
 
 def as_settings(settings: Mapping[str, Any]) -> str:

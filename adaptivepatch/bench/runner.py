@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from adaptivepatch.bench.planted import run_planted
 from adaptivepatch.bench.protocol import CELLS, load_ltsf, num_test_windows, verify_repeat_oracle
 from adaptivepatch.bench.record import (
+    PlantedRecord,
     RunRecord,
     append_record,
     append_rows,
@@ -21,7 +23,7 @@ from adaptivepatch.bench.record import (
     provenance,
 )
 from adaptivepatch.bench.task import Run, read_suite
-from adaptivepatch.errors import AdaptivePatchError
+from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError, suggest
 from adaptivepatch.estimators.fitting import count_parameters
 from adaptivepatch.training.devices import resolve_device
 from adaptivepatch.training.trainer import Callback
@@ -35,7 +37,7 @@ def run_suite(
     device: str = "auto",
     on_start: Callable[[Run, int, int], None] | None = None,
     on_validation: Callback | None = None,
-) -> list[RunRecord]:
+) -> list[RunRecord | PlantedRecord]:
     """Run what is missing of a suite.
 
     Parameters
@@ -55,23 +57,34 @@ def run_suite(
 
     Returns
     -------
-    list of RunRecord
-        The new rows.
+    list of RunRecord or PlantedRecord
+        The new rows, of the kind that the protocol of their task has.
     """
     provenance(torch.device("cpu"))  # notes the commit before a long run lets it move on
     wanted = [run for run in read_suite(suite) if only is None or only(run)]
     done = finished_keys(results)
     todo = [run for run in wanted if run.key not in done]
-    _verify({run.task.dataset for run in todo})
-    records = []
+    _check_protocols({run.task.protocol for run in todo})
+    _verify({run.task.dataset for run in todo if run.task.protocol == "ltsf"})
+    records: list[RunRecord | PlantedRecord] = []
     for number, run in enumerate(todo, start=1):
         if on_start is not None:
             on_start(run, number, len(todo))
-        record, curve = run_one(run, device=device, callback=on_validation)
+        measure = _MEASURES[run.task.protocol]
+        record, curve = measure(run, device=device, callback=on_validation)
         append_record(results, record)
         append_rows(results.with_suffix(".curves.csv"), curve)
         records.append(record)
     return records
+
+
+def _check_protocols(protocols: set[str]) -> None:
+    for protocol in sorted(protocols):
+        if protocol not in _MEASURES:
+            raise InvalidParameterError(
+                f"Unknown protocol {protocol!r} of a task. Available: {sorted(_MEASURES)}."
+                f"{suggest(protocol, _MEASURES)}"
+            )
 
 
 def _verify(datasets: set[str]) -> None:
@@ -157,3 +170,10 @@ def run_one(
     )
     identity = {key: asdict(record)[key] for key in ("suite", "task", "arm", "settings_id", "seed")}
     return record, [{**identity, **entry} for entry in model.record_.history]
+
+
+_MEASURES: dict[str, Callable[..., tuple[RunRecord | PlantedRecord, list[dict[str, Any]]]]] = {
+    "ltsf": run_one,
+    "planted": run_planted,
+}
+"""What runs one training, by the protocol of its task."""

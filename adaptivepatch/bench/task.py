@@ -22,18 +22,19 @@ SUITES = Path(__file__).parent / "suites"
 
 @dataclass(frozen=True)
 class Task:
-    """A cell of the long-horizon benchmark; every test window of stride 1 counts.
+    """A cell of a benchmark: a data set and what is forecast of it.
 
     Parameters
     ----------
     dataset : str
-        Name of a data set with split borders.
+        Name of a data set with split borders, or of a planted task.
     horizon : int
         Steps to forecast.
     context_length : int
         Look-back, in time steps.
-    protocol : str, default="ltsf"
-        Scaling by training rows, errors on scaled data, all test windows.
+    protocol : {"ltsf", "planted"}, default="ltsf"
+        What runs it. "ltsf", the long-horizon benchmark: scaling by training rows, errors on
+        scaled data, every test window of stride 1. "planted": see `adaptivepatch.bench.planted`.
     """
 
     dataset: str
@@ -57,7 +58,8 @@ class Arm:
         Unique within the suite.
     settings : mapping
         Arguments of `Forecaster`, with ``patcher``, ``backbone`` and ``trainer`` as mappings; the
-        first two hold the registered ``name``.
+        first two hold the registered ``name``. For planted tasks see
+        `adaptivepatch.bench.planted.run_planted`.
     """
 
     name: str

@@ -100,11 +100,7 @@ def run(
         suite, out, only=wanted, device=device, on_start=announce, on_validation=report
     )
     for record in records:
-        console.print(
-            f"{record.dataset}-{record.horizon} {record.arm} seed {record.seed}: test MSE "
-            f"{record.test_mse:.4f}, MAE {record.test_mae:.4f} over {record.num_windows} windows",
-            highlight=False,
-        )
+        console.print(record.summary, highlight=False)
     if not records:
         console.print(f"Nothing to do: every wanted run is in {out}.")
 

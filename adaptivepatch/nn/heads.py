@@ -67,3 +67,29 @@ class TimeAlignedHead(nn.Module):
         above = median + F.softplus(raw[..., middle + 1 :]).cumsum(-1)
         below = median - F.softplus(raw[..., :middle]).flip(-1).cumsum(-1).flip(-1)
         return torch.cat([below, median, above], dim=-1)
+
+
+class SlotHead(nn.Module):
+    """Flatten the patch slots and project them to the horizon.
+
+    Use it where the number of a patch means something; where patches only cut up time, a
+    segmentation whose k-th patch moves is punished by it, and `TimeAlignedHead` is the better one.
+
+    Parameters
+    ----------
+    num_slots : int
+        Patch slots K: the patcher's capacity.
+    d_model : int
+        Width D of the hidden tokens.
+    horizon : int
+        Steps H to forecast.
+    """
+
+    def __init__(self, num_slots: int, d_model: int, horizon: int) -> None:
+        super().__init__()
+        self.projection = Linear(num_slots * d_model, horizon)
+
+    def forward(self, hidden: Tensor, segmentation: Segmentation) -> Tensor:
+        """Map hidden tokens (N, K, D) to (N, H); unused slots, which are zero, count as zeros."""
+        forecast: Tensor = self.projection(hidden.flatten(1))
+        return forecast

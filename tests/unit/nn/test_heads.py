@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptivepatch.nn.heads import TimeAlignedHead
+from adaptivepatch.nn.heads import SlotHead, TimeAlignedHead
 from adaptivepatch.nn.normalization import InstanceNorm, Scale
 from adaptivepatch.segmentation import Segmentation
 from tests import oracles
@@ -90,3 +90,17 @@ def test_every_weight_gets_gradient(quantiles):
     head(hidden, segmentation).square().sum().backward()
     assert bool((head.projection.weight.grad != 0).all())
     assert bool(((hidden.grad.abs().sum(2) > 0) == segmentation.patch_mask).all())
+
+
+def test_slot_head_reads_slots_whatever_their_boundaries():
+    torch.manual_seed(0)
+    head = SlotHead(4, 3, 5).double()
+    hidden = torch.randn(2, 4, 3).double()
+    even, other = Segmentation.even(20, 4, 2), Segmentation.shared([0, 1, 2, 19], 20, 2)
+    found = head(hidden, even)
+    weight, bias = head.projection.weight, head.projection.bias
+    for n in range(2):
+        expected = sum(weight[:, 3 * k : 3 * k + 3] @ hidden[n, k] for k in range(4)) + bias
+        torch.testing.assert_close(found[n], expected, rtol=0, atol=1e-14)
+    assert torch.equal(head(hidden, other), found)
+    assert not torch.allclose(head(hidden.roll(1, 1), even), found)

@@ -1,0 +1,190 @@
+"""Patchers of the planted benchmark alone: the true boundaries, and two rules that look for them.
+
+Tensor suffixes: N rows, T steps, K patches.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError, check_int
+from adaptivepatch.patchers.base import (
+    Deterministic,
+    Patcher,
+    SegmentationDistribution,
+    rate_capacity,
+)
+from adaptivepatch.segmentation import Segmentation
+
+
+class _RulePatcher(Patcher):
+    """Exactly K = max(1, floor(T / r)) patches, found by a rule in the values alone."""
+
+    compression_rate: float
+
+    @abstractmethod
+    def boundaries(self, series: Tensor, num_patches: int) -> Tensor:
+        """Return a boundary mask (N, T) of K patches a row."""
+
+    def propose(
+        self, series: Tensor, observed: Tensor | None, group: Tensor | None
+    ) -> SegmentationDistribution:
+        """Return what the rule finds."""
+        del observed, group  # planted windows have neither gaps nor groups
+        capacity = self.capacity(series.shape[1])
+        mask = self.boundaries(series, capacity)
+        return Deterministic(Segmentation(mask, capacity=capacity, exact=True))
+
+    def capacity(self, num_steps: int) -> int:
+        """Return K, the same for every row."""
+        return rate_capacity(self, num_steps, self.compression_rate)
+
+
+class TruePatcher(_RulePatcher):
+    """The boundaries that the source of the windows says are true.
+
+    Parameters
+    ----------
+    compression_rate : float, default=24.0
+        Points per patch r.
+
+    Attributes
+    ----------
+    boundary_mask : Tensor of bool, shape (N, T), or None
+        True boundaries of the rows to come, set by whoever delivers the rows.
+    """
+
+    name = "truth"
+
+    def __init__(self, compression_rate: float = 24.0) -> None:
+        super().__init__()
+        self.compression_rate = compression_rate
+        self.boundary_mask: Tensor | None = None
+
+    def boundaries(self, series: Tensor, num_patches: int) -> Tensor:  # noqa: ARG002
+        """Return the true boundaries."""
+        mask = self.boundary_mask
+        if mask is None or mask.shape != series.shape:
+            shape = None if mask is None else tuple(mask.shape)
+            raise AdaptivePatchError(
+                f"The true boundaries of {tuple(series.shape)} rows and steps must be known. "
+                f"boundary_mask has the shape {shape}. Set it before each batch."
+            )
+        return mask
+
+
+class ChangePointPatcher(_RulePatcher):
+    """Exactly K patches of least squared error around their means, by dynamic programming.
+
+    Parameters
+    ----------
+    compression_rate : float, default=24.0
+        Points per patch r.
+    min_length : int, default=1
+        Shortest patch, in time steps.
+
+    Notes
+    -----
+    The optimum over all partitions into K patches: ``cost[k, j] = min_i cost[k - 1, i] +
+    sse(i, j)``, then a walk back. O(K T^2) a row, in float64.
+    """
+
+    name = "change_points"
+
+    def __init__(self, compression_rate: float = 24.0, min_length: int = 1) -> None:
+        super().__init__()
+        self.compression_rate = compression_rate
+        self.min_length = min_length
+
+    def boundaries(self, series: Tensor, num_patches: int) -> Tensor:
+        """Return the best partition of every row."""
+        num_steps = series.shape[1]
+        check_int(self, min_length=self.min_length)
+        if num_patches * self.min_length > num_steps:
+            raise InvalidParameterError(
+                f"{num_patches} patches of {self.min_length} steps must fit into the look-back. "
+                f"It has {num_steps} steps. Lower 'min_length'."
+            )
+        starts = _best_starts(_squared_errors(series, self.min_length), num_patches)
+        return torch.zeros_like(series, dtype=torch.bool).scatter_(1, starts, value=True)
+
+
+def _squared_errors(series: Tensor, min_length: int) -> Tensor:
+    """Return the squared error of the steps i to j - 1, (N, T + 1, T + 1); inf where too short."""
+    values = series.double()
+    values = values - values.mean(1, keepdim=True)  # keeps the difference of sums precise
+    first = F.pad(values.cumsum(1), (1, 0))
+    second = F.pad(values.square().cumsum(1), (1, 0))
+    step = torch.arange(series.shape[1] + 1, device=series.device)
+    length = step - step[:, None]
+    total = first[:, None, :] - first[:, :, None]
+    error = second[:, None, :] - second[:, :, None] - total.square() / length.clamp(min=1)
+    return error.masked_fill(length < min_length, torch.inf)
+
+
+def _best_starts(error: Tensor, num_patches: int) -> Tensor:
+    """Return the starts (N, K) of the partition of least total error."""
+    best, choices = error[:, 0], []
+    for _ in range(num_patches - 1):
+        best, choice = (best[:, :, None] + error).min(1)  # over the start i of the last patch
+        choices.append(choice)
+    end = torch.full((len(error), 1), error.shape[1] - 1, device=error.device)
+    starts = [torch.zeros_like(end)]
+    for choice in reversed(choices):
+        end = choice.gather(1, end)
+        starts.append(end)
+    return torch.cat(starts, 1)
+
+
+class TwoWindowPatcher(_RulePatcher):
+    """The K - 1 steps where the means of the steps before and after differ most.
+
+    Parameters
+    ----------
+    compression_rate : float, default=24.0
+        Points per patch r.
+    window : int, default=8
+        Steps w of either mean, and the smallest distance of two boundaries.
+
+    Notes
+    -----
+    Score of a step: |mean of the w steps from it - mean of the w steps before it|, fewer at the
+    ends of the look-back. Greedy: the highest score is taken and its neighbours nearer than w are
+    dropped, K - 1 times; should none be left, the highest score not yet taken.
+    """
+
+    name = "two_window"
+
+    def __init__(self, compression_rate: float = 24.0, window: int = 8) -> None:
+        super().__init__()
+        self.compression_rate = compression_rate
+        self.window = window
+
+    def boundaries(self, series: Tensor, num_patches: int) -> Tensor:
+        """Return step 0 and the K - 1 highest peaks of the score."""
+        check_int(self, window=self.window)
+        score = _mean_changes(series, self.window)
+        step = torch.arange(series.shape[1], device=series.device)
+        mask = (step == 0).repeat(len(series), 1)
+        allowed = ~mask
+        for _ in range(num_patches - 1):
+            rank = allowed + score / (1 + score)  # all that are allowed before all others
+            best = rank.masked_fill(mask, -1).argmax(1)
+            mask[torch.arange(len(mask), device=mask.device), best] = True
+            allowed &= (step - best[:, None]).abs() >= self.window
+        return mask
+
+
+def _mean_changes(series: Tensor, window: int) -> Tensor:
+    """Return |mean after - mean before| of every step, (N, T); 0 at the first."""
+    num_steps = series.shape[1]
+    sums = F.pad(series.double().cumsum(1), (1, 0))
+    step = torch.arange(num_steps, device=series.device)
+    before, after = (step - window).clamp(min=0), (step + window).clamp(max=num_steps)
+    left = (sums[:, step] - sums[:, before]) / (step - before).clamp(min=1)
+    right = (sums[:, after] - sums[:, step]) / (after - step)
+    return (right - left).abs().masked_fill(step == 0, 0.0)
