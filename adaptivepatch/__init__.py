@@ -26,6 +26,8 @@ _MODULE_OF_NAME = {
     "HierarchicalPatcher": "adaptivepatch.patchers.hierarchical",
     "RandomPatcher": "adaptivepatch.patchers.random",
     "RecencyPatcher": "adaptivepatch.patchers.recency",
+    "ReinPatcher": "adaptivepatch.patchers.reinpatch",
+    "GroupPolicyGradient": "adaptivepatch.nn.policy_gradient",
     "Segmentation": "adaptivepatch.segmentation",
     # what reads the patches
     "Backbone": "adaptivepatch.backbones.base",
@@ -72,11 +74,13 @@ if TYPE_CHECKING:  # the same table for type checkers and editors; a test compar
     from adaptivepatch.errors import OutputError as OutputError
     from adaptivepatch.estimators.forecaster import Forecaster as Forecaster
     from adaptivepatch.estimators.window_regressor import WindowRegressor as WindowRegressor
+    from adaptivepatch.nn.policy_gradient import GroupPolicyGradient as GroupPolicyGradient
     from adaptivepatch.patchers.base import Patcher as Patcher
     from adaptivepatch.patchers.fixed import FixedPatcher as FixedPatcher
     from adaptivepatch.patchers.hierarchical import HierarchicalPatcher as HierarchicalPatcher
     from adaptivepatch.patchers.random import RandomPatcher as RandomPatcher
     from adaptivepatch.patchers.recency import RecencyPatcher as RecencyPatcher
+    from adaptivepatch.patchers.reinpatch import ReinPatcher as ReinPatcher
     from adaptivepatch.segmentation import Segmentation as Segmentation
     from adaptivepatch.training.trainer import Trainer as Trainer
 

@@ -19,16 +19,22 @@ from adaptivepatch import __version__
 from adaptivepatch.backbones import Backbone, backbone_class
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError
 from adaptivepatch.files import make_folder, write_atomic
+from adaptivepatch.nn.policy_gradient import GroupPolicyGradient
 from adaptivepatch.patchers import Patcher, patcher_class
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def describe(component: Patcher | Backbone) -> dict[str, Any]:
+SETTINGS: dict[str, type] = {kind.name: kind for kind in (GroupPolicyGradient,)}
+"""Classes of settings that components take as parameters, by name."""
+
+
+def describe(component: Any) -> dict[str, Any]:
     """Return the name and the parameters of a component, nested components described too."""
+    nested = (Patcher, Backbone, *SETTINGS.values())
     parameters = {
-        key: {"component": describe(value)} if isinstance(value, Patcher | Backbone) else value
+        key: {"component": describe(value)} if isinstance(value, nested) else value
         for key, value in BaseEstimator.get_params(component, deep=False).items()
     }
     return {"name": component.name, "parameters": parameters}
@@ -51,7 +57,7 @@ def build_component(
     name = description["name"]
     by_name = patcher_class if kind == "patcher" else backbone_class
     try:
-        component = (classes or {}).get(name) or by_name(name)
+        component = (classes or {}).get(name) or SETTINGS.get(name) or by_name(name)
     except InvalidParameterError as error:
         raise InvalidModelError(
             f"The model uses a {kind} this installation does not know. {error} For a class of your "

@@ -8,10 +8,17 @@ from adaptivepatch.patchers.fixed import FixedPatcher
 from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
 from adaptivepatch.patchers.random import RandomPatcher
 from adaptivepatch.patchers.recency import RecencyPatcher
+from adaptivepatch.patchers.reinpatch import ReinPatcher
 
 PATCHERS: dict[str, type[Patcher]] = {
     patcher.name: patcher
-    for patcher in (FixedPatcher, RandomPatcher, RecencyPatcher, HierarchicalPatcher)
+    for patcher in (
+        FixedPatcher,
+        RandomPatcher,
+        RecencyPatcher,
+        ReinPatcher,
+        HierarchicalPatcher,
+    )
 }
 
 __all__ = [
@@ -21,6 +28,7 @@ __all__ = [
     "Patcher",
     "RandomPatcher",
     "RecencyPatcher",
+    "ReinPatcher",
     "patcher_class",
 ]
 

@@ -1,0 +1,88 @@
+"""What the history says of a policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from adaptivepatch.segmentation import Segmentation
+
+_LENGTHS = (0.25, 0.5, 0.75, 1.25, 1.5, 2.0, math.inf)
+_NAMES = (
+    "policy_reward_spread",
+    "policy_entropy",
+    "policy_identical",
+    "policy_signal_to_noise",
+    "compression_rate",
+    "mode_agreement",
+    *(f"lengths_to_{edge:g}" for edge in _LENGTHS),
+)
+
+
+class PolicyMetrics:
+    """Means of scalars since they were last taken; values stay on their device until then."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[Tensor]] = {}
+
+    def add(self, found: Mapping[str, Tensor]) -> None:
+        """Add one value of each of some names."""
+        for name, value in found.items():
+            self._found.setdefault(name, []).append(value.detach())
+
+    def take(self) -> dict[str, float]:
+        """Return the mean of every name, NaN where there is none, and forget them."""
+        found, self._found = self._found, {}
+        means = dict.fromkeys(_NAMES, math.nan)
+        for name, values in found.items():
+            means[name] = float(torch.stack([v.double().cpu() for v in values]).mean())
+        identical = means["policy_identical"]
+        means["policy_collapsed"] = identical if math.isnan(identical) else float(identical > 0.99)
+        return means
+
+
+def policy_metrics(loss: Tensor, rollout: Segmentation, entropy: Tensor) -> dict[str, Tensor]:
+    """Describe the rollouts of a step.
+
+    Parameters
+    ----------
+    loss : Tensor of shape (G or 1, N)
+        Of every rollout and row, where they were scored.
+    rollout : Segmentation
+        G * N rows, rollout-major.
+    entropy : Tensor of shape (N,)
+        Of the policy, in nats.
+    """
+    masks = rollout.boundary_mask.view(-1, len(entropy), rollout.num_steps)
+    spread = loss.std(0).mean() if len(loss) > 1 else loss.new_zeros(())
+    return {
+        "policy_reward_spread": spread,
+        "policy_entropy": entropy.mean(),
+        "policy_identical": (masks == masks[:1]).all(2).all(0).double().mean(),
+        "compression_rate": rollout.compression_rate.double().mean(),
+    }
+
+
+def mode_metrics(mode: Segmentation, reference: Segmentation) -> dict[str, Tensor]:
+    """Describe the mode: how much of the reference it keeps, and how long its patches are.
+
+    Parameters
+    ----------
+    mode : Segmentation
+        N rows.
+    reference : Segmentation
+        One row.
+    """
+    starts = reference.boundary_mask[:, 1:]
+    kept = (mode.boundary_mask[:, 1:] & starts).double().sum(1)
+    real = mode.patch_lengths[mode.patch_mask].double()
+    mean = mode.num_steps * mode.num_rows / len(real)
+    edges = torch.tensor(_LENGTHS, dtype=torch.float64, device=real.device) * mean
+    shares = torch.bucketize(real, edges).bincount(minlength=len(edges)).double() / len(real)
+    return {
+        "mode_agreement": (kept / starts.sum().clamp(min=1)).mean(),
+        **{f"lengths_to_{edge:g}": share for edge, share in zip(_LENGTHS, shares, strict=True)},
+    }

@@ -1,0 +1,207 @@
+"""Distributions over sets of patch starts under a budget.
+
+Every policy is an object over N rows of C candidate sites: `sample`, `log_prob` of a raw action,
+`mode`, `boundary_prob` (marginals) and `entropy`. A budget of k starts holds for everything a
+policy returns but for the raw actions of `CappedBernoulli`, which `project` brings under it.
+
+Two more, with their recursions, have files of their own: ``segmental.py`` and
+``conditional_bernoulli.py``.
+
+Tensor suffixes: N rows, C sites, G samples, B blocks, S sites of a block.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class SubsetPolicy(ABC):
+    """Distribution over the sets of chosen sites, independent over rows.
+
+    Attributes
+    ----------
+    logits : Tensor of shape (N, C)
+        A larger logit makes a site likelier. float64 where digits matter.
+    """
+
+    logits: Tensor
+
+    @abstractmethod
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw raw actions, bool of shape (G, N, C)."""
+
+    @abstractmethod
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return the log-probability (G, N), with gradient, of raw actions of the support."""
+
+    def project(self, action: Tensor) -> Tensor:
+        """Return what the environment makes of a raw action (G, N, C): a set within the budget."""
+        return action
+
+    @property
+    @abstractmethod
+    def mode(self) -> Tensor:
+        """Most probable set of each row within the budget, bool of shape (N, C)."""
+
+    @property
+    @abstractmethod
+    def boundary_prob(self) -> Tensor:
+        """Probability of each site to be in the raw action, shape (N, C), without gradient."""
+
+    @abstractmethod
+    def entropy(self) -> Tensor:
+        """Entropy of the raw action of each row in nats, shape (N,), without gradient."""
+
+
+class Stratified(SubsetPolicy):
+    """One start in every block of sites, independently: exactly as many starts as blocks.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (N, C)
+        Compared within a block only.
+    blocks : Tensor of int, shape (C,)
+        Block of each site, from 0, non-decreasing.
+    at_most : bool, default=False
+        Let a block stay without a start, with logit 0.
+
+    Notes
+    -----
+    log p(S) is the sum over blocks of the log-softmax at the chosen site. Costs O(C); cannot put
+    two starts into one block.
+    """
+
+    def __init__(self, logits: Tensor, blocks: Tensor, at_most: bool = False) -> None:
+        self.logits, self.at_most = logits, at_most
+        sizes = torch.bincount(blocks)
+        first = sizes.cumsum(0) - sizes
+        slot = torch.arange(len(blocks), device=blocks.device) - first[blocks]
+        self.widest = int(sizes.max())
+        self.slot = blocks * (self.widest + at_most) + slot  # (C,), places in the padded table
+        self.num_blocks = len(sizes)
+
+    @cached_property
+    def _log_probs(self) -> Tensor:
+        """Log-probabilities (N, B, S), -inf at padding, a last column for no start if allowed."""
+        rows = len(self.logits)
+        table = self.logits.new_full((rows, self.num_blocks * (self.widest + self.at_most)), -1e300)
+        table = table.index_copy(1, self.slot, self.logits)
+        table = table.view(rows, self.num_blocks, -1)
+        if self.at_most:
+            table = torch.cat([table[..., :-1], torch.zeros_like(table[..., :1])], -1)
+        return table.log_softmax(-1)
+
+    def _sites(self, choice: Tensor) -> Tensor:
+        """Turn the choice of every block (..., B) into a set of sites (..., C)."""
+        chosen = F.one_hot(choice, self.widest + self.at_most).bool()
+        return chosen.flatten(-2)[..., self.slot]
+
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw by inverting the cumulative probabilities of every block."""
+        cumulative = self._log_probs.detach().exp().cumsum(-1)
+        shape = (num_samples, *cumulative.shape[:2], 1)
+        level = torch.rand(
+            shape, dtype=torch.float64, device=cumulative.device, generator=generator
+        )
+        # Scaled by the total, which rounding leaves beside 1: padding is never reached.
+        choice = (level * cumulative[..., -1:] > cumulative).sum(-1)
+        return self._sites(choice)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """See `SubsetPolicy.log_prob`."""
+        log_probs = self._log_probs.flatten(1)[:, self.slot]  # (N, C)
+        total = torch.where(action, log_probs, 0.0).sum(-1)
+        if self.at_most:
+            index = self.slot // (self.widest + 1)
+            used = action.new_zeros((*action.shape[:2], self.num_blocks), dtype=torch.long)
+            used.index_add_(2, index, action.long())
+            total = total + torch.where(used == 0, self._log_probs[..., -1], 0.0).sum(-1)
+        return total
+
+    @property
+    def mode(self) -> Tensor:
+        """The likeliest site of every block; of equal ones the first."""
+        return self._sites(self._log_probs.detach().argmax(-1))
+
+    @property
+    def boundary_prob(self) -> Tensor:
+        """See `SubsetPolicy.boundary_prob`."""
+        return self._log_probs.detach().exp().flatten(1)[:, self.slot]
+
+    def entropy(self) -> Tensor:
+        """See `SubsetPolicy.entropy`."""
+        log_probs = self._log_probs.detach()
+        return -(log_probs.exp() * log_probs.clamp(min=-1e6)).sum((1, 2))
+
+
+class CappedBernoulli(SubsetPolicy):
+    """Independent Bernoulli starts; the environment drops what is over the budget.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (N, C)
+        Log-odds of each site.
+    max_starts : int
+        Budget k.
+    threshold : bool, default=False
+        What the mode is: the k most probable sites, or of those only the ones likelier than 1/2.
+
+    Notes
+    -----
+    log p is that of the *raw* action, and capping is part of the environment: so the score-function
+    gradient is unbiased; with log p of the capped action it would not be. Of a raw action with more
+    than k starts the k likeliest are kept, of equal ones the earlier.
+    """
+
+    def __init__(self, logits: Tensor, max_starts: int, threshold: bool = False) -> None:
+        self.logits, self.max_starts, self.threshold = logits, max_starts, threshold
+
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw every site on its own: raw actions may exceed the budget."""
+        shape, device = (num_samples, *self.logits.shape), self.logits.device
+        level = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
+        return level < self.boundary_prob
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """See `SubsetPolicy.log_prob`; any set is in the support."""
+        chosen, other = F.logsigmoid(self.logits), F.logsigmoid(-self.logits)
+        return torch.where(action, chosen, other).sum(-1)
+
+    def project(self, action: Tensor) -> Tensor:
+        """Keep the likeliest starts of a raw action, at most k."""
+        rank = torch.where(action, self._rank, self._rank.shape[1] + self._rank)
+        kept = rank.argsort(-1)[..., : self.max_starts]
+        return torch.zeros_like(action).scatter_(-1, kept, True) & action
+
+    @cached_property
+    def _rank(self) -> Tensor:
+        """Place of each site by its logit, 0 for the largest, shape (N, C)."""
+        order = self.logits.detach().argsort(dim=1, descending=True, stable=True)
+        return order.argsort(1)
+
+    @property
+    def mode(self) -> Tensor:
+        """The k most probable sites, or those of them likelier than 1/2."""
+        likeliest = self._rank < self.max_starts
+        return likeliest & (self.logits.detach() > 0) if self.threshold else likeliest
+
+    @property
+    def boundary_prob(self) -> Tensor:
+        """See `SubsetPolicy.boundary_prob`: before capping."""
+        return self.logits.detach().sigmoid()
+
+    def entropy(self) -> Tensor:
+        """See `SubsetPolicy.entropy`: of the raw action."""
+        logits, prob = self.logits.detach(), self.boundary_prob
+        return -(prob * F.logsigmoid(logits) + (1 - prob) * F.logsigmoid(-logits)).sum(1)
+
+
+def with_gradient(value: Tensor, gradient: Tensor, at: Tensor) -> Tensor:
+    """Return `value` (N,), differentiable at (N, C) logits with a gradient known in advance."""
+    linear = (gradient * at).sum(1)
+    return value + (linear - linear.detach())
