@@ -10,6 +10,7 @@ Tensor suffixes: N rows, T steps, P patches.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -279,6 +280,25 @@ class Segmentation:
             capacity=capacity,
             parent=parent,
             exact=first.exact and second.exact and first.capacity == second.capacity,
+            validate=False,
+        )
+
+    @classmethod
+    def cat(cls, parts: Sequence[Segmentation]) -> Segmentation:
+        """Put the rows of several segmentations one after the other.
+
+        Parameters
+        ----------
+        parts : sequence of Segmentation
+            At least one, of the same number of steps. Coarser levels are kept if all have them.
+        """
+        capacity = max(part.capacity for part in parts)
+        parents = [part.parent._widened(capacity) for part in parts if part.parent is not None]
+        return cls(
+            torch.cat([part.boundary_mask for part in parts]),
+            capacity=capacity,
+            parent=cls.cat(parents) if len(parents) == len(parts) else None,
+            exact=all(part.exact and part.capacity == capacity for part in parts),
             validate=False,
         )
 

@@ -68,15 +68,14 @@ def predict_windows(
 def segment_windows(
     network: PatchNetwork, lookbacks: Lookbacks, windows: Tensor, rows_per_window: int = 1
 ) -> Segmentation:
-    """Return the segmentation prediction uses for windows, W * C rows on the CPU."""
+    """Return the segmentation prediction uses for windows, all levels, W * C rows on the CPU."""
     network.eval()
     device = next(network.parameters()).device
-    masks, capacity = [], 1
+    parts = []
     for chunk, size in _micro_batches(windows, rows_per_window, device):
         mode = network.segment(*_whole_rows(*lookbacks(chunk)))[1].mode
-        masks.append(mode.boundary_mask[: size * rows_per_window].cpu())
-        capacity = max(capacity, mode.capacity)
-    return Segmentation(torch.cat(masks), capacity=capacity, validate=False)
+        parts.append(mode.select(slice(0, size * rows_per_window)).to("cpu"))
+    return Segmentation.cat(parts)
 
 
 def _micro_batches(

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptivepatch.errors import InvalidSegmentationError
+from adaptivepatch.patchers.base import with_parent
 from adaptivepatch.segmentation import Segmentation
 from tests import oracles
 from tests.builders import random_mask, segmentations
@@ -223,6 +224,22 @@ def test_no_rows_is_allowed():
 def test_invalid_masks_are_refused(mask, message):
     with pytest.raises(InvalidSegmentationError, match=message):
         Segmentation(mask)
+
+
+def test_rows_are_put_together_with_their_levels():
+    first = with_parent(Segmentation.even(12, 4, 2), Segmentation.even(4, 2, 2))
+    mask = torch.tensor([[True, False] * 6])
+    second = with_parent(Segmentation(mask), Segmentation.even(6, 3))
+    both = Segmentation.cat([first, second])
+    assert torch.equal(both.boundary_mask[:2], first.boundary_mask)
+    assert torch.equal(both.boundary_mask[2:], mask)
+    assert both.patch_mask.sum(1).tolist() == [4, 4, 6]
+    assert both.capacity == 6
+    assert not both.exact
+    assert both.parent.patch_lengths.tolist() == [[2, 4, 0], [2, 4, 0], [2, 2, 2]]
+    assert both.coarse.patch_lengths.tolist() == [[6, 6, 0], [6, 6, 0], [4, 4, 4]]
+    assert Segmentation.cat([first, first]).exact
+    assert Segmentation.cat([first, Segmentation(mask)]).parent is None
 
 
 def test_a_row_over_capacity_is_refused():

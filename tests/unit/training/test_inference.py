@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from adaptivepatch.patchers import FixedPatcher, RandomPatcher, RecencyPatcher
+from adaptivepatch.patchers import (
+    FixedPatcher,
+    HierarchicalPatcher,
+    RandomPatcher,
+    RecencyPatcher,
+)
 from adaptivepatch.training.inference import predict_windows, segment_windows
 from tests.builders import series_source, small_network
 
@@ -22,8 +27,12 @@ every_patcher = pytest.mark.parametrize(
         lambda: FixedPatcher(7),
         lambda: RecencyPatcher(16, 4),
         lambda: RandomPatcher(12),
+        lambda: HierarchicalPatcher(FixedPatcher(8), FixedPatcher(5)),
+        lambda: HierarchicalPatcher(
+            RandomPatcher(5), HierarchicalPatcher(RandomPatcher(3), FixedPatcher(2))
+        ),
     ],
-    ids=["fixed-16-8", "fixed-7", "recency", "random"],
+    ids=["fixed-16-8", "fixed-7", "recency", "random", "two-levels", "three-levels"],
 )
 
 
@@ -144,3 +153,7 @@ def test_segmentations_are_those_of_the_network(patcher, channels):
     mode = network.segment(*source.lookbacks(windows[:70]))[1].mode
     assert torch.equal(found.boundary_mask, mode.boundary_mask)
     assert found.capacity == network.patcher.capacity(CONTEXT)
+    while mode.parent is not None:
+        found, mode = found.parent, mode.parent
+        assert torch.equal(found.boundary_mask, mode.boundary_mask)
+    assert found.parent is None
