@@ -114,30 +114,35 @@ class ChangePointPatcher(_RulePatcher):
 
 
 def _squared_errors(series: Tensor, min_length: int) -> Tensor:
-    """Return the squared error of the steps i to j - 1, (N, T + 1, T + 1); inf where too short."""
+    """Return the squared error of the steps i to j - 1 at (j, i), (N, T + 1, T + 1).
+
+    inf where that is too short.
+    """
     values = series.double()
     values = values - values.mean(1, keepdim=True)  # keeps the difference of sums precise
     first = F.pad(values.cumsum(1), (1, 0))
     second = F.pad(values.square().cumsum(1), (1, 0))
     step = torch.arange(series.shape[1] + 1, device=series.device)
-    length = step - step[:, None]
-    total = first[:, None, :] - first[:, :, None]
-    error = second[:, None, :] - second[:, :, None] - total.square() / length.clamp(min=1)
-    return error.masked_fill(length < min_length, torch.inf)
+    length = step[:, None] - step
+    barred = torch.zeros_like(length, dtype=torch.float64)
+    barred[length < min_length] = torch.inf
+    total = first[:, :, None] - first[:, None, :]
+    error = total.square_().mul_(-1 / length.clamp(min=1))
+    return error.add_(second[:, :, None]).sub_(second[:, None, :]).add_(barred)
 
 
 def _best_starts(error: Tensor, num_patches: int) -> Tensor:
     """Return the starts (N, K) of the partition of least total error."""
-    best, choices = error[:, 0], []
+    best = [error[:, :, 0]]  # of the steps before j, cut into 1, 2, ... patches
     for _ in range(num_patches - 1):
-        best, choice = (best[:, :, None] + error).min(1)  # over the start i of the last patch
-        choices.append(choice)
-    end = torch.full((len(error), 1), error.shape[1] - 1, device=error.device)
+        best.append((error + best[-1][:, None, :]).amin(-1))
+    row = torch.arange(len(error), device=error.device)
+    end = torch.full_like(row, error.shape[1] - 1)
     starts = [torch.zeros_like(end)]
-    for choice in reversed(choices):
-        end = choice.gather(1, end)
+    for before in reversed(best[:-1]):
+        end = (error[row, end] + before).argmin(-1)
         starts.append(end)
-    return torch.cat(starts, 1)
+    return torch.stack(starts, 1)
 
 
 class TwoWindowPatcher(_RulePatcher):
