@@ -160,7 +160,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     if present and not overwrite:
         raise InvalidParameterError(
             f"Results are not replaced unasked. {str(folder)!r} has {', '.join(present)}. Name "
-            "another folder, or pass --force (overwrite=True)."
+            "another folder, or pass overwrite=True."
         )
 
 

@@ -126,8 +126,9 @@ def _explain_usage(error: Exception) -> None:
     command = "adaptivepatch" if context is None else context.command_path
     message = str(error.format_message())  # type: ignore[attr-defined]
     if message:  # empty where help was shown instead
-        message = message.replace("Value error, ", "").rstrip(".")
-        note(f"{message}. See: {command} --help")
+        message = message.replace("Value error, ", "")
+        end = "" if message.endswith((".", "?")) else "."
+        note(f"{message}{end} See: {command} --help")
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -6,11 +6,23 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptivepatch.cli.screen import show_table, write_json
+from adaptivepatch.cli import options
+from adaptivepatch.cli.fit import (
+    BackboneName,
+    ContextLength,
+    File,
+    Freq,
+    Gaps,
+    Horizon,
+    ItemId,
+    Target,
+    Timestamp,
+)
+from adaptivepatch.cli.screen import note, show_table, write_json
 from adaptivepatch.cli.tables import ITEM_ID, Columns, read_table
 
 if TYPE_CHECKING:
@@ -21,30 +33,59 @@ if TYPE_CHECKING:
 EXAMPLE = "Example:\n\nadaptivepatch compare my.csv --horizon 96 --jobs 2 --out comparison"
 
 
+def _setting(text: str, **more: Any) -> Any:
+    return typer.Option(help=text, rich_help_panel="Comparison", **more)
+
+
+Challengers = Annotated[
+    list[str] | None,
+    _setting("Challenger by name; repeat for more.", metavar="NAME", show_default="recency"),
+]
+Seeds = Annotated[int, _setting("Fits of every arm; a verdict takes 5.", min=1)]
+Metric = Annotated[str, _setting("MSE or MAE, on scaled series.")]
+TestShare = Annotated[float, _setting("Share of rows at the end that no fit sees.")]
+ValidationRows = Annotated[
+    int | None,
+    _setting(
+        "Last rows before them, which choose steps and arms.",
+        min=1,
+        show_default="10 %, or the horizon",
+    ),
+]
+MaxSteps = Annotated[int | None, _setting("Steps of a fit at most.", min=1, show_default="400")]
+Jobs = Annotated[int, _setting("Processes of one thread each.", metavar="N", min=1)]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder for table, runs, verdict and picture.",
+        show_default=False,
+        rich_help_panel="Output",
+    ),
+]
+
+
 def compare(
-    file: Annotated[Path, typer.Argument(help="CSV or parquet file of series.")],
-    horizon: Annotated[int, typer.Option(help="Steps to forecast.", min=1)],
-    context_length: Annotated[int, typer.Option(help="Look-back, in steps.", min=2)] = 336,
-    patcher: Annotated[
-        list[str] | None,
-        typer.Option(help="Challenger by name, in place of recency. May be repeated."),
-    ] = None,
-    seeds: Annotated[int, typer.Option(help="Fits of every arm; a verdict takes 5.", min=1)] = 5,
-    metric: Annotated[str, typer.Option(help="MSE or MAE, on scaled series.")] = "MSE",
-    test_share: Annotated[float, typer.Option(help="Last rows, seen by no fit.")] = 0.2,
-    validation_rows: Annotated[int | None, typer.Option(help="Rows that select.", min=1)] = None,
-    backbone: Annotated[str, typer.Option(help="patchtst or transformer.")] = "patchtst",
-    max_steps: Annotated[int | None, typer.Option(help="Steps of a fit.", min=1)] = None,
-    item_id: Annotated[str | None, typer.Option(help="Column of item ids.")] = None,
-    timestamp: Annotated[str | None, typer.Option(help="Column of stamps.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="Channel. May be repeated.")] = None,
-    date_format: Annotated[str | None, typer.Option(help="Of stamps, as strftime.")] = None,
-    freq: Annotated[str | None, typer.Option(help="One time step, such as h.")] = None,
-    missing: Annotated[str, typer.Option(help="error, or mask: gaps are allowed.")] = "error",
-    jobs: Annotated[int, typer.Option(help="Processes of one thread each.", min=1)] = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder for table, runs and picture.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace results in --out.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    file: File,
+    horizon: Horizon,
+    context_length: ContextLength = 336,
+    patcher: Challengers = None,
+    seeds: Seeds = 5,
+    metric: Metric = "MSE",
+    test_share: TestShare = 0.2,
+    validation_rows: ValidationRows = None,
+    backbone: BackboneName = "patchtst",
+    max_steps: MaxSteps = None,
+    item_id: ItemId = None,
+    timestamp: Timestamp = None,
+    target: Target = None,
+    date_format: options.DateFormat = None,
+    freq: Freq = None,
+    missing: Gaps = options.Missing.error,
+    jobs: Jobs = 1,
+    out: Out = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
 ) -> None:
     """Compare fixed, recency and random patches on your own data, in one sentence.
 
@@ -75,7 +116,7 @@ def compare(
             timestamp=columns.timestamp or "timestamp",
             target=target,
             freq=freq,
-            missing=missing,  # type: ignore[arg-type]
+            missing=missing.value,
             n_jobs=jobs,
             progress=progress,
         )
@@ -148,4 +189,4 @@ def _show(result: Comparison, out: Path | None) -> None:
         typer.echo(f"  {name}: {state}")
     typer.echo(f"\n{result.verdict}")
     if out is not None:
-        typer.echo(f"Written to {out}.", err=True)
+        note(f"wrote {out}.")

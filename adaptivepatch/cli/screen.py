@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 # Errors speak of Python arguments; here they are options.
 _OPTIONS = (
-    (r"\(?overwrite=True\)?", "--force"),
+    (r"\boverwrite=True", "--force"),
     (r"rollout=True", "--rollout"),
     (r"\b(missing|short)=(['\"])(\w+)\2", r"--\1 \3"),
     (r"\b(freq|start|target|timestamp|item_id)=\[?\.\.\.\]?", r"--\1 ..."),
     (r"\b(timestamp|start)=('[^']*'|\"[^\"]*\")", r"--\1 \2"),
     (r"resume=\.\.\.", "--resume"),
     (r"\brefit_every\b", "--refit-every"),
+    (r"(?<!')\btest_share\b", "--test-share"),
     (r"\bstart=None", "no --start"),
     (r"that save\(\) wrote", "that adaptivepatch fit wrote"),
     (r"fit\(init=\.\.\.\)", "--init"),

@@ -172,14 +172,18 @@ def _first_file(name: str, folder: Path) -> Path | None:
 
 
 def _how_to_get(info: DatasetInfo) -> str:
-    by_hand = (
-        f"ut the original '{info.name}.csv' or '{info.name}.csv.xz' in a folder and set "
-        f"{DATA_FOLDER_VARIABLE} to it"
-    )
     if info.url is not None:
-        return f"Run `adaptivepatch datasets fetch {info.name}`, or p{by_hand}."
-    digest = f" (SHA-256 of the uncompressed file: {info.sha256})" if info.sha256 else ""
-    return f"It has no address to fetch it from: p{by_hand}{digest}."
+        return f"Run `adaptivepatch datasets fetch {info.name}`, or {_by_hand(info)}."
+    return f"It has no address to fetch it from: {_by_hand(info)}."
+
+
+def _by_hand(info: DatasetInfo) -> str:
+    known = info.url is None and info.sha256
+    digest = f" (SHA-256 of the uncompressed file: {info.sha256})" if known else ""
+    return (
+        f"put the original '{info.name}.csv' or '{info.name}.csv.xz' in a folder and set "
+        f"{DATA_FOLDER_VARIABLE} to it{digest}"
+    )
 
 
 # ------------------------------------------------------------------------------------- verifying
@@ -303,7 +307,7 @@ def fetch_dataset(
     url = info.url if origin is None else origin
     if url is None:
         raise DatasetError(
-            f"Fetching needs an address. None is known for {name!r}. {_how_to_get(info)}"
+            f"Fetching needs an address. None is known for {name!r}. Instead, {_by_hand(info)}."
         )
     target = (cache_folder() if folder is None else Path(folder)) / f"{name}.csv"
     with _writing(target, info):

@@ -724,7 +724,7 @@ ARGUMENTS = [
     Command(
         "misspelt command",
         "fti load.csv",
-        "No such command 'fti'. Did you mean 'fit'?. See: adaptivepatch --help",
+        "No such command 'fti'. Did you mean 'fit'? See: adaptivepatch --help",
     ),
     Command(
         "no --horizon",
@@ -1094,8 +1094,8 @@ DATASETS = [
         "fetch without an address",
         "datasets fetch traffic",
         (
-            "Fetching needs an address. None is known for 'traffic'. It has no address to fetch "
-            "it from: put the original 'traffic.csv' or 'traffic.csv.xz' in a folder and set "
+            "Fetching needs an address. None is known for 'traffic'. Instead, put the original "
+            "'traffic.csv' or 'traffic.csv.xz' in a folder and set "
             "ADAPTIVEPATCH_DATA to it (SHA-256 of the uncompressed file: "
             "cb06463d56fa17d87f47027cd9389ceae82a69eddee51cdb61480e120dab0b16)."
         ),
@@ -1161,7 +1161,63 @@ DATASETS = [
     ),
 ]
 
-COMMANDS = [*FILES, *ARGUMENTS, *FOLDERS, *DISK, *DATASETS]
+QUICK = "--horizon 4 --context-length 12 --seeds 1 --max-steps 1"
+COMPARE = [
+    Command(
+        "compare into results",
+        f"compare load.csv {QUICK} --out done",
+        (
+            "Results are not replaced unasked. 'done' has table.csv. Name another folder, or pass "
+            "--force."
+        ),
+        {"done/table.csv": "x"},
+    ),
+    Command(
+        "compare into a file",
+        f"compare load.csv {QUICK} --out load.csv",
+        "A comparison is written into a folder. 'load.csv' is a file. Name another.",
+    ),
+    Command(
+        "compare by an unknown measure",
+        f"compare load.csv {QUICK} --metric MASE",
+        (
+            "The 'metric' parameter must be one of ['MSE', 'MAE']. Got 'MASE' instead. Did you "
+            "mean 'MSE'?"
+        ),
+    ),
+    Command(
+        "compare a misspelt patcher",
+        f"compare load.csv {QUICK} --patcher recenty",
+        (
+            "Unknown patcher 'recenty'. Available: ['fixed', 'random', 'recency']. Did you mean "
+            "'recency'?"
+        ),
+    ),
+    Command(
+        "compare on few rows",
+        f"compare load.csv {QUICK} --horizon 8",
+        (
+            "A comparison needs 47 test rows, for 5 blocks of 8 cutoffs, or test windows of 10 "
+            "items. The longest of 1 series has 8 test rows of 40 and 1 series have test windows. "
+            "Pass 235 rows, a larger --test-share or a shorter horizon."
+        ),
+    ),
+    Command(
+        "compare without a test part",
+        f"compare load.csv {QUICK} --test-share 0",
+        ("The 'test_share' parameter must be a float in the range (0, 1). Got 0.0 instead."),
+    ),
+    Command(
+        "compare with words for gaps",
+        f"compare load.csv {QUICK} --missing fill",
+        (
+            "Invalid value for '--missing': 'fill' is not one of 'error', 'mask'. See: "
+            "adaptivepatch compare --help"
+        ),
+    ),
+]
+
+COMMANDS = [*FILES, *ARGUMENTS, *FOLDERS, *DISK, *DATASETS, *COMPARE]
 
 
 def exit_status(arguments):

@@ -162,7 +162,9 @@ def test_default_arms_have_equal_patch_counts():
 
 def test_files_of_the_user_are_not_replaced(tmp_path):
     (tmp_path / "metrics.csv").write_text("mine")
-    with pytest.raises(InvalidParameterError, match=r"has metrics.csv. Name another .* --force"):
+    with pytest.raises(
+        InvalidParameterError, match=r"has metrics.csv. Name another .* overwrite=True"
+    ):
         run_demo(tmp_path, counts=some_counts(), settings=SETTINGS)
     with pytest.raises(InvalidParameterError, match="is a file"):
         run_demo(tmp_path / "metrics.csv", counts=some_counts(), settings=SETTINGS)
