@@ -17,10 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adaptivepatch.backbones import backbone_class
 from adaptivepatch.bench.planted_patchers import ChangePointPatcher, TruePatcher, TwoWindowPatcher
 from adaptivepatch.bench.record import PlantedRecord, as_settings, provenance
-from adaptivepatch.bench.task import Run
+from adaptivepatch.bench.task import Run, build_backbone, build_patcher
 from adaptivepatch.data.planted import (
     CONTEXT_LENGTH,
     HORIZON,
@@ -217,11 +216,9 @@ def _places(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 # ------------------------------------------------------------------------------------------ runs
 
 
-def build_patcher(settings: Mapping[str, Any]) -> Patcher:
-    """Return a patcher by the ``name`` in its settings, of this benchmark or registered."""
-    parameters = dict(settings)
-    name = parameters.pop("name")
-    return (_PATCHERS[name] if name in _PATCHERS else patcher_class(name))(**parameters)
+def _patcher_class(name: str) -> type[Patcher]:
+    """Return a patcher of this benchmark or a registered one."""
+    return _PATCHERS[name] if name in _PATCHERS else patcher_class(name)
 
 
 def build_planted_network(settings: Mapping[str, Any], seed: int) -> PatchNetwork:
@@ -235,15 +232,14 @@ def build_planted_network(settings: Mapping[str, Any], seed: int) -> PatchNetwor
         Of the initial weights.
     """
     reference = Segmentation.even(CONTEXT_LENGTH, NUM_REGIMES)
-    parameters = dict(settings["backbone"])
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        backbone = backbone_class(parameters.pop("name"))(**parameters)
+        backbone = build_backbone(settings["backbone"])
         backbone.build(reference)
         width = backbone.d_model
         embedding = ResampleEmbedding(1, width, CONTEXT_LENGTH // NUM_REGIMES)
         head = SlotHead(NUM_REGIMES, width, HORIZON)
-        patcher = build_patcher(settings["patcher"])
+        patcher = build_patcher(settings["patcher"], _patcher_class)
     capacity = patcher.capacity(CONTEXT_LENGTH)
     if capacity != NUM_REGIMES:
         raise InvalidParameterError(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from adaptivepatch.backbones import backbone_class
+from adaptivepatch.backbones import Backbone, backbone_class
 from adaptivepatch.errors import InvalidParameterError, suggest
 from adaptivepatch.estimators.forecaster import Forecaster
-from adaptivepatch.patchers import patcher_class
+from adaptivepatch.nn.policy_gradient import GroupPolicyGradient
+from adaptivepatch.patchers import Patcher, patcher_class
 from adaptivepatch.training.trainer import Trainer
 
 SUITES = Path(__file__).parent / "suites"
@@ -73,12 +74,36 @@ class Arm:
     def forecaster(self, task: Task, seed: int) -> Forecaster:
         """Return an untrained forecaster for a task."""
         settings = dict(self.settings)
-        for key, by_name in (("patcher", patcher_class), ("backbone", backbone_class)):
+        for key, build in (("patcher", build_patcher), ("backbone", build_backbone)):
             if key in settings:
-                parameters = dict(settings[key])
-                settings[key] = by_name(parameters.pop("name"))(**parameters)
+                settings[key] = build(settings[key])
         settings["trainer"] = Trainer(**settings.get("trainer", {}))
         return Forecaster(task.horizon, task.context_length, random_state=seed, **settings)
+
+
+def build_patcher(
+    settings: Mapping[str, Any], by_name: Callable[[str], type[Patcher]] = patcher_class
+) -> Patcher:
+    """Return a patcher as a suite file writes it.
+
+    Parameters
+    ----------
+    settings : mapping
+        The registered ``name`` and arguments; ``gradient``, if any, is a mapping of the arguments
+        of `GroupPolicyGradient`.
+    by_name : callable, optional
+        Finds the class.
+    """
+    arguments = dict(settings)
+    if isinstance(arguments.get("gradient"), Mapping):
+        arguments["gradient"] = GroupPolicyGradient(**arguments["gradient"])
+    return by_name(arguments.pop("name"))(**arguments)
+
+
+def build_backbone(settings: Mapping[str, Any]) -> Backbone:
+    """Return a backbone as a suite file writes it: the registered ``name`` and arguments."""
+    arguments = dict(settings)
+    return backbone_class(arguments.pop("name"))(**arguments)
 
 
 @dataclass(frozen=True)
