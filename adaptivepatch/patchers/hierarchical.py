@@ -18,6 +18,7 @@ from torch import Tensor
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.nn.pooling import pool_mean, pool_sum
 from adaptivepatch.patchers.base import (
+    Deterministic,
     Patcher,
     Rollout,
     SegmentationDistribution,
@@ -97,7 +98,8 @@ class HierarchicalPatcher(Patcher):
       every row of every rollout, (G * N, P), as its look-back differs between them; losses and
       ``log_prob`` are (G, N) everywhere. The advantage of a rollout then credits all levels.
     * The plan is the largest of what the levels ask for. A level that is neither stochastic nor
-      trained asks for nothing. Where one level trains on the mode, all of them do.
+      trained asks for nothing, nor does a frozen one, which takes part in rollouts with its mode.
+      Where another level trains on the mode, all of them do.
 
     Examples
     --------
@@ -142,9 +144,9 @@ class HierarchicalPatcher(Patcher):
 
         def look(segmentation: Segmentation) -> _CoarseLook:
             given = _means(segmentation, series, observed, group)
-            return _CoarseLook(*given, coarse.propose(*given))
+            return _CoarseLook(*given, _drawn_from(coarse, coarse.propose(*given)))
 
-        return _Levels(fine.propose(series, observed, group), look)
+        return _Levels(_drawn_from(fine, fine.propose(series, observed, group)), look)
 
     def capacity(self, num_steps: int) -> int:
         """Return the number of fine patch slots."""
@@ -177,11 +179,10 @@ class HierarchicalPatcher(Patcher):
 
     def plan(self, progress: float) -> StepPlan:
         """Return the largest of what the levels ask for."""
-        plans = [
-            level.plan(progress) for level in self.levels if level.stochastic or level.trainable
-        ]
+        asking = [level for level in self.levels if level.stochastic or level.trainable]
+        plans = [level.plan(progress) for level in asking if not _rests(level)]
         if not plans:
-            return StepPlan()
+            return StepPlan(num_samples=0 if asking else 1)
         num_samples = max(plan.num_samples for plan in plans)
         on_mode = [plan.mode_share if plan.num_samples else 1.0 for plan in plans]
         return StepPlan(
@@ -215,8 +216,8 @@ class HierarchicalPatcher(Patcher):
                 rollout=_by_row(coarse, num_rows),
             ),
         )
-        terms = [level.auxiliary_loss(view) for level, view in zip(self.levels, views, strict=True)]
-        return _total(terms)
+        both = zip(self.levels, views, strict=True)
+        return _total([level.auxiliary_loss(view) for level, view in both if not _rests(level)])
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Return the levels' optimizer groups."""
@@ -318,6 +319,22 @@ class _Levels(SegmentationDistribution):
 
     def entropy(self) -> Tensor | None:
         return self.fine.entropy()
+
+
+def _rests(level: Patcher) -> bool:
+    """Whether a level learned what it is to do, and now always does it."""
+    return level.is_frozen and level.trainable
+
+
+def _drawn_from(level: Patcher, distribution: SegmentationDistribution) -> SegmentationDistribution:
+    """Return what rollouts draw a level from."""
+    if not _rests(level):
+        return distribution
+    return Deterministic(
+        distribution.mode,
+        boundary_prob=distribution.boundary_prob,
+        features=distribution.features,
+    )
 
 
 def _total(terms: list[Tensor | None]) -> Tensor | None:

@@ -502,6 +502,30 @@ def test_freezing_freezes_every_level():
     assert not patcher.train().coarse.training
 
 
+@pytest.mark.parametrize("kind", ["fine", "coarse"])
+def test_a_frozen_level_takes_part_with_its_mode(kind):
+    other = "coarse" if kind == "fine" else "fine"
+    parts = {kind: SegmentalPolicy(6 if kind == "fine" else 3), other: RandomPatcher(3)}
+    patcher = HierarchicalPatcher(**parts).double()
+    assert patcher.plan(0.0) == parts[kind].plan(0.0)
+    parts[kind].freeze()
+    assert patcher.plan(0.0) == StepPlan()  # the random level's
+    rollout = patcher(look_backs()).sample(4, generator())
+    drawn = [level.boundary_mask.view(4, ROWS, -1) for level in levels_of(rollout.segmentation)]
+    frozen, drawn = drawn if kind == "fine" else drawn[::-1]
+    assert bool((drawn[0] != drawn[1]).any())
+    assert rollout.log_prob is None
+    if kind == "fine":
+        assert bool((frozen == frozen[:1]).all())
+    else:
+        look = rollout.look
+        assert torch.equal(rollout.coarse.segmentation.boundary_mask, frozen.flatten(0, 1))
+        mode = parts[kind].propose(look.series, None, None).mode
+        assert torch.equal(mode.boundary_mask, frozen.flatten(0, 1))
+    both = HierarchicalPatcher(SegmentalPolicy(6).freeze(), FixedPatcher(compression_rate=2))
+    assert both.plan(0.0) == StepPlan(num_samples=0)
+
+
 def test_a_frozen_level_stays_itself_in_clones():
     frozen = SegmentalPolicy(4).freeze()
     copy = clone(HierarchicalPatcher(frozen, SegmentalPolicy(2)))
