@@ -45,11 +45,25 @@ def test_resample_is_a_plain_gather_at_nominal_length(length, halo):
     assert torch.equal(found, padded.unfold(1, length + halo, length))
 
 
-def test_resample_of_shared_equals_unshared():
+@pytest.mark.parametrize(("num_values", "halo"), [(5, 2), (1, 0), (1, 3)])
+def test_resample_of_shared_equals_unshared(num_values, halo):
     mask = random_mask(1, 30)
     series = torch.randn(4, 30, dtype=torch.float64)
-    shared = resample(series, Segmentation(mask.expand(4, -1)), 5, 2)
-    assert torch.equal(shared, resample(series, Segmentation(mask.repeat(4, 1)), 5, 2))
+    shared = resample(series, Segmentation(mask.expand(4, -1)), num_values, halo)
+    alone = resample(series, Segmentation(mask.repeat(4, 1)), num_values, halo)
+    assert torch.equal(shared, alone)
+
+
+@pytest.mark.parametrize("num_values", [1, 5])
+def test_resample_of_a_row_does_not_depend_on_its_neighbours(num_values):
+    masks = torch.cat([random_mask(5, 200, share, seed=3) for share in (0.01, 0.1, 0.5)])
+    series = torch.randn(15, 200, generator=torch.Generator().manual_seed(0))
+    capacity = int(masks.sum(1).max())
+    together = resample(series, Segmentation(masks, capacity=capacity), num_values)
+    for row in range(15):
+        alone = Segmentation(masks[row : row + 1], capacity=capacity)
+        found = resample(series[row : row + 1], alone, num_values)
+        assert torch.equal(found[0], together[row])
 
 
 @settings(max_examples=60, deadline=None)
