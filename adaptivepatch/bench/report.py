@@ -14,6 +14,12 @@ import pandas as pd
 
 from adaptivepatch.errors import InvalidParameterError, suggest
 
+PLANTED_ARMS = (
+    *("oracle", "uniform", "random", "change_points", "two_window", "frozen_policy"),
+    *("as_described", "forecast_reward", "reconstruction_warmup"),
+)
+"""Order of the arms in the table of the planted benchmark."""
+
 _PLACE = re.compile(r"(<!-- table: (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -190,6 +196,37 @@ def m3(results: Path) -> str:
     return markdown(header, rows)
 
 
+def planted(results: Path) -> str:
+    """Compare the arms of the planted benchmark with the oracle's true boundaries."""
+    runs = pd.read_csv(results / "planted.csv").sort_values(["dataset", "seed"])
+    rows = []
+    for dataset, part in runs.groupby("dataset"):
+        oracle = part[part.arm == "oracle"].test_mse.mean()
+        for arm in PLANTED_ARMS:
+            of_arm = part[part.arm == arm]
+            if of_arm.empty:
+                continue
+            mean = of_arm.mean(numeric_only=True)
+            rows.append(
+                [
+                    str(dataset).removeprefix("planted_").upper(),
+                    arm.replace("_", " "),
+                    str(of_arm.reward.iloc[0]),
+                    ", ".join(f"{mse:.3f}" for mse in of_arm.test_mse),
+                    f"{mean.test_mse:.3f}",
+                    f"{mean.test_mse / oracle:.2f}",
+                    ", ".join(f"{f1:.2f}" for f1 in of_arm.boundary_f1),
+                    ", ".join(f"{f1:.2f}" for f1 in of_arm.shifted_f1),
+                    f"{mean.fit_cpu_seconds / 60:.1f}",
+                ]
+            )
+    header = [
+        *("task", "boundaries", "reward", "test MSE by seed", "mean", "times oracle"),
+        *("F1 by seed", "F1 after the best shift", "CPU minutes of a fit"),
+    ]
+    return markdown(header, rows)
+
+
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
@@ -199,7 +236,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     for table in (
         *(patchtst_etth1, recency, gaps, quantiles, m3),
         *(compare_etth1_ot, compare_calibration, compare_intervals),
-        peers,
+        *(peers, planted),
     )
 }
 

@@ -23,6 +23,7 @@ from adaptivepatch.bench.planted import (
 )
 from adaptivepatch.bench.planted_patchers import ChangePointPatcher, TruePatcher, TwoWindowPatcher
 from adaptivepatch.bench.record import PlantedRecord, column_names
+from adaptivepatch.bench.report import PLANTED_ARMS, TABLES
 from adaptivepatch.bench.runner import run_suite
 from adaptivepatch.bench.task import read_suite
 from adaptivepatch.cli import app
@@ -330,3 +331,37 @@ def test_suites_that_cannot_be_run_say_why(old, new, message, tmp_path):
     path.write_text(TINY.replace(old, new))
     with pytest.raises(InvalidParameterError, match=message):
         run_suite(path, tmp_path / "out.csv", only=lambda run: run.arm.name == "oracle")
+
+
+def test_the_table_refers_to_the_oracle_of_the_task(tmp_path):
+    rows = [
+        {
+            "dataset": dataset,
+            "arm": arm,
+            "seed": seed,
+            "reward": "none",
+            "test_mse": mse + 0.01 * seed,
+            "boundary_f1": 0.5,
+            "shifted_f1": 0.75,
+            "fit_cpu_seconds": 90.0,
+        }
+        for dataset, scale in (("planted_b", 2), ("planted_a", 1))
+        for arm, mse in (("uniform", 0.98 * scale), ("oracle", 0.18 * scale))
+        for seed in (2, 1)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "planted.csv", index=False)
+    lines = TABLES["planted"](tmp_path).splitlines()[2:]
+    assert [line[:12] for line in lines] == [
+        "| A | oracle",
+        "| A | unifor",
+        "| B | oracle",
+        "| B | unifor",
+    ]
+    assert lines[1] == (
+        "| A | uniform | none | 0.990, 1.000 | 0.995 | 5.10 | 0.50, 0.50 | 0.75, 0.75 | 1.5 |"
+    )
+    assert "| 0.375 | 1.00 |" in lines[2]
+
+
+def test_the_table_knows_every_arm_of_the_suite():
+    assert {run.arm.name for run in read_suite("planted")} <= set(PLANTED_ARMS)
