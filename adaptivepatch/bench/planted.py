@@ -7,6 +7,7 @@ differ in their patcher and in what it is trained by.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adaptivepatch.bench.planted_patchers import ChangePointPatcher, TruePatcher, TwoWindowPatcher
-from adaptivepatch.bench.record import PlantedRecord, as_settings, provenance
+from adaptivepatch.bench.record import PlantedRecord, as_settings, curve_row, provenance
 from adaptivepatch.bench.task import Run, build_backbone, build_patcher
 from adaptivepatch.data.planted import (
     CONTEXT_LENGTH,
@@ -45,6 +46,8 @@ NUM_VALIDATION, NUM_TEST = 2000, 5000
 TOLERANCE = 2
 """Distance in time steps up to which a boundary counts as found."""
 MAX_SHIFT = 16
+NUM_EXAMPLES = 8
+"""Test windows whose patches are kept, for pictures."""
 
 _PATCHERS: dict[str, type[Patcher]] = {
     patcher.name: patcher for patcher in (TruePatcher, ChangePointPatcher, TwoWindowPatcher)
@@ -307,6 +310,10 @@ def run_planted(
         shifted_f1=shifted_f1,
         shift=shift,
         tokens=float(predicted.sum(1).mean()),
+        example_starts=json.dumps(
+            [np.flatnonzero(row).tolist() for row in predicted[:NUM_EXAMPLES]],
+            separators=(",", ":"),
+        ),
         best_step=training.best_step,
         num_steps=training.num_steps,
         num_parameters=count_parameters(network),
@@ -316,7 +323,7 @@ def run_planted(
         **origin,
     )
     identity = {key: asdict(record)[key] for key in ("suite", "task", "arm", "settings_id", "seed")}
-    return record, [{**identity, **_curve_row(entry)} for entry in training.history]
+    return record, [{**identity, **curve_row(entry)} for entry in training.history]
 
 
 def _check(run: Run) -> None:
@@ -333,15 +340,6 @@ def _check(run: Run) -> None:
             f"An arm of the planted benchmark must have the settings {sorted(allowed)}. "
             f"{run.arm.name!r} has {sorted(run.arm.settings)}."
         )
-
-
-_CURVE = ("step", "train_loss", "validation_loss", "auxiliary_loss", "learning_rate", "seconds")
-
-
-def _curve_row(entry: Mapping[str, float]) -> dict[str, Any]:
-    """Return an entry of the history with what its patcher says as JSON: columns are one set."""
-    own = {key: value for key, value in entry.items() if key not in _CURVE}
-    return {**{key: entry[key] for key in _CURVE}, "patcher": as_settings(own)}
 
 
 @torch.no_grad()

@@ -79,8 +79,8 @@ class PlantedRecord:
 
     Errors are means over windows and steps, in the units of the series. ``reward`` says what the
     arm's boundaries were trained by. ``boundary_f1`` and ``shifted_f1``, after adding the best
-    constant ``shift`` in time steps, are of the test windows. ``tokens`` is the mean of them. Times
-    are seconds.
+    constant ``shift`` in time steps, are of the test windows, as is ``tokens``, their mean;
+    ``example_starts`` are the patch starts of the first eight of them, as JSON. Times are seconds.
     """
 
     suite: str
@@ -100,6 +100,7 @@ class PlantedRecord:
     shifted_f1: float
     shift: int
     tokens: float
+    example_starts: str
     best_step: int
     num_steps: int
     num_parameters: int
@@ -182,6 +183,15 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         if is_new:
             writer.writeheader()
         writer.writerows(rows)
+
+
+_CURVE = ("step", "train_loss", "validation_loss", "auxiliary_loss", "learning_rate", "seconds")
+
+
+def curve_row(entry: Mapping[str, float]) -> dict[str, Any]:
+    """Return an entry of the history with what its patcher says as JSON: columns are one set."""
+    own = {key: value for key, value in entry.items() if key not in _CURVE}
+    return {**{key: entry[key] for key in _CURVE}, "patcher": as_settings(own)}
 
 
 def append_record(path: Path, record: RunRecord | PlantedRecord) -> None:

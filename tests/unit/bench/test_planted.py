@@ -294,6 +294,8 @@ def test_rows_are_complete_repeatable_and_skipped_when_there(suite, tmp_path):
     assert table.boundary_f1.tolist() == pytest.approx([1, 0.2], abs=0.1)
     assert (table.shifted_f1 >= table.boundary_f1).all()
     assert table.num_steps.tolist() == [4, 4]
+    true = held_out("planted_b", 2, 8).boundary_mask.numpy()
+    assert json.loads(table.example_starts[0]) == [np.flatnonzero(row).tolist() for row in true]
     assert np.isfinite(table.test_mse).all()
     curves = pd.read_csv(out.with_suffix(".curves.csv"))
     assert curves.step.tolist() == [2, 4, 2, 4]
