@@ -45,10 +45,10 @@ def cpu_seconds(call: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def bare_step(look_back: int, rounds: int) -> list[dict[str, object]]:
+def bare_step(look_back: int, rounds: int, libraries: list[str]) -> list[dict[str, object]]:
     """Time bare training steps."""
-    subjects = {library: bare(library, look_back) for library in BARE}
-    times: dict[str, list[float]] = {library: [] for library in BARE}
+    subjects = {library: bare(library, look_back) for library in libraries}
+    times: dict[str, list[float]] = {library: [] for library in libraries}
     for subject in subjects.values():
         subject.step()
     for _ in range(rounds):
@@ -62,11 +62,12 @@ def bare_step(look_back: int, rounds: int) -> list[dict[str, object]]:
     return _rows("bare_step", look_back, WINDOWS * CHANNELS, times, facts, "ours")
 
 
-def public(look_back: int, rounds: int) -> list[dict[str, object]]:
-    """Time each library's own training."""
-    times: dict[str, list[float]] = {library: [] for library in PUBLIC}
+def public(look_back: int, rounds: int, libraries: list[str]) -> list[dict[str, object]]:
+    """Time each library's own training, where it has one."""
+    libraries = [library for library in libraries if library in PUBLIC]
+    times: dict[str, list[float]] = {library: [] for library in libraries}
     facts = {}
-    for library in PUBLIC:
+    for library in libraries:
         subject = bare(library, look_back)
         facts[library] = {
             "version": subject.version,
@@ -75,14 +76,14 @@ def public(look_back: int, rounds: int) -> list[dict[str, object]]:
         }
         public_fit(library, look_back, 1)()
     for _ in range(rounds):
-        for library in PUBLIC:
+        for library in libraries:
             few, many = (cpu_seconds(public_fit(library, look_back, n)) for n in (FEW, MANY))
             times[library].append((many - few) / (MANY - FEW))
     return _rows("public_fit", look_back, WINDOWS * CHANNELS, times, facts, "ours")
 
 
 @torch.no_grad()
-def backtest(look_back: int, rounds: int) -> list[dict[str, object]]:
+def backtest(look_back: int, rounds: int, _: list[str]) -> list[dict[str, object]]:
     """Time the backtest of ETTh1's test windows, and the bare forward passes of its rows."""
     frame, borders = load_dataset("ETTh1"), split_borders("ETTh1")
     subject = bare("ours", look_back)
@@ -177,9 +178,11 @@ def main() -> None:
     parser.add_argument("--what", nargs="+", choices=kinds, default=list(kinds))
     parser.add_argument("--look-back", nargs="+", type=int, default=[336, 512])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--library", nargs="+", choices=BARE, default=BARE)
     parser.add_argument("--profile", choices=BARE)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    others = [library for library in options.library if library != "ours"]
     provenance(torch.device("cpu"))  # remembers the commit of the code loaded now, not at the end
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
@@ -189,7 +192,7 @@ def main() -> None:
             return
         for look_back in options.look_back:
             for what in options.what:
-                rows = kinds[what](look_back, options.rounds)
+                rows = kinds[what](look_back, options.rounds, ["ours", *others])
                 append_rows(options.out, rows)
                 for row in rows:
                     keys = ("what", "library", "look_back", "seconds", "ratio")

@@ -503,10 +503,7 @@ ARGUMENTS = [
     fit(
         "--patcher misspelt",
         "--patcher fixd",
-        (
-            "Unknown patcher 'fixd'. Available: ['fixed', 'random', 'recency']. Did you mean "
-            "'fixed'?"
-        ),
+        ("Unknown patcher 'fixd'. Available: ['fixed', …]. Did you mean 'fixed'?"),
     ),
     fit(
         "--patcher of no module",
@@ -1148,10 +1145,7 @@ DATASETS = [
     Command(
         "unknown suite",
         "bench run nope --out r.csv",
-        (
-            "Unknown suite 'nope'. Available: ['patchtst_etth1', 'recency'], or the path of a "
-            "YAML file."
-        ),
+        ("Unknown suite 'nope'. Available: ['patchtst_etth1', …], or the path of a YAML file."),
     ),
     Command(
         "suite of no YAML",
@@ -1188,10 +1182,7 @@ COMPARE = [
     Command(
         "compare a misspelt patcher",
         f"compare load.csv {QUICK} --patcher recenty",
-        (
-            "Unknown patcher 'recenty'. Available: ['fixed', 'random', 'recency']. Did you mean "
-            "'recency'?"
-        ),
+        ("Unknown patcher 'recenty'. Available: ['fixed', …]. Did you mean 'recency'?"),
     ),
     Command(
         "compare on few rows",

@@ -506,7 +506,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher this installation does not know. Unknown patcher 'mine'. "
-            "Available: ['fixed', 'random', 'recency']. For a class of your own pass "
+            "Available: ['fixed', …]. For a class of your own pass "
             "classes=[YourClass] to load."
         ),
     ),
@@ -516,7 +516,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher this installation does not know. Unknown patcher "
-            "'../../etc/passwd'. Available: ['fixed', 'random', 'recency']. For a class of your "
+            "'../../etc/passwd'. Available: ['fixed', …]. For a class of your "
             "own pass classes=[YourClass] to load."
         ),
     ),
@@ -526,7 +526,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher this installation does not know. Unknown patcher "
-            "'os.system'. Available: ['fixed', 'random', 'recency']. For a class of your own "
+            "'os.system'. Available: ['fixed', …]. For a class of your own "
             "pass classes=[YourClass] to load."
         ),
     ),
@@ -536,7 +536,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher this installation does not know. Unknown patcher None. "
-            "Available: ['fixed', 'random', 'recency']. For a class of your own pass "
+            "Available: ['fixed', …]. For a class of your own pass "
             "classes=[YourClass] to load."
         ),
     ),
@@ -555,7 +555,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher this installation does not know. Unknown patcher "
-            "'transformer'. Available: ['fixed', 'random', 'recency']. For a class of your own "
+            "'transformer'. Available: ['fixed', …]. For a class of your own "
             "pass classes=[YourClass] to load."
         ),
     ),
@@ -892,8 +892,8 @@ WRITING = [
         lambda f: f.write_bytes(f.read_bytes()[:-40]),
         MODEL,
         (
-            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete it and train from "
-            "the start."
+            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete the folder "
+            "'…/run' and train from the start."
         ),
     ),
     resumed(
@@ -901,8 +901,8 @@ WRITING = [
         lambda f: f.write_bytes(b""),
         MODEL,
         (
-            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete it and train from "
-            "the start."
+            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete the folder "
+            "'…/run' and train from the start."
         ),
     ),
     resumed(
@@ -910,8 +910,8 @@ WRITING = [
         lambda f: f.write_bytes(pickle.dumps({})),
         MODEL,
         (
-            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete it and train from "
-            "the start."
+            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete the folder "
+            "'…/run' and train from the start."
         ),
     ),
     resumed(
@@ -928,8 +928,8 @@ WRITING = [
         lambda f: save_file({"a": torch.ones(1)}, f, {"adaptivepatch": "{"}),
         MODEL,
         (
-            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete it and train from "
-            "the start."
+            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete the folder "
+            "'…/run' and train from the start."
         ),
     ),
     resumed(

@@ -352,16 +352,13 @@ PARTS = [
     made(
         "misspelt patcher",
         PARAMETER,
-        (
-            "Unknown patcher 'fixd'. Available: ['fixed', 'random', 'recency']. Did you mean "
-            "'fixed'?"
-        ),
+        ("Unknown patcher 'fixd'. Available: ['fixed', …]. Did you mean 'fixed'?"),
         patcher="fixd",
     ),
     made(
         "unknown patcher",
         PARAMETER,
-        "Unknown patcher 'hnet'. Available: ['fixed', 'random', 'recency'].",
+        "Unknown patcher 'hnet'. Available: ['fixed', …].",
         patcher="hnet",
     ),
     made(
