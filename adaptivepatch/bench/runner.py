@@ -19,6 +19,7 @@ from adaptivepatch.bench.record import (
     append_record,
     append_rows,
     as_settings,
+    curve_row,
     finished_keys,
     provenance,
 )
@@ -65,7 +66,7 @@ def run_suite(
     done = finished_keys(results)
     todo = [run for run in wanted if run.key not in done]
     _check_protocols({run.task.protocol for run in todo})
-    _verify({run.task.dataset for run in todo if run.task.protocol == "ltsf"})
+    _verify({run.task.dataset for run in todo if run.task.protocol != "planted"})
     records: list[RunRecord | PlantedRecord] = []
     for number, run in enumerate(todo, start=1):
         if on_start is not None:
@@ -169,11 +170,12 @@ def run_one(
         **origin,
     )
     identity = {key: asdict(record)[key] for key in ("suite", "task", "arm", "settings_id", "seed")}
-    return record, [{**identity, **entry} for entry in model.record_.history]
+    return record, [{**identity, **curve_row(entry)} for entry in model.record_.history]
 
 
 _MEASURES: dict[str, Callable[..., tuple[RunRecord | PlantedRecord, list[dict[str, Any]]]]] = {
     "ltsf": run_one,
+    "small": run_one,
     "planted": run_planted,
 }
 """What runs one training, by the protocol of its task."""

@@ -33,9 +33,11 @@ class Task:
         Steps to forecast.
     context_length : int
         Look-back, in time steps.
-    protocol : {"ltsf", "planted"}, default="ltsf"
+    protocol : {"ltsf", "small", "planted"}, default="ltsf"
         What runs it. "ltsf", the long-horizon benchmark: scaling by training rows, errors on
-        scaled data, every test window of stride 1. "planted": see `adaptivepatch.bench.planted`.
+        scaled data, every test window of stride 1. "small": the same, of small models trained
+        for few steps, which are never ranked with others. "planted": see
+        `adaptivepatch.bench.planted`.
     """
 
     dataset: str
@@ -59,8 +61,8 @@ class Arm:
         Unique within the suite.
     settings : mapping
         Arguments of `Forecaster`, with ``patcher``, ``backbone`` and ``trainer`` as mappings; the
-        first two hold the registered ``name``. For planted tasks see
-        `adaptivepatch.bench.planted.run_planted`.
+        first two hold the registered ``name``, and hold their own parts in the same form. For
+        planted tasks see `adaptivepatch.bench.planted.run_planted`.
     """
 
     name: str
@@ -89,21 +91,31 @@ def build_patcher(
     Parameters
     ----------
     settings : mapping
-        The registered ``name`` and arguments; ``gradient``, if any, is a mapping of the arguments
-        of `GroupPolicyGradient`.
+        The registered ``name`` and arguments, patchers among them in the same form; ``gradient``,
+        if any, is a mapping of the arguments of `GroupPolicyGradient`.
     by_name : callable, optional
         Finds the class.
     """
-    arguments = dict(settings)
+    arguments = {
+        key: build_patcher(value, by_name) if _is_component(value) else value
+        for key, value in settings.items()
+    }
     if isinstance(arguments.get("gradient"), Mapping):
         arguments["gradient"] = GroupPolicyGradient(**arguments["gradient"])
     return by_name(arguments.pop("name"))(**arguments)
 
 
 def build_backbone(settings: Mapping[str, Any]) -> Backbone:
-    """Return a backbone as a suite file writes it: the registered ``name`` and arguments."""
-    arguments = dict(settings)
+    """Return a backbone as a suite file writes it: ``name`` and arguments, backbones among them."""
+    arguments = {
+        key: build_backbone(value) if _is_component(value) else value
+        for key, value in settings.items()
+    }
     return backbone_class(arguments.pop("name"))(**arguments)
+
+
+def _is_component(value: object) -> bool:
+    return isinstance(value, Mapping) and "name" in value
 
 
 @dataclass(frozen=True)

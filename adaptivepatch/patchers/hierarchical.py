@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -180,7 +180,7 @@ class HierarchicalPatcher(Patcher):
     def plan(self, progress: float) -> StepPlan:
         """Return the largest of what the levels ask for."""
         asking = [level for level in self.levels if level.stochastic or level.trainable]
-        plans = [level.plan(progress) for level in asking if not _rests(level)]
+        plans = [level.plan(progress) for level in asking if not level.is_frozen]
         if not plans:
             return StepPlan(num_samples=0 if asking else 1)
         num_samples = max(plan.num_samples for plan in plans)
@@ -217,7 +217,7 @@ class HierarchicalPatcher(Patcher):
             ),
         )
         both = zip(self.levels, views, strict=True)
-        return _total([level.auxiliary_loss(view) for level, view in both if not _rests(level)])
+        return _total([level.auxiliary_loss(view) for level, view in both if not level.is_frozen])
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Return the levels' optimizer groups."""
@@ -231,12 +231,13 @@ class HierarchicalPatcher(Patcher):
             for key, value in level.take_metrics().items()
         }
 
-    def freeze(self) -> Patcher:
+    def freeze(self) -> Self:
         """Freeze all levels; see `Patcher.freeze`."""
         for level in (self.fine, self.coarse):
             if level is not None:
                 level.freeze()
-        return super().freeze()
+        super().freeze()
+        return self
 
 
 # ------------------------------------------------------------------------------- distribution
@@ -321,14 +322,9 @@ class _Levels(SegmentationDistribution):
         return self.fine.entropy()
 
 
-def _rests(level: Patcher) -> bool:
-    """Whether a level learned what it is to do, and now always does it."""
-    return level.is_frozen and level.trainable
-
-
 def _drawn_from(level: Patcher, distribution: SegmentationDistribution) -> SegmentationDistribution:
     """Return what rollouts draw a level from."""
-    if not _rests(level):
+    if not level.is_frozen:
         return distribution
     return Deterministic(
         distribution.mode,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from adaptivepatch import InvalidParameterError
 from adaptivepatch.bench.record import column_names
 from adaptivepatch.bench.report import TABLES, render
 from adaptivepatch.bench.runner import run_suite
-from adaptivepatch.bench.task import Task, read_suite
+from adaptivepatch.bench.task import Arm, Task, read_suite
 from adaptivepatch.cli import app
 
 TINY = """
@@ -49,7 +52,7 @@ def test_suites_list_their_runs_seed_by_seed(suite):
     assert len({run.key for run in runs}) == 4
 
 
-@pytest.mark.parametrize("name", ["patchtst_etth1", "recency"])
+@pytest.mark.parametrize("name", ["patchtst_etth1", "recency", "levels_etth1"])
 def test_packaged_suites_build_their_forecasters(name):
     for run in read_suite(name):
         model = run.arm.forecaster(run.task, run.seed)
@@ -63,6 +66,62 @@ def test_recency_suite_compares_equal_token_counts():
         for run in read_suite("recency")
     }
     assert tokens == {21}
+
+
+def test_levels_suite_compares_nearly_equal_work():
+    work, tokens = {}, {}
+    for run in read_suite("levels_etth1"):
+        network = run.arm.forecaster(run.task, 1).make_network().eval()
+        series = torch.zeros(8, run.task.context_length)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(series)
+        work[run.arm.name] = counter.get_total_flops() / 8
+        level = network.patcher.reference_patches(run.task.context_length)
+        tokens[run.arm.name] = [level.capacity]
+        while level.parent is not None:
+            level = level.parent
+            tokens[run.arm.name].append(level.capacity)
+    assert tokens.pop("three_levels_learned") == tokens["three_levels"]
+    assert tokens == {"one_level": [42], "two_levels": [42, 14], "three_levels": [42, 14, 7]}
+    for arm, share in work.items():
+        assert abs(share / work["one_level"] - 1) < 0.04, arm
+
+
+def test_parts_of_patchers_and_backbones_are_built_from_their_names():
+    layer = {"name": "transformer", "d_model": 8, "num_layers": 1}
+    settings = {
+        "patcher": {
+            "name": "hierarchical",
+            "fine": {"name": "fixed", "patch_length": 8},
+            "coarse": {"name": "hierarchical", "coarse": {"name": "random", "seed": 3}},
+        },
+        "backbone": {"name": "multi_level", "encoder": layer, "inner": layer},
+    }
+    model = Arm("levels", settings).forecaster(Task("ETTh1", 96, 96), 1)
+    assert model.patcher.fine.patch_length == 8
+    assert model.patcher.coarse.coarse.seed == 3
+    assert model.patcher.coarse.fine is None
+    assert model.backbone.inner.d_model == 8
+    assert model.backbone.decoder is None
+    wrong = {**settings, "patcher": {"name": "hierarchical", "fine": {"name": "fixd"}}}
+    with pytest.raises(InvalidParameterError, match="Unknown patcher 'fixd'"):
+        Arm("wrong", wrong).forecaster(Task("ETTh1", 96, 96), 1)
+
+
+def test_arms_of_unlike_histories_share_a_file(tmp_path, ltsf_data):
+    path, out = tmp_path / "mixed.yaml", tmp_path / "results.csv"
+    path.write_text(
+        TINY.replace("context_length: 96}", "context_length: 96, protocol: small}").replace(
+            "  recency: {patcher: {name: recency, compression_rate: 48}}",
+            "  learned: {patcher: {name: hierarchical, fine: {name: reinpatch}}}",
+        )
+    )
+    records = run_suite(path, out, only=lambda run: run.seed == 1, device="cpu")
+    assert [record.protocol for record in records] == ["small", "small"]
+    curves = pd.read_csv(out.with_suffix(".curves.csv"))
+    found = [json.loads(text) for text in curves.patcher]
+    assert found[:2] == [{}, {}]
+    assert "fine_compression_rate" in found[2]
 
 
 def test_fingerprints_follow_every_field():
