@@ -13,15 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adaptivepatch.nn.candidates import Sites
-from adaptivepatch.nn.pooling import pool_mean
 from adaptivepatch.nn.transformer import PreNormLayer
-from adaptivepatch.segmentation import Segmentation
 
 NUM_FEATURES = 9
 
 
 def site_features(series: Tensor, observed: Tensor | None, sites: Sites) -> Tensor:
-    """Describe every site, shape (N, F, C).
+    """Describe every site, shape (N, C, F).
 
     Parameters
     ----------
@@ -38,20 +36,24 @@ def site_features(series: Tensor, observed: Tensor | None, sites: Sites) -> Tens
     distance of the cell's points from it; share of observed points; time to the origin (as a share
     of T); place within the block; whether the site is a reference start.
     """
-    num_rows, num_steps = series.shape
-    device = series.device
+    device, past = series.device, series.T  # steps first: sums over cells add whole rows
     position = torch.tensor(sites.positions, device=device)
-    cells = Segmentation.shared([0, *sites.positions], num_steps, num_rows, device)
-    mean = pool_mean(series[..., None], cells)[..., 0]  # (N, C + 1)
-    around = series - mean.gather(1, cells.patch_index)
-    spread = pool_mean(around.abs()[..., None], cells)[..., 0][:, 1:]
-    value, before = series[:, position], series[:, position - 1]
+    cell = torch.zeros(sites.num_steps, dtype=torch.long, device=device)
+    cell = cell.index_fill_(0, position, 1).cumsum(0)
+    length = cell.bincount().to(series.dtype)[:, None]
+
+    def over_cells(values: Tensor) -> Tensor:
+        return values.new_zeros(len(length), values.shape[1]).index_add_(0, cell, values) / length
+
+    mean = over_cells(past)  # (C + 1, N)
+    spread = over_cells((past - mean[cell]).abs())[1:]
+    value, before = past[position], past[position - 1]
     seen = torch.ones_like(value)
     if observed is not None:
-        seen = pool_mean(observed[..., None].to(series.dtype), cells)[..., 0][:, 1:]
-    fixed = torch.stack(_places(sites, series)).expand(num_rows, -1, -1)
-    changing = [value, value - before, mean[:, 1:], mean[:, 1:] - mean[:, :-1], spread, seen]
-    return torch.cat([torch.stack(changing, 1), fixed], 1)
+        seen = over_cells(observed.T.to(series.dtype))[1:]
+    changing = [value, value - before, mean[1:], mean[1:] - mean[:-1], spread, seen]
+    fixed = [place[:, None].expand_as(value) for place in _places(sites, series)]
+    return torch.stack([*changing, *fixed], -1).transpose(0, 1)
 
 
 def _places(sites: Sites, like: Tensor) -> list[Tensor]:
@@ -66,6 +68,23 @@ def _places(sites: Sites, like: Tensor) -> list[Tensor]:
     return [1 - position / sites.num_steps, (position - start[blocks]) / length[blocks], marks]
 
 
+class _Along(nn.Conv2d):
+    """Convolution of five taps along the sites: (N, C, F) to (N, C, W).
+
+    Two-dimensional with channels last, which on a CPU takes a third of the time of `nn.Conv1d`.
+    """
+
+    def __init__(self, num_features: int, width: int, dilation: int = 1) -> None:
+        padding = (0, 2 * dilation)
+        super().__init__(num_features, width, (1, 5), padding=padding, dilation=(1, dilation))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map (N, C, F) to (N, C, W)."""
+        image = values.transpose(1, 2)[:, :, None]
+        mixed = super().forward(image.contiguous(memory_format=torch.channels_last))
+        return mixed[:, :, 0].transpose(1, 2)
+
+
 class ConvolutionalBoundaryNetwork(nn.Module):
     """Two convolutions along the sites.
 
@@ -77,15 +96,15 @@ class ConvolutionalBoundaryNetwork(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.near = nn.Conv1d(NUM_FEATURES, width, 5, padding=2)
-        self.far = nn.Conv1d(width, width, 5, padding=8, dilation=4)
+        self.near = _Along(NUM_FEATURES, width)
+        self.far = _Along(width, width, dilation=4)
         self.logit = nn.Linear(width, 1, bias=False)
         nn.init.normal_(self.logit.weight, std=0.01)
 
     def hidden(self, features: Tensor) -> Tensor:
-        """Map features (N, F, C) to hidden vectors (N, C, W)."""
-        near = F.gelu(self.near(features))
-        return (near + F.gelu(self.far(near))).transpose(1, 2)
+        """Map features (N, C, F) to hidden vectors (N, C, W)."""
+        near = F.relu(self.near(features))
+        return near + F.relu(self.far(near))
 
 
 class TransformerBoundaryNetwork(nn.Module):
@@ -99,15 +118,15 @@ class TransformerBoundaryNetwork(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.near = nn.Conv1d(NUM_FEATURES, width, 5, padding=2)
+        self.near = _Along(NUM_FEATURES, width)
         self.layers = nn.ModuleList(PreNormLayer(width, 4, 2 * width, 0.0) for _ in range(2))
         self.norm = nn.LayerNorm(width)
         self.logit = nn.Linear(width, 1, bias=False)
         nn.init.normal_(self.logit.weight, std=0.01)
 
     def hidden(self, features: Tensor) -> Tensor:
-        """Map features (N, F, C) to hidden vectors (N, C, W)."""
-        tokens = F.gelu(self.near(features)).transpose(1, 2)
+        """Map features (N, C, F) to hidden vectors (N, C, W)."""
+        tokens = F.relu(self.near(features))
         for layer in self.layers:
             tokens = layer(tokens, None)
         return self.norm(tokens)

@@ -42,7 +42,10 @@ class FeedForward(nn.Sequential):
         """Map (..., D) to (..., D)."""
         wide, activation, dropout, narrow = self
         if not (self.training and in_chunks(tokens)):
-            result: Tensor = narrow(dropout(activation(wide(tokens))))
+            middle = wide(tokens)
+            # in place where nothing needs the values before: memory costs more than the function
+            middle = activation(middle) if middle.requires_grad else torch.ops.aten.gelu_(middle)
+            result: Tensor = narrow(dropout(middle))
             return result
         flat = tokens.reshape(-1, tokens.shape[-1])
         mixed: Tensor = _ChunkedFeedForward.apply(  # type: ignore[no-untyped-call]

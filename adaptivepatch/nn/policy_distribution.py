@@ -56,9 +56,8 @@ class PolicyDistribution(SegmentationDistribution):
     def _on_steps(self, chosen: Tensor, first: bool) -> Tensor:
         """Turn sets of sites (..., N, C) into marks of steps (rows, T)."""
         chosen = self._rows(chosen).flatten(0, -2)
-        marks = torch.zeros(len(chosen), self.sites.num_steps, dtype=torch.bool)
-        marks = marks.to(chosen.device)
-        marks[:, self._positions] = chosen
+        marks = chosen.new_zeros(len(chosen), self.sites.num_steps)
+        marks.index_copy_(1, self._positions, chosen)
         marks[:, 0] = first
         return marks
 

@@ -204,13 +204,11 @@ class Segmental(SubsetPolicy):
     @property
     def mode(self) -> Tensor:
         """Viterbi: the path of largest weight; of equal ones with the later sites first."""
-        before, real = self._predecessors
         total = torch.full_like(self.weights, -torch.inf)
         total[:, 0] = 0
         totals = [total]
         for _ in range(self.num_patches):
-            options = total[:, before].masked_fill_(~real, -torch.inf)  # (N, J, D)
-            total = options.amax(-1) + self.weights
+            total = self._best_before(total) + self.weights
             totals.append(total)
         ends = torch.stack(totals[1:])[:, :, -1]
         self._possible(ends.amax(0) if self.at_most else ends[-1])
@@ -223,6 +221,25 @@ class Segmental(SubsetPolicy):
             return score.argmax(-1)
 
         return self._walk_back(choose, edges_left)[0]
+
+    def _best_before(self, total: Tensor) -> Tensor:
+        """Return the largest of (N, J) values over the predecessors of each node.
+
+        A run of n nodes is two overlapping runs of a power of two, whose maxima are built by
+        doubling: log2(D) passes in place of D.
+        """
+        first, count = self.edges.int().argmax(0), self.edges.sum(0)
+        maxima, longest = [total], int(count.max())
+        while 2 ** len(maxima) <= longest:
+            width = 2 ** (len(maxima) - 1)
+            shifted = F.pad(maxima[-1][:, width:], (0, width), value=-torch.inf)
+            maxima.append(torch.maximum(maxima[-1], shifted))
+        result = torch.full_like(total, -torch.inf)
+        for level, values in enumerate(maxima):
+            here = (count >= 2**level) & (count < 2 ** (level + 1))
+            last = (first + count - 2**level)[here]
+            result[:, here] = torch.maximum(values[:, first[here]], values[:, last])
+        return result
 
     def _walk_back(self, choose: Choice, edges_left: Tensor) -> Tensor:
         """Follow chosen predecessors from the end to step 0; return the sites (G, N, C) passed."""

@@ -84,11 +84,14 @@ class Stratified(SubsetPolicy):
         self.widest = int(sizes.max())
         self.slot = blocks * (self.widest + at_most) + slot  # (C,), places in the padded table
         self.num_blocks = len(sizes)
+        self.is_padded = at_most or self.num_blocks * self.widest > len(blocks)
 
     @cached_property
     def _log_probs(self) -> Tensor:
         """Log-probabilities (N, B, S), -inf at padding, a last column for no start if allowed."""
         rows = len(self.logits)
+        if not self.is_padded:
+            return self.logits.view(rows, self.num_blocks, -1).log_softmax(-1)
         table = self.logits.new_full((rows, self.num_blocks * (self.widest + self.at_most)), -1e300)
         table = table.index_copy(1, self.slot, self.logits)
         table = table.view(rows, self.num_blocks, -1)
@@ -98,8 +101,8 @@ class Stratified(SubsetPolicy):
 
     def _sites(self, choice: Tensor) -> Tensor:
         """Turn the choice of every block (..., B) into a set of sites (..., C)."""
-        chosen = F.one_hot(choice, self.widest + self.at_most).bool()
-        return chosen.flatten(-2)[..., self.slot]
+        chosen = choice[..., None] == torch.arange(self.widest + self.at_most, device=choice.device)
+        return chosen.flatten(-2)[..., self.slot] if self.is_padded else chosen.flatten(-2)
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw by inverting the cumulative probabilities of every block."""

@@ -92,7 +92,7 @@ class ReinPatcher(Patcher):
         Added to the logits of the reference starts.
     network : {"convolution", "transformer"}, default="convolution"
         What computes the logits.
-    width : int, default=16
+    width : int, default=8
         Its channels; a multiple of 4 for the transformer.
     gradient : GroupPolicyGradient, optional
         How the policy learns.
@@ -152,7 +152,7 @@ class ReinPatcher(Patcher):
         max_length: int | None = None,
         prior: float = 4.0,
         network: str = "convolution",
-        width: int = 16,
+        width: int = 8,
         gradient: GroupPolicyGradient | None = None,
     ) -> None:
         super().__init__()

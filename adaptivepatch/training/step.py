@@ -84,9 +84,9 @@ class TrainingStep(nn.Module):
             rollout = Rollout(distribution.mode)
         scores = mode_loss = None
         if plan.is_scored:
-            scores = self._score(lookback, distribution, rollout, batch)
+            scores = self._score(lookback, distribution, rollout.segmentation, batch)
         if plan.is_mode_scored:
-            mode_loss = self._score(lookback, distribution, Rollout(distribution.mode), batch)[0]
+            mode_loss = self._score(lookback, distribution, distribution.mode, batch)[0]
 
         chosen = _training_rollout(plan, distribution, rollout, generator)
         forecast = self.network.forecast(lookback, distribution, chosen)
@@ -119,14 +119,18 @@ class TrainingStep(nn.Module):
         self,
         lookback: Lookback,
         distribution: SegmentationDistribution,
-        rollout: Rollout,
+        segmentation: Segmentation,
         batch: Batch,
     ) -> Tensor:
         """Return the loss of every rollout and row, shape (G, N)."""
         self.network.eval()
-        forecast = self.network.forecast(lookback, distribution, rollout)
+        rows, losses = len(batch.target), []
+        for start in range(0, segmentation.num_rows, rows):  # one by one, which caches prefer
+            rollout = Rollout(segmentation.select(slice(start, start + rows)))
+            forecast = self.network.forecast(lookback, distribution, rollout)
+            losses.append(self._row_loss(forecast.value, batch)[0])
         self.network.train()
-        return _per_sample(self._row_loss(forecast.value, batch)[0], batch)
+        return torch.stack(losses)
 
     def _row_loss(self, forecast: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return the loss of each row of each rollout, and which of its targets are observed."""
