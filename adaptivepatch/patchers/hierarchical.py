@@ -172,10 +172,12 @@ class HierarchicalPatcher(Patcher):
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
         """Prepare the fine level, then the coarse one on the means of the fine patches."""
         fine, coarse = self.levels
-        fine.prepare(series, observed, generator)
-        mode = fine.propose(series, observed, None).mode
-        means, seen, _ = _means(mode, series, observed, None)
-        coarse.prepare(means, seen, generator)
+        if not fine.is_frozen:
+            fine.prepare(series, observed, generator)
+        if not coarse.is_frozen:
+            mode = fine.propose(series, observed, None).mode
+            means, seen, _ = _means(mode, series, observed, None)
+            coarse.prepare(means, seen, generator)
 
     def plan(self, progress: float) -> StepPlan:
         """Return the largest of what the levels ask for."""

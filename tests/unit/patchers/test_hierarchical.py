@@ -472,6 +472,15 @@ def test_both_levels_are_prepared_the_coarse_one_on_means():
     assert not bool(observed.all())
 
 
+def test_frozen_levels_are_not_prepared_again():
+    fine, coarse = Given((0, 4)), Given((0,))
+    HierarchicalPatcher(fine.freeze(), coarse).prepare(look_backs(), None, generator())
+    assert (len(fine.prepared), len(coarse.prepared)) == (0, 1)
+    coarse.freeze()
+    HierarchicalPatcher(Given((0, 4)), coarse).prepare(look_backs(), None, generator())
+    assert len(coarse.prepared) == 1
+
+
 def test_groups_and_metrics_of_all_levels_are_collected():
     inner = HierarchicalPatcher(Given((0, 2)), Given((0,)))
     patcher = HierarchicalPatcher(Given((0, 1, 2)), inner)
