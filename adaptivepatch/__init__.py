@@ -29,6 +29,10 @@ _MODULE_OF_NAME = {
     "ReinPatcher": "adaptivepatch.patchers.reinpatch",
     "GroupPolicyGradient": "adaptivepatch.nn.policy_gradient",
     "Segmentation": "adaptivepatch.segmentation",
+    "PatcherCard": "adaptivepatch.foundation",
+    "TrainingData": "adaptivepatch.foundation",
+    "load_patcher": "adaptivepatch.foundation",
+    "segment": "adaptivepatch.estimators.segmenting",
     # what reads the patches
     "Backbone": "adaptivepatch.backbones.base",
     "MultiLevelBackbone": "adaptivepatch.backbones.multi_level",
@@ -73,7 +77,11 @@ if TYPE_CHECKING:  # the same table for type checkers and editors; a test compar
     from adaptivepatch.errors import MissingDependencyError as MissingDependencyError
     from adaptivepatch.errors import OutputError as OutputError
     from adaptivepatch.estimators.forecaster import Forecaster as Forecaster
+    from adaptivepatch.estimators.segmenting import segment as segment
     from adaptivepatch.estimators.window_regressor import WindowRegressor as WindowRegressor
+    from adaptivepatch.foundation import PatcherCard as PatcherCard
+    from adaptivepatch.foundation import TrainingData as TrainingData
+    from adaptivepatch.foundation import load_patcher as load_patcher
     from adaptivepatch.nn.policy_gradient import GroupPolicyGradient as GroupPolicyGradient
     from adaptivepatch.patchers.base import Patcher as Patcher
     from adaptivepatch.patchers.fixed import FixedPatcher as FixedPatcher

@@ -31,13 +31,16 @@ SETTINGS: dict[str, type] = {kind.name: kind for kind in (GroupPolicyGradient,)}
 
 
 def describe(component: Any) -> dict[str, Any]:
-    """Return the name and the parameters of a component, nested components described too."""
+    """Return the name and parameters of a component, and whether it is frozen; nested ones, too."""
     nested = (Patcher, Backbone, *SETTINGS.values())
     parameters = {
         key: {"component": describe(value)} if isinstance(value, nested) else value
         for key, value in BaseEstimator.get_params(component, deep=False).items()
     }
-    return {"name": component.name, "parameters": parameters}
+    description = {"name": component.name, "parameters": parameters}
+    if isinstance(component, Patcher) and component.is_frozen:
+        description["frozen"] = True
+    return description
 
 
 def build_component(
@@ -69,7 +72,8 @@ def build_component(
         else value
         for key, value in description["parameters"].items()
     }
-    return component(**parameters)
+    built = component(**parameters)
+    return built.freeze() if description.get("frozen") is True else built
 
 
 def save_folder(

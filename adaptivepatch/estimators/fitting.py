@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from adaptivepatch.backbones import Backbone, backbone_class
 from adaptivepatch.errors import InvalidParameterError, check_bool, check_int
+from adaptivepatch.foundation import frozen_parts
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.patchers import Patcher, patcher_class
 from adaptivepatch.training.checkpoint import CheckpointFile
@@ -53,8 +55,12 @@ def resolve(
 
 
 def resolve_patcher(value: object) -> Patcher:
-    """Return a fresh patcher."""
-    return resolve(value, "patcher", Patcher, patcher_class)  # type: ignore[type-abstract]
+    """Return a fresh patcher, frozen ones and frozen parts with their weights.
+
+    These are copied: a network moves to its device and type, and what it was made from must not.
+    """
+    fresh = resolve(value, "patcher", Patcher, patcher_class)  # type: ignore[type-abstract]
+    return copy.deepcopy(fresh) if frozen_parts(fresh) else fresh
 
 
 def resolve_backbone(value: object) -> Backbone:
@@ -225,7 +231,7 @@ def train(
 @torch.no_grad()
 def _prepare(network: PatchNetwork, source: WindowSource, windows: Tensor, seed: int) -> None:
     """Let the patcher fit what is not trained by gradient, on evenly spaced training windows."""
-    if type(network.patcher).prepare is Patcher.prepare:
+    if type(network.patcher).prepare is Patcher.prepare or network.patcher.is_frozen:
         return
     spacing = max(1, len(windows) // _PREPARE_WINDOWS)
     batch = source.batch(windows[::spacing])

@@ -60,24 +60,7 @@ class PanelModel:
         InvalidFrameError
             If a channel has fewer than 2 observed points there.
         """
-        windows = forecast_windows(panel, self.context_length, self.horizon)
-        if windows.skipped:
-            item = windows.skipped[0]
-            raise InvalidFrameError(
-                f"A forecast needs 2 look-back points. Series {item!r} has "
-                f"{int(panel.lengths[panel.position[item]])}. Leave it out, or pass more of "
-                "its history."
-            )
-        observed = windows.num_observed_past()
-        if (observed < 2).any():
-            window, channel = np.argwhere(observed < 2)[0]
-            raise InvalidFrameError(
-                f"A forecast needs 2 observed look-back points. Channel "
-                f"{panel.channels[channel]!r} of series {windows.item_id[window]!r} has "
-                f"{int(observed[window, channel])} in the last {self.context_length} steps. Leave "
-                "the series out, fill it, or use a longer context_length."
-            )
-        return windows
+        return last_lookbacks(panel, self.context_length, self.horizon, "A forecast")
 
     def forecast(self, panel: Panel, horizon: int) -> NDArray[np.float64]:
         """Forecast the steps after the end of every item, feeding forecasts back if needed.
@@ -143,3 +126,31 @@ class PanelModel:
             device=weight.device,
             dtype=weight.dtype,
         )
+
+
+def last_lookbacks(panel: Panel, context_length: int, horizon: int, what: str) -> Windows:
+    """Return the last look-back of every item, which `what` is asked for.
+
+    Raises
+    ------
+    InvalidFrameError
+        If a channel has fewer than 2 observed points there.
+    """
+    windows = forecast_windows(panel, context_length, horizon)
+    if windows.skipped:
+        item = windows.skipped[0]
+        raise InvalidFrameError(
+            f"{what} needs 2 look-back points. Series {item!r} has "
+            f"{int(panel.lengths[panel.position[item]])}. Leave it out, or pass more of "
+            "its history."
+        )
+    observed = windows.num_observed_past()
+    if (observed < 2).any():
+        window, channel = np.argwhere(observed < 2)[0]
+        raise InvalidFrameError(
+            f"{what} needs 2 observed look-back points. Channel "
+            f"{panel.channels[channel]!r} of series {windows.item_id[window]!r} has "
+            f"{int(observed[window, channel])} in the last {context_length} steps. Leave "
+            "the series out, fill it, or use a longer context_length."
+        )
+    return windows

@@ -16,6 +16,8 @@ from adaptivepatch.errors import InvalidModelError, InvalidParameterError
 from adaptivepatch.estimators.fitting import check_quantiles
 from adaptivepatch.estimators.panel_model import PanelModel
 from adaptivepatch.files import make_folder, write_atomic
+from adaptivepatch.foundation import frozen_parts, weights_digest
+from adaptivepatch.network import PatchNetwork
 from adaptivepatch.pretrained import describe, first_mismatch, plain
 from adaptivepatch.training.checkpoint import (
     CheckpointFile,
@@ -169,6 +171,7 @@ def identity_of(
             "data": digest_of(panel),
             "init": None if init is None else _digest(*(init[key].numpy() for key in sorted(init))),
             "patcher": describe(network.patcher),
+            **_frozen_weights(network),
             "backbone": describe(network.backbone),
             **{name: getattr(forecaster, name) for name in own},
             "share_segmentation": forecaster.share_segmentation,
@@ -177,6 +180,12 @@ def identity_of(
         }
     )
     return identity
+
+
+def _frozen_weights(network: PatchNetwork) -> dict[str, list[str]]:
+    """Return digests of the frozen patchers in a network, if there are any."""
+    digests = [weights_digest(part) for part in frozen_parts(network.patcher)]
+    return {"frozen weights": digests} if digests else {}
 
 
 def digest_of(panel: Panel) -> str:
@@ -253,6 +262,11 @@ def initial_weights(forecaster: Forecaster, init: Any) -> dict[str, Tensor] | No
                 f"is {theirs!r}, this forecaster's {own!r}. Set the same, or fit "
                 "the loaded model itself."
             )
+    if _frozen_weights(trained.network) != _frozen_weights(network):
+        raise InvalidParameterError(
+            "fit(init=...) begins with the weights of a model with the same frozen patcher. Its "
+            "weights are others than this forecaster's. Pass the patcher of that model."
+        )
     weights = {
         name: value.detach().cpu().clone() for name, value in trained.network.state_dict().items()
     }

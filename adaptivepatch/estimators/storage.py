@@ -21,6 +21,7 @@ from adaptivepatch.errors import InvalidModelError, InvalidParameterError, check
 from adaptivepatch.estimators import frames
 from adaptivepatch.estimators.fitting import check_quantiles, placement
 from adaptivepatch.estimators.panel_model import PanelModel
+from adaptivepatch.foundation import frozen_parts
 from adaptivepatch.training.devices import resolve_precision
 from adaptivepatch.training.trainer import Trainer, TrainingRecord
 
@@ -121,6 +122,8 @@ def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Fo
         ) from error
     weights = {name.removeprefix(_NETWORK): value for name, value in tensors.items()}
     pretrained.load_weights(network, weights, path)
+    if frozen_parts(network.patcher):  # the parameter keeps its weights, too: fits begin with it
+        model.patcher.load_state_dict(network.patcher.state_dict())
     network.eval()
     return model
 

@@ -9,10 +9,12 @@ Tensor suffixes: N rows, T steps, P patches, H horizon, G rollouts of a row, D w
 
 from __future__ import annotations
 
+import importlib
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from sklearn.base import BaseEstimator
@@ -118,6 +120,7 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     causal: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
     trainable: ClassVar[bool] = False
+    _card_text: str | None = None  # of the folder it was loaded from
 
     __repr__ = BaseEstimator.__repr__
 
@@ -206,14 +209,14 @@ class Patcher(nn.Module, BaseEstimator, ABC):
         """
 
     def plan(self, progress: float) -> StepPlan:
-        """Return what the training step does: by default one sample, nothing scored.
+        """Return what the training step does: one sample, nothing scored; frozen, the mode.
 
         Parameters
         ----------
         progress : float
             Share of the training done, from 0 to 1.
         """
-        return StepPlan()
+        return StepPlan(num_samples=0) if self.is_frozen else StepPlan()
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Return optimizer groups of this patcher's parameters."""
@@ -236,8 +239,11 @@ class Patcher(nn.Module, BaseEstimator, ABC):
         """Whether `freeze` was called."""
         return bool(getattr(self, "_frozen", False))
 
-    def freeze(self) -> Patcher:
-        """Turn into a fixed, shared component: no gradients, and `clone` returns the object."""
+    def freeze(self) -> Self:
+        """Turn into a fixed, shared component: no gradients, and `clone` returns the object.
+
+        Training then uses its most probable patches and draws nothing.
+        """
         self.requires_grad_(requires_grad=False)
         self.eval()
         self._frozen = True
@@ -252,6 +258,90 @@ class Patcher(nn.Module, BaseEstimator, ABC):
         if self.is_frozen:
             return self
         return super().__sklearn_clone__()
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, unless frozen: all clones are the same object then."""
+        if params and self.is_frozen:
+            raise InvalidParameterError(
+                "A frozen patcher is shared by everything it was passed to, so its parameters stay "
+                f"as they are. Got set_params({', '.join(params)}). Load another one: "
+                "load_patcher(..., compression_rate=...)."
+            )
+        return super().set_params(**params)
+
+    # ------------------------------------------------------------------ apart from any forecaster
+
+    def segment(self, data: Any, context_length: int = 336, **columns: Any) -> Any:
+        """Show the patches of the last look-back of each series; see `adaptivepatch.segment`.
+
+        Parameters
+        ----------
+        data : pandas.DataFrame or array
+            Wide or long frame, or array of shape (steps,) or (series, steps).
+        context_length : int, default=336
+            Look-back, in time steps.
+        **columns
+            item_id, timestamp, target, freq, share_segmentation.
+        """
+        return _above("estimators.segmenting").segment(self, data, context_length, **columns)
+
+    def save_pretrained(self, path: str | Path, card: Any = None, overwrite: bool = False) -> Path:
+        """Write a folder that `from_pretrained` and the Hugging Face Hub read.
+
+        Parameters
+        ----------
+        path : path
+            Folder for config.json, model.safetensors and README.md, the model card.
+        card : PatcherCard, optional
+            What it was trained on, and how. Default: the card it was loaded with, if any.
+        overwrite : bool, default=False
+            Replace a patcher that is there.
+        """
+        return _above("foundation").save_patcher(self, path, card, overwrite=overwrite)
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, *, frozen: bool = True, revision: str | None = None, **params: Any
+    ) -> Self:
+        """Load a patcher of this class; see `adaptivepatch.load_patcher`.
+
+        Parameters
+        ----------
+        path : path
+            Folder, name of a patcher in this package, or repository of the Hugging Face Hub.
+        frozen : bool, default=True
+            Freeze it.
+        revision : str, optional
+            Of the repository.
+        **params
+            Parameters to change that the weights do not depend on, such as `compression_rate`.
+        """
+        return _above("foundation").load_patcher(
+            path, frozen=frozen, revision=revision, kind=cls, **params
+        )
+
+    def push_to_hub(self, repository: str, card: Any = None, **options: Any) -> str:
+        """Publish on the Hugging Face Hub; see `adaptivepatch.foundation.push_patcher`.
+
+        Parameters
+        ----------
+        repository : str
+            As ``owner/name``.
+        card : PatcherCard, optional
+            See `save_pretrained`.
+        **options
+            private, token, message.
+        """
+        return _above("foundation").push_patcher(self, repository, card, **options)
+
+
+def _above(module: str) -> Any:
+    """Import a module of a higher layer, for the methods that only pass a call on to it.
+
+    The one call upwards, by name: the import contracts hold for everything else
+    (docs/decisions/008-foundation-patchers.md).
+    """
+    return importlib.import_module(f"adaptivepatch.{module}")
 
 
 class StaticPatcher(Patcher):

@@ -1,0 +1,132 @@
+"""`segment`: the patches of a patcher alone, without any forecaster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+
+from adaptivepatch.data.frame import read_frame
+from adaptivepatch.data.panel import Panel
+from adaptivepatch.errors import InvalidFrameError, check_bool, check_int
+from adaptivepatch.estimators.frames import segmentation_frame
+from adaptivepatch.estimators.panel_model import last_lookbacks
+from adaptivepatch.nn.normalization import InstanceNorm
+from adaptivepatch.patchers import Patcher
+from adaptivepatch.segmentation import Segmentation
+
+_ROWS = 256  # segmented at once
+
+
+def segment(
+    patcher: Patcher,
+    data: pd.DataFrame | pd.Series[Any] | ArrayLike,
+    context_length: int = 336,
+    *,
+    item_id: str = "item_id",
+    timestamp: str = "timestamp",
+    target: Any = None,
+    freq: Any = None,
+    share_segmentation: bool = False,
+) -> pd.DataFrame:
+    """Show where a patcher puts the patches of the last look-back of each series.
+
+    Parameters
+    ----------
+    patcher : Patcher
+        Such as `load_patcher` returns.
+    data : pandas.DataFrame or array
+        Wide or long frame, as for `Forecaster.fit`, or array of shape (steps,) or (series, steps).
+        Gaps and NaN are unobserved steps.
+    context_length : int, default=336
+        Look-back T, in time steps. Shorter series are padded and masked.
+    item_id, timestamp : str
+        Names of the key columns.
+    target : str or sequence of str, optional
+        Channels; default: every column that is not a key.
+    freq : str, pandas offset or int, optional
+        One step, where it cannot be inferred.
+    share_segmentation : bool, default=False
+        Give all channels of an item the same patches.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per patch, as of `Forecaster.segment`: item_id, target_name, patch (from 0,
+        oldest), start and end (stamps of its first and last step), length in time steps.
+
+    Raises
+    ------
+    InvalidFrameError
+        If the data do not describe regular series of at least 2 observed points.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from adaptivepatch import FixedPatcher, segment
+    >>> segment(FixedPatcher(4), np.arange(20.0), context_length=12)["length"].tolist()
+    [4, 4, 4]
+    """
+    if not isinstance(patcher, Patcher):
+        raise TypeError(f"segment needs a Patcher instance. Got {patcher!r} instead.")
+    check_int(None, low=2, context_length=context_length)
+    check_bool(None, share_segmentation=share_segmentation)
+    frame = data if isinstance(data, pd.DataFrame | pd.Series) else _as_frame(data, item_id)
+    columns: dict[str, Any] = {"item_id": item_id, "timestamp": timestamp, "target": target}
+    panel = read_frame(frame, **columns, missing="mask", freq=freq, require_observed=False)
+    rows = _rows(panel, context_length)
+    group = None
+    if share_segmentation:
+        group = torch.arange(panel.num_items).repeat_interleave(panel.num_channels)
+    lengths = _modes(patcher, rows, group).patch_lengths.numpy()
+    return segmentation_frame(panel, lengths.reshape(panel.num_items, panel.num_channels, -1))
+
+
+def _as_frame(data: ArrayLike, item_id: str) -> pd.DataFrame:
+    """Return arrays of shape (steps,) or (series, steps) as a long frame."""
+    values = np.asarray(data)
+    if values.ndim not in (1, 2) or values.size == 0:
+        raise InvalidFrameError(
+            "An array must have shape (steps,) or (series, steps), however: its shape is "
+            f"{values.shape!r}. Pass several channels as a DataFrame."
+        )
+    values = np.atleast_2d(values)
+    count, steps = values.shape
+    columns = {
+        item_id: np.arange(count).repeat(steps),
+        "timestamp": np.tile(np.arange(steps), count),
+        "target": values.ravel(),
+    }
+    return pd.DataFrame(columns)
+
+
+def _rows(panel: Panel, context_length: int) -> torch.Tensor:
+    """Return the last look-backs (rows, T), each in units of its own deviation, NaN at gaps."""
+    windows = last_lookbacks(panel, context_length, 1, "A segmentation")
+    past = windows.past().transpose(0, 2, 1)  # (items, T, C) -> (items, C, T)
+    past = past.reshape(-1, past.shape[-1])
+    centred = past - np.nanmean(past, axis=1, keepdims=True)
+    size = np.nanmax(np.abs(centred), axis=1, keepdims=True)  # squares of tiny numbers vanish
+    centred = centred / np.where(size > 0, size, 1)
+    std = np.nanstd(centred, axis=1, keepdims=True)
+    return torch.from_numpy(centred / np.where(std > 0, std, 1))
+
+
+@torch.no_grad()
+def _modes(patcher: Patcher, rows: torch.Tensor, group: torch.Tensor | None) -> Segmentation:
+    """Return the most probable segmentation of every row, on the CPU."""
+    like = next(patcher.parameters(), torch.zeros(()))
+    rows, norm, parts = rows.to(like), InstanceNorm(), []
+    was_training = patcher.training
+    patcher.eval()
+    for part in rows.split(_ROWS if group is None else len(rows)):  # a group decides as one
+        observed = torch.isfinite(part)
+        known = None if bool(observed.all()) else observed
+        normalised, _ = norm(part.nan_to_num(), known)
+        share = None if group is None else group.to(part.device)
+        parts.append(patcher(normalised, known, share).mode.to("cpu"))
+    patcher.train(was_training)
+    return Segmentation.cat(parts) if len(parts) > 1 else parts[0]

@@ -1,0 +1,407 @@
+"""Foundation patchers: a trained patcher apart from any forecaster, kept, published and loaded.
+
+A folder in the layout of the Hugging Face Hub: ``config.json``, ``model.safetensors`` and the model
+card ``README.md``. Nothing is unpickled, and only registered or given classes are built. Patchers
+that come with this package lie in ``pretrained_patchers/NAME/``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adaptivepatch import __version__
+from adaptivepatch.errors import (
+    InvalidModelError,
+    InvalidParameterError,
+    OutputError,
+    suggest,
+)
+from adaptivepatch.files import write_atomic
+from adaptivepatch.patchers import Patcher
+from adaptivepatch.pretrained import (
+    CONFIG,
+    WEIGHTS,
+    build_component,
+    describe,
+    load_folder,
+    load_weights,
+    save_folder,
+)
+
+CARD = "README.md"
+SHIPPED = Path(__file__).with_name("pretrained_patchers")
+_KIND = "patcher"
+_FILES = (CONFIG, WEIGHTS, CARD)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """One source of training series, for a model card.
+
+    Parameters
+    ----------
+    name, licence, origin : str
+        As stated with the data.
+    sha256 : str
+        Digest of the file.
+    num_series, num_points : int
+        What was used of it.
+    """
+
+    name: str
+    licence: str
+    origin: str
+    sha256: str
+    num_series: int
+    num_points: int
+
+
+@dataclass(frozen=True)
+class PatcherCard:
+    """What people should know of a pretrained patcher.
+
+    Parameters
+    ----------
+    data : sequence of TrainingData
+        What it was trained on.
+    command : str, optional
+        How to train it again.
+    notes : sequence of str
+        Sentences: what it serves, what was checked.
+    history : sequence of mapping
+        Rows of the course of training, all with the same columns.
+    license : str, default="apache-2.0"
+        Of the weights, as the Hub names licences.
+    date : str
+        Of training; default: today.
+    """
+
+    data: Sequence[TrainingData] = ()
+    command: str | None = None
+    notes: Sequence[str] = ()
+    history: Sequence[Mapping[str, Any]] = ()
+    license: str = "apache-2.0"
+    date: str = field(default_factory=lambda: datetime.datetime.now().date().isoformat())
+
+    def render(self, patcher: Patcher) -> str:
+        """Return the card of a patcher as Markdown, its first part for the Hub."""
+        count = sum(parameter.numel() for parameter in patcher.parameters())
+        lines = ["---", f"license: {self.license}", "library_name: adaptivepatch"]
+        lines += ["tags:", "- time-series", "- patching", f"- {patcher.name}", "---", ""]
+        lines += ["# A pretrained patcher", ""]
+        lines += [f"`{patcher!r}`".replace("\n", " "), ""]
+        lines += ["It decides where the patches of a look-back begin; a forecaster of any kind is"]
+        lines += ["trained behind it. Load it with `adaptivepatch.load_patcher(...)`.", ""]
+        lines += [f"* {count} parameters, adaptivepatch {__version__}, {self.date}"]
+        lines += [f"* {note}" for note in self.notes]
+        lines += ["", "## Training data", ""]
+        if self.data:
+            lines += _table(
+                {
+                    "name": source.name,
+                    "series": source.num_series,
+                    "points": source.num_points,
+                    "licence": source.licence,
+                    "origin": source.origin,
+                    "SHA-256": source.sha256,
+                }
+                for source in self.data
+            )
+        else:
+            lines += ["Not stated."]
+        if self.command:
+            lines += ["", "## Command", "", "```", self.command, "```"]
+        if self.history:
+            lines += ["", "## Course of training", "", *_table(self.history)]
+        return "\n".join(lines) + "\n"
+
+
+def _table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return rows as a Markdown table."""
+    lines: list[str] = []
+    for row in rows:
+        if not lines:
+            lines = [f"| {' | '.join(row)} |", f"|{' --- |' * len(row)}"]
+        cells = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return lines
+
+
+def weights_digest(patcher: Patcher) -> str:
+    """Return the SHA-256 of a patcher's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(patcher.state_dict().items()):
+        digest.update(name.encode())
+        exact = value.detach().to("cpu", torch.float64)  # the same whatever the type
+        digest.update(exact.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def frozen_parts(patcher: Patcher) -> list[Patcher]:
+    """Return the frozen patchers among a patcher and those inside it, outermost only."""
+    if patcher.is_frozen:
+        return [patcher]
+    inner = [child for child in patcher.children() if isinstance(child, Patcher)]
+    return [part for child in inner for part in frozen_parts(child)]
+
+
+# ---------------------------------------------------------------------------------------- writing
+
+
+def save_patcher(
+    patcher: Patcher, path: str | Path, card: PatcherCard | None = None, *, overwrite: bool = False
+) -> Path:
+    """Write a patcher into a folder; each file appears complete or not at all.
+
+    Parameters
+    ----------
+    patcher : Patcher
+        With its weights as they are.
+    path : path
+        Folder.
+    card : PatcherCard, optional
+        Default: the card it was loaded with, else one that knows no training data.
+    overwrite : bool, default=False
+        Replace a patcher that is there.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds a model and `overwrite` is False.
+    OutputError
+        If it cannot be written.
+    """
+    if card is not None and not isinstance(card, PatcherCard):
+        raise TypeError(
+            f"save_pretrained(card=...) must be a PatcherCard. Got {card!r} instead. Leave it out "
+            "to keep the card the patcher was loaded with."
+        )
+    text = getattr(patcher, "_card_text", None) if card is None else card.render(patcher)
+    text = PatcherCard().render(patcher) if text is None else text
+    config = {
+        "kind": _KIND,
+        "library_name": "adaptivepatch",
+        "patcher": describe(patcher),
+    }
+    folder = save_folder(path, config, patcher.state_dict(), overwrite=overwrite)
+    write_atomic(folder / CARD, lambda target: target.write_text(text, encoding="utf-8"))
+    return folder
+
+
+def push_patcher(
+    patcher: Patcher,
+    repository: str,
+    card: PatcherCard | None = None,
+    *,
+    private: bool = False,
+    token: str | None = None,
+    message: str = "Upload patcher",
+) -> str:
+    """Publish a patcher on the Hugging Face Hub.
+
+    Parameters
+    ----------
+    patcher : Patcher
+        With its weights as they are.
+    repository : str
+        As ``owner/name``; created if it is not there.
+    card : PatcherCard, optional
+        See `save_patcher`.
+    private : bool, default=False
+        Hide a new repository.
+    token : str, optional
+        Of the account. Default: what ``hf auth login`` stored.
+    message : str
+        Of the commit.
+
+    Returns
+    -------
+    str
+        Address of the commit.
+
+    Raises
+    ------
+    OutputError
+        If the Hub cannot be reached or refuses.
+    """
+    from huggingface_hub import HfApi
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_patcher(patcher, folder, card, overwrite=True)
+        try:
+            api = HfApi(token=token)
+            api.create_repo(repository, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repository,
+                folder_path=folder,
+                commit_message=message,
+                allow_patterns=list(_FILES),
+            )
+        except (OSError, ValueError) as error:  # of the network, of the Hub, of the name
+            raise OutputError(
+                f"Publishing needs the Hub and the right to write to {repository!r}. It failed: "
+                f"{' '.join(str(error).split())}. Check the name and log in with: hf auth login."
+            ) from error
+    return str(commit)
+
+
+# ---------------------------------------------------------------------------------------- reading
+
+
+def shipped_patchers() -> list[str]:
+    """Return the names of the patchers in this package."""
+    if not SHIPPED.is_dir():
+        return []
+    return sorted(path.name for path in SHIPPED.iterdir() if (path / CONFIG).is_file())
+
+
+def load_patcher(
+    path: str | Path,
+    *,
+    classes: Sequence[type] = (),
+    frozen: bool = True,
+    revision: str | None = None,
+    kind: type[Patcher] = Patcher,
+    **parameters: Any,
+) -> Any:
+    """Load a pretrained patcher.
+
+    Frozen, it is for ``Forecaster(patcher=...)``: only what reads the patches is trained then.
+
+    Parameters
+    ----------
+    path : path
+        Folder that `Patcher.save_pretrained` wrote, name of a patcher in this package, or
+        repository of the Hugging Face Hub, as ``owner/name``; looked for in this order.
+    classes : sequence of type, optional
+        Patchers of your own that it is made of.
+    frozen : bool, default=True
+        Freeze it: no gradients, eval mode, shared by clones.
+    revision : str, optional
+        Branch, tag or commit of the repository.
+    kind : type, default=Patcher
+        Class it must be of.
+    **parameters
+        Parameters to change that the weights do not depend on, such as `compression_rate`.
+
+    Returns
+    -------
+    Patcher
+
+    Raises
+    ------
+    InvalidModelError
+        If there is none, or it cannot be read by this version.
+    InvalidParameterError
+        If a parameter is unknown, or the weights depend on it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from adaptivepatch import load_patcher
+    >>> patcher = load_patcher("reinpatch-small", compression_rate=24)
+    >>> patcher(torch.randn(1, 96)).mode.num_patches.tolist()
+    [4]
+    """
+    folder = _find(path, revision)
+    config, weights = load_folder(folder, _KIND)
+    classes = (*classes, kind) if kind is not Patcher else classes
+    known = {getattr(given, "name", given.__name__): given for given in classes}
+    with _reading(folder):
+        description = dict(config["patcher"])
+        description.pop("frozen", None)
+        description["parameters"] = {**description["parameters"], **_checked(config, parameters)}
+        patcher = build_component(description, "patcher", known)
+    if not isinstance(patcher, kind):
+        raise InvalidModelError(
+            f"{str(folder)!r} must hold a {kind.__name__}. It holds a {type(patcher).__name__}. "
+            "Load it with load_patcher(...)."
+        )
+    own = patcher.state_dict()
+    fits = own.keys() == weights.keys() and all(own[n].shape == weights[n].shape for n in own)
+    if parameters and not fits:
+        raise InvalidParameterError(
+            "Only parameters that the weights do not depend on can be changed. Got "
+            f"{', '.join(f'{name}={value!r}' for name, value in parameters.items())}. Leave out "
+            "what changes the network."
+        )
+    load_weights(patcher, weights, folder)
+    card = folder / CARD
+    if card.is_file():
+        patcher._card_text = card.read_text(encoding="utf-8")
+    patcher.eval()
+    return patcher.freeze() if frozen else patcher
+
+
+def _checked(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters to change, after checking that the patcher has them."""
+    available = config["patcher"]["parameters"]
+    for name in parameters:
+        if name not in available:
+            raise InvalidParameterError(
+                f"This patcher has no parameter {name!r}. Available: {sorted(available)}."
+                f"{suggest(name, available)}"
+            )
+    return {
+        name: {"component": describe(value)} if hasattr(value, "get_params") else value
+        for name, value in parameters.items()
+    }
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Phrase what is wrong with a config."""
+    try:
+        yield
+    except (InvalidModelError, InvalidParameterError):
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise InvalidModelError(
+            f"The {CONFIG} in {str(folder)!r} is not one that save_pretrained() wrote "
+            f"({type(error).__name__}: {' '.join(str(error).split())}). Save the patcher again."
+        ) from error
+
+
+def _find(path: str | Path, revision: str | None) -> Path:
+    """Return the folder of a patcher, fetched if it is on the Hub."""
+    if not isinstance(path, str | Path):
+        raise TypeError(f"A patcher is named by a str or Path. Got {path!r} instead.")
+    folder = Path(path)
+    if isinstance(path, Path) or folder.is_dir():
+        return folder
+    if path in shipped_patchers():
+        return SHIPPED / path
+    if path.count("/") == 1 and not path.startswith((".", "/", "~")):
+        return _fetch(path, revision)
+    raise InvalidModelError(
+        f"A patcher is a folder, a name or a repository of the Hub (owner/name). {path!r} is none. "
+        f"In this package: {shipped_patchers()}.{suggest(path, shipped_patchers())}"
+    )
+
+
+def _fetch(repository: str, revision: str | None) -> Path:
+    """Fetch a patcher's files from the Hub into its cache."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(_FILES)))
+    except (OSError, ValueError) as error:  # of the network, of the Hub, of the name
+        raise InvalidModelError(
+            f"{repository!r} is no folder here, so it must be a repository of the Hugging Face "
+            f"Hub. Fetching it failed: {' '.join(str(error).split())}. Check the name and the "
+            "network."
+        ) from error
