@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 import adaptivepatch
 from adaptivepatch.errors import InvalidParameterError
@@ -192,6 +194,39 @@ def curve_row(entry: Mapping[str, float]) -> dict[str, Any]:
     """Return an entry of the history with what its patcher says as JSON: columns are one set."""
     own = {key: value for key, value in entry.items() if key not in _CURVE}
     return {**{key: entry[key] for key in _CURVE}, "patcher": as_settings(own)}
+
+
+class Measured(NamedTuple):
+    """What one run leaves: its row, its validations, and the mean squared error of each window."""
+
+    record: Any
+    curve: list[dict[str, Any]]
+    window_mse: NDArray[np.float64] | None = None
+
+
+def write_windows(results: Path, record: RunRecord, window_mse: NDArray[np.float64]) -> Path:
+    """Keep the error of every test window, so that differences can have intervals.
+
+    Parameters
+    ----------
+    results : Path
+        CSV file of the rows; the folder ``NAME.windows`` beside it receives one file a run.
+    record : RunRecord
+        The run's row.
+    window_mse : ndarray of shape (windows,)
+        Mean squared error over steps and channels; stored in float32.
+    """
+    path = windows_path(results, asdict(record))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, window_mse.astype(np.float32))
+    return path
+
+
+def windows_path(results: Path, row: Mapping[str, Any]) -> Path:
+    """Return where the errors of a run's windows are, given its row."""
+    names = ("dataset", "horizon", "context_length", "arm", "settings_id", "seed")
+    name = "-".join(str(row[key]) for key in names)
+    return results.with_suffix(".windows") / f"{name}.npy"
 
 
 def append_record(path: Path, record: RunRecord | PlantedRecord) -> None:

@@ -14,6 +14,7 @@ import torch
 from adaptivepatch.bench.planted import run_planted
 from adaptivepatch.bench.protocol import CELLS, load_ltsf, num_test_windows, verify_repeat_oracle
 from adaptivepatch.bench.record import (
+    Measured,
     PlantedRecord,
     RunRecord,
     append_record,
@@ -22,6 +23,7 @@ from adaptivepatch.bench.record import (
     curve_row,
     finished_keys,
     provenance,
+    write_windows,
 )
 from adaptivepatch.bench.task import Run, read_suite
 from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError, suggest
@@ -72,10 +74,12 @@ def run_suite(
         if on_start is not None:
             on_start(run, number, len(todo))
         measure = _MEASURES[run.task.protocol]
-        record, curve = measure(run, device=device, callback=on_validation)
-        append_record(results, record)
-        append_rows(results.with_suffix(".curves.csv"), curve)
-        records.append(record)
+        measured = Measured(*measure(run, device=device, callback=on_validation))
+        if measured.window_mse is not None:
+            write_windows(results, measured.record, measured.window_mse)
+        append_record(results, measured.record)
+        append_rows(results.with_suffix(".curves.csv"), measured.curve)
+        records.append(measured.record)
     return records
 
 
@@ -100,9 +104,7 @@ def _verify(datasets: set[str]) -> None:
         )
 
 
-def run_one(
-    run: Run, *, device: str = "auto", callback: Callback | None = None
-) -> tuple[RunRecord, list[dict[str, Any]]]:
+def run_one(run: Run, *, device: str = "auto", callback: Callback | None = None) -> Measured:
     """Train on the rows up to the validation border, then forecast every test window once.
 
     Parameters
@@ -116,9 +118,7 @@ def run_one(
 
     Returns
     -------
-    record : RunRecord
-    curve : list of dict
-        One row per validation.
+    Measured
     """
     frame, borders = load_ltsf(run.task.dataset)
     model = run.arm.forecaster(run.task, run.seed)
@@ -170,10 +170,11 @@ def run_one(
         **origin,
     )
     identity = {key: asdict(record)[key] for key in ("suite", "task", "arm", "settings_id", "seed")}
-    return record, [{**identity, **curve_row(entry)} for entry in model.record_.history]
+    curve = [{**identity, **curve_row(entry)} for entry in model.record_.history]
+    return Measured(record, curve, np.mean(error**2, axis=(1, 2)))
 
 
-_MEASURES: dict[str, Callable[..., tuple[RunRecord | PlantedRecord, list[dict[str, Any]]]]] = {
+_MEASURES: dict[str, Callable[..., tuple[Any, ...]]] = {
     "ltsf": run_one,
     "small": run_one,
     "planted": run_planted,
