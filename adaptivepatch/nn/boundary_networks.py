@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from adaptivepatch.nn.candidates import Sites
 from adaptivepatch.nn.transformer import PreNormLayer
 
-NUM_FEATURES = 9
+NUM_FEATURES = 11
 
 
 def site_features(series: Tensor, observed: Tensor | None, sites: Sites) -> Tensor:
@@ -32,9 +32,14 @@ def site_features(series: Tensor, observed: Tensor | None, sites: Sites) -> Tens
 
     Notes
     -----
-    Value at the site; step from the point before; mean of the cell, its change, and the mean
-    distance of the cell's points from it; share of observed points; time to the origin (as a share
-    of T); place within the block; whether the site is a reference start.
+    Value at the site; step from the point before, and its size; mean of the cell, its change, the
+    size of that, and the mean distance of the cell's points from it; share of observed points; time
+    to the origin (as a share of T); place within the block; whether the site is a reference start.
+
+    Sizes are there although the network could form them: a policy is nearly linear when it starts
+    to learn, and without them it would put starts at rises but some steps before falls, to which
+    the forecaster then adapts (planted boundaries, task A: F1 0.48 after 1,400 steps, 0.89 after
+    400 with sizes).
     """
     device, past = series.device, series.T  # steps first: sums over cells add whole rows
     position = torch.tensor(sites.positions, device=device)
@@ -51,7 +56,8 @@ def site_features(series: Tensor, observed: Tensor | None, sites: Sites) -> Tens
     seen = torch.ones_like(value)
     if observed is not None:
         seen = over_cells(observed.T.to(series.dtype))[1:]
-    changing = [value, value - before, mean[1:], mean[1:] - mean[:-1], spread, seen]
+    step, change = value - before, mean[1:] - mean[:-1]
+    changing = [value, step, step.abs(), mean[1:], change, change.abs(), spread, seen]
     fixed = [place[:, None].expand_as(value) for place in _places(sites, series)]
     return torch.stack([*changing, *fixed], -1).transpose(0, 1)
 

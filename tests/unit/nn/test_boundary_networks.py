@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from adaptivepatch.nn.boundary_networks import NUM_FEATURES, site_features
+from adaptivepatch.nn.candidates import candidate_sites
+
+
+@pytest.mark.parametrize("per_block", [3, None])
+@pytest.mark.parametrize("with_gaps", [False, True])
+def test_features_equal_a_loop_over_cells(per_block, with_gaps):
+    starts, num_steps = (0, 8, 16, 21), 30
+    sites = candidate_sites(starts, num_steps, per_block)
+    generator = torch.Generator().manual_seed(0)
+    series = torch.randn(3, num_steps, dtype=torch.float64, generator=generator)
+    observed = torch.rand(3, num_steps, generator=generator) < 0.7 if with_gaps else None
+    found = site_features(series, observed, sites)
+    assert found.shape == (3, len(sites.positions), NUM_FEATURES)
+    edges = [0, *sites.positions, num_steps]
+    for n, row in enumerate(series.numpy()):
+        for c, position in enumerate(sites.positions):
+            last, cell = row[edges[c] : position], row[position : edges[c + 2]]
+            step, change = row[position] - row[position - 1], cell.mean() - last.mean()
+            seen = (
+                1.0
+                if observed is None
+                else float(observed[n, position : edges[c + 2]].double().mean())
+            )
+            block = sites.blocks[c]
+            start, before = starts[block + 1], starts[block]
+            expected = [
+                *(row[position], step, abs(step), cell.mean(), change, abs(change)),
+                *(np.abs(cell - cell.mean()).mean(), seen, 1 - position / num_steps),
+                *((position - start) / (start - before), float(position in starts)),
+            ]
+            np.testing.assert_allclose(found[n, c], expected, atol=1e-12)
+
+
+def test_sizes_of_changes_are_the_same_for_rises_and_falls():
+    sites = candidate_sites((0, 8, 16), 24, None)
+    series = torch.zeros(1, 24)
+    series[:, 11:] = 1.5
+    rising, falling = site_features(series, None, sites), site_features(-series, None, sites)
+    same = [2, 5]
+    assert torch.equal(rising[..., same], falling[..., same])
+    assert rising[0, :, 2].argmax() == 10
+    assert rising[0, 10, 2] == 1.5
+    assert torch.equal(rising[..., [1, 4]], -falling[..., [1, 4]])
