@@ -91,8 +91,8 @@ class HierarchicalPatcher(Patcher):
       there, no coarse patch starts at an unused slot, so its budget holds.
     * A rollout draws the fine level, then the coarse one given the fine one, once. Its
       ``log_prob`` is the sum over levels, its ``action`` the actions side by side, finest first.
-    * ``boundary_prob``, ``features`` and ``entropy`` are those of the fine level. A coarse gate
-      multiplies the tokens of all fine patches of its patch.
+    * ``boundary_prob``, ``features``, ``entropy`` and the halo are those of the fine level. A
+      coarse gate multiplies the tokens of all fine patches of its patch.
     * In training each level has its own `StepContext`: its own distribution, rollout and series,
       and the losses of all. The series, distribution and group of a coarse level have a row for
       every row of every rollout, (G * N, P), as its look-back differs between them; losses and
@@ -133,6 +133,18 @@ class HierarchicalPatcher(Patcher):
                 f"None. Got {patcher!r} instead."
             )
         return patcher
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of this patcher or of its levels, as ``coarse__compression_rate``."""
+        for name in ("fine", "coarse"):
+            nested = [key for key in params if key.startswith(f"{name}__")]
+            if nested and getattr(self, name) is None and params.get(name) is None:
+                raise InvalidParameterError(
+                    f"Parameters of a level need its patcher. {name} is None in "
+                    f"set_params({', '.join(nested)}). Set it first, such as "
+                    f"HierarchicalPatcher({name}=FixedPatcher(compression_rate=8))."
+                )
+        return super().set_params(**params)
 
     # ------------------------------------------------------------------ segmentation
 

@@ -273,6 +273,9 @@ def check_mode_is_valid(make):
     assert mode.device == series.device
     assert bool(mode.boundary_mask[:, 0].all())
     assert mode.patch_lengths.sum(1).tolist() == [STEPS] * ROWS
+    while mode is not None:  # read again with all checks
+        Segmentation(mode.boundary_mask, mode.capacity, mode.parent, mode.exact)
+        mode = mode.parent
 
 
 @every_patcher

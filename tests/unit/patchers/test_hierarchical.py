@@ -555,6 +555,13 @@ def test_nested_parameters_are_set():
 # ---------------------------------------------------------------------------------------- errors
 
 
+def test_parameters_of_a_default_level_need_its_patcher():
+    patcher = HierarchicalPatcher(FixedPatcher(4))
+    with pytest.raises(InvalidParameterError, match="coarse is None in set_params.coarse__seed"):
+        patcher.set_params(coarse__seed=1)
+    assert patcher.set_params(coarse=RandomPatcher(2), coarse__seed=1).coarse.seed == 1
+
+
 def test_levels_are_nested_in_the_coarse_patcher():
     patcher = HierarchicalPatcher(HierarchicalPatcher(), FixedPatcher(2))
     for use in (lambda: patcher(look_backs()).mode, lambda: patcher.reference_patches(NUM_STEPS)):
