@@ -308,14 +308,6 @@ def load_patcher(
         If there is none, or it cannot be read by this version.
     InvalidParameterError
         If a parameter is unknown, or the weights depend on it.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from adaptivepatch import load_patcher
-    >>> patcher = load_patcher("reinpatch-small", compression_rate=24)
-    >>> patcher(torch.randn(1, 96)).mode.num_patches.tolist()
-    [4]
     """
     folder = _find(path, revision)
     config, weights = load_folder(folder, _KIND)

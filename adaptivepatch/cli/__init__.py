@@ -25,6 +25,8 @@ from adaptivepatch.cli.compare import EXAMPLE as COMPARE
 from adaptivepatch.cli.compare import compare
 from adaptivepatch.cli.demo import demo
 from adaptivepatch.cli.fit import EXAMPLES, fit
+from adaptivepatch.cli.pretrain import EXAMPLES as PRETRAIN
+from adaptivepatch.cli.pretrain import pretrain_patcher
 from adaptivepatch.cli.screen import note, say_error
 
 app = typer.Typer(
@@ -40,6 +42,7 @@ app.command(epilog=PREDICT)(predict)
 app.command(epilog=EVALUATE)(evaluate)
 app.command(epilog=SEGMENT)(segment)
 app.command(epilog=COMPARE)(compare)
+app.command(epilog=PRETRAIN)(pretrain_patcher)
 app.add_typer(datasets.app, name="datasets")
 app.command(epilog="Example:\n\nadaptivepatch demo --out my_demo")(demo)
 app.add_typer(bench.app, name="bench")

@@ -59,7 +59,7 @@ def make_forecaster(
     from adaptivepatch.estimators.forecaster import Forecaster
     from adaptivepatch.training.trainer import Trainer
 
-    parameters, values = dict(parameters), dict(map(_read_setting, settings))
+    parameters, values = dict(parameters), dict(map(read_setting, settings))
     for name, by_name in (("patcher", options.patcher_class), ("backbone", backbone_class)):
         if isinstance(parameters[name], str):
             parameters[name] = by_name(parameters[name])()
@@ -77,7 +77,7 @@ def make_forecaster(
     return forecaster
 
 
-def _read_setting(text: str) -> tuple[str, Any]:
+def read_setting(text: str) -> tuple[str, Any]:
     """Return the name and the value of ``name=value``."""
     import yaml
 

@@ -1,0 +1,432 @@
+"""`pretrain`: one patcher for any look-back and rate, from many univariate series.
+
+Each cell (a look-back and a rate) has a small forecaster of its own; all of them share the patcher,
+and every step trains one cell, in random order. The forecasters are thrown away.
+
+Nothing random is carried from step to step: order, windows, rollouts and dropout of a step follow
+from the seed and its number. So weights and optimizer are all that a checkpoint needs.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from torch import Tensor, nn
+
+from adaptivepatch.backbones import TransformerBackbone
+from adaptivepatch.data.corpora import Corpus
+from adaptivepatch.errors import InvalidParameterError, check_float, check_int
+from adaptivepatch.estimators.pretraining_data import CELLS, Cell, SeriesPool
+from adaptivepatch.foundation import PatcherCard, TrainingData
+from adaptivepatch.network import PatchNetwork, build_network
+from adaptivepatch.patchers import Patcher
+from adaptivepatch.patchers.base import Rollout
+from adaptivepatch.pretrained import describe, plain
+from adaptivepatch.training.checkpoint import (
+    CheckpointFile,
+    TrainingState,
+    load_network,
+    load_optimizer,
+    optimizer_tensors,
+)
+from adaptivepatch.training.losses import make_loss, weighted_sum
+from adaptivepatch.training.record import TrainingDivergedError
+from adaptivepatch.training.schedules import make_schedule
+from adaptivepatch.training.step import TrainingStep, train_step
+
+_PRIME = 1_000_003  # between the seeds of two steps
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """How a patcher is pretrained.
+
+    Parameters
+    ----------
+    steps : int, default=10000
+        Optimizer steps, all cells together.
+    batch_size : int, default=64
+        Rows of a step.
+    cells : tuple of Cell
+        Look-backs and rates.
+    learning_rate : float, default=1e-3
+        Of the forecasters, falling along a cosine; the patcher has its own in units of it.
+    d_model, num_layers : int
+        Size of each forecaster.
+    averages : tuple of int
+        See `SeriesPool`.
+    validate_every : int, default=500
+        Steps between two lines of the history, and two checkpoints.
+    validation_rows : int, default=128
+        Held-out rows of each cell.
+    seed : int, default=0
+        Determines everything random.
+    """
+
+    steps: int = 10_000
+    batch_size: int = 64
+    cells: tuple[Cell, ...] = CELLS
+    learning_rate: float = 1e-3
+    d_model: int = 32
+    num_layers: int = 2
+    averages: tuple[int, ...] = (4, 16)
+    validate_every: int = 500
+    validation_rows: int = 128
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise `InvalidParameterError` unless every value is in its range."""
+        sizes = ("steps", "d_model", "num_layers", "validate_every", "validation_rows")
+        check_int(self, **{name: getattr(self, name) for name in sizes})
+        check_int(self, low=2, batch_size=self.batch_size)
+        check_int(self, low=0, seed=self.seed)
+        check_float(self, "(0, inf)", learning_rate=self.learning_rate)
+        if not self.cells or len(set(self.cells)) < len(self.cells):
+            raise InvalidParameterError(
+                "Pretraining needs at least one cell, each once. Got "
+                f"{[str(cell) for cell in self.cells]}. Name look-backs and rates, such as 336x16."
+            )
+
+
+@dataclass
+class PretrainingRecord:
+    """Course of pretraining.
+
+    Attributes
+    ----------
+    history : list of dict
+        One entry per validation: step, train_loss, validation_loss (of the mode, mean over cells),
+        uniform_loss (the same forecasters on the patches the policy started from), gain (mean over
+        cells of 1 - validation / uniform), and what the patcher says of itself.
+    num_steps : int
+        Steps done.
+    seconds : float
+        Wall time, of all sittings.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    num_steps: int = 0
+    seconds: float = 0.0
+
+
+OnValidation = Callable[[int, Mapping[str, float]], None]
+
+
+def pretrain(
+    patcher: Patcher,
+    corpora: Sequence[Corpus],
+    settings: PretrainingSettings,
+    *,
+    checkpoint: CheckpointFile | None = None,
+    on_step: Callable[[int], None] | None = None,
+    on_validation: OnValidation | None = None,
+) -> PretrainingRecord:
+    """Train a patcher in place.
+
+    Parameters
+    ----------
+    patcher : Patcher
+        Trainable, with a parameter `compression_rate`.
+    corpora : sequence of Corpus
+        Series; the last tenth of each is held out.
+    settings : PretrainingSettings
+        How.
+    checkpoint : CheckpointFile, optional
+        Where to write the state at every validation. If it holds a state of the same run, training
+        goes on from there, to the same weights bit for bit on the same machine.
+    on_step, on_validation : callable, optional
+        Called with the steps done, and at validations with the metrics, too.
+
+    Returns
+    -------
+    PretrainingRecord
+
+    Raises
+    ------
+    InvalidParameterError
+        If the patcher cannot be pretrained, or a setting is out of range.
+    DatasetError
+        If the series are too short for a cell.
+    TrainingDivergedError
+        If the loss becomes infinite or NaN.
+    """
+    settings.check()
+    _check_patcher(patcher)
+    rate = patcher.compression_rate
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(settings.seed)
+        try:
+            run = _Pretraining(patcher, SeriesPool(corpora, settings.averages), settings)
+            return run.run(checkpoint, on_step, on_validation)
+        finally:
+            _set_rate(patcher, rate)
+            patcher.eval()
+
+
+def initialised(patcher: Patcher, seed: int) -> Patcher:
+    """Return a patcher of these parameters whose initial weights follow from a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return clone(patcher)
+
+
+def identity_of(
+    patcher: Patcher, corpora: Sequence[Corpus], settings: PretrainingSettings
+) -> dict[str, Any]:
+    """Return all that decides what pretraining computes, as JSON can hold it."""
+    identity: dict[str, Any] = plain(
+        {
+            "patcher": describe(patcher),
+            "corpora": [[corpus.info.name, corpus.info.sha256] for corpus in corpora],
+            **asdict(settings),
+        }
+    )
+    return identity
+
+
+def fitting_cells(corpora: Sequence[Corpus], settings: PretrainingSettings) -> tuple[Cell, ...]:
+    """Return the cells of the settings that a series is long enough for."""
+    pool = SeriesPool(corpora, settings.averages)
+    return tuple(cell for cell in settings.cells if pool.fits(cell))
+
+
+def make_card(
+    corpora: Sequence[Corpus],
+    settings: PretrainingSettings,
+    record: PretrainingRecord,
+    *,
+    command: str | None = None,
+    notes: Sequence[str] = (),
+) -> PatcherCard:
+    """Return the model card of a pretrained patcher.
+
+    Parameters
+    ----------
+    corpora, settings
+        What `pretrain` was given.
+    record : PretrainingRecord
+        What it returned.
+    command : str, optional
+        How to train it again.
+    notes : sequence of str
+        More to know, a sentence each.
+    """
+    averages = ", ".join(map(str, settings.averages)) or "none"
+    cells = ", ".join(map(str, settings.cells))
+    told = [
+        f"Trained for {record.num_steps} steps of {settings.batch_size} rows in "
+        f"{record.seconds / 60:.0f} minutes, seed {settings.seed}.",
+        f"Look-backs and points per patch that were drawn: {cells}. Horizon: a quarter of the "
+        "look-back, at most 96 steps. The weights depend on neither.",
+        f"Series also averaged over steps: {averages}. The last tenth of each was held out.",
+        *notes,
+    ]
+    shown = ("step", "train_loss", "validation_loss", "uniform_loss", "gain", "mode_agreement")
+    every = max(1, -(-len(record.history) // 20))
+    rows = record.history[::-1][::every][::-1]
+    history = [{name: row[name] for name in shown if name in row} for row in rows]
+    data = [
+        TrainingData(
+            corpus.info.name,
+            corpus.info.licence,
+            corpus.info.origin,
+            corpus.info.sha256,
+            len(corpus),
+            sum(map(len, corpus.values)),
+        )
+        for corpus in corpora
+    ]
+    return PatcherCard(data, command, told, history)
+
+
+def _check_patcher(patcher: Patcher) -> None:
+    if not patcher.trainable or not hasattr(patcher, "compression_rate"):
+        raise InvalidParameterError(
+            "Pretraining needs a patcher that is trained and has a 'compression_rate', which "
+            f"varies from step to step. Got {patcher!r}. Use ReinPatcher."
+        )
+    if patcher.is_frozen:
+        raise InvalidParameterError(
+            "Pretraining needs a patcher that is trained. This one is frozen. Load it with "
+            "load_patcher(..., frozen=False)."
+        )
+
+
+def _set_rate(patcher: Any, rate: Any) -> None:
+    """Change the rate in place: the weights do not depend on it."""
+    patcher.compression_rate = rate
+
+
+class _Pretraining:
+    """One call of `pretrain`.
+
+    Parameters
+    ----------
+    patcher, settings
+        See `pretrain`.
+    pool : SeriesPool
+        Where windows come from.
+    """
+
+    def __init__(self, patcher: Patcher, pool: SeriesPool, settings: PretrainingSettings) -> None:
+        self.patcher, self.pool, self.settings = patcher, pool, settings
+        self.row_loss = make_loss("huber")
+        self.networks = {cell: self._build(cell) for cell in settings.cells}
+        self.schedule = make_schedule("cosine")
+        rest = [
+            parameter
+            for network in self.networks.values()
+            for name, parameter in network.named_parameters()
+            if not name.startswith("patcher.")
+        ]
+        groups = [{"params": rest, "lr": settings.learning_rate}]
+        groups += patcher.parameter_groups(settings.learning_rate)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.record = PretrainingRecord()
+        self.started = time.perf_counter()
+        self.total, self.counted = 0.0, 0
+
+    def _build(self, cell: Cell) -> PatchNetwork:
+        _set_rate(self.patcher, float(cell.compression_rate))
+        backbone = TransformerBackbone(self.settings.d_model, self.settings.num_layers)
+        return build_network(
+            self.patcher, backbone, context_length=cell.context_length, horizon=cell.horizon
+        )
+
+    def run(
+        self,
+        checkpoint: CheckpointFile | None,
+        on_step: Callable[[int], None] | None,
+        on_validation: OnValidation | None,
+    ) -> PretrainingRecord:
+        """Train to the last step."""
+        settings, record = self.settings, self.record
+        for cell in settings.cells:  # before hours are spent
+            self.pool.batch(cell, 2, np.random.default_rng(0))
+        state = None if checkpoint is None else checkpoint.read()
+        if state is not None and checkpoint is not None:
+            self._restore(state, checkpoint)
+            record = self.record
+        elif checkpoint is not None:
+            self._write(checkpoint)
+        while record.num_steps < settings.steps:
+            self._one_step(record.num_steps)
+            record.num_steps += 1
+            if on_step is not None:
+                on_step(record.num_steps)
+            if record.num_steps % settings.validate_every and record.num_steps != settings.steps:
+                continue
+            metrics = self._take_stock()
+            record.history.append(metrics)
+            if checkpoint is not None:
+                self._write(checkpoint)
+            if on_validation is not None:
+                on_validation(record.num_steps, metrics)
+        record.seconds = time.perf_counter() - self.started
+        return record
+
+    # ------------------------------------------------------------------ steps
+
+    def _cell(self, done: int) -> Cell:
+        """Return the cell of a step: every round visits all of them, in an order of its own."""
+        cells = self.settings.cells
+        turn, place = divmod(done, len(cells))
+        order = np.random.default_rng((self.settings.seed, 1, turn)).permutation(len(cells))
+        return cells[int(order[place])]
+
+    def _one_step(self, done: int) -> None:
+        settings, cell = self.settings, self._cell(done)
+        random = np.random.default_rng((settings.seed, 2, done))
+        batch = self.pool.batch(cell, settings.batch_size, random)
+        torch.default_generator.manual_seed(settings.seed + _PRIME * (done + 1))  # dropout
+        rollouts = torch.Generator().manual_seed(settings.seed + _PRIME * (done + 1) + 1)
+        progress = done / settings.steps
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * self.schedule(progress, 0.0)
+        _set_rate(self.patcher, float(cell.compression_rate))
+        output = train_step(
+            TrainingStep(self.networks[cell].train(), self.row_loss),
+            self.optimizer,
+            batch,
+            generator=rollouts,
+            progress=progress,
+            gradient_clip=1.0,
+        )
+        loss = float(output.forecast_loss)
+        if not math.isfinite(loss + float(output.auxiliary_loss)):
+            raise TrainingDivergedError(
+                f"The training loss must stay finite, but it is {loss!r} at step {done + 1}. Lower "
+                f"the learning rate, now {settings.learning_rate!r}."
+            )
+        self.total, self.counted = self.total + loss, self.counted + 1
+
+    # ------------------------------------------------------------------ validation
+
+    def _take_stock(self) -> dict[str, float]:
+        """Return the losses since the last call and those on held-out rows."""
+        losses = [self._validate(number, cell) for number, cell in enumerate(self.settings.cells)]
+        mode, uniform = (float(np.mean(column)) for column in zip(*losses, strict=True))
+        metrics = {
+            "step": float(self.record.num_steps),
+            "train_loss": self.total / max(1, self.counted),
+            "validation_loss": mode,
+            "uniform_loss": uniform,
+            "gain": float(np.mean([1 - own / even for own, even in losses])),
+            "seconds": time.perf_counter() - self.started,
+            **self.patcher.take_metrics(),
+        }
+        self.total, self.counted = 0.0, 0
+        return metrics
+
+    @torch.no_grad()
+    def _validate(self, number: int, cell: Cell) -> tuple[float, float]:
+        """Return the losses of the mode and of the reference patches."""
+        random = np.random.default_rng((self.settings.seed, 3, number))
+        batch = self.pool.batch(cell, self.settings.validation_rows, random, "validation")
+        network = self.networks[cell].eval()
+        _set_rate(self.patcher, float(cell.compression_rate))
+        lookback, distribution = network.segment(batch.series, batch.observed)
+        reference = self.patcher.reference_patches(cell.context_length).expand(len(batch.series))
+        losses = []
+        for patches in (distribution.mode, reference):
+            forecast = network.forecast(lookback, distribution, Rollout(patches)).value
+            rows = self.row_loss(forecast, batch.target, batch.target_observed)
+            total, weight = weighted_sum(rows, batch.target_observed)
+            losses.append(float(total / weight.clamp(min=1e-12)))
+        return losses[0], losses[1]
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"patcher": self.patcher, **{str(c): net for c, net in self.networks.items()}}
+
+    def _write(self, checkpoint: CheckpointFile) -> None:
+        """Write the state between two steps."""
+        tensors: dict[str, Tensor] = {}
+        for prefix, module in self._modules().items():
+            tensors |= {
+                f"{prefix}.{name}": value
+                for name, value in module.state_dict().items()
+                if not name.startswith("patcher.")
+            }
+        tensors |= {f"optimizer.{k}": v for k, v in optimizer_tensors(self.optimizer).items()}
+        facts = asdict(self.record) | {"seconds": time.perf_counter() - self.started}
+        checkpoint.write(TrainingState(tensors, {"record": plain(facts)}))
+
+    def _restore(self, state: TrainingState, checkpoint: CheckpointFile) -> None:
+        for prefix, module in self._modules().items():
+            stored = state.part(prefix)
+            if module is not self.patcher:
+                stored |= {f"patcher.{k}": v for k, v in state.part("patcher").items()}
+            load_network(module, stored, checkpoint.path)
+        load_optimizer(self.optimizer, state.part("optimizer"))
+        self.record = PretrainingRecord(**state.facts["record"])
+        self.started = time.perf_counter() - self.record.seconds
