@@ -42,7 +42,7 @@ def test_the_main_documents_have_blocks():
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_python_blocks_run_and_print_what_they_say(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")

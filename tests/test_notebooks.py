@@ -33,12 +33,12 @@ def test_the_last_cell_asserts_something(path):
 
 
 @every_notebook
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("ADAPTIVEPATCH_SMOKE", "1")
     monkeypatch.setenv("MPLBACKEND", "Agg")
     notebook, _ = code_cells(path)
-    client = NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(notebook, timeout=800, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()  # raises CellExecutionError, with the cell, where one fails
     assert all(
         cell.execution_count is not None for cell in notebook.cells if cell.cell_type == "code"

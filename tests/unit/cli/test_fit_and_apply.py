@@ -200,7 +200,7 @@ def test_ctrl_c_saves_the_best_model(home, tmp_path):
     ) as process:
         process.stderr.readline()  # the first validation
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=280)
     assert process.returncode == 130
     assert out.startswith("Wrote ")
     assert "Traceback" not in err
