@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adaptivepatch.nn.candidates import Sites
+from adaptivepatch.nn.normalization import Scale
 from adaptivepatch.nn.transformer import PreNormLayer
 
 NUM_FEATURES = 11
@@ -152,3 +153,27 @@ class EarlyExit(nn.Module):
         past = F.adaptive_avg_pool1d(series[:, None], self._PAST)
         future = self.projection(past)
         return F.interpolate(future, size=horizon, mode="nearest")[:, 0]
+
+    def row_loss(
+        self, series: Tensor, target: Tensor, target_observed: Tensor | None, scale: Scale | None
+    ) -> Tensor:
+        """Return the mean squared error (N,) over observed targets, in their units.
+
+        Parameters
+        ----------
+        series : Tensor of shape (N, T)
+            Normalised.
+        target : Tensor of shape (N, H)
+            Not normalised.
+        target_observed : Tensor of bool, shape (N, H), or None
+            None: all are.
+        scale : Scale or None
+            What normalisation took out of `series`.
+        """
+        forecast = self(series, target.shape[1])
+        if scale is not None:
+            forecast = forecast * scale.std + scale.mean
+        if target_observed is None:
+            return (forecast - target).square().mean(1)
+        square = torch.where(target_observed, forecast - target, 0.0).square()
+        return square.sum(1) / target_observed.sum(1).clamp(min=1)

@@ -196,6 +196,23 @@ class GroupPolicyGradient(BaseEstimator):
             return "delay"
         return "warmup" if progress < self.delay + self.warmup else "learn"
 
+    def advantage(self, error: Tensor, compared: Tensor | None) -> Tensor:
+        """Return how much better every rollout is than its baseline, shape (G, N).
+
+        Parameters
+        ----------
+        error : Tensor of shape (G, N)
+            What the reward is minus of.
+        compared : Tensor of shape (N,) or None
+            Error of the mode or of the early exit; None for baselines of the group.
+        """
+        if self.reward == "log_loss":
+            error = error.clamp(min=1e-12).log()
+            compared = None if compared is None else compared.clamp(min=1e-12).log()
+        if compared is None:
+            return group_advantage(-error, self.baseline)  # type: ignore[arg-type]
+        return compared - error
+
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:

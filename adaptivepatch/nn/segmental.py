@@ -129,12 +129,15 @@ class Segmental(SubsetPolicy):
         return torch.stack(tables[::-1] if reverse else tables)
 
     def _underflows(self, forward: Tensor, backward: Tensor) -> bool:
-        """Tell whether paths were lost: each number of edges must find the same total weight."""
+        """Tell whether paths were lost: each number of edges must find the same total weight.
+
+        No weight at all is lost, too: whether there is no path, log space decides.
+        """
         total = self._total(forward)
         every = (forward + backward).logsumexp(-1)
         found = every[0] if self.at_most else every.amin(0)
-        lost = ~torch.isclose(found, total, rtol=1e-9, atol=1e-9)
-        return bool((lost & ~torch.isneginf(torch.maximum(found, total))).any())
+        kept = torch.isclose(found, total, rtol=1e-9, atol=1e-9) & ~torch.isneginf(total)
+        return not bool(kept.all())
 
     def _total(self, forward: Tensor) -> Tensor:
         ends = forward[1:, :, -1]
@@ -184,6 +187,7 @@ class Segmental(SubsetPolicy):
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Walk back from the end, each step in proportion to the paths that lead there."""
         forward = self._tables[0]
+        self._possible(self._total(forward))
         rows, device = len(self.weights), self.weights.device
         shape = (num_samples, rows, self.num_patches + 1)
         level = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)

@@ -26,7 +26,6 @@ from adaptivepatch.nn.policy_distribution import PolicyDistribution
 from adaptivepatch.nn.policy_gradient import (
     GROUP_BASELINES,
     GroupPolicyGradient,
-    group_advantage,
     mean_over_processes,
     reconstruction_error,
     score_function_loss,
@@ -206,7 +205,13 @@ class ReinPatcher(Patcher):
 
     @property
     def _settings(self) -> GroupPolicyGradient:
-        return GroupPolicyGradient() if self.gradient is None else self.gradient
+        settings = GroupPolicyGradient() if self.gradient is None else self.gradient
+        if not isinstance(settings, GroupPolicyGradient):
+            raise TypeError(
+                "The 'gradient' parameter of ReinPatcher must be a GroupPolicyGradient. Got "
+                f"{self.gradient!r} instead."
+            )
+        return settings
 
     @property
     def _is_capped(self) -> bool:
@@ -224,11 +229,6 @@ class ReinPatcher(Patcher):
         check_float(self, "[0, inf)", prior=self.prior)
         if self.candidates is not None:
             check_int(self, low=6, candidates=self.candidates)
-        if not isinstance(self._settings, GroupPolicyGradient):
-            raise TypeError(
-                "The 'gradient' parameter of ReinPatcher must be a GroupPolicyGradient. Got "
-                f"{self.gradient!r} instead."
-            )
         self._settings.check()
         if self._is_capped and self.budget == "exact":
             raise InvalidParameterError(
@@ -356,7 +356,11 @@ class ReinPatcher(Patcher):
         phase = self._settings.phase(context.progress)
         learns = self._learns_now(phase)
         self.steps_done += 1
-        early = self._early_loss(context)
+        early = None
+        if self.early_exit is not None:
+            early = self.early_exit.row_loss(
+                context.series, context.target, context.target_observed, context.scale
+            )
         loss = None if early is None else early.mean()
         policy = context.distribution
         if learns and isinstance(policy, PolicyDistribution):
@@ -373,48 +377,22 @@ class ReinPatcher(Patcher):
             loss = own if loss is None else loss + own
         return None if loss is None else loss.to(context.series.dtype)
 
-    def _early_loss(self, context: StepContext) -> Tensor | None:
-        """Return the squared error (N,) of the early exit, in the units of the forecast loss."""
-        if self.early_exit is None:
-            return None
-        horizon = context.target.shape[1]
-        forecast, scale = self.early_exit(context.series, horizon), context.scale
-        if scale is not None:
-            forecast = forecast * scale.std + scale.mean
-        observed = torch.ones_like(forecast, dtype=torch.bool)
-        if context.target_observed is not None:
-            observed = context.target_observed
-        square = torch.where(observed, forecast - context.target, 0.0).square()
-        return square.sum(1) / observed.sum(1).clamp(min=1)
-
     @torch.no_grad()
     def _advantage(
         self, context: StepContext, phase: str, early: Tensor | None, weight: Tensor
     ) -> Tensor:
         """Return advantages (G, N) in units of their running root mean square, clipped."""
-        settings, shape = self._settings, (-1, len(context.series))
+        settings, series = self._settings, context.series
+        error, compared = context.forecast_loss, early
+        if settings.baseline == "greedy":
+            compared = context.mode_loss
         if phase == "warmup":
-            error = reconstruction_error(context.series, context.rollout.segmentation).view(shape)
-        else:
-            error = context.forecast_loss
-        if settings.baseline in GROUP_BASELINES:
+            rollout, mode = context.rollout.segmentation, context.distribution.mode
+            error = reconstruction_error(series, rollout).view(-1, len(series))
             compared = None
-        elif settings.baseline == "greedy":
-            mode = context.distribution.mode
-            compared = (
-                reconstruction_error(context.series, mode)
-                if phase == "warmup"
-                else context.mode_loss
-            )
-        else:
-            compared = context.series.square().mean(1) if phase == "warmup" else early
-        if settings.reward == "log_loss":
-            error = error.clamp(min=1e-12).log()
-            compared = None if compared is None else compared.clamp(min=1e-12).log()
-        if compared is None:
-            advantage = group_advantage(-error, settings.baseline)  # type: ignore[arg-type]
-        else:
-            advantage = compared - error
+            if settings.baseline not in GROUP_BASELINES:
+                compared = reconstruction_error(series, mode)
+        advantage = settings.advantage(error, compared)
         square = (advantage.square() * weight).sum() / weight.sum().clamp(min=1e-12) / len(error)
         square = mean_over_processes(square.to(self.advantage_scale.dtype))
         old = self.advantage_scale
