@@ -114,6 +114,27 @@ class ConvolutionalBoundaryNetwork(nn.Module):
         return near + F.relu(self.far(near))
 
 
+class NormedBoundaryNetwork(ConvolutionalBoundaryNetwork):
+    """Two convolutions along the sites and a LayerNorm.
+
+    For series with spikes: a logit then depends on what a site looks like, not on how large it is,
+    so that what is learnt of a spike says less about the changes that are smaller.
+
+    Parameters
+    ----------
+    width : int
+        Channels W.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.norm = nn.LayerNorm(width)
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """Map features (N, C, F) to hidden vectors (N, C, W)."""
+        return self.norm(super().hidden(features))
+
+
 class TransformerBoundaryNetwork(nn.Module):
     """Two pre-norm encoder layers over the sites, behind one convolution.
 

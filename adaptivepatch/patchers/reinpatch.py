@@ -17,6 +17,7 @@ from adaptivepatch.errors import InvalidParameterError, check_float, check_int, 
 from adaptivepatch.nn.boundary_networks import (
     ConvolutionalBoundaryNetwork,
     EarlyExit,
+    NormedBoundaryNetwork,
     TransformerBoundaryNetwork,
     site_features,
 )
@@ -53,6 +54,7 @@ POLICIES = (
 )
 NETWORKS: dict[str, Any] = {
     "convolution": ConvolutionalBoundaryNetwork,
+    "normed": NormedBoundaryNetwork,
     "transformer": TransformerBoundaryNetwork,
 }
 _LARGEST_LOGIT = 6.0  # of the network's part, reached smoothly
@@ -89,8 +91,8 @@ class ReinPatcher(Patcher):
         mean length (at least 1), and 4 times the mean.
     prior : float, default=4.0
         Added to the logits of the reference starts.
-    network : {"convolution", "transformer"}, default="convolution"
-        What computes the logits.
+    network : {"convolution", "normed", "transformer"}, default="convolution"
+        What computes the logits. "normed", a convolution and a LayerNorm, for series with spikes.
     width : int, default=8
         Its channels; a multiple of 4 for the transformer.
     gradient : GroupPolicyGradient, optional

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from adaptivepatch.nn.boundary_networks import NUM_FEATURES, site_features
+from adaptivepatch.nn.boundary_networks import (
+    NUM_FEATURES,
+    ConvolutionalBoundaryNetwork,
+    NormedBoundaryNetwork,
+    site_features,
+)
 from adaptivepatch.nn.candidates import candidate_sites
 
 
@@ -48,3 +53,17 @@ def test_sizes_of_changes_are_the_same_for_rises_and_falls():
     assert rising[0, :, 2].argmax() == 10
     assert rising[0, 10, 2] == 1.5
     assert torch.equal(rising[..., [1, 4]], -falling[..., [1, 4]])
+
+
+def test_normed_network_does_not_see_how_large_everything_is():
+    features = torch.randn(2, 30, NUM_FEATURES, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(1)
+    normed, plain = NormedBoundaryNetwork(8), ConvolutionalBoundaryNetwork(8)
+    for network in (normed, plain):
+        torch.nn.init.zeros_(network.near.bias)
+        torch.nn.init.zeros_(network.far.bias)
+    hidden = normed.hidden(features)
+    assert hidden.shape == (2, 30, 8)
+    torch.testing.assert_close(normed.hidden(10 * features), hidden, rtol=0, atol=1e-3)
+    assert not torch.allclose(plain.hidden(10 * features), plain.hidden(features), atol=1e-3)
+    torch.testing.assert_close(hidden.mean(-1), torch.zeros(2, 30), rtol=0, atol=1e-5)

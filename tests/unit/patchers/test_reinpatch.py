@@ -398,8 +398,8 @@ def test_training_leaves_it_picklable():
     assert torch.equal(again(noise()).mode.boundary_mask, patcher(noise()).mode.boundary_mask)
 
 
-@pytest.mark.parametrize("network", ["convolution", "transformer"])
-def test_both_networks_decide_by_local_shape(network):
+@pytest.mark.parametrize("network", ["convolution", "normed", "transformer"])
+def test_networks_decide_by_local_shape(network):
     patcher = stirred(ReinPatcher(8, network=network, width=8, prior=0.0)).eval()
     first, second = noise(1), noise(1)
     second[0, 40:] += 3
@@ -432,7 +432,7 @@ def test_parameters_out_of_range_are_refused(parameters, message):
     ("parameters", "message"),
     [
         ({"width": 0}, "'width'"),
-        ({"network": "rnn"}, r"'network'.*\['convolution', 'transformer'\]"),
+        ({"network": "rnn"}, r"'network'.*\['convolution', 'normed', 'transformer'\]"),
     ],
 )
 def test_a_network_that_cannot_be_built_is_refused_at_once(parameters, message):
