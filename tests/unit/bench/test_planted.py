@@ -25,10 +25,11 @@ from adaptivepatch.bench.planted_patchers import ChangePointPatcher, TruePatcher
 from adaptivepatch.bench.record import PlantedRecord, column_names
 from adaptivepatch.bench.report import PLANTED_ARMS, TABLES
 from adaptivepatch.bench.runner import run_suite
-from adaptivepatch.bench.task import read_suite
+from adaptivepatch.bench.task import build_patcher, read_suite
 from adaptivepatch.cli import app
 from adaptivepatch.data.planted import planted_windows
 from adaptivepatch.errors import AdaptivePatchError
+from adaptivepatch.patchers.reinpatch import ReinPatcher
 
 CPU = torch.device("cpu")
 TINY = """
@@ -273,6 +274,23 @@ def test_the_packaged_suite_builds_every_arm_at_equal_token_count():
         assert isinstance(run.arm.settings["reward"], str)
 
 
+def test_the_described_arm_is_the_preset():
+    arm = next(run.arm for run in read_suite("planted") if run.arm.name == "as_described")
+    built = build_patcher(arm.settings["patcher"])
+    assert isinstance(built, ReinPatcher)
+    assert repr(built) == repr(ReinPatcher.as_described(24))
+
+
+def test_policy_arms_differ_in_what_they_are_named_for_only():
+    arms = {run.arm.name: dict(run.arm.settings["patcher"]) for run in read_suite("planted")}
+    names = ("frozen_policy", "forecast_reward", "reconstruction_warmup")
+    frozen, forecast, warmup = (arms[name].pop("gradient") for name in names)
+    assert arms[names[0]] == arms[names[1]] == arms[names[2]]
+    assert frozen["learning_rate"] == 0
+    assert warmup == {**forecast, "warmup": warmup["warmup"]}
+    assert "warmup" not in forecast
+
+
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
@@ -294,7 +312,7 @@ def test_rows_are_complete_repeatable_and_skipped_when_there(suite, tmp_path):
     assert table.boundary_f1.tolist() == pytest.approx([1, 0.2], abs=0.1)
     assert (table.shifted_f1 >= table.boundary_f1).all()
     assert table.num_steps.tolist() == [4, 4]
-    true = held_out("planted_b", 2, 8).boundary_mask.numpy()
+    true = held_out("planted_b", 2, 5000).boundary_mask[:8].numpy()
     assert json.loads(table.example_starts[0]) == [np.flatnonzero(row).tolist() for row in true]
     assert np.isfinite(table.test_mse).all()
     curves = pd.read_csv(out.with_suffix(".curves.csv"))
