@@ -80,7 +80,7 @@ def series_source(
         horizon,
         device=torch.device("cpu"),
         dtype=dtype,
-        share_segmentation=share_segmentation,
+        channel_groups=[0] * num_channels if share_segmentation else None,
     )
     return source, torch.arange(num_steps - context_length - horizon + 1)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from adaptivepatch.backbones import Backbone, backbone_class
 from adaptivepatch.errors import InvalidParameterError, check_bool, check_int
+from adaptivepatch.estimators.sharing import check_sharing
 from adaptivepatch.foundation import frozen_parts
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.patchers import Patcher, patcher_class
@@ -111,7 +112,7 @@ def check_shape(forecaster: Any) -> None:
     check_int(forecaster, horizon=forecaster.horizon)
     check_int(forecaster, low=2, context_length=forecaster.context_length)
     check_size(forecaster, horizon=forecaster.horizon, context_length=forecaster.context_length)
-    check_bool(forecaster, share_segmentation=forecaster.share_segmentation)
+    check_sharing(forecaster, forecaster.share_segmentation)
     if forecaster.values_per_patch is not None:
         check_int(forecaster, values_per_patch=forecaster.values_per_patch)
     check_quantiles(forecaster, forecaster.quantiles)

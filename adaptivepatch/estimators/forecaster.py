@@ -64,8 +64,8 @@ class Forecaster(FittedState, BaseEstimator):
         Levels to forecast beside the point, holding 0.5, which then is the point forecast.
     loss : {"mse", "mae", "huber"}, default="mse"
         Point loss, on series scaled to unit variance. With `quantiles` the pinball loss is used.
-    share_segmentation : bool, default=False
-        Give all channels of a window the same patches.
+    share_segmentation : bool or lists of str, default=False
+        Give all channels of a window the same patches, or those of each list of channels.
     missing : {"error", "mask"}, default="error"
         What NaN and absent stamps mean: refuse, or keep as unobserved steps.
     trainer : Trainer, optional
@@ -117,7 +117,7 @@ class Forecaster(FittedState, BaseEstimator):
         values_per_patch: int | None = None,
         quantiles: Sequence[float] | None = None,
         loss: str = "mse",
-        share_segmentation: bool = False,
+        share_segmentation: bool | Sequence[Sequence[str]] = False,
         missing: Literal["error", "mask"] = "error",
         trainer: Any = None,
         random_state: Any = None,

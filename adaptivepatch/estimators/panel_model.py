@@ -16,6 +16,7 @@ from adaptivepatch.data.windows import Windows, forecast_windows
 from adaptivepatch.errors import InvalidFrameError
 from adaptivepatch.estimators.frames import append_rows, scaling_of_first_rows
 from adaptivepatch.estimators.panel_source import PanelSource
+from adaptivepatch.estimators.sharing import Sharing
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.inference import predict_windows, segment_windows
@@ -35,8 +36,8 @@ class PanelModel:
         Those items.
     context_length, horizon : int
         T and H.
-    share_segmentation : bool
-        Channels of a window share their patches.
+    share_segmentation : bool or sequence of sequences of str
+        Channels of a window that share their patches.
     quantiles : tuple of float, optional
         Levels the network forecasts.
     precision : torch.dtype, optional
@@ -48,7 +49,7 @@ class PanelModel:
     item_ids: tuple[Hashable, ...]
     context_length: int
     horizon: int
-    share_segmentation: bool
+    share_segmentation: Sharing
     quantiles: tuple[float, ...] | None = None
     precision: torch.dtype | None = None
 

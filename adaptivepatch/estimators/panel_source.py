@@ -14,6 +14,7 @@ from torch import Tensor
 from adaptivepatch.data.panel import Panel
 from adaptivepatch.data.scaling import Scaling
 from adaptivepatch.data.windows import Windows, make_windows
+from adaptivepatch.estimators.sharing import Sharing, channel_groups
 from adaptivepatch.training.sampler import Batch, SeriesSource
 
 
@@ -58,8 +59,8 @@ class PanelSource:
         Applied before the series move to the device.
     windows : sequence of Windows
         All windows of the panel that will be asked for.
-    share_segmentation : bool
-        See `SeriesSource`.
+    share_segmentation : bool or sequence of sequences of str
+        Which channels share patches.
     **placement
         Device and dtype.
 
@@ -75,7 +76,7 @@ class PanelSource:
         scaling: Scaling,
         windows: Sequence[Windows],
         *,
-        share_segmentation: bool = False,
+        share_segmentation: Sharing = False,
         **placement: Any,
     ) -> None:
         scaled = scaling.apply(panel)
@@ -94,7 +95,7 @@ class PanelSource:
             np.concatenate(pieces),
             context_length,
             windows[0].horizon,
-            share_segmentation=share_segmentation,
+            channel_groups=channel_groups(share_segmentation, panel.channels),
             **placement,
         )
 

@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.panel import Panel
-from adaptivepatch.errors import InvalidFrameError, check_bool, check_int
+from adaptivepatch.errors import InvalidFrameError, check_int
 from adaptivepatch.estimators.frames import segmentation_frame
 from adaptivepatch.estimators.panel_model import last_lookbacks
+from adaptivepatch.estimators.sharing import Sharing, channel_groups, check_sharing
 from adaptivepatch.nn.normalization import InstanceNorm
 from adaptivepatch.patchers import Patcher
 from adaptivepatch.segmentation import Segmentation
@@ -30,7 +31,7 @@ def segment(
     timestamp: str = "timestamp",
     target: Any = None,
     freq: Any = None,
-    share_segmentation: bool = False,
+    share_segmentation: Sharing = False,
 ) -> pd.DataFrame:
     """Show where a patcher puts the patches of the last look-back of each series.
 
@@ -49,7 +50,7 @@ def segment(
         Channels; default: every column that is not a key.
     freq : str, pandas offset or int, optional
         One step, where it cannot be inferred.
-    share_segmentation : bool, default=False
+    share_segmentation : bool or lists of str, default=False
         Give all channels of an item the same patches.
 
     Returns
@@ -73,14 +74,15 @@ def segment(
     if not isinstance(patcher, Patcher):
         raise TypeError(f"segment needs a Patcher instance. Got {patcher!r} instead.")
     check_int(None, low=2, context_length=context_length)
-    check_bool(None, share_segmentation=share_segmentation)
+    check_sharing(None, share_segmentation)
     frame = data if isinstance(data, pd.DataFrame | pd.Series) else _as_frame(data, item_id)
     columns: dict[str, Any] = {"item_id": item_id, "timestamp": timestamp, "target": target}
     panel = read_frame(frame, **columns, missing="mask", freq=freq, require_observed=False)
     rows = _rows(panel, context_length)
-    group = None
-    if share_segmentation:
-        group = torch.arange(panel.num_items).repeat_interleave(panel.num_channels)
+    group, numbers = None, channel_groups(share_segmentation, panel.channels)
+    if numbers is not None:
+        item = torch.arange(panel.num_items)[:, None]
+        group = (item * panel.num_channels + torch.tensor(numbers)).flatten()
     lengths = _modes(patcher, rows, group).patch_lengths.numpy()
     return segmentation_frame(panel, lengths.reshape(panel.num_items, panel.num_channels, -1))
 

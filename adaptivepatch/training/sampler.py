@@ -5,7 +5,7 @@ Tensor suffixes: B windows, C channels, N = B * C rows, T look-back, H horizon, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -50,8 +50,9 @@ class SeriesSource:
         Where to keep the series.
     dtype : torch.dtype
         Floating-point type to keep it in.
-    share_segmentation : bool
-        Put all channels of a window into one group.
+    channel_groups : sequence of int, optional
+        Group of each channel, from 0: those of a window with the same one share their patches.
+        None: every channel has its own.
 
     Notes
     -----
@@ -67,13 +68,15 @@ class SeriesSource:
         *,
         device: torch.device,
         dtype: torch.dtype,
-        share_segmentation: bool = False,
+        channel_groups: Sequence[int] | None = None,
     ) -> None:
         observed = ~np.isnan(values)
         self.context_length, self.horizon = context_length, horizon
         self.values = torch.as_tensor(np.nan_to_num(values, nan=0.0)).to(device, dtype)
         self.observed = None if observed.all() else torch.as_tensor(observed).to(device)
-        self.share_segmentation = share_segmentation
+        self.channel_groups = None
+        if channel_groups is not None:
+            self.channel_groups = torch.tensor(channel_groups, device=device)
 
     def batch(self, windows: Tensor) -> Batch:
         """Return look-backs and targets, without the rows that cannot be learned from."""
@@ -115,9 +118,10 @@ class SeriesSource:
         if self.observed is not None:
             observed = self.observed[step].transpose(1, 2).flatten(0, 1)
         group = None
-        if self.share_segmentation:
-            channels = self.values.shape[1]
-            group = torch.arange(len(windows), device=start.device).repeat_interleave(channels)
+        if self.channel_groups is not None:
+            window = torch.arange(len(windows), device=start.device)
+            every = window[:, None] * (self.channel_groups.max() + 1) + self.channel_groups
+            group = every.flatten()  # (B, C) -> (N,)
         return rows, observed, group
 
 

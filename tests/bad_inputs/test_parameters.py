@@ -311,6 +311,33 @@ CHOICES = [
         share_segmentation="yes",
     ),
     made(
+        "share_segmentation names",
+        PARAMETER,
+        (
+            "The 'share_segmentation' parameter of Forecaster must be True, False or lists of "
+            "channel names, such as [['load', 'price'], ['wind']]. Got ['a', 'b'] instead."
+        ),
+        share_segmentation=["a", "b"],
+    ),
+    made(
+        "share_segmentation twice",
+        PARAMETER,
+        (
+            "A channel may be in one group of 'share_segmentation' only. 'a' is there 2 times. "
+            "Name it once."
+        ),
+        share_segmentation=[["a", "b"], ["a"]],
+    ),
+    made(
+        "share_segmentation unknown",
+        PARAMETER,
+        (
+            "The groups of 'share_segmentation' must hold channels of the frame. Got 'wnd'. "
+            "Available: ['a', 'b']."
+        ),
+        share_segmentation=[["wnd"]],
+    ),
+    made(
         "random_state text",
         PARAMETER,
         (

@@ -358,6 +358,21 @@ def test_channels_can_share_their_patches():
     assert by_channel[0] != by_channel[1]
 
 
+def test_groups_of_channels_can_share_their_patches(tmp_path):
+    frame = pd.concat([wide(), wide().add_prefix("other ") + 1], axis=1)
+    first, second, third, _ = frame.columns
+    model = make(patcher=RandomPatcher(8), share_segmentation=[[first, third]]).fit(frame)
+    patches = model.segment()
+    lengths = {name: part["length"].tolist() for name, part in patches.groupby("target_name")}
+    assert lengths[first] == lengths[third] != lengths[second]
+    model.save(tmp_path / "model")
+    loaded = Forecaster.load(tmp_path / "model")
+    assert loaded.share_segmentation == [[first, third]]
+    pd.testing.assert_frame_equal(loaded.segment(), patches)
+    with pytest.raises(InvalidParameterError, match="Got 'other'. Available: .*Did you mean"):
+        model.set_params(share_segmentation=[[first, "other"]]).fit(frame)
+
+
 # ------------------------------------------------------------------------------ seeds and quiet
 
 

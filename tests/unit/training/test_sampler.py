@@ -47,7 +47,7 @@ def make_source(values, past=4, horizon=2, **options):
 
 def test_rows_are_window_major_then_channels():
     values = np.arange(24.0).reshape(12, 2)
-    batch = make_source(values, share_segmentation=True).batch(torch.tensor([3, 0]))
+    batch = make_source(values, channel_groups=[0, 0]).batch(torch.tensor([3, 0]))
     expected = [values[s : s + 4, c] for s in (3, 0) for c in (0, 1)]
     np.testing.assert_array_equal(batch.series, expected)
     targets = [values[s + 4 : s + 6, c] for s in (3, 0) for c in (0, 1)]
@@ -56,6 +56,11 @@ def test_rows_are_window_major_then_channels():
     assert batch.observed is None
     assert batch.target_observed is None
     assert make_source(values).batch(torch.tensor([1])).group is None
+
+
+def test_some_channels_may_share():
+    source = make_source(np.arange(36.0).reshape(9, 4), channel_groups=[0, 1, 0, 2])
+    assert source.batch(torch.tensor([2, 0])).group.tolist() == [0, 1, 0, 2, 3, 4, 3, 5]
 
 
 @settings(max_examples=100, deadline=None)
@@ -68,7 +73,7 @@ def test_batches_and_learnable_equal_the_loop(data):
     values[rng.random(values.shape) < data.draw(st.sampled_from([0.2, 0.6, 0.9]))] = np.nan
     values[0, 0] = np.nan  # so that there is a mask
     seen = ~np.isnan(values)
-    source = make_source(values, past, horizon, share_segmentation=True)
+    source = make_source(values, past, horizon, channel_groups=[0] * channels)
     windows = torch.arange(num_steps - past - horizon + 1)
 
     expected = [w for w in windows.tolist() if oracles.learnable(seen, past, horizon, w)]

@@ -1,0 +1,77 @@
+"""Which channels of a window share their patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from adaptivepatch.errors import InvalidParameterError, check_bool, suggest
+
+Sharing = bool | Sequence[Sequence[str]]
+"""All channels, none, or groups of channel names; channels in no group keep their own patches."""
+
+
+def check_sharing(owner: object, share: Any) -> None:
+    """Raise `InvalidParameterError` unless a value says which channels share patches.
+
+    Parameters
+    ----------
+    owner : object
+        Whose parameter ``share_segmentation`` it is; None for a function's.
+    share : Any
+        See `Sharing`.
+    """
+    if not isinstance(share, list | tuple):
+        check_bool(owner, share_segmentation=share)
+        return
+    of_owner = "" if owner is None else f" of {type(owner).__name__}"
+    for group in share:
+        names = list(group) if isinstance(group, list | tuple) else []
+        if not names or not all(isinstance(name, str) for name in names):
+            raise InvalidParameterError(
+                f"The 'share_segmentation' parameter{of_owner} must be True, False or lists of "
+                f"channel names, such as [['load', 'price'], ['wind']]. Got {share!r} instead."
+            )
+    every = [name for group in share for name in group]
+    twice = sorted({name for name in every if every.count(name) > 1})
+    if twice:
+        raise InvalidParameterError(
+            f"A channel may be in one group of 'share_segmentation' only. {twice[0]!r} is there "
+            f"{every.count(twice[0])} times. Name it once."
+        )
+
+
+def channel_groups(share: Any, channels: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the group of each channel, or None where every channel has its own patches.
+
+    Parameters
+    ----------
+    share : bool or sequence of sequences of str
+        Checked; see `Sharing`.
+    channels : sequence of str
+        Names of the channels at hand.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a group names a channel that is not at hand.
+
+    Examples
+    --------
+    >>> channel_groups([["a", "c"]], ["a", "b", "c", "d"])
+    (0, 1, 0, 2)
+    """
+    if not isinstance(share, list | tuple):
+        return (0,) * len(channels) if share else None
+    number = {name: k for k, group in enumerate(share) for name in group}
+    for name in number:
+        if name not in channels:
+            raise InvalidParameterError(
+                f"The groups of 'share_segmentation' must hold channels of the frame. Got "
+                f"{name!r}. Available: {list(channels)}.{suggest(name, channels)}"
+            )
+    found: dict[object, int] = {}
+    return tuple(
+        found.setdefault(("group", number[name]) if name in number else name, len(found))
+        for name in channels
+    )
