@@ -98,7 +98,7 @@ class PatcherCard:
         lines = ["---", f"license: {self.license}", "library_name: adaptivepatch"]
         lines += ["tags:", "- time-series", "- patching", f"- {patcher.name}", "---", ""]
         lines += ["# A pretrained patcher", ""]
-        lines += [f"`{patcher!r}`".replace("\n", " "), ""]
+        lines += [f"`{' '.join(repr(patcher).split())}`", ""]
         lines += ["It decides where the patches of a look-back begin; a forecaster of any kind is"]
         lines += ["trained behind it. Load it with `adaptivepatch.load_patcher(...)`.", ""]
         lines += [f"* {count} parameters, adaptivepatch {__version__}, {self.date}"]
@@ -308,6 +308,14 @@ def load_patcher(
         If there is none, or it cannot be read by this version.
     InvalidParameterError
         If a parameter is unknown, or the weights depend on it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from adaptivepatch import load_patcher
+    >>> patcher = load_patcher("reinpatch-small", compression_rate=24)
+    >>> patcher(torch.randn(1, 96)).mode.num_patches.tolist()
+    [4]
     """
     folder = _find(path, revision)
     config, weights = load_folder(folder, _KIND)

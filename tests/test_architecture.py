@@ -367,7 +367,7 @@ def test_wheel_holds_the_package_data(tmp_path):
     held = set(zipfile.ZipFile(wheel).namelist())
     expected = {
         path.relative_to(ROOT).as_posix()
-        for pattern in ("*.py", "py.typed", "*.yaml", "*.json")
+        for pattern in ("*.py", "py.typed", "*.yaml", "*.json", "*.safetensors", "*.md")
         for path in PACKAGE.rglob(pattern)
     }
     assert expected - held == set()
