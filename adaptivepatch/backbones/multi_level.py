@@ -9,7 +9,7 @@ Tensor suffixes: N rows, P fine patches, K coarse patches, D width of the fine l
 from __future__ import annotations
 
 from sklearn.base import BaseEstimator, clone
-from torch import Tensor
+from torch import Tensor, nn
 
 from adaptivepatch.backbones.base import Backbone
 from adaptivepatch.errors import InvalidParameterError, check_int
@@ -44,7 +44,8 @@ class MultiLevelBackbone(Backbone):
     With h the encoder's output and m its mean over the fine patches of a coarse one,
     ``h + up(inner(down(m)))``, given back to every fine patch, is what the decoder reads: a skip
     connection from the fine level, without which its detail would be lost. `down` and `up` are
-    linear. Padding stays out of the means, and is 0 in the result.
+    linear; `up` starts at zero, so that training begins with the fine level alone. Padding stays
+    out of the means, and is 0 in the result.
 
     References
     ----------
@@ -81,6 +82,8 @@ class MultiLevelBackbone(Backbone):
         self.d_model = encoder.d_model
         self.down = Linear(encoder.d_model, inner.d_model)
         self.up = Linear(inner.d_model, encoder.d_model)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
         if self.decoder is not None:
             decoder = self._part("decoder")
             decoder.build(reference)

@@ -221,6 +221,18 @@ def test_the_decoder_reads_the_skip_connection():
     assert torch.equal(decoder.given[0], tokens)
 
 
+def test_training_begins_with_the_fine_level_alone():
+    backbone = parts("transformer", 2, False)
+    backbone.build(REFERENCE)
+    backbone = backbone.eval()
+    tokens = torch.randn(2, 12, D)
+    whole = REFERENCE.expand(2)
+    fine = backbone.encoder(tokens, None, whole.patch_starts)
+    assert torch.equal(run(backbone, tokens, whole), fine)
+    run(backbone, tokens, whole).square().sum().backward()
+    assert bool(backbone.up.weight.grad.any())  # and goes on with the coarse one
+
+
 @every_form
 def test_what_is_coarse_matters(name, levels, has_decoder):
     backbone = build((name, levels, has_decoder)).eval()
