@@ -1,0 +1,101 @@
+"""What every picture shares: figures without pyplot, colours, checks, the finish of axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from adaptivepatch.errors import InvalidParameterError, require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure
+
+# Okabe and Ito's colours, which colour-blind people tell apart; dashes do it once more.
+LINE_STYLES: tuple[tuple[str, Any], ...] = (
+    ("#0072B2", "-"),
+    ("#D55E00", (0, (4, 1))),
+    ("#009E73", (0, (1, 1))),
+    ("#CC79A7", (0, (4, 1, 1, 1))),
+    ("#E69F00", (0, (6, 2))),
+)
+TRUTH, PAST = "#000000", "#777777"
+
+
+def new_figure(
+    num_rows: int = 1,
+    num_columns: int = 1,
+    *,
+    width: float = 8.0,
+    height: float = 3.0,
+    share_x: bool = False,
+) -> tuple[Figure, NDArray[np.object_]]:
+    """Return a figure and its axes, made without pyplot.
+
+    Parameters
+    ----------
+    num_rows, num_columns : int, default=1
+        Grid of axes.
+    width, height : float
+        Of the figure and of one row, in inches.
+    share_x : bool, default=False
+        Give all axes the same horizontal range, labelled in the last row.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    axes : ndarray of shape (num_rows, num_columns)
+
+    Raises
+    ------
+    MissingDependencyError
+        If matplotlib is not installed.
+    """
+    library = require("matplotlib.figure", extra="plot", purpose="Plotting")
+    figure = library.Figure(figsize=(width, height * num_rows), layout="constrained")
+    return figure, figure.subplots(num_rows, num_columns, squeeze=False, sharex=share_x)
+
+
+def axes_or_new(ax: Axes | None) -> Axes:
+    """Return the axes that were given, or those of a new figure."""
+    return new_figure()[1][0, 0] if ax is None else ax
+
+
+def check_lengths(stamps: NDArray[Any], **arrays: ArrayLike) -> None:
+    """Refuse arrays that do not have one value for each stamp."""
+    for name, values in arrays.items():
+        if np.shape(values) != stamps.shape or stamps.ndim != 1 or not len(stamps):
+            raise InvalidParameterError(
+                f"{name} must be one series with a value for each stamp. Its shape is "
+                f"{np.shape(values)!r}, that of the stamps {stamps.shape!r}. "
+                "Pass one window and one channel."
+            )
+
+
+def finish(ax: Axes, when: NDArray[Any], ylabel: str, title: str | None) -> None:
+    """Label axes and their horizontal range, which is dates or numbers.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        With everything drawn.
+    when : ndarray
+        What stands on the horizontal axis.
+    ylabel : str
+        Name and unit of the values.
+    title : str or None
+        Heading.
+    """
+    ax.set_ylabel(ylabel)
+    if title is not None:
+        ax.set_title(title, loc="left", fontsize="medium")
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.tick_params(labelsize="small")
+    if np.issubdtype(when.dtype, np.datetime64):
+        dates = require("matplotlib.dates", extra="plot", purpose="Plotting")
+        locator = dates.AutoDateLocator(maxticks=10)
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))

@@ -1,0 +1,261 @@
+"""Pictures of a learned policy: how it moved in training, and where its patches are long.
+
+A policy that moved is not yet a policy that helps: the pictures say what it does, forecasts of rows
+that no fit saw say what it is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
+from adaptivepatch.plotting.figures import LINE_STYLES, PAST, TRUTH, axes_or_new, new_figure
+
+if TYPE_CHECKING:
+    from adaptivepatch.plotting.figures import Axes, Figure
+
+_LENGTHS = "lengths_to_"
+_LENGTH_COLOURS = ("#08306B", "#2171B5", "#6BAED6", "#DDDDDD", "#FDD0A2", "#FD8D3C", "#A63603")
+
+
+def plot_policy(
+    history: Sequence[dict[str, float]] | pd.DataFrame, *, title: str | None = None
+) -> Figure:
+    """Draw how a policy and its patches moved in training.
+
+    Parameters
+    ----------
+    history : list of dict or pandas.DataFrame
+        ``record_.history`` of a fit with a `ReinPatcher`, of at least two validations.
+    title : str, optional
+        Heading.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Six axes over the training step: training and validation loss, with the kept step; how many
+        starts of the reference the mode keeps; the lengths of the mode's patches, in mean lengths;
+        entropy of the policy; spread of the rewards of a row's samples; points per patch of the
+        samples. A policy that rests (at the beginning and at the end, by default) has no values.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the history is not that of a policy.
+    """
+    table = pd.DataFrame(history)
+    learned = "policy_entropy" in table and bool(table["policy_entropy"].notna().any())
+    if len(table) < 2 or not learned:
+        raise InvalidParameterError(
+            "The history must be that of a policy that learned, of two validations or more. Got "
+            f"{len(table)} validation(s) with the columns {list(table.columns)}. Pass record_.history "
+            "of a Forecaster with a ReinPatcher, trained longer or validated more often."
+        )
+    figure, axes = new_figure(2, 3, width=11.0, height=2.6, share_x=True)
+    step = table["step"].to_numpy()
+    _draw_losses(axes[0, 0], table)
+    _draw_course(axes[0, 1], table, "mode_agreement", "reference starts that the mode keeps")
+    axes[0, 1].set_ylim(0, 1.02)
+    axes[0, 1].yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    _draw_shares(axes[0, 2], table)
+    _draw_course(axes[1, 0], table, "policy_entropy", "entropy of the policy, nats")
+    spread = "spread of a row's rewards (deviation of the loss)"
+    _draw_course(axes[1, 1], table, "policy_reward_spread", spread)
+    _draw_course(axes[1, 2], table, "compression_rate", "points per patch, of samples")
+    for ax in axes[1, :2]:
+        ax.set_ylim(bottom=0)
+    for ax in axes.flat:
+        ax.set_xlim(0, step.max())
+        ax.tick_params(labelsize="small")
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+    for ax in axes[1]:
+        ax.set_xlabel("training step", fontsize="small")
+    if title is not None:
+        figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
+    return figure
+
+
+def _draw_losses(ax: Axes, table: pd.DataFrame) -> None:
+    ax.set_title("forecast loss", loc="left", fontsize="small")
+    for name, (colour, dashes) in zip(("train", "validation"), LINE_STYLES, strict=False):
+        if f"{name}_loss" in table:
+            known = table[["step", f"{name}_loss"]].dropna().to_numpy()
+            ax.plot(*known.T, color=colour, linestyle=dashes, linewidth=1.5, label=name)
+    if "validation_loss" in table and table["validation_loss"].notna().any():
+        best = table.loc[table["validation_loss"].idxmin()]
+        ax.plot(best["step"], best["validation_loss"], "o", color=TRUTH, markersize=4, label="kept")
+    ax.legend(frameon=False, fontsize="small")
+
+
+def _draw_course(ax: Axes, table: pd.DataFrame, name: str, title: str) -> None:
+    ax.set_title(title, loc="left", fontsize="small")
+    known = table[["step", name]].dropna().to_numpy()
+    ax.plot(*known.T, color=LINE_STYLES[0][0], marker=".", linewidth=1.5)
+    if np.ptp(known[:, 1]) < 1e-3 * abs(known[0, 1]):  # a constant is no zigzag of rounding errors
+        ax.set_ylim(*sorted(known[0, 1] * np.array([0.5, 1.5])))
+
+
+def _draw_shares(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw the shares of lengths upon one another, the shortest below."""
+    ax.set_title("lengths of the mode's patches", loc="left", fontsize="small")
+    names = [name for name in table.columns if str(name).startswith(_LENGTHS)]
+    known = table[["step", *names]].dropna()
+    colours = _LENGTH_COLOURS[: len(names)]
+    labels, low = [], "0"
+    for name in names:
+        high = str(name).removeprefix(_LENGTHS)
+        labels.append(f"over {low}" if high == "inf" else f"to {high}")
+        low = high
+    bands = ax.stackplot(
+        known["step"].to_numpy(), *known[names].to_numpy().T, colors=colours, linewidth=0
+    )
+    ax.set_ylim(0, 1)
+    ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    ax.legend(
+        bands[::-1],
+        labels[::-1],
+        frameon=False,
+        fontsize="x-small",
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        title="mean lengths",
+        title_fontsize="x-small",
+    )
+
+
+# -------------------------------------------------------------------------- length and behaviour
+
+
+def patch_changes(patches: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
+    """Measure how much each series moves inside its patches.
+
+    Parameters
+    ----------
+    patches : pandas.DataFrame
+        Tables of `Forecaster.segment` or `adaptivepatch.segment`, of one item; those of several
+        look-backs may be put together.
+    series : pandas.DataFrame
+        The series, wide: a column per channel, stamps in the index.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The patches with at least two observed neighbours, and the column ``change``: mean absolute
+        change from one step to the next inside the patch, divided by that of all given patches of
+        the channel, so that 1 is what is usual there.
+
+    Raises
+    ------
+    InvalidFrameError
+        If the series lack a channel or stamps of the patches.
+    """
+    found = []
+    for name, part in patches.groupby("target_name", sort=False):
+        if name not in series.columns:
+            raise InvalidFrameError(
+                f"The series must have the channels of the patches. They lack {name!r} and have "
+                f"{list(series.columns)}. Pass the wide frame that was segmented."
+            )
+        values = series[name].to_numpy(dtype=np.float64)
+        first = series.index.get_indexer(pd.Index(part["start"]))
+        last = series.index.get_indexer(pd.Index(part["end"]))
+        if (first < 0).any() or (last < 0).any():
+            absent = part["start"].iloc[int((first < 0).argmax() if (first < 0).any() else 0)]
+            raise InvalidFrameError(
+                f"The series must have the stamps of the patches. Channel {name!r} lacks some, "
+                f"such as {str(absent)!r}. Pass the wide frame that was segmented."
+            )
+        moves = np.abs(np.diff(values))
+        inside = [moves[a:b] for a, b in zip(first, last, strict=True)]
+        change = np.array([_mean_of_known(one) for one in inside])
+        usual = _mean_of_known(np.concatenate(inside))
+        found.append(part.assign(change=change / usual if usual > 0 else change))
+    every = pd.concat(found)
+    return every[every["change"].notna()].reset_index(drop=True)
+
+
+def _mean_of_known(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else np.nan
+
+
+def plot_lengths(
+    patches: pd.DataFrame,
+    series: pd.DataFrame,
+    *,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the length of patches against how much the series moves inside them.
+
+    Parameters
+    ----------
+    patches, series : pandas.DataFrame
+        See `patch_changes`.
+    title : str, optional
+        Heading, before the rank correlation.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; default: a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        A dot per patch, and medians of equally many patches. Spearman's rank correlation of length
+        and change is in the heading; a policy that spends its patches where much happens has a
+        negative one.
+
+    Raises
+    ------
+    InvalidFrameError
+        See `patch_changes`.
+    """
+    table = patch_changes(patches, series)
+    length, change = table["length"].to_numpy(dtype=np.float64), table["change"].to_numpy()
+    ax = axes_or_new(ax)
+    ax.plot(
+        length, change, "o", color=LINE_STYLES[0][0], markersize=3.5, alpha=0.35, markeredgewidth=0
+    )
+    centres, medians = _medians(length, change)
+    style: dict[str, Any] = {"color": LINE_STYLES[1][0], "marker": "o", "linewidth": 1.5}
+    ax.plot(centres, medians, label="median", **style)
+    ax.axhline(1, color=PAST, linewidth=0.8, linestyle=(0, (2, 2)))
+    ax.set_xlabel("patch length, time steps")
+    ax.set_ylabel("mean absolute change inside,\nrelative to the channel's")
+    ax.set_xlim(left=0)
+    ax.set_ylim(0, max(2.0, 1.05 * float(np.quantile(change, 0.995))) if len(change) else 2.0)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.tick_params(labelsize="small")
+    ax.legend(frameon=False, fontsize="small")
+    ax.set_title(_with_correlation(title, length, change), loc="left", fontsize="medium")
+    return ax
+
+
+def _medians(
+    length: NDArray[np.float64], change: NDArray[np.float64], bins: int = 6
+) -> tuple[list[float], list[float]]:
+    """Return medians of length and change in groups of about equally many patches by length."""
+    if not len(length):
+        return [], []
+    edges = np.unique(np.quantile(length, np.linspace(0, 1, bins + 1)))
+    group = np.searchsorted(edges[1:-1], length, side="left")
+    parts = [group == number for number in np.unique(group)]
+    return (
+        [float(np.median(length[part])) for part in parts],
+        [float(np.median(change[part])) for part in parts],
+    )
+
+
+def _with_correlation(
+    title: str | None, length: NDArray[np.float64], change: NDArray[np.float64]
+) -> str:
+    pair = pd.DataFrame({"length": length, "change": change}).rank()
+    varies = len(pair) > 2 and pair["length"].nunique() > 1 and pair["change"].nunique() > 1
+    told = f"rank correlation {pair.corr().iloc[0, 1]:+.2f}" if varies else "all of one length"
+    return told if title is None else f"{title}: {told}"
