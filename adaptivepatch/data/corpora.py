@@ -169,7 +169,7 @@ def _read(content: bytes, path: Path) -> tuple[tuple[str, ...], tuple[NDArray[np
     except (arrow.ArrowException, ValueError, TypeError, AttributeError) as error:
         raise DatasetError(
             "A corpus is a parquet file with the columns series_id, k, q and v. "
-            f"{str(path)!r} cannot be read so ({error}). Write it in this form, see docs/pretrained.md."
+            f"{str(path)!r} cannot be read so ({error}). Write it as docs/pretrained.md shows."
         ) from error
     if not rows:
         raise DatasetError(f"A corpus must hold series. {str(path)!r} holds none. Name another.")
