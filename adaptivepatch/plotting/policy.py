@@ -53,8 +53,9 @@ def plot_policy(
     if len(table) < 2 or not learned:
         raise InvalidParameterError(
             "The history must be that of a policy that learned, of two validations or more. Got "
-            f"{len(table)} validation(s) with the columns {list(table.columns)}. Pass record_.history "
-            "of a Forecaster with a ReinPatcher, trained longer or validated more often."
+            f"{len(table)} validation(s) with the columns {list(table.columns)}. Pass "
+            "record_.history of a Forecaster with a ReinPatcher, trained longer or validated more "
+            "often."
         )
     figure, axes = new_figure(2, 3, width=11.0, height=2.6, share_x=True)
     step = table["step"].to_numpy()
@@ -69,7 +70,8 @@ def plot_policy(
     _draw_course(axes[1, 2], table, "compression_rate", "points per patch, of samples")
     for ax in axes[1, :2]:
         ax.set_ylim(bottom=0)
-    for ax in axes.flat:
+    every: list[Axes] = list(axes.ravel())
+    for ax in every:
         ax.set_xlim(0, step.max())
         ax.tick_params(labelsize="small")
         for side in ("top", "right"):
@@ -88,8 +90,10 @@ def _draw_losses(ax: Axes, table: pd.DataFrame) -> None:
             known = table[["step", f"{name}_loss"]].dropna().to_numpy()
             ax.plot(*known.T, color=colour, linestyle=dashes, linewidth=1.5, label=name)
     if "validation_loss" in table and table["validation_loss"].notna().any():
-        best = table.loc[table["validation_loss"].idxmin()]
-        ax.plot(best["step"], best["validation_loss"], "o", color=TRUTH, markersize=4, label="kept")
+        losses = table["validation_loss"].to_numpy(dtype=np.float64)
+        best = int(np.nanargmin(losses))
+        at = table["step"].to_numpy()[best]
+        ax.plot(at, losses[best], "o", color=TRUTH, markersize=4, label="kept")
     ax.legend(frameon=False, fontsize="small")
 
 
@@ -255,7 +259,9 @@ def _medians(
 def _with_correlation(
     title: str | None, length: NDArray[np.float64], change: NDArray[np.float64]
 ) -> str:
-    pair = pd.DataFrame({"length": length, "change": change}).rank()
-    varies = len(pair) > 2 and pair["length"].nunique() > 1 and pair["change"].nunique() > 1
-    told = f"rank correlation {pair.corr().iloc[0, 1]:+.2f}" if varies else "all of one length"
+    varies = len(length) > 2 and np.ptp(length) > 0 and np.ptp(change) > 0
+    told = "all of one length"
+    if varies:
+        ranks = np.stack([pd.Series(values).rank().to_numpy() for values in (length, change)])
+        told = f"rank correlation {float(np.asarray(np.corrcoef(ranks))[0, 1]):+.2f}"
     return told if title is None else f"{title}: {told}"
