@@ -11,15 +11,20 @@ import numpy as np
 
 from adaptivepatch.bench.verdict import Role
 from adaptivepatch.errors import InvalidParameterError, suggest
+from adaptivepatch.nn.policy_gradient import GroupPolicyGradient
 from adaptivepatch.patchers import (
     FixedPatcher,
     Patcher,
     RandomPatcher,
     RecencyPatcher,
+    ReinPatcher,
     patcher_class,
 )
 
 PATCH_LENGTHS = (8, 16, 24, 48)
+CHALLENGERS = ("recency", "reinpatch")
+LEARNED_LENGTHS = 2
+"""Rates of a learned challenger: the longest ones, where its fits are cheap."""
 
 
 @dataclass(frozen=True)
@@ -32,32 +37,42 @@ class Candidate:
 
 
 def default_patchers(
-    context_length: int, challengers: Sequence[str] = ("recency",)
+    context_length: int, challengers: Sequence[str] = CHALLENGERS
 ) -> dict[str, Patcher]:
     """Return the arms of a comparison that names none.
 
     Fixed patches of 8, 16, 24 and 48 steps, as far as two fit into the look-back; at all but the
     shortest, each challenger and random boundaries of the same count. The newest of recency
-    patches are half as long as the fixed ones.
+    patches are half as long as the fixed ones. Learned challengers, whose fits cost more, have the
+    two longest lengths only, and each a control, "frozen": the same policy, which samples alike
+    and never learns.
 
     Parameters
     ----------
     context_length : int
         Look-back, in time steps.
-    challengers : sequence of str, default=("recency",)
+    challengers : sequence of str, default=("recency", "reinpatch")
         Registered names of patchers with a compression rate.
     """
     lengths = [n for n in PATCH_LENGTHS if 2 * n <= context_length]
     if len(lengths) < 2:
         lengths = sorted({max(1, context_length // 4), max(1, context_length // 2)})
     arms: dict[str, Patcher] = {f"fixed {n}": FixedPatcher(compression_rate=n) for n in lengths}
-    for name in [*dict.fromkeys(challengers), "random"]:
-        for n in lengths[1:] or lengths:
+    names, others = list(dict.fromkeys(challengers)), lengths[1:] or lengths
+    controls = ["frozen", "random"] if "reinpatch" in names else ["random"]
+    for name in [*names, *controls]:
+        is_learned = name == "frozen" or patcher_class(name).trainable
+        for n in others[-LEARNED_LENGTHS:] if is_learned else others:
             arms[f"{name} {n}"] = _at_rate(name, n)
     return arms
 
 
 def _at_rate(name: str, rate: int) -> Patcher:
+    if name in ("reinpatch", "frozen"):  # learning at every other step halves what it costs
+        gradient = GroupPolicyGradient(every=2)
+        if name == "frozen":
+            gradient.set_params(learning_rate=0.0)
+        return ReinPatcher(rate, gradient=gradient)
     kind: Any = patcher_class(name)
     if "compression_rate" not in kind._get_param_names():
         raise InvalidParameterError(
@@ -137,8 +152,16 @@ def _arm(name: str, value: Any, baseline: Sequence[str] | None) -> Candidate:
     if (type(patcher) is FixedPatcher) if baseline is None else (name in baseline):
         role = "baseline candidate"
     else:
-        role = "control" if isinstance(patcher, RandomPatcher) else "challenger"
+        role = "control" if _is_control(patcher) else "challenger"
     return Candidate(str(name), patcher, role)
+
+
+def _is_control(patcher: Patcher) -> bool:
+    """Tell whether a patcher places boundaries by chance only: random ones, or never learned."""
+    if isinstance(patcher, ReinPatcher):
+        settings = patcher.gradient
+        return isinstance(settings, GroupPolicyGradient) and settings.learning_rate == 0
+    return isinstance(patcher, RandomPatcher)
 
 
 def _check_roles(arms: list[Candidate]) -> None:

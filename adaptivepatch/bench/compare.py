@@ -132,7 +132,8 @@ def compare(
         Wide or long, as in `Forecaster.fit`.
     patchers : sequence or mapping of str to Patcher, optional
         Arms: patchers or registered names. Fixed patchers are candidates for the baseline, random
-        ones are controls, all others challengers. Default: `default_patchers`.
+        ones and policies that do not learn are controls, all others challengers. Default:
+        `default_patchers`.
     horizon, context_length : int
         In time steps.
     seeds : int or sequence of int, default=5

@@ -23,6 +23,7 @@ from adaptivepatch.bench.verdict import (
     ArmRuns,
     Role,
     controls_of,
+    frozen_control,
     of_equal_tokens,
     sentence,
 )
@@ -209,6 +210,9 @@ def conclude(
         for name, twin in equal.items()
         if twin is not None
     }
+    frozen, beyond_frozen = frozen_control(headline, arms), None
+    if frozen is not None:
+        beyond_frozen = relative_difference(headline.total, frozen.total, count, **shared)
     first = next(iter(against.values()))
     settings = {
         **settings,
@@ -234,7 +238,9 @@ def conclude(
     return Comparison(
         table=table,
         runs=pd.concat([_run_rows(arm, seeds, count) for arm in arms], ignore_index=True),
-        verdict=sentence(headline, baseline, arms, against, at_equal, equal, settings),
+        verdict=sentence(
+            headline, baseline, arms, against, at_equal, equal, settings, beyond_frozen
+        ),
         is_exploratory=len(seeds) < MIN_SEEDS,
         controls=controls_of(headline, arms, equal[headline.name]),
         baseline=baseline.name,

@@ -50,6 +50,12 @@ def of_equal_tokens(
     return closest if abs(closest.tokens / wanted.tokens - 1) <= EQUAL_TOKENS else None
 
 
+def frozen_control(headline: ArmRuns, arms: list[ArmRuns]) -> ArmRuns | None:
+    """Return the policy of as many tokens that samples and never learned, of a learned headline."""
+    frozen = [arm for arm in arms if arm.role == "control" and arm.is_trainable]
+    return of_equal_tokens(headline, frozen, "control") if headline.is_trainable else None
+
+
 def sentence(
     headline: ArmRuns,
     baseline: ArmRuns,
@@ -58,8 +64,25 @@ def sentence(
     at_equal: dict[str, Interval],
     equal: dict[str, ArmRuns | None],
     settings: dict[str, Any],
+    beyond_frozen: Interval | None = None,
 ) -> str:
-    """Say what the headline's intervals say, and nothing more."""
+    """Say what the headline's intervals say, and nothing more.
+
+    Parameters
+    ----------
+    headline, baseline : ArmRuns
+        What validation chose.
+    arms : list of ArmRuns
+        All of them.
+    against, at_equal : dict of str to Interval
+        By arm: to the baseline, and to the fixed arm of as many tokens.
+    equal : dict of str to ArmRuns or None
+        By arm: that fixed arm.
+    settings : dict
+        Of the comparison.
+    beyond_frozen : Interval, optional
+        Of the headline to its `frozen_control`.
+    """
     interval, name = against[headline.name], headline.name
     cost = np.median(headline.fit_seconds) / max(float(np.median(baseline.fit_seconds)), 1e-9)
     metric, count = settings["metric"], len(settings["seeds"])
@@ -88,19 +111,44 @@ def sentence(
     if twin is not None and twin is not baseline:
         same = at_equal[name]
         text += f"; {_change(same.difference)} {twin.name}, of as many tokens {_bounds(same)}"
-    random = _random_control(headline, arms)
-    if random is not None and count >= MIN_SEEDS and against[random.name].verdict == "helps":
+    if count >= MIN_SEEDS:
+        text += _doubts(headline, baseline, arms, against, beyond_frozen)
+    return text + "."
+
+
+def _doubts(
+    headline: ArmRuns,
+    baseline: ArmRuns,
+    arms: list[ArmRuns],
+    against: dict[str, Interval],
+    beyond_frozen: Interval | None,
+) -> str:
+    """Say which controls gain as well, and that a policy's gain may not be what it learned."""
+    text, random = "", _random_control(headline, arms)
+    if random is not None and against[random.name].verdict == "helps":
         text += (
             f"; but {random.name}, the control, beats {baseline.name} too, so the gain is not "
             "specific to where boundaries are placed"
         )
-    return text + "."
+    frozen = frozen_control(headline, arms)
+    gains = against[headline.name].verdict == "helps"
+    if frozen is None or beyond_frozen is None or not gains or beyond_frozen.verdict == "helps":
+        return text
+    same = (
+        f"; but {frozen.name}, the same policy without learning, is not told apart from it "
+        f"({headline.name} is {_change(beyond_frozen.difference)}, {_bounds(beyond_frozen)})"
+    )
+    if beyond_frozen.verdict == "hurts":
+        same = f"; but {frozen.name}, the same policy without learning, is better still"
+    if against[frozen.name].verdict == "helps" or beyond_frozen.verdict == "hurts":
+        return f"{text}{same}: the gain is that of the sampling noise"
+    return f"{text}{same}: the gain may be that of the sampling noise"
 
 
 def _random_control(headline: ArmRuns, arms: list[ArmRuns]) -> ArmRuns | None:
-    """Return the control of as many tokens as the headline, else any."""
-    controls = [arm for arm in arms if arm.role == "control"]
-    return of_equal_tokens(headline, arms, "control") or next(iter(controls), None)
+    """Return the random boundaries of as many tokens as the headline, else any."""
+    controls = [arm for arm in arms if arm.role == "control" and not arm.is_trainable]
+    return of_equal_tokens(headline, controls, "control") or next(iter(controls), None)
 
 
 def _change(difference: float) -> str:
@@ -116,8 +164,11 @@ def _bounds(interval: Interval) -> str:
 
 def controls_of(headline: ArmRuns, arms: list[ArmRuns], twin: ArmRuns | None) -> dict[str, str]:
     """Say which controls of a fair comparison were run, and why others were not."""
-    random = of_equal_tokens(headline, arms, "control")
-    learned = [arm.name for arm in arms if arm.is_trainable]
+    controls = [arm for arm in arms if arm.role == "control"]
+    by_chance = [arm for arm in controls if not arm.is_trainable]
+    random = of_equal_tokens(headline, by_chance, "control")
+    learned = [arm.name for arm in arms if arm.is_trainable and arm.role == "challenger"]
+    frozen = [arm.name for arm in controls if arm.is_trainable]
     left_out = _absence(exists=True)
     candidates = [arm.name for arm in arms if arm.role == "baseline candidate"]
     return {
@@ -135,7 +186,9 @@ def controls_of(headline: ArmRuns, arms: list[ArmRuns], twin: ArmRuns | None) ->
             else _absence(any(p.trainable for p in PATCHERS.values()))
         ),
         "boundaries at entropy quantiles, of as many tokens": _absence("entropy" in PATCHERS),
-        "a policy frozen at its prior": _absence(bool(learned)),
+        "the same policy without learning": (
+            f"run: {', '.join(frozen)}" if frozen else _absence(exists=True)
+        ),
     }
 
 

@@ -39,7 +39,9 @@ def _setting(text: str, **more: Any) -> Any:
 
 Challengers = Annotated[
     list[str] | None,
-    _setting("Challenger by name; repeat for more.", metavar="NAME", show_default="recency"),
+    _setting(
+        "Challenger by name; repeat for more.", metavar="NAME", show_default="recency, reinpatch"
+    ),
 ]
 Seeds = Annotated[int, _setting("Fits of every arm; a verdict takes 5.", min=1)]
 Metric = Annotated[str, _setting("MSE or MAE, on scaled series.")]
@@ -87,12 +89,12 @@ def compare(
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Compare fixed, recency and random patches on your own data, in one sentence.
+    """Compare fixed, recency, learned and random patches on your own data, in one sentence.
 
     Every arm is fitted several times on the rows before the test part; validation rows choose
     the best fixed length and the challenger; the test part is forecast once, at the end.
     """
-    from adaptivepatch.bench.arms import default_patchers
+    from adaptivepatch.bench.arms import CHALLENGERS, default_patchers
     from adaptivepatch.bench.compare import compare as compare_frame
     from adaptivepatch.bench.comparison import check_folder
 
@@ -103,7 +105,7 @@ def compare(
     with _progress() as progress:
         result = compare_frame(
             table.frame,
-            default_patchers(context_length, patcher or ["recency"]),
+            default_patchers(context_length, patcher or CHALLENGERS),
             horizon=horizon,
             context_length=context_length,
             seeds=seeds,

@@ -10,10 +10,12 @@ import pytest
 
 from adaptivepatch import (
     FixedPatcher,
+    GroupPolicyGradient,
     InvalidFrameError,
     InvalidParameterError,
     RandomPatcher,
     RecencyPatcher,
+    ReinPatcher,
     Trainer,
     TransformerBackbone,
     compare,
@@ -182,7 +184,9 @@ def test_an_interrupted_fit_interrupts_the_comparison(monkeypatch):
 # ---------------------------------------------------------------------------------------- wording
 
 
-def arm(name, role, error, *, tokens=3.0, validation=None, cost=1.0, seeds=5, noise=0.002):
+def arm(
+    name, role, error, *, tokens=3.0, validation=None, cost=1.0, seeds=5, noise=0.002, learned=False
+):
     rng = np.random.default_rng(len(name))
     spread = 1 + noise * np.array([-1.5, -0.5, 0.0, 0.5, 1.5])[:seeds, None]
     total = error * spread * (1 + 0.01 * rng.normal(size=(1, 55)))
@@ -190,7 +194,7 @@ def arm(name, role, error, *, tokens=3.0, validation=None, cost=1.0, seeds=5, no
         name=name,
         role=role,
         patcher=name,
-        is_trainable=False,
+        is_trainable=learned,
         total=total,
         tokens=tokens,
         parameters=1,
@@ -239,6 +243,39 @@ def test_equal_challenger_has_no_evidence():
 def test_gain_that_random_boundaries_have_too_is_not_called_placement():
     result = verdict_of(arm(*FIXED), arm("new", "challenger", 0.9), arm("random", "control", 0.9))
     assert "but random, the control, beats fixed too, so the gain is not specific" in result.verdict
+
+
+@pytest.mark.parametrize(
+    ("frozen", "noise", "told"),
+    [
+        (0.9, 0.002, "is not told apart from it (new is 0."),
+        (0.8, 0.002, "but frozen, the same policy without learning, is better still: the gain is "),
+        (1.0, 0.2, "the gain may be that of the sampling noise"),
+        (1.0, 0.002, None),
+    ],
+)
+def test_gain_of_a_policy_that_never_learned_is_not_called_learning(frozen, noise, told):
+    result = verdict_of(
+        arm(*FIXED),
+        arm("new", "challenger", 0.9, learned=True),
+        arm("frozen", "control", frozen, learned=True, noise=noise),
+        arm("random", "control", 1.1),
+    )
+    assert result.verdict.startswith("new helps by 9.7 %")
+    assert (told or "frozen") in result.verdict if told else "frozen" not in result.verdict
+    assert ("the gain is that of the sampling noise" in result.verdict) == (frozen < 1)
+    assert "random" not in result.verdict
+    assert result.controls["the same policy without learning"] == "run: frozen"
+    assert result.controls["learned patchers"] == "run: new"
+    assert result.controls["random boundaries of as many tokens"] == "run: random"
+    assert result.settings["comparisons"] == 3
+
+
+def test_frozen_control_says_nothing_of_patchers_that_do_not_learn():
+    result = verdict_of(
+        arm(*FIXED), arm("new", "challenger", 0.9), arm("frozen", "control", 0.9, learned=True)
+    )
+    assert "frozen" not in result.verdict
 
 
 def test_headline_is_chosen_on_validation_not_on_the_test_part():
@@ -342,6 +379,34 @@ def test_default_arms_fit_into_the_lookback(context_length):
     assert {arm.role for arm in arms} == {"baseline candidate", "challenger", "control"}
     for name, count in tokens.items():
         assert count == tokens[f"fixed {name.rpartition(' ')[2]}"]
+
+
+def test_default_arms_hold_the_learned_patcher_and_its_control():
+    arms = {arm.name: arm for arm in make_arms(None, 336)}
+    assert list(arms) == [
+        *("fixed 8", "fixed 16", "fixed 24", "fixed 48"),
+        *("recency 16", "recency 24", "recency 48"),
+        *("reinpatch 24", "reinpatch 48", "frozen 24", "frozen 48"),
+        *("random 16", "random 24", "random 48"),
+    ]
+    for length in (24, 48):
+        learned, frozen = arms[f"reinpatch {length}"], arms[f"frozen {length}"]
+        assert (learned.role, frozen.role) == ("challenger", "control")
+        assert frozen.patcher.gradient.learning_rate == 0
+        frozen.patcher.gradient.set_params(learning_rate=3.0)
+        assert repr(frozen.patcher) == repr(learned.patcher)  # nothing else differs
+    assert not any(name.startswith("frozen") for name in default_patchers(336, ["recency"]))
+
+
+def test_a_learned_patcher_is_compared_with_its_control():
+    rein = {"gradient": GroupPolicyGradient(num_samples=2)}
+    still = {"gradient": GroupPolicyGradient(learning_rate=0)}
+    arms = {"fixed": ARMS["fixed 8"], "new": ReinPatcher(8, **rein), "old": ReinPatcher(8, **still)}
+    result = compare(wave(), arms, seeds=1, **SMALL)
+    assert result.table.role.tolist() == ["baseline candidate", "challenger", "control"]
+    assert result.headline == "new"
+    assert result.table.tokens.tolist() == [3, 3, 3]
+    assert result.controls["the same policy without learning"] == "run: old"
 
 
 def test_unknown_challengers_are_refused():

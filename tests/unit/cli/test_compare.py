@@ -36,15 +36,16 @@ def test_prints_table_controls_and_verdict(run, tmp_path):
     result = run("--out", str(tmp_path / "out"))
     assert result.exit_code == 0
     assert "fixed 8" in result.stdout
-    assert "learned patchers: missing" in result.stdout
+    assert "learned patchers: run: reinpatch 8" in result.stdout
+    assert "the same policy without learning: run: frozen 8" in result.stdout
     assert result.stdout.strip().splitlines()[-1].startswith("Exploratory, as 1 seed(s)")
-    assert "[1/4] fixed 4, seed 0: fitted" in result.stderr
+    assert "[1/6] fixed 4, seed 0: fitted" in result.stderr
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"table.csv", "runs.csv", "verdict.json", "comparison.png"}
 
 
 def test_json_is_one_document(run):
-    told = json.loads(run("--json", "--metric", "MAE").stdout)
+    told = json.loads(run("--json", "--metric", "MAE", "--patcher", "recency").stdout)
     assert told["settings"]["metric"] == "MAE"
     assert [row["arm"] for row in told["table"]] == ["fixed 4", "fixed 8", "recency 8", "random 8"]
     assert told["table"][0]["low"] is None
