@@ -410,7 +410,8 @@ class NestedFixedPatcher(Patcher):
 
     def reference_patches(self, num_steps: int) -> Segmentation:
         return with_parent(
-            self.fine.reference_patches(num_steps), self.coarse.reference_patches(self.capacity(num_steps))
+            self.fine.reference_patches(num_steps),
+            self.coarse.reference_patches(self.capacity(num_steps)),
         )
 
     def propose(self, series, observed, group):
