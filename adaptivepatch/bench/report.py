@@ -10,8 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from adaptivepatch.bench.record import windows_path
+from adaptivepatch.bench.statistics import relative_difference
 from adaptivepatch.errors import InvalidParameterError, suggest
 
 PLANTED_ARMS = (
@@ -227,6 +231,92 @@ def planted(results: Path) -> str:
     return markdown(header, rows)
 
 
+def small_etth(results: Path) -> str:
+    """Compare patchers at equal token count with the small protocol; 3 seeds are exploratory."""
+    file = results / "small_etth.csv"
+    runs = pd.read_csv(file).sort_values("seed")
+    rows = []
+    for (dataset, tokens), part in runs.groupby(["dataset", "tokens"], sort=True):
+        fixed = part[part.arm.str.startswith("fixed")]
+        for arm in part.arm.drop_duplicates():
+            of_arm = part[part.arm == arm]
+            both = sorted({*fixed.seed} & {*of_arm.seed})
+            change, interval = "", ""
+            if both and not arm.startswith("fixed"):
+                errors = [_window_errors(file, some, both) for some in (of_arm, fixed)]
+                found = relative_difference(
+                    *errors,
+                    np.ones(errors[0].shape[1]),
+                    horizon=int(part.horizon.iloc[0]),
+                    num_comparisons=part.arm.nunique() - 1,
+                )
+                change = f"{100 * found.difference:+.1f} %"
+                if len(both) > 1:
+                    interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f} %"
+            rows.append(
+                [
+                    str(dataset),
+                    str(tokens),
+                    arm.rpartition("_")[0].replace("described", "as described"),
+                    ", ".join(f"{mse:.4f}" for mse in of_arm.test_mse),
+                    change,
+                    interval,
+                    f"{of_arm.validation_loss.mean():.4f}",
+                ]
+            )
+    header = [
+        *("data", "tokens", "patches", "test MSE by seed", "to fixed", "95 % interval"),
+        "validation MSE",
+    ]
+    return markdown(header, rows)
+
+
+def _window_errors(file: Path, runs: pd.DataFrame, seeds: list[int]) -> NDArray[np.float64]:
+    """Return the errors (seeds, windows) of an arm."""
+    chosen = runs[runs.seed.isin(seeds)].sort_values("seed")
+    return np.stack([np.load(windows_path(file, row)) for row in _records(chosen)]).astype(float)
+
+
+def shared_channels(results: Path) -> str:
+    """Compare boundaries per channel with boundaries shared by channels, on planted sets."""
+    runs = pd.read_csv(results / "shared_channels.csv").sort_values("seed")
+    rows = []
+    for row in _records(pd.read_csv(results / "shared_channels_intervals.csv")):
+        part = runs[runs["set"] == row["set"]]
+        by_arm = [
+            ", ".join(f"{mse:.3f}" for mse in part[part.arm == arm].test_mse)
+            for arm in ("per_channel", "shared")
+        ]
+        low, high = 100 * row["low"], 100 * row["high"]
+        rows.append(
+            [
+                row["set"].replace("_", "-"),
+                *by_arm,
+                f"{100 * row['difference']:+.0f} %",
+                f"{low:+.0f} to {high:+.0f} %",
+            ]
+        )
+    header = ["channels", "MSE per channel", "MSE shared", "sharing", "95 % interval"]
+    return markdown(header, rows)
+
+
+def policy_cost(results: Path) -> str:
+    """Show what a policy costs beside fixed patches."""
+    rows = [
+        [
+            str(row["d_model"]),
+            row["what"],
+            row["patcher"],
+            f"{1000 * row['seconds']:.0f}",
+            f"{row['ratio']:.2f}",
+            f"{row['lowest_ratio']:.2f} to {row['highest_ratio']:.2f}",
+        ]
+        for row in _records(pd.read_csv(results / "policy_cost.csv"))
+    ]
+    header = ["width", "what", "patches", "CPU milliseconds", "times fixed", "range of rounds"]
+    return markdown(header, rows)
+
+
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
@@ -236,7 +326,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     for table in (
         *(patchtst_etth1, recency, gaps, quantiles, m3),
         *(compare_etth1_ot, compare_calibration, compare_intervals),
-        *(peers, planted),
+        *(peers, planted, small_etth, shared_channels, policy_cost),
     )
 }
 
