@@ -243,10 +243,11 @@ def small_etth(results: Path) -> str:
             both = sorted({*fixed.seed} & {*of_arm.seed})
             change, interval = "", ""
             if both and not arm.startswith("fixed"):
-                errors = [_window_errors(file, some, both) for some in (of_arm, fixed)]
+                own, others = (_window_errors(file, some, both) for some in (of_arm, fixed))
                 found = relative_difference(
-                    *errors,
-                    np.ones(errors[0].shape[1]),
+                    own,
+                    others,
+                    np.ones(own.shape[1]),
                     horizon=int(part.horizon.iloc[0]),
                     num_comparisons=part.arm.nunique() - 1,
                 )

@@ -178,12 +178,12 @@ class EarlyExit(nn.Module):
     def row_loss(
         self, series: Tensor, target: Tensor, target_observed: Tensor | None, scale: Scale | None
     ) -> Tensor:
-        """Return the mean squared error (N,) over observed targets, in their units.
+        """Return the mean squared error (R,) over observed targets, in their units.
 
         Parameters
         ----------
-        series : Tensor of shape (N, T)
-            Normalised.
+        series : Tensor of shape (R, T)
+            Normalised. R is N, or G * N where rollouts have series of their own.
         target : Tensor of shape (N, H)
             Not normalised.
         target_observed : Tensor of bool, shape (N, H), or None
@@ -191,7 +191,12 @@ class EarlyExit(nn.Module):
         scale : Scale or None
             What normalisation took out of `series`.
         """
-        forecast = self(series, target.shape[1])
+        forecast, copies = self(series, target.shape[1]), len(series) // len(target)
+        if copies > 1:
+            target = target.repeat(copies, 1)
+            scale = None if scale is None else scale.repeat(copies)
+            if target_observed is not None:
+                target_observed = target_observed.repeat(copies, 1)
         if scale is not None:
             forecast = forecast * scale.std + scale.mean
         if target_observed is None:

@@ -110,11 +110,11 @@ class PolicyDistribution(SegmentationDistribution):
         rollout : Rollout
             G rollouts drawn from this distribution.
         advantage : Tensor of shape (G, N)
-            Of those rollouts.
+            Of those rollouts; this distribution may have G * N rows, with one each.
         """
         assert rollout.action is not None
         rows = self.hidden.shape[0]
         action = rollout.action[:, self._positions].view(-1, rows, len(self._positions))
         surprise = action.double() - self._rows(self.policy.boundary_prob)
-        at_logits = (advantage[..., None] * surprise).mean(0)  # (N, C)
+        at_logits = (advantage.reshape(-1, rows, 1) * surprise).mean(0)  # (N, C)
         return signal_to_noise((at_logits[..., None] * self.hidden).sum(1))

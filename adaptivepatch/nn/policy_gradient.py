@@ -203,7 +203,7 @@ class GroupPolicyGradient(BaseEstimator):
         ----------
         error : Tensor of shape (G, N)
             What the reward is minus of.
-        compared : Tensor of shape (N,) or None
+        compared : Tensor of shape (N,), (1, N) or (G, N), or None
             Error of the mode or of the early exit; None for baselines of the group.
         """
         if self.reward == "log_loss":

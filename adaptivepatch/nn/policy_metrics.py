@@ -53,10 +53,10 @@ def policy_metrics(loss: Tensor, rollout: Segmentation, entropy: Tensor) -> dict
         Of every rollout and row, where they were scored.
     rollout : Segmentation
         G * N rows, rollout-major.
-    entropy : Tensor of shape (N,)
+    entropy : Tensor of shape (N,) or (G * N,)
         Of the policy, in nats.
     """
-    masks = rollout.boundary_mask.view(-1, len(entropy), rollout.num_steps)
+    masks = rollout.boundary_mask.view(-1, loss.shape[1], rollout.num_steps)
     spread = loss.std(0).mean() if len(loss) > 1 else loss.new_zeros(())
     return {
         "policy_reward_spread": spread,

@@ -372,7 +372,7 @@ class ReinPatcher(Patcher):
             advantage = self._advantage(context, phase, early, weight)
             bonus = self._settings.entropy_bonus
             if bonus:
-                entropy = policy.entropy()
+                entropy = policy.entropy().view(-1, log_prob.shape[1])
                 advantage = advantage + bonus * (-log_prob.detach() - entropy)
             own = score_function_loss(advantage, log_prob, weight)
             self._measure(context, policy, advantage)
@@ -390,10 +390,12 @@ class ReinPatcher(Patcher):
             compared = context.mode_loss
         if phase == "warmup":
             rollout, mode = context.rollout.segmentation, context.distribution.mode
-            error = reconstruction_error(series, rollout).view(-1, len(series))
+            error = reconstruction_error(series, rollout).view(-1, error.shape[1])
             compared = None
             if settings.baseline not in GROUP_BASELINES:
                 compared = reconstruction_error(series, mode)
+        if compared is not None:  # one a row, or one a rollout: coarse levels have own series
+            compared = compared.view(-1, error.shape[1])
         advantage = settings.advantage(error, compared)
         square = (advantage.square() * weight).sum() / weight.sum().clamp(min=1e-12) / len(error)
         square = mean_over_processes(square.to(self.advantage_scale.dtype))
