@@ -210,17 +210,11 @@ def conclude(
         for name, twin in equal.items()
         if twin is not None
     }
-    frozen, beyond_frozen = frozen_control(headline, arms), None
-    if frozen is not None:
-        beyond_frozen = relative_difference(headline.total, frozen.total, count, **shared)
+    beyond_frozen = _beyond_frozen(headline, arms, count, shared)
     first = next(iter(against.values()))
-    settings = {
-        **settings,
-        "seeds": seeds,
-        "comparisons": len(compared),
-        "block_length": first.block_length * settings["stride"],
-        "blocks": round(first.num_blocks, 1),
-    }
+    length, blocks = first.block_length * settings["stride"], round(first.num_blocks, 1)
+    told = {"comparisons": len(compared), "block_length": length, "blocks": blocks}
+    settings = {**settings, "seeds": seeds, **told}
     table = pd.DataFrame(
         [
             _table_row(
@@ -248,6 +242,16 @@ def conclude(
         settings=settings,
         losses={arm.name: arm.total / np.maximum(count, 1) for arm in arms},
     )
+
+
+def _beyond_frozen(
+    headline: ArmRuns, arms: list[ArmRuns], count: NDArray[np.float64], shared: dict[str, Any]
+) -> Interval | None:
+    """Compare with the same policy without learning, where that control was run."""
+    frozen = frozen_control(headline, arms)
+    if frozen is None:
+        return None
+    return relative_difference(headline.total, frozen.total, count, **shared)
 
 
 def time_position(windows: Windows) -> NDArray[np.int64]:

@@ -1145,7 +1145,7 @@ DATASETS = [
     Command(
         "unknown suite",
         "bench run nope --out r.csv",
-        ("Unknown suite 'nope'. Available: ['patchtst_etth1', …], or the path of a YAML file."),
+        ("Unknown suite 'nope'. Available: […], or the path of a YAML file."),
     ),
     Command(
         "suite of no YAML",
