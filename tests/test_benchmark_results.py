@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from adaptivepatch.bench.protocol import num_test_windows
-from adaptivepatch.bench.record import column_names
+from adaptivepatch.bench.record import PlantedRecord, column_names
 from adaptivepatch.bench.report import render
 from adaptivepatch.bench.task import read_suite
 from adaptivepatch.data.datasets import split_borders
@@ -53,6 +53,28 @@ def test_every_run_has_its_curve(suite):
             (curves.task == row.task) & (curves.arm == row.arm) & (curves.seed == row.seed)
         ]
         assert curve.validation_loss.min() == pytest.approx(row.validation_loss)
+
+
+def test_planted_rows_are_complete_and_of_the_suite():
+    table = pd.read_csv(RESULTS / "planted.csv")
+    assert len(table)
+    assert table.columns.tolist() == column_names(PlantedRecord)
+    keys = ["suite", "task", "arm", "settings_id", "seed"]
+    assert not table.duplicated(keys).any()
+    assert table.notna().all(axis=None)
+    assert not table.dirty.any()
+    known = {run.key for run in read_suite("planted")}
+    assert set(table[keys].astype(str).itertuples(index=False, name=None)) <= known
+    assert (table.num_windows == 5000).all()
+    assert (table.tokens <= 8).all()
+    assert (table.boundary_f1[table.arm == "oracle"] == 1).all()
+    assert (table.num_steps == table.num_steps[0]).all()
+    curves = pd.read_csv(RESULTS / "planted.curves.csv")
+    for row in table.itertuples():
+        curve = curves[
+            (curves.task == row.task) & (curves.arm == row.arm) & (curves.seed == row.seed)
+        ]
+        assert curve.validation_loss.min() == pytest.approx(row.validation_mse)
 
 
 @pytest.mark.parametrize(
