@@ -186,7 +186,9 @@ def segment(
     """Show the patches of the last look-back of each series.
 
     One row per patch: item_id, target_name, patch (from 0, oldest), start and
-    end (stamps of its first and last step), length in time steps.
+    end (stamps of its first and last step), length in time steps, and
+    boundary_prob (that a patch starts at this start) if the patcher states it,
+    which the picture then shows at every step.
     """
     _check(out, file, force=force)
     if plot is not None:
@@ -335,6 +337,7 @@ def _draw(
     shown = groups[:_MAX_PLOTS]
     if not shown:
         raise InvalidFrameError("A picture needs a patch. There is none. Pass longer series.")
+    steps_of = dict(list(forecaster.segment(frame, by="step").groupby(["item_id", "target_name"])))
     figure, axes = new_figure(len(shown), width=9.0, height=2.2)
     for ax, ((item, channel), part) in zip(axes[:, 0], shown, strict=True):
         steps, i = int(part["length"].sum()), panel.item_ids.index(item)
@@ -342,6 +345,7 @@ def _draw(
             panel.item(i)[-steps:, panel.channels.index(channel)],
             part["length"].tolist(),
             stamps=panel.index[i][-steps:].to_numpy(),
+            boundary_prob=steps_of[item, channel].get("boundary_prob"),
             ylabel="",
             title=f"{item}, {channel}: {len(part)} patches of {steps} steps",
             ax=ax,

@@ -107,6 +107,31 @@ def check_size(owner: object, **values: int) -> None:
             )
 
 
+def check_reach(model: Any, horizon: int, rollout: bool) -> None:
+    """Refuse more steps than were trained, unless forecasts may be fed back.
+
+    Parameters
+    ----------
+    model : PanelModel
+        Trained.
+    horizon : int
+        Steps that are asked for.
+    rollout : bool
+        Whether forecasts may be fed back.
+    """
+    if horizon > model.horizon and not rollout:
+        raise InvalidParameterError(
+            f"The model was trained to forecast {model.horizon} steps. Got horizon={horizon!r}."
+            " Pass rollout=True to feed forecasts back, or fit with the longer horizon."
+        )
+    if horizon > model.horizon and model.quantiles is not None:
+        raise InvalidParameterError(
+            "Feeding forecasts back gives no quantiles: the spread of later steps would be "
+            f"that of the first {model.horizon}. Got horizon={horizon!r}. Fit with the longer "
+            "horizon, or without quantiles."
+        )
+
+
 def check_shape(forecaster: Any) -> None:
     """Check the parameters of a `Forecaster` that shape its network."""
     check_int(forecaster, horizon=forecaster.horizon)

@@ -17,13 +17,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from adaptivepatch.data.frame import Panel, read_frame, refuse_covariates
 from adaptivepatch.data.keys import check_named_keys
-from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_int
+from adaptivepatch.errors import InvalidFrameError, check_int
 from adaptivepatch.estimators import frames, storage
 from adaptivepatch.estimators.backtest import Backtest, run_backtest
 from adaptivepatch.estimators.course import backtest_with_refits, train_and_refit, warn_interrupted
 from adaptivepatch.estimators.fitted import FittedState
 from adaptivepatch.estimators.fitting import (
     check_quantiles,
+    check_reach,
     check_shape,
     check_size,
     check_training,
@@ -296,17 +297,7 @@ class Forecaster(FittedState, BaseEstimator):
         horizon = model.horizon if horizon is None else horizon
         check_int(self, horizon=horizon)
         check_size(self, horizon=horizon)
-        if horizon > model.horizon and not rollout:
-            raise InvalidParameterError(
-                f"The model was trained to forecast {model.horizon} steps. Got horizon={horizon!r}."
-                " Pass rollout=True to feed forecasts back, or fit with the longer horizon."
-            )
-        if horizon > model.horizon and model.quantiles is not None:
-            raise InvalidParameterError(
-                "Feeding forecasts back gives no quantiles: the spread of later steps would be "
-                f"that of the first {model.horizon}. Got horizon={horizon!r}. Fit with the longer "
-                "horizon, or without quantiles."
-            )
+        check_reach(model, horizon, rollout)
         panel = self.history_ if df is None else self._read(df)
         return frames.forecast_frame(panel, model.forecast(panel, horizon), model.quantiles)
 
@@ -390,28 +381,30 @@ class Forecaster(FittedState, BaseEstimator):
         """
         return -self.backtest(df, stride).mase()
 
-    def segment(self, df: pd.DataFrame | None = None) -> pd.DataFrame:
+    def segment(
+        self, df: pd.DataFrame | None = None, by: Literal["patch", "step"] = "patch"
+    ) -> pd.DataFrame:
         """Show the patches of the last look-back of each series.
 
         Parameters
         ----------
         df : pandas.DataFrame, optional
             Default: the series of `fit`.
+        by : {"patch", "step"}, default="patch"
+            What has a row.
 
         Returns
         -------
         pandas.DataFrame
             One row per patch: item_id, target_name, patch (from 0, oldest), start and end (stamps
-            of its first and last step), length in time steps. Padding before the start of a
-            series is left out.
+            of its first and last step), length in time steps. Or one per step: item_id,
+            target_name, timestamp, patch. Where the patcher states it, the column boundary_prob is
+            the probability that a patch starts there (at the patch's start). Padding before the
+            start of a series is left out.
         """
         check_is_fitted(self, "model_")
-        model = self.model_
         panel = self.history_ if df is None else self._read(df)
-        windows = model.lookbacks(panel)
-        patches = model.segment(panel, windows)
-        lengths = patches.patch_lengths.numpy().reshape(len(windows), panel.num_channels, -1)
-        return frames.segmentation_frame(panel, lengths)
+        return frames.segment_panel(self.model_, panel, by)
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write the fitted model into a folder (JSON and safetensors).

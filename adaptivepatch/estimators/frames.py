@@ -15,7 +15,7 @@ from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.frequency import Step
 from adaptivepatch.data.panel import Panel, future_index, row_offsets
 from adaptivepatch.data.scaling import Scaling
-from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, suggest
 
 if TYPE_CHECKING:
     from adaptivepatch.estimators.panel_model import PanelModel
@@ -56,7 +56,34 @@ def forecast_frame(
     return pd.DataFrame(columns)
 
 
-def segmentation_frame(panel: Panel, lengths: NDArray[np.int64]) -> pd.DataFrame:
+def segment_panel(model: PanelModel, panel: Panel, by: str = "patch") -> pd.DataFrame:
+    """Return the patches of the last look-back of each item and channel.
+
+    Parameters
+    ----------
+    model : PanelModel
+        Trained.
+    panel : Panel
+        What to segment.
+    by : {"patch", "step"}, default="patch"
+        What has a row; see `segmentation_frame` and `step_frame`.
+    """
+    if by not in ("patch", "step"):
+        raise InvalidParameterError(
+            "The 'by' parameter of segment must be one of ['patch', 'step']. Got "
+            f"{by!r} instead.{suggest(str(by), ('patch', 'step'))}"
+        )
+    windows = model.lookbacks(panel)
+    shape = (len(windows), panel.num_channels, -1)
+    lengths = model.segment(panel, windows).patch_lengths.numpy().reshape(shape)
+    prob = model.boundary_prob(panel, windows)
+    known = None if prob is None else prob.reshape(shape)
+    return (segmentation_frame if by == "patch" else step_frame)(panel, lengths, known)
+
+
+def segmentation_frame(
+    panel: Panel, lengths: NDArray[np.int64], boundary_prob: NDArray[np.float64] | None = None
+) -> pd.DataFrame:
     """Return one row per patch of the last look-back of each item and channel.
 
     Parameters
@@ -65,6 +92,8 @@ def segmentation_frame(panel: Panel, lengths: NDArray[np.int64]) -> pd.DataFrame
         What was segmented.
     lengths : ndarray of shape (items, channels, patches)
         Patch lengths of the last look-back, 0 for padding.
+    boundary_prob : ndarray of shape (items, channels, steps), optional
+        Probability that a step of the look-back starts a patch; that of starts is shown.
     """
     items, channels = _order(panel)
     ordered = lengths[items][:, channels]  # (items, channels, patches)
@@ -76,16 +105,49 @@ def segmentation_frame(panel: Panel, lengths: NDArray[np.int64]) -> pd.DataFrame
     offset = panel.row_offsets[items][:, None, None]
     stamps = panel.stamps
     item, channel, _ = np.nonzero(shown)
-    return pd.DataFrame(
-        {
-            "item_id": _taken(panel.layout.item_order, item),
-            "target_name": _taken(panel.layout.channel_order, channel),
-            "patch": (shown.cumsum(-1) - 1)[shown],
-            "start": stamps.take((offset + start)[shown]),
-            "end": stamps.take((offset + stop - 1)[shown]),
-            "length": (stop - start)[shown],
-        }
-    )
+    columns: dict[str, Any] = {
+        "item_id": _taken(panel.layout.item_order, item),
+        "target_name": _taken(panel.layout.channel_order, channel),
+        "patch": (shown.cumsum(-1) - 1)[shown],
+        "start": stamps.take((offset + start)[shown]),
+        "end": stamps.take((offset + stop - 1)[shown]),
+        "length": (stop - start)[shown],
+    }
+    if boundary_prob is not None:
+        before = rows - boundary_prob.shape[-1]  # rows of the series before the look-back
+        step = (start - before)[shown]
+        columns["boundary_prob"] = boundary_prob[items][:, channels][item, channel, step]
+    return pd.DataFrame(columns)
+
+
+def step_frame(
+    panel: Panel, lengths: NDArray[np.int64], boundary_prob: NDArray[np.float64] | None = None
+) -> pd.DataFrame:
+    """Return one row per step of the last look-back of each item and channel.
+
+    Parameters
+    ----------
+    panel, lengths, boundary_prob
+        See `segmentation_frame`.
+    """
+    items, channels = _order(panel)
+    ordered = lengths[items][:, channels]  # (items, channels, patches)
+    num_steps = int(ordered[0, 0].sum())
+    numbers = np.broadcast_to(np.arange(ordered.shape[-1]), ordered.shape)
+    patch = numbers.ravel().repeat(ordered.ravel()).reshape(*ordered.shape[:2], num_steps)
+    row = panel.lengths[items][:, None] - num_steps + np.arange(num_steps)  # (items, steps)
+    shown = np.broadcast_to((row >= 0)[:, None], patch.shape)
+    first = np.where(shown, patch, ordered.shape[-1]).min(-1, keepdims=True)
+    item, channel, step = np.nonzero(shown)
+    columns: dict[str, Any] = {
+        "item_id": _taken(panel.layout.item_order, item),
+        "target_name": _taken(panel.layout.channel_order, channel),
+        "timestamp": panel.stamps.take(panel.row_offsets[items][item] + row[item, step]),
+        "patch": (patch - first)[shown],
+    }
+    if boundary_prob is not None:
+        columns["boundary_prob"] = boundary_prob[items][:, channels][shown]
+    return pd.DataFrame(columns)
 
 
 def _order(panel: Panel) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

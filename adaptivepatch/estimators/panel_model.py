@@ -19,7 +19,11 @@ from adaptivepatch.estimators.panel_source import PanelSource
 from adaptivepatch.estimators.sharing import Sharing
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.segmentation import Segmentation
-from adaptivepatch.training.inference import predict_windows, segment_windows
+from adaptivepatch.training.inference import (
+    predict_windows,
+    segment_windows,
+    window_boundary_prob,
+)
 
 
 @dataclass
@@ -104,6 +108,25 @@ class PanelModel:
         source = self._source(panel, self.scaling_of(panel), windows)
         numbers = source.numbers(windows)
         return segment_windows(self.network, source.lookbacks, numbers, panel.num_channels)
+
+    def boundary_prob(self, panel: Panel, windows: Windows) -> NDArray[np.float64] | None:
+        """Return the probability that a step starts a patch, where the patcher states it.
+
+        Parameters
+        ----------
+        panel : Panel
+            Where the windows are.
+        windows : Windows
+            What to segment.
+
+        Returns
+        -------
+        ndarray of shape (windows * channels, steps) or None
+        """
+        source = self._source(panel, self.scaling_of(panel), windows)
+        numbers = source.numbers(windows)
+        found = window_boundary_prob(self.network, source.lookbacks, numbers, panel.num_channels)
+        return None if found is None else found.numpy()
 
     def scaling_of(self, panel: Panel) -> Scaling:
         """Return the fitted scaling of known items, that of the first look-back for others."""

@@ -57,7 +57,8 @@ def segment(
     -------
     pandas.DataFrame
         One row per patch, as of `Forecaster.segment`: item_id, target_name, patch (from 0,
-        oldest), start and end (stamps of its first and last step), length in time steps.
+        oldest), start and end (stamps of its first and last step), length in time steps, and
+        boundary_prob (that a patch starts at this start) where the patcher states it.
 
     Raises
     ------
@@ -83,8 +84,10 @@ def segment(
     if numbers is not None:
         item = torch.arange(panel.num_items)[:, None]
         group = (item * panel.num_channels + torch.tensor(numbers)).flatten()
-    lengths = _modes(patcher, rows, group).patch_lengths.numpy()
-    return segmentation_frame(panel, lengths.reshape(panel.num_items, panel.num_channels, -1))
+    patches, prob = _modes(patcher, rows, group)
+    shape = (panel.num_items, panel.num_channels, -1)
+    known = None if prob is None else prob.numpy().reshape(shape)
+    return segmentation_frame(panel, patches.patch_lengths.numpy().reshape(shape), known)
 
 
 def _as_frame(data: ArrayLike, item_id: str) -> pd.DataFrame:
@@ -118,10 +121,12 @@ def _rows(panel: Panel, context_length: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _modes(patcher: Patcher, rows: torch.Tensor, group: torch.Tensor | None) -> Segmentation:
-    """Return the most probable segmentation of every row, on the CPU."""
+def _modes(
+    patcher: Patcher, rows: torch.Tensor, group: torch.Tensor | None
+) -> tuple[Segmentation, torch.Tensor | None]:
+    """Return each row's most probable segmentation and boundary probabilities, on the CPU."""
     like = next(patcher.parameters(), torch.zeros(()))
-    rows, norm, parts = rows.to(like), InstanceNorm(), []
+    rows, norm, parts, probs = rows.to(like), InstanceNorm(), [], []
     was_training = patcher.training
     patcher.eval()
     for part in rows.split(_ROWS if group is None else len(rows)):  # a group decides as one
@@ -129,6 +134,10 @@ def _modes(patcher: Patcher, rows: torch.Tensor, group: torch.Tensor | None) -> 
         known = None if bool(observed.all()) else observed
         normalised, _ = norm(part.nan_to_num(), known)
         share = None if group is None else group.to(part.device)
-        parts.append(patcher(normalised, known, share).mode.to("cpu"))
+        distribution = patcher(normalised, known, share)
+        parts.append(distribution.mode.to("cpu"))
+        if distribution.boundary_prob is not None:
+            probs.append(distribution.boundary_prob.to("cpu", torch.float64))
     patcher.train(was_training)
-    return Segmentation.cat(parts) if len(parts) > 1 else parts[0]
+    patches = Segmentation.cat(parts) if len(parts) > 1 else parts[0]
+    return patches, torch.cat(probs) if probs else None

@@ -78,6 +78,22 @@ def segment_windows(
     return Segmentation.cat(parts)
 
 
+@torch.no_grad()
+def window_boundary_prob(
+    network: PatchNetwork, lookbacks: Lookbacks, windows: Tensor, rows_per_window: int = 1
+) -> Tensor | None:
+    """Return the probability that a step starts a patch, (W * C, T) on the CPU, or None."""
+    network.eval()
+    device = next(network.parameters()).device
+    parts = []
+    for chunk, size in _micro_batches(windows, rows_per_window, device):
+        prob = network.segment(*_whole_rows(*lookbacks(chunk)))[1].boundary_prob
+        if prob is None:
+            return None
+        parts.append(prob[: size * rows_per_window].to("cpu", torch.float64))
+    return torch.cat(parts)
+
+
 def _micro_batches(
     windows: Tensor, rows_per_window: int, device: torch.device
 ) -> list[tuple[Tensor, int]]:

@@ -343,6 +343,17 @@ def test_segment_shows_and_draws_patches(home, capsys, tmp_path):
     assert call("segment", home / "out", "--plot", "p.xcf") == 2
 
 
+def test_segment_states_and_draws_the_boundary_probability_of_a_policy(home, capsys, tmp_path):
+    options = [*TINY, "--patcher", "reinpatch", "--set", "patcher__compression_rate=4"]
+    assert call("fit", home / "load.csv", *options, "--model", tmp_path / "learned") == 0
+    capsys.readouterr()
+    assert call("segment", tmp_path / "learned", "--plot", "learned.png", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["patches"]
+    assert rows[0]["boundary_prob"] == 1
+    assert all(0 < row["boundary_prob"] <= 1 for row in rows)
+    assert (tmp_path / "learned.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_rows_without_stamps_and_integer_stamps(home, capsys):
     frame = wide().reset_index(drop=True)
     frame.to_csv("none.csv", index=False)

@@ -1,7 +1,8 @@
 """A fit in a process of its own, to be killed: folder of checkpoints, mode, write to die in.
 
 Modes: "checkpoint" begins, "resume" goes on. With a third argument N the process kills itself
-inside the N-th checkpoint write, between the temporary file and the move.
+inside the N-th checkpoint write, between the temporary file and the move. A fourth, "reinpatch",
+trains a policy.
 """
 
 from __future__ import annotations
@@ -10,8 +11,17 @@ import os
 import signal
 import sys
 
-from adaptivepatch import Forecaster, RandomPatcher, Trainer, TransformerBackbone
+from adaptivepatch import (
+    Forecaster,
+    GroupPolicyGradient,
+    RandomPatcher,
+    ReinPatcher,
+    Trainer,
+    TransformerBackbone,
+)
 from tests.builders import daily_frame
+
+LEARNED = ReinPatcher(4, prior=1.0, gradient=GroupPolicyGradient(2, every=2))
 
 
 def forecaster(**changes):
@@ -25,6 +35,14 @@ def forecaster(**changes):
         "random_state": 3,
     }
     return Forecaster(**(settings | changes))
+
+
+def to_be_killed(patcher="random"):
+    """The same with many more checkpoints."""
+    longer = Trainer(max_steps=400, validate_every=3, batch_size=8, device="cpu")
+    if patcher == "random":
+        return forecaster(trainer=longer)
+    return forecaster(trainer=longer.set_params(max_steps=60), patcher=LEARNED)
 
 
 def die_in_write(number):
@@ -44,6 +62,5 @@ if __name__ == "__main__":
     folder, mode, *rest = sys.argv[1:]
     if rest:
         die_in_write(int(rest[0]))
-    trainer = Trainer(max_steps=400, validate_every=3, batch_size=8, device="cpu")
-    model = forecaster(trainer=trainer).fit(daily_frame(), **{mode: folder})
+    model = to_be_killed(*rest[1:]).fit(daily_frame(), **{mode: folder})
     model.save(folder + "/model")

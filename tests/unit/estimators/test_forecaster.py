@@ -17,12 +17,14 @@ from sklearn.exceptions import NotFittedError
 from adaptivepatch import (
     FixedPatcher,
     Forecaster,
+    GroupPolicyGradient,
     InvalidFrameError,
     InvalidModelError,
     InvalidParameterError,
     PatchTSTBackbone,
     RandomPatcher,
     RecencyPatcher,
+    ReinPatcher,
     Trainer,
     TransformerBackbone,
 )
@@ -55,9 +57,17 @@ def make(**parameters) -> Forecaster:
     return Forecaster(**{**defaults, **parameters})
 
 
+LEARNED = ReinPatcher(8, prior=1.0, gradient=GroupPolicyGradient(2, delay=0.0))
+
+
 @pytest.fixture(scope="module")
 def fitted() -> Forecaster:
     return make().fit(wide())
+
+
+@pytest.fixture(scope="module")
+def learned() -> Forecaster:
+    return make(patcher=LEARNED).fit(wide())
 
 
 # ------------------------------------------------------------------------------------ forecasts
@@ -207,13 +217,21 @@ def test_refit_scales_on_all_rows():
     np.testing.assert_allclose(model.scaling_.mean[0], wide().mean().to_numpy())
 
 
-def test_gaps_are_refused_or_masked():
+@pytest.mark.parametrize("patcher", [FixedPatcher(8), LEARNED], ids=["fixed", "reinpatch"])
+def test_gaps_are_refused_or_masked(patcher):
     frame = wide()
     frame.iloc[100, 0] = np.nan
     with pytest.raises(InvalidFrameError, match="missing='mask'|missing=\"mask\""):
-        make().fit(frame)
-    model = make(missing="mask").fit(frame)
-    assert np.isfinite(model.predict().prediction).all()
+        make(patcher=patcher).fit(frame)
+    frame.iloc[-20:-4, 1] = np.nan  # more than one patch of the last look-back
+    model = make(patcher=patcher, missing="mask").fit(frame)
+    forecast = model.predict()
+    assert np.isfinite(forecast.prediction).all()
+    hidden = frame.drop(index=frame.index[230])  # absent stamps are as unobserved as NaN
+    frame.iloc[230] = np.nan
+    expected = model.predict(frame)
+    assert (expected.prediction != forecast.prediction).any()
+    pd.testing.assert_frame_equal(model.predict(hidden), expected, check_exact=True)
 
 
 def test_a_channel_without_history_cannot_be_forecast():
@@ -337,8 +355,41 @@ def test_segment_lists_the_patches_of_the_last_look_back(fitted):
     )
 
 
+def test_segment_states_boundary_probabilities_of_a_policy(learned, fitted):
+    patches, steps = learned.segment(), learned.segment(by="step")
+    assert steps.columns.tolist() == [
+        "item_id", "target_name", "timestamp", "patch", "boundary_prob",
+    ]  # fmt: skip
+    assert len(steps) == 2 * CONTEXT
+    series = torch.stack([torch.tensor(wide()[name].to_numpy()[-CONTEXT:]) for name in "ab"])
+    scaled = (series - series.mean(1, keepdim=True)) / series.std(1, keepdim=True)
+    expected = learned.network_.segment(scaled.float())[1].boundary_prob
+    np.testing.assert_allclose(steps.boundary_prob, expected.flatten(), atol=1e-4)
+    assert steps.boundary_prob.groupby(steps.target_name).sum().tolist() == pytest.approx([6, 6])
+    starts = steps.groupby(["target_name", "patch"]).first()
+    counts = steps.groupby(["target_name", "patch"]).size()
+    assert patches["length"].tolist() == counts.tolist()
+    assert patches.start.tolist() == starts.timestamp.tolist()
+    assert patches.boundary_prob.tolist() == starts.boundary_prob.tolist()
+    assert "boundary_prob" not in fitted.segment(by="step")
+    with pytest.raises(InvalidParameterError, match=r"one of \['patch', 'step'\].*mean 'step'"):
+        learned.segment(by="steps")
+
+
+def test_steps_of_padding_are_left_out():
+    frame = long((200, 30, 260))
+    for patcher in (FixedPatcher(8), LEARNED):
+        model = make(patcher=patcher).fit(frame)
+        patches, steps = model.segment(), model.segment(by="step")
+        counts = steps.groupby(["item_id", "patch"], sort=False).size()
+        assert counts.tolist() == patches["length"].tolist()
+        assert counts["a"].sum() == 30
+        assert steps.patch.groupby(steps.item_id).min().eq(0).all()
+
+
 @pytest.mark.parametrize(
-    "patcher", [RandomPatcher(8), RecencyPatcher(8, shortest=4), FixedPatcher(8, stride=4)]
+    "patcher",
+    [RandomPatcher(8), RecencyPatcher(8, shortest=4), FixedPatcher(8, stride=4), LEARNED],
 )
 @pytest.mark.parametrize("backbone", [PatchTSTBackbone(), TransformerBackbone(16, 1)])
 def test_every_patcher_trains_with_every_backbone(patcher, backbone):
@@ -376,9 +427,11 @@ def test_groups_of_channels_can_share_their_patches(tmp_path):
 # ------------------------------------------------------------------------------ seeds and quiet
 
 
-def test_two_fits_are_identical_and_leave_the_generators_alone(fitted):
+@pytest.mark.parametrize("name", ["fitted", "learned"])
+def test_two_fits_are_identical_and_leave_the_generators_alone(name, request):
+    fitted = request.getfixturevalue(name)
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    again = make().fit(wide())
+    again = make(patcher=fitted.patcher).fit(wide())
     assert (torch.get_rng_state() == torch_state).all()
     assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
     pd.testing.assert_frame_equal(again.predict(), fitted.predict(), check_exact=True)
@@ -404,7 +457,9 @@ def test_the_callback_sees_every_validation():
 # ------------------------------------------------------------------------------------ save, load
 
 
-def test_a_saved_model_predicts_the_same_in_a_new_process(fitted, tmp_path):
+@pytest.mark.parametrize("name", ["fitted", "learned"])
+def test_a_saved_model_predicts_the_same_in_a_new_process(name, request, tmp_path):
+    fitted = request.getfixturevalue(name)
     fitted.save(tmp_path / "model")
     script = (
         "import sys; from adaptivepatch import Forecaster;"
@@ -436,6 +491,18 @@ def test_loading_restores_everything(tmp_path):
     )
     assert repr(loaded.patcher) == repr(model.patcher)
     assert loaded.record_.history == model.record_.history
+
+
+def test_a_loaded_policy_is_the_same_to_the_bit(learned, tmp_path):
+    learned.save(tmp_path / "model")
+    loaded = Forecaster.load(tmp_path / "model")
+    for name, value in learned.network_.state_dict().items():
+        assert torch.equal(value, loaded.network_.state_dict()[name]), name
+    pd.testing.assert_frame_equal(
+        loaded.segment(by="step"), learned.segment(by="step"), check_exact=True
+    )
+    history = [pd.DataFrame(model.record_.history) for model in (loaded, learned)]
+    pd.testing.assert_frame_equal(*history, check_exact=True)  # NaN where the policy rested
 
 
 def test_a_fitted_model_pickles(fitted):

@@ -28,7 +28,7 @@ from adaptivepatch import (
 )
 from adaptivepatch.training import checkpoint
 from tests.builders import daily_frame
-from tests.unit.estimators.fit_worker import forecaster
+from tests.unit.estimators.fit_worker import LEARNED, forecaster, to_be_killed
 
 ROOT = Path(__file__).parents[3]
 FRAME = daily_frame()
@@ -64,10 +64,17 @@ def work(folder, mode, *rest, **options):
 # ------------------------------------------------------------------------------- resume
 
 
-@pytest.mark.parametrize("backbone", ["transformer", PatchTSTBackbone(d_model=8, num_layers=1)])
+OTHERS = {
+    "random": {},
+    "patchtst": {"backbone": PatchTSTBackbone(d_model=8, num_layers=1)},
+    "reinpatch": {"patcher": LEARNED},  # its delay, learning and rest lie in what is resumed
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("stop", [7, 21, 60])
-def test_a_stopped_fit_goes_on_to_the_same_bits(tmp_path, backbone, stop):
-    model = forecaster() if backbone == "transformer" else forecaster(backbone=backbone)
+def test_a_stopped_fit_goes_on_to_the_same_bits(tmp_path, other, stop):
+    model = forecaster(**OTHERS[other])
     whole = clone(model).fit(FRAME)
     with pytest.raises(Stop):
         clone(model).fit(FRAME, checkpoint=tmp_path, callback=stop_at(stop))
@@ -142,17 +149,17 @@ def test_an_open_seed_is_that_of_the_checkpoint(tmp_path):
     assert_same_bits(state(clone(model).fit(FRAME, resume=copy)), state(one))
 
 
-def test_a_kill_inside_a_checkpoint_write_loses_one_checkpoint(tmp_path):
-    worker = work(tmp_path, "checkpoint", 4)
+@pytest.mark.parametrize("patcher", ["random", "reinpatch"])
+def test_a_kill_inside_a_checkpoint_write_loses_one_checkpoint(tmp_path, patcher):
+    worker = work(tmp_path, "checkpoint", 4, patcher)
     assert worker.wait(timeout=PATIENCE) == -signal.SIGKILL
     left = sorted(path.name for path in tmp_path.iterdir())
     assert [name for name in left if not name.startswith(".")] == ["train.safetensors"]
     assert len(left) == 2  # the unfinished write is beside it and harms nobody
-    trainer = Trainer(max_steps=400, validate_every=3, batch_size=8, device="cpu")
     done = checkpoint.read_state(tmp_path / "train.safetensors").facts["record"]
     assert done["num_steps"] == 6  # of writes at steps 0, 3, 6 and the killed 9
-    resumed = forecaster(trainer=trainer).fit(FRAME, resume=tmp_path)
-    assert_same_bits(state(resumed), state(forecaster(trainer=trainer).fit(FRAME)))
+    resumed = to_be_killed(patcher).fit(FRAME, resume=tmp_path)
+    assert_same_bits(state(resumed), state(to_be_killed(patcher).fit(FRAME)))
 
 
 @pytest.mark.slow
