@@ -167,13 +167,13 @@ def patch_changes(patches: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
                 f"{list(series.columns)}. Pass the wide frame that was segmented."
             )
         values = series[name].to_numpy(dtype=np.float64)
-        first = series.index.get_indexer(pd.Index(part["start"]))
-        last = series.index.get_indexer(pd.Index(part["end"]))
-        if (first < 0).any() or (last < 0).any():
-            absent = part["start"].iloc[int((first < 0).argmax() if (first < 0).any() else 0)]
+        ends = pd.Index(part["start"]), pd.Index(part["end"])
+        first, last = (series.index.get_indexer(stamps) for stamps in ends)
+        absent = ends[0][first < 0].append(ends[1][last < 0])
+        if len(absent):
             raise InvalidFrameError(
                 f"The series must have the stamps of the patches. Channel {name!r} lacks some, "
-                f"such as {str(absent)!r}. Pass the wide frame that was segmented."
+                f"such as {str(absent[0])!r}. Pass the wide frame that was segmented."
             )
         moves = np.abs(np.diff(values))
         inside = [moves[a:b] for a, b in zip(first, last, strict=True)]

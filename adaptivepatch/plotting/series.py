@@ -200,4 +200,6 @@ def _draw_probability(ax: Axes, when: NDArray[Any], probability: NDArray[np.floa
     for side in ("top", "left", "bottom", "right"):
         twin.spines[side].set_visible(False)
     low, high = ax.get_ylim()
+    ticks = [tick for tick in ax.get_yticks() if low <= tick <= high]
     ax.set_ylim(low - (high - low) / 3, high)  # keeps the series above the bars
+    ax.set_yticks(ticks)  # values the series does not have need none

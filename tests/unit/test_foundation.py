@@ -366,7 +366,9 @@ def test_segment_shows_what_a_forecaster_shows():
     fitted = small(patcher).fit(data).segment()  # scaled by all rows there, by its own here
     pd.testing.assert_frame_equal(shown, fitted, rtol=1e-3)
     pd.testing.assert_frame_equal(shown, segment(patcher, data, 48))
-    assert shown.columns.tolist() == ["item_id", "target_name", "patch", "start", "end", "length"]
+    assert shown.columns.tolist() == [
+        *("item_id", "target_name", "patch", "start", "end", "length", "boundary_prob"),
+    ]
     assert len(set(shown["length"])) > 1
 
 

@@ -99,6 +99,7 @@ def test_segmentation_with_stamps_and_probabilities_below_the_series():
     highest_bar = 1 / (twin.get_ylim()[1] - twin.get_ylim()[0])
     low, high = ax.get_ylim()
     assert (0 - low) / (high - low) >= highest_bar  # the smallest value, 0, is above the bars
+    assert min(ax.get_yticks()) >= -1  # and nothing is said of values beside the bars
 
 
 @pytest.mark.parametrize("lengths", [[3, 3], [9], [-1, 9], []])
