@@ -157,7 +157,7 @@ def test_verdict_is_honest():
 
 
 def test_default_arms_have_equal_patch_counts():
-    assert {patcher.capacity(336) for patcher in default_arms().values()} == {28}
+    assert {patcher.capacity(336) for patcher in default_arms().values()} == {14}
 
 
 def test_files_of_the_user_are_not_replaced(tmp_path):
