@@ -68,8 +68,8 @@ def plot_policy(
     spread = "spread of a row's rewards (deviation of the loss)"
     _draw_course(axes[1, 1], table, "policy_reward_spread", spread)
     _draw_course(axes[1, 2], table, "compression_rate", "points per patch, of samples")
-    for ax in axes[1, :2]:
-        ax.set_ylim(bottom=0)
+    for ax, name in zip(axes[1, :2], ("policy_entropy", "policy_reward_spread"), strict=True):
+        ax.set_ylim(0, 1.08 * max(float(table[name].max()), 1e-12))
     every: list[Axes] = list(axes.ravel())
     for ax in every:
         ax.set_xlim(0, step.max())
