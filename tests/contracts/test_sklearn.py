@@ -34,6 +34,11 @@ torch.set_num_threads(1)
 warnings.simplefilter("ignore")
 from sklearn.utils.estimator_checks import check_estimator
 from adaptivepatch import *
+from adaptivepatch.patchers import PATCHERS
+class Fine(ReinPatcher):
+    def __init__(self, compression_rate=2.0):
+        super().__init__(compression_rate, gradient=GroupPolicyGradient(2))
+PATCHERS["fine"] = Fine
 results = check_estimator({estimator}, on_fail=None)
 print(json.dumps([[r["check_name"], r["status"], str(r["exception"])] for r in results]))
 """
@@ -52,8 +57,12 @@ def run_battery(estimator: str) -> list[list[str]]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def test_window_regressor_passes_the_full_battery():
-    results = run_battery(f"WindowRegressor(trainer={QUICK})")
+@pytest.mark.parametrize("patcher", ["fixed", "fine"])
+@pytest.mark.timeout(900)
+def test_window_regressor_passes_the_full_battery(patcher):
+    """`fine` is `ReinPatcher` at 2 points a patch: at 16, the battery's windows are one patch."""
+    settings = "" if patcher == "fixed" else f"'{patcher}', TransformerBackbone(d_model=16), "
+    results = run_battery(f"WindowRegressor({settings}trainer={QUICK})")
     bad = [r for r in results if r[1] != "passed"]
     assert bad == []
     assert len(results) >= 52
