@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 from adaptivepatch.bench.protocol import num_test_windows
-from adaptivepatch.bench.record import PlantedRecord, column_names
+from adaptivepatch.bench.record import PlantedRecord, column_names, windows_path
 from adaptivepatch.bench.report import render
 from adaptivepatch.bench.task import read_suite
 from adaptivepatch.data.datasets import split_borders
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-SUITES = ["patchtst_etth1", "recency"]
+SUITES = ["patchtst_etth1", "recency", "small_etth"]
 DOCUMENTS = sorted(
     [ROOT / "README.md", *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "docs").glob("*.md")]
 )
@@ -53,6 +53,29 @@ def test_every_run_has_its_curve(suite):
             (curves.task == row.task) & (curves.arm == row.arm) & (curves.seed == row.seed)
         ]
         assert curve.validation_loss.min() == pytest.approx(row.validation_loss)
+
+
+def test_errors_are_the_means_of_their_windows():
+    file = RESULTS / "small_etth.csv"
+    runs = pd.read_csv(file)
+    for row in runs.to_dict("records"):
+        errors = np.load(windows_path(file, row))
+        assert errors.shape == (row["num_windows"],)
+        assert errors.astype(float).mean() == pytest.approx(row["test_mse"], rel=1e-6)
+    assert len(list(file.with_suffix(".windows").iterdir())) == len(runs)
+
+
+def test_shared_channels_are_complete():
+    runs = pd.read_csv(RESULTS / "shared_channels.csv")
+    assert not runs.duplicated(["set", "arm", "seed"]).any()
+    assert runs.groupby(["set", "arm"]).seed.apply(sorted).tolist() == [[1, 2, 3]] * 4
+    assert not runs.dirty.any()
+    for row in runs.to_dict("records"):
+        name = f"{row['set']}-{row['arm']}-{row['seed']}.npy"
+        errors = np.load(RESULTS / "shared_channels.windows" / name).astype(float)
+        assert errors.mean() == pytest.approx(row["test_mse"], rel=1e-6)
+    intervals = pd.read_csv(RESULTS / "shared_channels_intervals.csv").set_index("set")
+    assert intervals.verdict.to_dict() == {"lead_lag": "helps", "independent": "hurts"}
 
 
 def test_planted_rows_are_complete_and_of_the_suite():
