@@ -131,9 +131,15 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     for row in rows:
         if not lines:
             lines = [f"| {' | '.join(row)} |", f"|{' --- |' * len(row)}"]
-        cells = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        cells = [_cell(value) for value in row.values()]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() else f"{value:.4g}"
+    return str(value).replace("|", "\\|")
 
 
 def weights_digest(patcher: Patcher) -> str:
