@@ -90,6 +90,28 @@ def check_bool(owner: object, **values: object) -> None:
             )
 
 
+def check_choice(owner: object, choices: Iterable[str], **values: object) -> None:
+    """Raise `InvalidParameterError` unless every value is one of the choices.
+
+    Parameters
+    ----------
+    owner : object
+        Whose parameters they are; None for a function's.
+    choices : iterable of str
+        What is allowed.
+    **values : object
+        Values by parameter name.
+    """
+    choices = list(choices)
+    for name, value in values.items():
+        if value not in choices:
+            of_owner = "" if owner is None else f" of {type(owner).__name__}"
+            raise InvalidParameterError(
+                f"The {name!r} parameter{of_owner} must be one of {choices}. Got {value!r} "
+                f"instead.{suggest(str(value), choices)}"
+            )
+
+
 def check_float(owner: object, interval: str, **values: object) -> None:
     """Raise `InvalidParameterError` unless every value is a number inside an interval.
 

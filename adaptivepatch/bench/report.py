@@ -6,7 +6,7 @@ A document marks the place of a table by ``<!-- table: NAME -->`` and ``<!-- end
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -231,11 +231,18 @@ def planted(results: Path) -> str:
     return markdown(header, rows)
 
 
-def small_etth(results: Path) -> str:
+def small(results: Path) -> str:
     """Compare patchers at equal token count with the small protocol; 3 seeds are exploratory."""
-    file = results / "small_etth.csv"
-    runs = pd.read_csv(file).sort_values("seed")
-    rows = []
+    header = [
+        *("data", "tokens", "patches", "test MSE by seed", "to fixed", "95 % interval"),
+        "validation MSE",
+    ]
+    files = [results / name for name in ("small_etth.csv", "small_weather.csv")]
+    return markdown(header, [row for file in files if file.is_file() for row in _small_rows(file)])
+
+
+def _small_rows(file: Path) -> Iterator[list[str]]:
+    runs = pd.read_csv(file).sort_values("seed", kind="stable")
     for (dataset, tokens), part in runs.groupby(["dataset", "tokens"], sort=True):
         fixed = part[part.arm.str.startswith("fixed")]
         for arm in part.arm.drop_duplicates():
@@ -254,22 +261,22 @@ def small_etth(results: Path) -> str:
                 change = f"{100 * found.difference:+.1f} %"
                 if len(both) > 1:
                     interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f} %"
-            rows.append(
-                [
-                    str(dataset),
-                    str(tokens),
-                    arm.rpartition("_")[0].replace("described", "as described"),
-                    ", ".join(f"{mse:.4f}" for mse in of_arm.test_mse),
-                    change,
-                    interval,
-                    f"{of_arm.validation_loss.mean():.4f}",
-                ]
-            )
-    header = [
-        *("data", "tokens", "patches", "test MSE by seed", "to fixed", "95 % interval"),
-        "validation MSE",
-    ]
-    return markdown(header, rows)
+            yield [
+                str(dataset),
+                str(tokens),
+                _small_name(arm),
+                ", ".join(f"{mse:.4f}" for mse in of_arm.test_mse),
+                change,
+                interval,
+                f"{of_arm.validation_loss.mean():.4f}",
+            ]
+
+
+def _small_name(arm: str) -> str:
+    """Return how a table calls an arm: "recency_48_8" is "recency, newest 8"."""
+    name, newest = re.fullmatch(r"(\w+?)_\d+(?:_(\d+))?", arm).groups()  # type: ignore[union-attr]
+    name = {"described": "as described"}.get(name, name.replace("_", " "))
+    return name if newest is None else f"{name}, newest {newest}"
 
 
 def _window_errors(file: Path, runs: pd.DataFrame, seeds: list[int]) -> NDArray[np.float64]:
@@ -327,7 +334,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     for table in (
         *(patchtst_etth1, recency, gaps, quantiles, m3),
         *(compare_etth1_ot, compare_calibration, compare_intervals),
-        *(peers, planted, small_etth, shared_channels, policy_cost),
+        *(peers, planted, small, shared_channels, policy_cost),
     )
 }
 

@@ -14,6 +14,7 @@ import yaml
 from adaptivepatch.backbones import Backbone, backbone_class
 from adaptivepatch.errors import InvalidParameterError, suggest
 from adaptivepatch.estimators.forecaster import Forecaster
+from adaptivepatch.foundation import load_patcher, weights_digest
 from adaptivepatch.nn.policy_gradient import GroupPolicyGradient
 from adaptivepatch.patchers import Patcher, patcher_class
 from adaptivepatch.training.trainer import Trainer
@@ -92,10 +93,14 @@ def build_patcher(
     ----------
     settings : mapping
         The registered ``name`` and arguments, patchers among them in the same form; ``gradient``,
-        if any, is a mapping of the arguments of `GroupPolicyGradient`.
+        if any, is a mapping of the arguments of `GroupPolicyGradient`. Or ``pretrained``, what
+        `load_patcher` takes, with the parameters to change and ``weights``, the first digits of the
+        SHA-256 of its weights: rows of other weights are other rows.
     by_name : callable, optional
         Finds the class.
     """
+    if "pretrained" in settings:
+        return _pretrained(**settings)
     arguments = {
         key: build_patcher(value, by_name) if _is_component(value) else value
         for key, value in settings.items()
@@ -103,6 +108,19 @@ def build_patcher(
     if isinstance(arguments.get("gradient"), Mapping):
         arguments["gradient"] = GroupPolicyGradient(**arguments["gradient"])
     return by_name(arguments.pop("name"))(**arguments)
+
+
+def _pretrained(pretrained: str, weights: str, **parameters: Any) -> Patcher:
+    """Load a frozen patcher whose weights are the ones a suite means."""
+    patcher: Patcher = load_patcher(pretrained, **parameters)
+    digest = weights_digest(patcher)
+    if len(weights) < 8 or not digest.startswith(weights):
+        raise InvalidParameterError(
+            f"A suite names the weights of a pretrained patcher by 8 or more digits of their "
+            f"SHA-256. Got {weights!r} for {pretrained!r}, whose weights are {digest[:12]!r}. "
+            "Correct the suite, so that its new rows stand beside the old ones."
+        )
+    return patcher
 
 
 def build_backbone(settings: Mapping[str, Any]) -> Backbone:
@@ -115,7 +133,7 @@ def build_backbone(settings: Mapping[str, Any]) -> Backbone:
 
 
 def _is_component(value: object) -> bool:
-    return isinstance(value, Mapping) and "name" in value
+    return isinstance(value, Mapping) and ("name" in value or "pretrained" in value)
 
 
 @dataclass(frozen=True)

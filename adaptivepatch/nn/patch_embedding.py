@@ -5,8 +5,6 @@ Tensor suffixes: N rows, T steps, P patches, V values of a token, D width.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -43,32 +41,37 @@ def resample(series: Tensor, segmentation: Segmentation, num_values: int, halo: 
     """
     if num_values == 1 and halo == 0 and series.device.type == "cpu":
         return pool_mean(series[..., None], segmentation)
-    num_rows, num_steps = series.shape
     rows = slice(0, 1) if segmentation.is_shared else slice(None)
     start = segmentation.patch_starts[rows][..., None]
-    width = (segmentation.patch_lengths[rows][..., None] + halo).to(torch.float64) / num_values
-    left = start + width * torch.arange(num_values, device=series.device)  # (n, P, V)
-    first = left.floor()
-    widest = float(width.max())
-    touched = max(1, math.ceil(widest) + (0 if bool((width == width.floor()).all()) else 1))
+    length = segmentation.patch_lengths[rows] + halo  # (n, P)
+    longest = int(length.max())
+    is_whole = bool((length % num_values == 0).all())
+    touched = max(1, -(-longest // num_values) + (0 if is_whole else 1))
+    # Intervals by patch length, in units of 1 / V of a step: integers, so nothing is rounded.
+    lengths = torch.arange(longest + 1, device=series.device)[:, None]  # (L, 1)
+    left = lengths * torch.arange(num_values, device=series.device)  # (L, V)
+    first = left // num_values
+    index = start + nn.functional.embedding(length, first)  # (n, P, V)
+    beyond = series[:, -1:].expand(-1, halo + touched)
+    series = torch.cat([series, beyond], 1)
     if touched == 1:
-        return _gather(series, first.long().clamp(max=num_steps - 1), num_rows)
+        return _gather(series, index)
     # One touched step at a time: torch sums along a dimension in an order that depends on its
     # size, which here is the widest patch of the *batch*, so rows would round by their neighbours.
     total = series.new_zeros(())
-    right, divisor = left + width, width.clamp(min=1 / num_values)
     for offset in range(touched):
-        step = first + offset
-        covered = torch.minimum(right, step + 1) - torch.maximum(left, step)
-        values = _gather(series, step.long().clamp(max=num_steps - 1), num_rows)
-        total = total + values * (covered.clamp(min=0) / divisor).to(series.dtype)
+        step = (first + offset) * num_values
+        covered = torch.minimum(left + lengths, step + num_values) - torch.maximum(left, step)
+        share = (covered.clamp(min=0) / lengths.clamp(min=1).double()).to(series.dtype)
+        weight = nn.functional.embedding(length, share)
+        total = total + _gather(series, index + offset) * weight
     return total
 
 
-def _gather(series: Tensor, index: Tensor, num_rows: int) -> Tensor:
-    """Read (N, T) at (N or 1, ...) step indices."""
+def _gather(series: Tensor, index: Tensor) -> Tensor:
+    """Read (N, T) at (N or 1, P, V) step indices."""
     if len(index) == 1:
-        return series[:, index[0].flatten()].view(num_rows, *index.shape[1:])
+        return series[:, index[0].flatten()].view(len(series), *index.shape[1:])
     return series.gather(1, index.flatten(1)).view(index.shape)
 
 

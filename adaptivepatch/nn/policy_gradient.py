@@ -7,13 +7,13 @@ Tensor suffixes: N rows, G rollouts of a row, T steps, P patches.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from adaptivepatch.errors import InvalidParameterError, check_float, check_int, suggest
+from adaptivepatch.errors import InvalidParameterError, check_choice, check_float, check_int
 from adaptivepatch.nn.pooling import broadcast, pool_mean
 from adaptivepatch.segmentation import Segmentation
 
@@ -168,8 +168,8 @@ class GroupPolicyGradient(BaseEstimator):
     def check(self) -> None:
         """Raise `InvalidParameterError` unless every parameter is in its range."""
         check_int(self, num_samples=self.num_samples, every=self.every)
-        _check_choice("baseline", self.baseline, BASELINES)
-        _check_choice("reward", self.reward, ("loss", "log_loss"))
+        check_choice(self, BASELINES, baseline=self.baseline)
+        check_choice(self, ("loss", "log_loss"), reward=self.reward)
         check_float(
             self, "[0, inf)", learning_rate=self.learning_rate, entropy_bonus=self.entropy_bonus
         )
@@ -212,14 +212,6 @@ class GroupPolicyGradient(BaseEstimator):
         if compared is None:
             return group_advantage(-error, self.baseline)  # type: ignore[arg-type]
         return compared - error
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InvalidParameterError(
-            f"The {name!r} parameter of GroupPolicyGradient must be one of {list(choices)}. Got "
-            f"{value!r} instead.{suggest(str(value), choices)}"
-        )
 
 
 @torch.no_grad()

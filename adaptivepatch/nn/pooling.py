@@ -68,10 +68,10 @@ def overlap_matrix(
         shared by its rows.
     """
     rows = slice(0, 1) if segmentation.is_shared else slice(None)
-    start = segmentation.patch_starts[rows][:, None, :]
+    start = segmentation.patch_starts[rows][:, None, :].to(dtype)  # whole numbers: exact
     end = start + segmentation.patch_lengths[rows][:, None, :]
-    cell_start = reference.patch_starts[0][:, None]
+    cell_start = reference.patch_starts[0][:, None].to(dtype)
     cell_length = reference.patch_lengths[0][:, None]
     cell_end = cell_start + cell_length
-    shared = (torch.minimum(end, cell_end) - torch.maximum(start, cell_start)).clamp(min=0)
-    return shared.to(dtype) / cell_length
+    shared = torch.minimum(end, cell_end) - torch.maximum(start, cell_start)
+    return shared.clamp_(min=0).div_(cell_length)

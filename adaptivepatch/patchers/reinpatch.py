@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from adaptivepatch.errors import InvalidParameterError, check_float, check_int, suggest
+from adaptivepatch.errors import InvalidParameterError, check_choice, check_float, check_int
 from adaptivepatch.nn.boundary_networks import (
     ConvolutionalBoundaryNetwork,
     EarlyExit,
@@ -170,7 +170,7 @@ class ReinPatcher(Patcher):
         self.width = width
         self.gradient = gradient
         check_int(self, width=width)
-        _check_choice("network", network, NETWORKS)
+        check_choice(self, NETWORKS, network=network)
         self.boundary_network = NETWORKS[network](width)
         self.early_exit = EarlyExit() if self._settings.baseline == "early_exit" else None
         # Only where the number of starts may vary does a common shift of the logits count.
@@ -224,9 +224,9 @@ class ReinPatcher(Patcher):
         return self._is_capped or self.budget == "min"
 
     def _check(self) -> None:
-        _check_choice("policy", self.policy, POLICIES)
-        _check_choice("budget", self.budget, ("exact", "min"))
-        _check_choice("reference", self.reference, ("uniform", "recency"))
+        check_choice(self, POLICIES, policy=self.policy)
+        check_choice(self, ("exact", "min"), budget=self.budget)
+        check_choice(self, ("uniform", "recency"), reference=self.reference)
         check_int(self, shortest=self.shortest)
         check_float(self, "[0, inf)", prior=self.prior)
         if self.candidates is not None:
@@ -434,11 +434,3 @@ def _row_weight(context: StepContext) -> Tensor:
     if context.target_observed is None:
         return torch.ones_like(context.forecast_loss[0])
     return context.target_observed.to(context.series.dtype).mean(1)
-
-
-def _check_choice(name: str, value: object, choices: Any) -> None:
-    if value not in choices:
-        raise InvalidParameterError(
-            f"The {name!r} parameter of ReinPatcher must be one of {list(choices)}. Got {value!r} "
-            f"instead.{suggest(str(value), choices)}"
-        )
