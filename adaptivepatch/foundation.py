@@ -196,7 +196,7 @@ def save_patcher(
             f"save_pretrained(card=...) must be a PatcherCard. Got {card!r} instead. Leave it out "
             "to keep the card the patcher was loaded with."
         )
-    text = getattr(patcher, "_card_text", None) if card is None else card.render(patcher)
+    text = patcher.card if card is None else card.render(patcher)
     text = PatcherCard().render(patcher) if text is None else text
     config = {
         "kind": _KIND,
@@ -348,7 +348,7 @@ def load_patcher(
     load_weights(patcher, weights, folder)
     card = folder / CARD
     if card.is_file():
-        patcher._card_text = card.read_text(encoding="utf-8")
+        patcher.card = card.read_text(encoding="utf-8")
     patcher.eval()
     return patcher.freeze() if frozen else patcher
 

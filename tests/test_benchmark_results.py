@@ -16,11 +16,15 @@ from adaptivepatch.data.datasets import split_borders
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-SUITES = ["patchtst_etth1", "recency", "small_etth"]
+SUITES = [
+    *("patchtst_etth1", "recency", "small_etth", "small_weather"),
+    *("recency_policy", "levels_etth1"),
+]
+WITH_WINDOWS = SUITES[2:]
 DOCUMENTS = sorted(
     [ROOT / "README.md", *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "docs").glob("*.md")]
 )
-NUM_ROWS = {"electricity_6of321": 26304, "traffic_6of862": 17544}
+NUM_ROWS = {"weather": 52696, "electricity_6of321": 26304, "traffic_6of862": 17544}
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -55,8 +59,9 @@ def test_every_run_has_its_curve(suite):
         assert curve.validation_loss.min() == pytest.approx(row.validation_loss)
 
 
-def test_errors_are_the_means_of_their_windows():
-    file = RESULTS / "small_etth.csv"
+@pytest.mark.parametrize("suite", WITH_WINDOWS)
+def test_errors_are_the_means_of_their_windows(suite):
+    file = RESULTS / f"{suite}.csv"
     runs = pd.read_csv(file)
     for row in runs.to_dict("records"):
         errors = np.load(windows_path(file, row))

@@ -247,20 +247,9 @@ def _small_rows(file: Path) -> Iterator[list[str]]:
         fixed = part[part.arm.str.startswith("fixed")]
         for arm in part.arm.drop_duplicates():
             of_arm = part[part.arm == arm]
-            both = sorted({*fixed.seed} & {*of_arm.seed})
             change, interval = "", ""
-            if both and not arm.startswith("fixed"):
-                own, others = (_window_errors(file, some, both) for some in (of_arm, fixed))
-                found = relative_difference(
-                    own,
-                    others,
-                    np.ones(own.shape[1]),
-                    horizon=int(part.horizon.iloc[0]),
-                    num_comparisons=part.arm.nunique() - 1,
-                )
-                change = f"{100 * found.difference:+.1f} %"
-                if len(both) > 1:
-                    interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f} %"
+            if not arm.startswith("fixed"):
+                change, interval = _against(file, of_arm, fixed, part.arm.nunique() - 1)
             yield [
                 str(dataset),
                 str(tokens),
@@ -270,6 +259,62 @@ def _small_rows(file: Path) -> Iterator[list[str]]:
                 interval,
                 f"{of_arm.validation_loss.mean():.4f}",
             ]
+
+
+def _against(
+    file: Path, own: pd.DataFrame, base: pd.DataFrame, num_comparisons: int
+) -> tuple[str, str]:
+    """Return the change of the error and its interval, over the seeds that both have."""
+    both = sorted({*base.seed} & {*own.seed})
+    if not both:
+        return "", ""
+    errors, of_base = (_window_errors(file, some, both) for some in (own, base))
+    found = relative_difference(
+        errors,
+        of_base,
+        np.ones(errors.shape[1]),
+        horizon=int(own.horizon.iloc[0]),
+        num_comparisons=num_comparisons,
+    )
+    interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f} %" if len(both) > 1 else ""
+    return f"{100 * found.difference:+.1f} %", interval
+
+
+def recency_policy(results: Path) -> str:
+    """Compare policies with the static grid they start from; 3 seeds are exploratory."""
+    file = results / "recency_policy.csv"
+    runs = pd.read_csv(file).sort_values("seed", kind="stable")
+    rows = []
+    for dataset, part in runs.groupby("dataset", sort=True):
+        for arm in part.arm.drop_duplicates():
+            of_arm = part[part.arm == arm]
+            compared = ["", ""]
+            if arm != "recency":
+                grid = part[part.arm == "recency"]
+                compared = list(_against(file, of_arm, grid, part.arm.nunique() - 1))
+            errors = ", ".join(f"{mse:.4f}" for mse in of_arm.test_mse)
+            name = str(arm).replace("_", " from ")
+            rows.append([str(dataset), name, errors, f"{of_arm.test_mse.mean():.4f}", *compared])
+    header = ["data", "patches", "test MSE by seed", "mean", "to recency", "95 % interval"]
+    return markdown(header, rows)
+
+
+def levels_etth1(results: Path) -> str:
+    """Compare one, two and three levels at nearly equal work; 3 seeds are exploratory."""
+    file = results / "levels_etth1.csv"
+    runs = pd.read_csv(file).sort_values("seed", kind="stable")
+    rows = []
+    for arm in runs.arm.drop_duplicates():
+        of_arm = runs[runs.arm == arm]
+        compared = ["", ""]
+        if arm != "one_level":
+            one = runs[runs.arm == "one_level"]
+            compared = list(_against(file, of_arm, one, runs.arm.nunique() - 1))
+        errors = ", ".join(f"{mse:.4f}" for mse in of_arm.test_mse)
+        validation = f"{of_arm.validation_loss.mean():.4f}"
+        rows.append([str(arm).replace("_", " "), errors, *compared, validation])
+    header = ["patches", "test MSE by seed", "to one level", "95 % interval", "validation MSE"]
+    return markdown(header, rows)
 
 
 def _small_name(arm: str) -> str:
@@ -334,7 +379,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     for table in (
         *(patchtst_etth1, recency, gaps, quantiles, m3),
         *(compare_etth1_ot, compare_calibration, compare_intervals),
-        *(peers, planted, small, shared_channels, policy_cost),
+        *(peers, planted, small, recency_policy, levels_etth1, shared_channels, policy_cost),
     )
 }
 

@@ -114,13 +114,15 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     causal, stochastic, trainable : bool
         Whether a boundary depends on earlier steps only; whether training draws samples; whether
         there are parameters to train.
+    card : str or None
+        Text of the model card it was loaded with (`adaptivepatch.load_patcher`).
     """
 
     name: ClassVar[str]
     causal: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
     trainable: ClassVar[bool] = False
-    _card_text: str | None = None  # of the folder it was loaded from
+    card: str | None = None
 
     __repr__ = BaseEstimator.__repr__
 
