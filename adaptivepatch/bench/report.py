@@ -282,38 +282,37 @@ def _against(
 
 def recency_policy(results: Path) -> str:
     """Compare policies with the static grid they start from; 3 seeds are exploratory."""
-    file = results / "recency_policy.csv"
-    runs = pd.read_csv(file).sort_values("seed", kind="stable")
-    rows = []
-    for dataset, part in runs.groupby("dataset", sort=True):
-        for arm in part.arm.drop_duplicates():
-            of_arm = part[part.arm == arm]
-            compared = ["", ""]
-            if arm != "recency":
-                grid = part[part.arm == "recency"]
-                compared = list(_against(file, of_arm, grid, part.arm.nunique() - 1))
-            errors = ", ".join(f"{mse:.4f}" for mse in of_arm.test_mse)
-            name = str(arm).replace("_", " from ")
-            rows.append([str(dataset), name, errors, f"{of_arm.test_mse.mean():.4f}", *compared])
-    header = ["data", "patches", "test MSE by seed", "mean", "to recency", "95 % interval"]
-    return markdown(header, rows)
+    return _to_one_arm(results / "recency_policy.csv", "recency")
 
 
 def levels_etth1(results: Path) -> str:
     """Compare one, two and three levels at nearly equal work; 3 seeds are exploratory."""
-    file = results / "levels_etth1.csv"
+    return _to_one_arm(results / "levels_etth1.csv", "one_level")
+
+
+def _to_one_arm(file: Path, base: str) -> str:
     runs = pd.read_csv(file).sort_values("seed", kind="stable")
     rows = []
-    for arm in runs.arm.drop_duplicates():
-        of_arm = runs[runs.arm == arm]
-        compared = ["", ""]
-        if arm != "one_level":
-            one = runs[runs.arm == "one_level"]
-            compared = list(_against(file, of_arm, one, runs.arm.nunique() - 1))
-        errors = ", ".join(f"{mse:.4f}" for mse in of_arm.test_mse)
-        validation = f"{of_arm.validation_loss.mean():.4f}"
-        rows.append([str(arm).replace("_", " "), errors, *compared, validation])
-    header = ["patches", "test MSE by seed", "to one level", "95 % interval", "validation MSE"]
+    for dataset, part in runs.groupby("dataset", sort=True):
+        of_base = part[part.arm == base]
+        for arm in part.arm.drop_duplicates():
+            own = part[part.arm == arm]
+            compared = ("", "")
+            if arm != base:
+                compared = _against(file, own, of_base, part.arm.nunique() - 1)
+            rows.append(
+                [
+                    str(dataset),
+                    str(arm).replace("reinpatch_", "reinpatch from ").replace("_", " "),
+                    ", ".join(f"{mse:.4f}" for mse in own.test_mse),
+                    f"{own.test_mse.mean():.4f}",
+                    *compared,
+                ]
+            )
+    header = [
+        *("data", "patches", "test MSE by seed", "mean"),
+        *(f"to {base.replace('_', ' ')}", "95 % interval"),
+    ]
     return markdown(header, rows)
 
 
