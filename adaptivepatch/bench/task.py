@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -194,6 +194,40 @@ def read_suite(name_or_path: str | Path) -> list[Run]:
             f"{str(path)!r} has {sorted(text) if isinstance(text, dict) else text!r}."
         )
     return list(_runs(path.stem, text))
+
+
+def choose_runs(
+    runs: Sequence[Run],
+    *,
+    arms: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+) -> list[Run]:
+    """Return the runs with the given arms, data sets and seeds; an empty list wants all.
+
+    Raises
+    ------
+    InvalidParameterError
+        If one of them is in no run.
+    """
+    wanted: dict[str, Sequence[Any]] = {"arm": arms, "data set": datasets, "seed": seeds}
+    for kind, names in wanted.items():
+        available = list(dict.fromkeys(_part(run, kind) for run in runs))
+        for name in names:
+            if name not in available:
+                raise InvalidParameterError(
+                    f"Unknown {kind} {name!r} of the suite. Available: {available}."
+                    f"{suggest(str(name), map(str, available))}"
+                )
+    return [
+        run
+        for run in runs
+        if all(not names or _part(run, kind) in names for kind, names in wanted.items())
+    ]
+
+
+def _part(run: Run, kind: str) -> Any:
+    return {"arm": run.arm.name, "data set": run.task.dataset, "seed": run.seed}[kind]
 
 
 def _runs(suite: str, text: Mapping[str, Any]) -> Iterator[Run]:

@@ -70,16 +70,14 @@ def run(
     from rich.console import Console
 
     from adaptivepatch.bench.runner import run_suite
+    from adaptivepatch.bench.task import choose_runs, read_suite
 
     torch.set_num_threads(threads)
     console = Console()
-
-    def wanted(run: Run) -> bool:
-        return (
-            (not seed or run.seed in seed)
-            and (not arm or run.arm.name in arm)
-            and (not dataset or run.task.dataset in dataset)
-        )
+    chosen = choose_runs(
+        read_suite(suite), arms=arm or (), datasets=dataset or (), seeds=seed or ()
+    )
+    keys = {run.key for run in chosen}
 
     def announce(run: Run, number: int, total: int) -> None:
         task = run.task
@@ -97,7 +95,12 @@ def run(
         )
 
     records = run_suite(
-        suite, out, only=wanted, device=device, on_start=announce, on_validation=report
+        suite,
+        out,
+        only=lambda run: run.key in keys,
+        device=device,
+        on_start=announce,
+        on_validation=report,
     )
     for record in records:
         console.print(record.summary, highlight=False)

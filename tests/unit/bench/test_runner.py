@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,22 @@ def test_the_command_runs_a_suite(suite, tmp_path, ltsf_data):
     assert "test MSE" in result.output
     again = CliRunner().invoke(app, arguments)
     assert "Nothing to do" in again.output
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--arm", "fixd", r"Unknown arm 'fixd' .* Available: \['fixed', .*Did you mean 'fixed'"),
+        ("--dataset", "ETTh3", r"Unknown data set 'ETTh3' .* Available: \['ETTh1'\]"),
+        ("--seed", "7", r"Unknown seed 7 of the suite. Available: \[1, 2\]"),
+    ],
+)
+def test_the_command_names_what_a_suite_does_not_have(suite, tmp_path, option, value, message):
+    out = tmp_path / "results.csv"
+    result = CliRunner().invoke(app, ["bench", "run", str(suite), "--out", str(out), option, value])
+    assert isinstance(result.exception, InvalidParameterError)
+    assert re.search(message, str(result.exception))
+    assert not out.exists()
 
 
 def test_the_command_verifies_the_oracle(ltsf_data):
