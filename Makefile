@@ -36,11 +36,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@
 
+$(VENV)/.installed-demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e '.[demo]'
+	@touch $@
+
 $(VENV)/.installed-all: $(VENV)/.installed
 	$(PIP_INSTALL) -e '.[dev,all]'
 	@touch $@
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.installed-demo
 	$(BIN)/adaptivepatch demo
 
 test: $(VENV)/.installed

@@ -66,7 +66,7 @@ class DemoSettings:
     context_length: int = 336
     held_out: int = 8 * WEEK
     validation: int = 4 * WEEK
-    max_steps: int = 400
+    max_steps: int = 500
     batch_size: int = 8
     learning_rate: float = 5e-3
     d_model: int = 32
