@@ -77,6 +77,10 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     Windows must be in time order for validation to be on the latest. `predict` computes in
     micro-batches of one size, so a window's forecast does not depend on the others, bit for bit.
 
+    Torch pickles tensors with their address. So `joblib.hash` of an estimator whose patcher is an
+    instance with weights differs from copy to copy: caches of `joblib.Memory` miss, and of
+    scikit-learn's estimator checks, the one that compares hashes fails for such instances.
+
     Examples
     --------
     >>> import numpy as np
