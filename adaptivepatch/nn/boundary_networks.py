@@ -17,6 +17,7 @@ from adaptivepatch.nn.normalization import Scale
 from adaptivepatch.nn.transformer import PreNormLayer
 
 NUM_FEATURES = 11
+_SIGNED = [0, 1, 3, 4]  # value, step, mean and its change
 
 
 def site_features(series: Tensor, observed: Tensor | None, sites: Sites) -> Tensor:
@@ -115,10 +116,11 @@ class ConvolutionalBoundaryNetwork(nn.Module):
 
 
 class NormedBoundaryNetwork(ConvolutionalBoundaryNetwork):
-    """Two convolutions along the sites and a LayerNorm.
+    """Two convolutions along the sites, alike for a series and its mirror image, and a LayerNorm.
 
     For series with spikes: a logit then depends on what a site looks like, not on how large it is,
-    so that what is learnt of a spike says less about the changes that are smaller.
+    so that what is learnt of a spike says less about the changes that are smaller. The hidden
+    vectors of the series and of its negative are added, so rises and falls are found alike.
 
     Parameters
     ----------
@@ -126,13 +128,20 @@ class NormedBoundaryNetwork(ConvolutionalBoundaryNetwork):
         Channels W.
     """
 
+    mirror: Tensor  # -1 for the features that change sign with the series, 1 for the others
+
     def __init__(self, width: int) -> None:
         super().__init__(width)
         self.norm = nn.LayerNorm(width)
+        mirror = torch.ones(NUM_FEATURES)
+        mirror[_SIGNED] = -1
+        self.register_buffer("mirror", mirror, persistent=False)
 
     def hidden(self, features: Tensor) -> Tensor:
         """Map features (N, C, F) to hidden vectors (N, C, W)."""
-        return self.norm(super().hidden(features))
+        both = torch.cat([features, features * self.mirror])
+        as_is, mirrored = super().hidden(both).chunk(2)
+        return self.norm(as_is + mirrored)
 
 
 class TransformerBoundaryNetwork(nn.Module):

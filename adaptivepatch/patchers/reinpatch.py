@@ -92,7 +92,8 @@ class ReinPatcher(Patcher):
     prior : float, default=4.0
         Added to the logits of the reference starts.
     network : {"convolution", "normed", "transformer"}, default="convolution"
-        What computes the logits. "normed", a convolution and a LayerNorm, for series with spikes.
+        What computes the logits. "normed", convolutions alike for a series and its mirror image and
+        a LayerNorm, for series with spikes.
     width : int, default=8
         Its channels; a multiple of 4 for the transformer.
     gradient : GroupPolicyGradient, optional
