@@ -246,6 +246,10 @@ def push_patcher(
     """
     from huggingface_hub import HfApi
 
+    if repository.count("/") != 1:
+        raise InvalidParameterError(
+            f"A repository of the Hub is named owner/name. Got {repository!r}."
+        )
     with tempfile.TemporaryDirectory() as folder:
         save_patcher(patcher, folder, card, overwrite=True)
         try:
@@ -257,7 +261,7 @@ def push_patcher(
                 commit_message=message,
                 allow_patterns=list(_FILES),
             )
-        except (OSError, ValueError) as error:  # of the network, of the Hub, of the name
+        except Exception as error:  # of the network, of the Hub, of the name
             raise OutputError(
                 f"Publishing needs the Hub and the right to write to {repository!r}. It failed: "
                 f"{' '.join(str(error).split())}. Check the name and log in with: hf auth login."
@@ -346,6 +350,8 @@ def load_patcher(
             "what changes the network."
         )
     load_weights(patcher, weights, folder)
+    if parameters:
+        patcher.capacity(2048)  # a wrong parameter is told here
     card = folder / CARD
     if card.is_file():
         patcher.card = card.read_text(encoding="utf-8")
@@ -405,7 +411,7 @@ def _fetch(repository: str, revision: str | None) -> Path:
 
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(_FILES)))
-    except (OSError, ValueError) as error:  # of the network, of the Hub, of the name
+    except Exception as error:  # of the network, of the Hub, of the name
         raise InvalidModelError(
             f"{repository!r} is no folder here, so it must be a repository of the Hugging Face "
             f"Hub. Fetching it failed: {' '.join(str(error).split())}. Check the name and the "

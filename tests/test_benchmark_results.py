@@ -16,10 +16,7 @@ from adaptivepatch.data.datasets import split_borders
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-SUITES = [
-    *("patchtst_etth1", "recency", "small_etth", "small_weather"),
-    *("recency_policy", "levels_etth1"),
-]
+SUITES = ["patchtst_etth1", "recency", "small_etth"]
 WITH_WINDOWS = SUITES[2:]
 DOCUMENTS = sorted(
     [ROOT / "README.md", *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "docs").glob("*.md")]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from adaptivepatch.bench.verdict import Role
 from adaptivepatch.errors import InvalidParameterError, suggest
+from adaptivepatch.foundation import load_patcher, shipped_patchers
 from adaptivepatch.nn.policy_gradient import GroupPolicyGradient
 from adaptivepatch.patchers import (
     FixedPatcher,
@@ -52,7 +54,8 @@ def default_patchers(
     context_length : int
         Look-back, in time steps.
     challengers : sequence of str, default=("recency", "reinpatch")
-        Registered names of patchers with a compression rate.
+        Registered names of patchers with a compression rate, and pretrained patchers (names in
+        this package, folders), which are frozen.
     """
     lengths = [n for n in PATCH_LENGTHS if 2 * n <= context_length]
     if len(lengths) < 2:
@@ -61,13 +64,24 @@ def default_patchers(
     names, others = list(dict.fromkeys(challengers)), lengths[1:] or lengths
     controls = ["frozen", "random"] if "reinpatch" in names else ["random"]
     for name in [*names, *controls]:
-        is_learned = name == "frozen" or patcher_class(name).trainable
+        is_learned = name == "frozen" or _is_trainable(name)
         for n in others[-LEARNED_LENGTHS:] if is_learned else others:
             arms[f"{name} {n}"] = _at_rate(name, n)
     return arms
 
 
+def _is_pretrained(name: str) -> bool:
+    return name in shipped_patchers() or Path(name).is_dir()
+
+
+def _is_trainable(name: str) -> bool:
+    return not _is_pretrained(name) and patcher_class(name).trainable
+
+
 def _at_rate(name: str, rate: int) -> Patcher:
+    if _is_pretrained(name):
+        loaded: Patcher = load_patcher(name, compression_rate=rate)
+        return loaded
     if name in ("reinpatch", "frozen"):  # learning at every other step halves what it costs
         gradient = GroupPolicyGradient(every=2)
         if name == "frozen":

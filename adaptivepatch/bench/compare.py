@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -249,6 +249,10 @@ def _seed_list(seeds: int | Sequence[int]) -> list[int]:
     if hasattr(seeds, "__index__"):
         check_int(None, seeds=seeds)
         return list(range(int(seeds)))
+    if not isinstance(seeds, Iterable):
+        raise InvalidParameterError(
+            f"The 'seeds' parameter must be a number of fits or their seeds. Got {seeds!r} instead."
+        )
     numbers = list(seeds)
     for number in numbers:
         check_int(None, low=0, seed=number)

@@ -239,6 +239,12 @@ def finished_keys(path: Path) -> set[tuple[str, ...]]:
     if not path.exists():
         return set()
     columns = ["suite", "task", "arm", "settings_id", "seed"]
+    header = path.read_text(encoding="utf-8").partition("\n")[0].split(",")
+    if not {*columns} <= {*header}:
+        raise InvalidParameterError(
+            f"Rows are appended to a file of results, with the columns {columns}. {str(path)!r} "
+            "lacks some of them. Write to a new file."
+        )
     table = pd.read_csv(path, usecols=columns, dtype=str)[columns]
     return set(table.itertuples(index=False, name=None))
 

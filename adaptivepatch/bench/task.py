@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import yaml
@@ -76,6 +77,15 @@ class Arm:
 
     def forecaster(self, task: Task, seed: int) -> Forecaster:
         """Return an untrained forecaster for a task."""
+        try:
+            return self._forecaster(task, seed)
+        except TypeError as error:  # of a constructor: an argument it does not have
+            raise InvalidParameterError(
+                f"The settings of an arm must be arguments of its parts. {self.name!r} has others "
+                f"({error}). Correct the suite."
+            ) from error
+
+    def _forecaster(self, task: Task, seed: int) -> Forecaster:
         settings = dict(self.settings)
         for key, build in (("patcher", build_patcher), ("backbone", build_backbone)):
             if key in settings:
@@ -110,7 +120,7 @@ def build_patcher(
     return by_name(arguments.pop("name"))(**arguments)
 
 
-def _pretrained(pretrained: str, weights: str, **parameters: Any) -> Patcher:
+def _pretrained(pretrained: str, weights: str = "", **parameters: Any) -> Patcher:
     """Load a frozen patcher whose weights are the ones a suite means."""
     patcher: Patcher = load_patcher(pretrained, **parameters)
     digest = weights_digest(patcher)
@@ -185,15 +195,22 @@ def read_suite(name_or_path: str | Path) -> list[Run]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidParameterError(
             f"A suite must be a YAML file. {str(path)!r} cannot be read "
-            f"({' '.join(str(error).split())}). Correct it."
+            f"({shorten(str(error), 200)}). Correct it."
         ) from error
+    found = sorted(text) if isinstance(text, dict) else text
     allowed = {"about", "tasks", "base", "arms", "seeds"}
     if not isinstance(text, dict) or not {"tasks", "arms", "seeds"} <= set(text) <= allowed:
         raise InvalidParameterError(
             f"A suite must have the keys tasks, arms and seeds, and may have {sorted(allowed)}. "
-            f"{str(path)!r} has {sorted(text) if isinstance(text, dict) else text!r}."
+            f"{str(path)!r} has {shorten(str(found), 90)}."
         )
-    return list(_runs(path.stem, text))
+    try:
+        return list(_runs(path.stem, text))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise InvalidParameterError(
+            "A suite lists seeds (integers), tasks (fields of Task) and arms (names to settings). "
+            f"{str(path)!r} does not ({type(error).__name__}: {error}). Correct it."
+        ) from error
 
 
 def choose_runs(

@@ -51,15 +51,21 @@ def make_forecaster(
     Parameters
     ----------
     parameters, training : dict
-        Of `Forecaster` and `Trainer`; patcher and backbone may be names.
+        Of `Forecaster` and `Trainer`; patcher and backbone may be names, the patcher that of a
+        pretrained one, too, which is frozen.
     settings : list of str
         More parameters, as ``name=value``.
     """
     from adaptivepatch.backbones import backbone_class
     from adaptivepatch.estimators.forecaster import Forecaster
+    from adaptivepatch.foundation import load_patcher
     from adaptivepatch.training.trainer import Trainer
 
     parameters, values = dict(parameters), dict(map(read_setting, settings))
+    if isinstance(parameters["patcher"], str) and options.is_pretrained(parameters["patcher"]):
+        own = {name: values.pop(name) for name in list(values) if name.startswith("patcher__")}
+        changes = {name.removeprefix("patcher__"): value for name, value in own.items()}
+        parameters["patcher"] = load_patcher(parameters["patcher"], **changes)
     for name, by_name in (("patcher", options.patcher_class), ("backbone", backbone_class)):
         if isinstance(parameters[name], str):
             parameters[name] = by_name(parameters[name])()

@@ -40,7 +40,10 @@ def _setting(text: str, **more: Any) -> Any:
 Challengers = Annotated[
     list[str] | None,
     _setting(
-        "Challenger by name; repeat for more.", metavar="NAME", show_default="recency, reinpatch"
+        "Challenger by name, a pretrained patcher (reinpatch-small or a folder) among them; repeat "
+        "for more.",
+        metavar="NAME",
+        show_default="recency, reinpatch",
     ),
 ]
 Seeds = Annotated[int, _setting("Fits of every arm; a verdict takes 5.", min=1)]

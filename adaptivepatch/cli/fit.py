@@ -79,7 +79,12 @@ ShortSeries = Annotated[
 ]
 ContextLength = Annotated[int, _setting("Time steps to look back.")]
 PatcherName = Annotated[
-    str, _setting("fixed, recency, random, or module:Class of your own.", metavar="NAME")
+    str,
+    _setting(
+        "fixed, recency, random, reinpatch, hierarchical, module:Class of your own, or, frozen, a "
+        "pretrained one: reinpatch-small or its folder.",
+        metavar="NAME",
+    ),
 ]
 BackboneName = Annotated[str, _setting("patchtst or transformer.", metavar="NAME")]
 Quantiles = Annotated[

@@ -162,11 +162,6 @@ def _without_long_cells(series: list[Corpus], how: PretrainingSettings) -> Pretr
     from adaptivepatch.estimators.pretraining import fitting_cells
 
     fitting = fitting_cells(series, how)
-    if not fitting:
-        raise InvalidParameterError(
-            f"Pretraining needs longer series: none is long enough for {how.cells[0]}. Name a "
-            "shorter look-back, such as --cell 48x8."
-        )
     left_out = [str(cell) for cell in how.cells if cell not in fitting]
     if left_out:
         note(f"no series is long enough for {', '.join(left_out)}: left out.")

@@ -163,7 +163,10 @@ def pretrain(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
         try:
-            run = _Pretraining(patcher, SeriesPool(corpora, settings.averages), settings)
+            pool = SeriesPool(corpora, settings.averages)
+            for cell in settings.cells:
+                pool.check(cell)
+            run = _Pretraining(patcher, pool, settings)
             return run.run(checkpoint, on_step, on_validation)
         finally:
             _set_rate(patcher, rate)
@@ -192,9 +195,12 @@ def identity_of(
 
 
 def fitting_cells(corpora: Sequence[Corpus], settings: PretrainingSettings) -> tuple[Cell, ...]:
-    """Return the cells of the settings that a series is long enough for."""
+    """Return the cells of the settings that a series is long enough for; `DatasetError` if none."""
     pool = SeriesPool(corpora, settings.averages)
-    return tuple(cell for cell in settings.cells if pool.fits(cell))
+    fitting = tuple(cell for cell in settings.cells if pool.fits(cell))
+    if not fitting:
+        pool.check(min(settings.cells))
+    return fitting
 
 
 def make_card(

@@ -109,6 +109,15 @@ class SeriesPool:
         """Tell whether a series is long enough for a cell, to train and to validate."""
         return all(self._ranges(cell, part)[1].sum() > 0 for part in ("train", "validation"))
 
+    def check(self, cell: Cell) -> None:
+        """Raise `DatasetError` unless a series is long enough for a cell."""
+        if not self.fits(cell):
+            raise DatasetError(
+                f"The cell {cell} needs a series of about {cell.context_length + cell.horizon} "
+                f"points before its last tenth, which is held out. The longest has "
+                f"{int(self.lengths.max())}. Name a shorter look-back, or add longer series."
+            )
+
     def _ranges(
         self, cell: Cell, part: Literal["train", "validation"]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

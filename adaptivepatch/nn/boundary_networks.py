@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.nn.candidates import Sites
 from adaptivepatch.nn.normalization import Scale
 from adaptivepatch.nn.transformer import PreNormLayer
@@ -151,10 +152,20 @@ class TransformerBoundaryNetwork(nn.Module):
     ----------
     width : int
         Width W; a multiple of 4, the number of heads.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is not.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        if width % 4:
+            raise InvalidParameterError(
+                f"The network 'transformer' of a policy has 4 heads, so its width must be a "
+                f"multiple of 4. Got width={width}. Use {4 * (width // 4 + 1)}."
+            )
         self.near = _Along(NUM_FEATURES, width)
         self.layers = nn.ModuleList(PreNormLayer(width, 4, 2 * width, 0.0) for _ in range(2))
         self.norm = nn.LayerNorm(width)

@@ -181,11 +181,12 @@ class GroupPolicyGradient(BaseEstimator):
                 f"The baseline {self.baseline!r} compares the rollouts of a row. Got "
                 "num_samples=1. Draw at least 2, or use baseline='greedy' or 'early_exit'."
             )
-        if self.delay + self.warmup + self.frozen_share > 1:
+        resting = self.delay + self.frozen_share
+        if resting + self.warmup > 1 or (resting == 1 and 0 < self.delay < 1):
             raise InvalidParameterError(
                 "Delay, warm-up and frozen share must leave the policy time to learn. Got delay="
                 f"{self.delay!r}, warmup={self.warmup!r}, frozen_share={self.frozen_share!r}. "
-                "Their sum must not exceed 1."
+                "Their sum must not exceed 1, nor that of delay and frozen share be 1."
             )
 
     def phase(self, progress: float) -> Literal["delay", "warmup", "learn", "frozen"]:

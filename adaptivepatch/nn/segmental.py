@@ -64,6 +64,11 @@ class Segmental(SubsetPolicy):
         lengths: tuple[int, int],
         at_most: bool = False,
     ) -> None:
+        if lengths[0] > lengths[1]:
+            raise InvalidParameterError(
+                "The shortest patch allowed must not be longer than the longest. Got min_length "
+                f"{lengths[0]} and max_length {lengths[1]}, given or by default. Set both."
+            )
         self.logits, self.num_patches, self.at_most = logits, num_patches, at_most
         device = logits.device
         self.nodes = torch.tensor([0, *positions, num_steps], device=device)

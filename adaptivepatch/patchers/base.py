@@ -147,8 +147,15 @@ class Patcher(nn.Module, BaseEstimator, ABC):
         Raises
         ------
         InvalidParameterError
-            If the shape is wrong, or (in eval mode) if a value is not finite.
+            If the shape or the type of number is wrong, or (in eval mode) if a value is not finite.
+        TypeError
+            If it is no tensor.
         """
+        if not isinstance(series, Tensor):
+            raise TypeError(
+                f"series must be a torch.Tensor. Got {type(series).__name__} instead. Use "
+                "torch.as_tensor(values, dtype=torch.float32)."
+            )
         if series.ndim != 2:
             raise InvalidParameterError(
                 f"series must have shape (rows, steps), however: series.shape="

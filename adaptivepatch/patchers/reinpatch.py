@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Self
 
 import torch
+from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from adaptivepatch.errors import InvalidParameterError, check_choice, check_float, check_int
@@ -205,6 +206,19 @@ class ReinPatcher(Patcher):
             prior=0.0,
             gradient=gradient,
         )
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; a network of another kind or size is made anew."""
+        changed = {name.partition("__")[0] for name in params}
+        if "gradient" in changed and self.gradient is None:
+            params = {"gradient": GroupPolicyGradient(), **params}
+        super().set_params(**params)
+        if changed & {"network", "width", "policy", "budget", "gradient"}:
+            made = type(self)(**BaseEstimator.get_params(self, deep=False))
+            own, new = self.state_dict(), made.state_dict()
+            if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in new.items()}:
+                self.__dict__.update(made.__dict__)
+        return self
 
     @property
     def _settings(self) -> GroupPolicyGradient:

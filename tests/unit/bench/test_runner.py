@@ -223,3 +223,31 @@ def test_the_command_verifies_the_oracle(ltsf_data):
     result = CliRunner().invoke(app, ["bench", "verify"])
     assert result.exit_code == 0, result.output
     assert "40 of 40 agree" in result.output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("patch_length: 48", "patch_len: 48", "'fixed' has others .*'patch_len'"),
+        ("max_steps: 2", "max_step: 2", "has others .*'max_step'"),
+        ("horizon: 96", "horizn: 96", "fields of Task.*'horizn'"),
+        ("seeds: [1, 2]", "seeds: one", r"lists seeds \(integers\)"),
+    ],
+)
+def test_mistakes_in_a_suite_are_named(tmp_path, old, new, message):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(TINY.replace(old, new))
+
+    def build_all():
+        return [run.arm.forecaster(run.task, run.seed) for run in read_suite(path)]
+
+    with pytest.raises(InvalidParameterError, match=message):
+        build_all()
+
+
+def test_results_are_not_appended_to_another_table(suite, tmp_path, ltsf_data):
+    out = tmp_path / "load.csv"
+    out.write_text("date,load\n2024-01-01,3\n")
+    with pytest.raises(InvalidParameterError, match="lacks some of them. Write to a new file"):
+        run_suite(suite, out, device="cpu")
+    assert out.read_text() == "date,load\n2024-01-01,3\n"

@@ -56,6 +56,12 @@ def test_challengers_are_named(run):
         run("--patcher", "recenty")
 
 
+def test_a_pretrained_patcher_is_a_challenger(run):
+    told = json.loads(run("--json", "--patcher", "reinpatch-small").stdout)
+    roles = {row["arm"]: row["role"] for row in told["table"]}
+    assert roles["reinpatch-small 8"] == "challenger"
+
+
 def test_results_are_not_replaced_unasked_and_that_is_told_first(run, tmp_path):
     (tmp_path / "table.csv").touch()
     with pytest.raises(InvalidParameterError, match=r"not replaced unasked"):

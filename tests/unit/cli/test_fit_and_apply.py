@@ -63,6 +63,28 @@ def test_fit_writes_the_model_that_python_would(home):
     pd.testing.assert_frame_equal(model.predict(), again.predict())
 
 
+def test_fit_takes_a_pretrained_patcher(home):
+    from adaptivepatch import load_patcher
+
+    rate = ["--set", "patcher__compression_rate=4"]
+    assert call("fit", home / "train.csv", *TINY, *rate, "--patcher", "reinpatch-small",
+                "--model", "named") == 0  # fmt: skip
+    load_patcher("reinpatch-small").save_pretrained("folder")
+    assert call("fit", home / "train.csv", *TINY, *rate, "--patcher", "folder",
+                "--model", "found") == 0  # fmt: skip
+    for name in ("named", "found"):
+        patcher = Forecaster.load(name).network_.patcher
+        assert patcher.is_frozen
+        assert patcher.compression_rate == 4
+
+
+def test_settings_of_a_policy_can_be_given(home):
+    policy = ["--patcher", "reinpatch", "--set", "patcher__compression_rate=4"]
+    policy += ["--set", "patcher__gradient__num_samples=2"]
+    assert call("fit", home / "train.csv", *TINY, *policy, "--model", "policy") == 0
+    assert Forecaster.load("policy").patcher.gradient.num_samples == 2
+
+
 def test_fit_says_what_it_did(home, tmp_path, capsys):
     assert call("fit", home / "load.csv", *TINY, "--model", "m", "--json") == 0
     out, err = capsys.readouterr()

@@ -121,8 +121,9 @@ def test_what_cannot_be_done_is_said_before_training(run, tmp_path):
     with pytest.raises(DatasetError, match="Unknown corpus 'clasics'"):
         run(given=["clasics"])
     short = write_corpus(tmp_path / "short.parquet", {"a": np.arange(50.0) ** 2})
-    with pytest.raises(InvalidParameterError, match="none is long enough for 96x8"):
-        run(given=[short], quick=[])
+    for quick in ([], ["--cell", "48x8"]):
+        with pytest.raises(DatasetError, match=r"needs a series of about .* The longest has 50"):
+            run(given=[short], quick=quick)
 
 
 def test_a_corpus_that_holds_a_benchmark_series_is_refused(run, tmp_path, monkeypatch):
