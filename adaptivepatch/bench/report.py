@@ -319,7 +319,8 @@ def _to_one_arm(file: Path, base: str) -> str:
 def _small_name(arm: str) -> str:
     """Return how a table calls an arm: "recency_48_8" is "recency, newest 8"."""
     name, newest = re.fullmatch(r"(\w+?)_\d+(?:_(\d+))?", arm).groups()  # type: ignore[union-attr]
-    name = {"described": "as described"}.get(name, name.replace("_", " "))
+    other = {"described": "as described", "reinpatch_recency": "reinpatch from recency"}
+    name = other.get(name, name.replace("_", " "))
     return name if newest is None else f"{name}, newest {newest}"
 
 
@@ -381,6 +382,11 @@ TABLES: dict[str, Callable[[Path], str]] = {
         *(peers, planted, small, recency_policy, levels_etth1, shared_channels, policy_cost),
     )
 }
+
+
+def marked_tables(text: str) -> list[str]:
+    """Return the names of the tables that a document marks."""
+    return [place["name"] for place in _PLACE.finditer(text)]
 
 
 def render(text: str, results: Path) -> str:

@@ -116,8 +116,9 @@ def report(
     ),
 ) -> None:
     """Fill the tables of documents from result files, in place."""
-    from adaptivepatch.bench.report import render
+    from adaptivepatch.bench.report import marked_tables, render
 
     for document in documents:
         text = document.read_text(encoding="utf-8")
         document.write_text(render(text, results), encoding="utf-8")
+        typer.echo(f"{document}: {', '.join(marked_tables(text)) or 'no marked table'}")

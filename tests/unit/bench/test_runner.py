@@ -193,6 +193,24 @@ def test_documents_are_rendered_in_place(tmp_path):
         render(text.replace("gaps", "gap"), tmp_path)
 
 
+def test_the_command_fills_tables_and_says_which(tmp_path):
+    document = tmp_path / "a.md"
+    document.write_text("<!-- table: gaps -->\n<!-- end -->\n")
+    (tmp_path / "b.md").write_text("text\n")
+    results = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
+    arguments = ["bench", "report", str(document), str(tmp_path / "b.md"), "--results", results]
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.output.split() == [
+        f"{document}:",
+        "gaps",
+        f"{tmp_path / 'b.md'}:",
+        "no",
+        "marked",
+        "table",
+    ]
+    assert "| missing |" in document.read_text()
+
+
 def test_the_command_runs_a_suite(suite, tmp_path, ltsf_data):
     out = tmp_path / "results.csv"
     arguments = ["bench", "run", str(suite), "--out", str(out), "--seed", "1", "--arm", "fixed"]
