@@ -359,8 +359,7 @@ class ReinPatcher(Patcher):
         )
 
     def _learns_now(self, phase: str) -> bool:
-        is_due = int(self.steps_done) % self._settings.every == 0
-        return phase in ("warmup", "learn") and is_due
+        return phase in ("warmup", "learn") and int(self.steps_done) % self._settings.every == 0
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Return the policy's parameters at their own rate."""
