@@ -156,6 +156,12 @@ class Patcher(nn.Module, BaseEstimator, ABC):
                 f"series must be a torch.Tensor. Got {type(series).__name__} instead. Use "
                 "torch.as_tensor(values, dtype=torch.float32)."
             )
+        weight = next(self.parameters(), series)
+        if weight.dtype != series.dtype:
+            raise InvalidParameterError(
+                f"series must have the type of the patcher's weights, {weight.dtype}. Got "
+                f"{series.dtype}. Use series.to({weight.dtype})."
+            )
         if series.ndim != 2:
             raise InvalidParameterError(
                 f"series must have shape (rows, steps), however: series.shape="

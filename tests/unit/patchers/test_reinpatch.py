@@ -481,5 +481,7 @@ def test_sizes_that_do_not_fit_are_named():
             ReinPatcher(4, policy="segmental", **limits)(noise(2, 32))
     with pytest.raises(TypeError, match=r"torch.Tensor. Got ndarray instead"):
         ReinPatcher(4)(noise(2, 32).numpy())
+    with pytest.raises(InvalidParameterError, match=r"torch.float32. Got torch.float64"):
+        ReinPatcher(4)(noise(2, 32).double())
     with pytest.raises(InvalidParameterError, match="nor that of delay and frozen share be 1"):
         GroupPolicyGradient(delay=0.8, frozen_share=0.2).check()
