@@ -279,6 +279,11 @@ def shipped_patchers() -> list[str]:
     return sorted(path.name for path in SHIPPED.iterdir() if (path / CONFIG).is_file())
 
 
+def is_pretrained(name: str) -> bool:
+    """Tell whether a name is that of a patcher in this package, or a folder."""
+    return name in shipped_patchers() or Path(name).is_dir()
+
+
 def load_patcher(
     path: str | Path,
     *,

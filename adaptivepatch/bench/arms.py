@@ -5,14 +5,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from adaptivepatch.bench.verdict import Role
 from adaptivepatch.errors import InvalidParameterError, suggest
-from adaptivepatch.foundation import load_patcher, shipped_patchers
+from adaptivepatch.foundation import is_pretrained, load_patcher
 from adaptivepatch.nn.policy_gradient import GroupPolicyGradient
 from adaptivepatch.patchers import (
     FixedPatcher,
@@ -70,16 +69,12 @@ def default_patchers(
     return arms
 
 
-def _is_pretrained(name: str) -> bool:
-    return name in shipped_patchers() or Path(name).is_dir()
-
-
 def _is_trainable(name: str) -> bool:
-    return not _is_pretrained(name) and patcher_class(name).trainable
+    return not is_pretrained(name) and patcher_class(name).trainable
 
 
 def _at_rate(name: str, rate: int) -> Patcher:
-    if _is_pretrained(name):
+    if is_pretrained(name):
         loaded: Patcher = load_patcher(name, compression_rate=rate)
         return loaded
     if name in ("reinpatch", "frozen"):  # learning at every other step halves what it costs

@@ -58,11 +58,11 @@ def make_forecaster(
     """
     from adaptivepatch.backbones import backbone_class
     from adaptivepatch.estimators.forecaster import Forecaster
-    from adaptivepatch.foundation import load_patcher
+    from adaptivepatch.foundation import is_pretrained, load_patcher
     from adaptivepatch.training.trainer import Trainer
 
     parameters, values = dict(parameters), dict(map(read_setting, settings))
-    if isinstance(parameters["patcher"], str) and options.is_pretrained(parameters["patcher"]):
+    if isinstance(parameters["patcher"], str) and is_pretrained(parameters["patcher"]):
         own = {name: values.pop(name) for name in list(values) if name.startswith("patcher__")}
         changes = {name.removeprefix("patcher__"): value for name, value in own.items()}
         parameters["patcher"] = load_patcher(parameters["patcher"], **changes)

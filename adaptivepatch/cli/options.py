@@ -89,13 +89,6 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def is_pretrained(name: str) -> bool:
-    """Tell whether a name is that of a pretrained patcher: one of this package, or a folder."""
-    from adaptivepatch.foundation import shipped_patchers
-
-    return name in shipped_patchers() or Path(name).is_dir()
-
-
 def patcher_class(name: str) -> type[Any]:
     """Return a registered patcher class, or import one that is named as ``module:Class``.
 
