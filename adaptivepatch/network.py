@@ -17,7 +17,6 @@ from adaptivepatch.backbones.base import Backbone
 from adaptivepatch.backbones.multi_level import for_levels
 from adaptivepatch.nn.heads import TimeAlignedHead
 from adaptivepatch.nn.normalization import InstanceNorm, Scale
-from adaptivepatch.nn.patch_embedding import ResampleEmbedding
 from adaptivepatch.patchers.base import Patcher, Rollout, SegmentationDistribution
 
 
@@ -150,7 +149,7 @@ def build_network(
     values_per_patch: int | None = None,
     instance_norm: bool = True,
 ) -> PatchNetwork:
-    """Assemble the standard network: resample embedding and time-aligned head.
+    """Assemble the network of a patcher: its embedding, the backbone, a time-aligned head.
 
     Parameters
     ----------
@@ -164,21 +163,15 @@ def build_network(
     quantiles : tuple of float, optional
         See `TimeAlignedHead`.
     values_per_patch : int, optional
-        Values a token is made from. Default: nominal patch length plus halo, so that a patch of
-        nominal length loses nothing.
+        Values a token is made from, where its patcher takes points for it; see `Patcher.parts`.
     instance_norm : bool, default=True
         See `PatchNetwork`.
     """
     reference = patcher.reference_patches(context_length)
-    nominal_length = patcher.nominal_length(context_length)
     backbone = for_levels(backbone, reference)
     backbone.build(reference)
+    parts = patcher.parts(context_length, backbone.d_model, values_per_patch)
+    head = TimeAlignedHead(parts.cells, backbone.d_model, horizon, quantiles)
     return PatchNetwork(
-        patcher,
-        ResampleEmbedding(
-            values_per_patch or nominal_length + patcher.halo, backbone.d_model, nominal_length
-        ),
-        backbone,
-        TimeAlignedHead(reference, backbone.d_model, horizon, quantiles),
-        instance_norm=instance_norm,
+        patcher, parts.embedding, backbone, head, instance_norm=instance_norm, unpatch=parts.unpatch
     )

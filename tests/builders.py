@@ -14,9 +14,9 @@ from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.sampler import SeriesSource
 
 
-def small_backbone(name, dropout=0.0):
+def small_backbone(name, dropout=0.0, d_model=8):
     """A backbone of a few parameters, whatever the defaults of its class."""
-    sizes = {"d_model": 8, "num_layers": 2, "num_heads": 2, "d_ff": 16, "dropout": dropout}
+    sizes = {"d_model": d_model, "num_layers": 2, "num_heads": 2, "d_ff": 16, "dropout": dropout}
     return BACKBONES[name](**sizes)
 
 
@@ -30,6 +30,7 @@ def small_network(
     dropout=0.0,
     dtype=torch.float64,
     seed=0,
+    d_model=8,
     **options,
 ):
     """A network with seeded weights; positions and biases are away from their initial zeros."""
@@ -37,7 +38,7 @@ def small_network(
         torch.manual_seed(seed)
         network = build_network(
             FixedPatcher(4) if patcher is None else patcher,
-            small_backbone(backbone, dropout),
+            small_backbone(backbone, dropout, d_model),
             context_length=context_length,
             horizon=horizon,
             quantiles=quantiles,
@@ -46,6 +47,8 @@ def small_network(
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
+        series = torch.randn(32, context_length, dtype=dtype).cumsum(1)
+        network.patcher.prepare(series, None, torch.Generator().manual_seed(seed))
     return network
 
 

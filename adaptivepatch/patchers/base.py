@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from adaptivepatch.distributions import Deterministic as Deterministic
@@ -25,6 +26,7 @@ from adaptivepatch.distributions import Rollout as Rollout
 from adaptivepatch.distributions import SegmentationDistribution as SegmentationDistribution
 from adaptivepatch.errors import InvalidParameterError, check_float
 from adaptivepatch.nn.normalization import Scale
+from adaptivepatch.nn.patch_embedding import ResampleEmbedding
 from adaptivepatch.segmentation import Segmentation
 
 
@@ -98,6 +100,24 @@ class StepContext:
     target_observed: Tensor | None = None
     mode_loss: Tensor | None = None
     scale: Scale | None = None
+
+
+class NetworkParts(NamedTuple):
+    """What a network puts around its backbone for a patcher.
+
+    Parameters
+    ----------
+    embedding : nn.Module
+        Points of a patch to a token; called as `ResampleEmbedding` is.
+    cells : Segmentation
+        One row: the cells that the head reads.
+    unpatch : nn.Module, optional
+        Way back to a finer resolution; see `adaptivepatch.network.PatchNetwork`.
+    """
+
+    embedding: nn.Module
+    cells: Segmentation
+    unpatch: nn.Module | None = None
 
 
 class Patcher(nn.Module, BaseEstimator, ABC):
@@ -204,6 +224,26 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     def nominal_length(self, num_steps: int) -> int:
         """Return the patch length, in time steps, at which the embedding is the identity."""
         return max(1, round(num_steps / self.capacity(num_steps)))
+
+    def parts(
+        self, num_steps: int, d_model: int, values_per_patch: int | None = None
+    ) -> NetworkParts:
+        """Make what a network puts around its backbone: resampled points, and the patches' cells.
+
+        Parameters
+        ----------
+        num_steps : int
+            Length T of the look-back.
+        d_model : int
+            Token width D.
+        values_per_patch : int, optional
+            Values a token is made from. Default: nominal patch length plus halo, so that a patch
+            of nominal length loses nothing.
+        """
+        nominal_length = self.nominal_length(num_steps)
+        num_values = values_per_patch or nominal_length + self.halo
+        embedding = ResampleEmbedding(num_values, d_model, nominal_length)
+        return NetworkParts(embedding, self.reference_patches(num_steps))
 
     @property
     def halo(self) -> int:
@@ -387,6 +427,15 @@ def rate_capacity(owner: Patcher, num_steps: int, compression_rate: float) -> in
     """Return K = max(1, floor(T / r)), the patches that `owner`'s budget of r allows."""
     check_float(owner, "[1, inf)", compression_rate=compression_rate)
     return max(1, math.floor(num_steps / compression_rate))
+
+
+def not_prepared(patcher: Patcher) -> NotFittedError:
+    """Return the error of a patcher that is used before it has seen data."""
+    name = type(patcher).__name__
+    return NotFittedError(
+        f"{name} must see training windows before it cuts, however: {patcher!r} has seen none. Fit "
+        f"a forecaster with it, or call prepare(series, None, torch.Generator())."
+    )
 
 
 def mean_in_groups(values: Tensor, group: Tensor | None) -> Tensor:

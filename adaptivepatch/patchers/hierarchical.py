@@ -19,6 +19,7 @@ from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.nn.pooling import pool_mean, pool_sum
 from adaptivepatch.patchers.base import (
     Deterministic,
+    NetworkParts,
     Patcher,
     Rollout,
     SegmentationDistribution,
@@ -173,6 +174,12 @@ class HierarchicalPatcher(Patcher):
     def nominal_length(self, num_steps: int) -> int:
         """Return the fine level's."""
         return self.levels[0].nominal_length(num_steps)
+
+    def parts(
+        self, num_steps: int, d_model: int, values_per_patch: int | None = None
+    ) -> NetworkParts:
+        """Make the fine level's."""
+        return self.levels[0].parts(num_steps, d_model, values_per_patch)
 
     @property
     def halo(self) -> int:

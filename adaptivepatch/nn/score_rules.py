@@ -1,0 +1,90 @@
+"""From a score of every step to patches, under the three kinds of budget.
+
+Tensor suffixes: N rows, T steps, K patches.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from adaptivepatch.nn.segmental import Segmental
+from adaptivepatch.segmentation import Segmentation
+
+BUDGETS = ("exact", "min", "target")
+"""Exactly K patches a row, at most K, or only on average over the data a threshold comes from."""
+
+
+def cut_by_scores(
+    scores: Tensor,
+    num_patches: int,
+    budget: str,
+    threshold: float | None = None,
+    lengths: tuple[int, int] | None = None,
+) -> Segmentation:
+    """Start patches where the score is high.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (N, T)
+        Larger means a likelier start; that of step 0 is not read. Finite.
+    num_patches : int
+        K, from 1 to T.
+    budget : {"exact", "min", "target"}
+        The K - 1 highest scores (ties to the earlier step); those of them above `threshold`; or all
+        that are.
+    threshold : float, optional
+        For "min" and "target".
+    lengths : tuple of int, optional
+        Shortest and longest patch, in time steps, for "exact" alone: the K patches of these lengths
+        whose starts have the greatest total score.
+
+    Returns
+    -------
+    Segmentation
+        Of as many slots as K, or for "target" as the longest row has patches.
+    """
+    if budget == "target":
+        assert threshold is not None
+        mask = scores > threshold
+        mask[:, 0] = True
+        return Segmentation(mask, validate=False)
+    if budget == "min":
+        assert threshold is not None
+        return Segmentation.from_scores(scores, num_patches, threshold)
+    num_steps = scores.shape[1]
+    if lengths is None or num_patches == 1:
+        return Segmentation.from_scores(scores, num_patches)
+    best = Segmental(scores[:, 1:], range(1, num_steps), num_steps, num_patches, lengths).mode
+    mask = torch.cat([torch.ones_like(best[:, :1]), best], 1)
+    return Segmentation(mask, capacity=num_patches, exact=True, validate=False)
+
+
+def threshold_for(scores: Tensor, compression_rate: float, counted: Tensor | None = None) -> float:
+    """Return the threshold that leaves r points a patch on average over these scores.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (N, T)
+        Of training windows; step 0, which always starts a patch, does not count.
+    compression_rate : float
+        Points per patch r.
+    counted : Tensor of bool, shape (N, T), optional
+        Steps that count: observed ones.
+
+    Returns
+    -------
+    float
+        Of the steps after the first, a share of (T / r - 1) / (T - 1) scores higher; where scores
+        are equal, less than that.
+    """
+    num_steps = scores.shape[1]
+    if num_steps == 1:
+        return math.inf
+    later = scores[:, 1:] if counted is None else scores[:, 1:][counted[:, 1:]]
+    share = (num_steps / compression_rate - 1) / (num_steps - 1)
+    ordered = later.flatten().sort(descending=True).values
+    number = round(max(0.0, share) * len(ordered))
+    return float(ordered[min(number, len(ordered) - 1)]) if len(ordered) else math.inf
