@@ -1,9 +1,10 @@
-"""Distributions over segmentations, and the rollouts drawn from them.
+"""What a patcher and a training step exchange.
 
-What a patcher returns for a batch of rows; a `Deterministic` one where nothing is random. Policies
-have theirs in ``nn/policy_distribution.py``.
+A patcher returns a distribution over segmentations for a batch of rows, a `Deterministic` one where
+nothing is random (policies have theirs in ``nn/policy_distribution.py``); the step draws rollouts
+from it as the patcher's plan says, and gives a context to the patcher's own loss.
 
-Tensor suffixes: N rows, T steps, D width, G rollouts of a row.
+Tensor suffixes: N rows, T steps, P patches, H horizon, D width, G rollouts of a row.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from adaptivepatch.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from adaptivepatch.nn.normalization import Scale
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ class SegmentationDistribution(ABC):
     Attributes
     ----------
     boundary_prob : Tensor of shape (N, T) or None
-        Marginal probability that a step starts a patch. Where it is costly, a cached property: the
-        training step does not read it.
+        Marginal probability that a step starts a patch; of patchers trained through a gate, what
+        they decide by. Where it is costly, a cached property: the training step does not read it.
     features : Tensor of shape (N, T, D) or None
         Output of the patcher's own point encoder, for embeddings and residuals that read it.
 
@@ -163,3 +168,75 @@ class Deterministic(SegmentationDistribution):
         """Zero for every row."""
         rows = self._segmentation
         return torch.zeros(rows.num_rows, device=rows.device)
+
+
+class StepPlan(NamedTuple):
+    """What a training step does with a patcher's distribution.
+
+    Parameters
+    ----------
+    num_samples : int
+        Rollouts G drawn of every row; 0 draws none and trains on the mode.
+    is_scored : bool
+        Forecast with all of them, in eval mode and without gradient, for the patcher's own loss.
+    is_mode_scored : bool
+        The same for the mode.
+    grad_samples : int
+        Rollouts the forecast gradient is taken on.
+    mode_share : float
+        Share of their rows that use the mode in place of the sample, from 0 to 1.
+    """
+
+    num_samples: int = 1
+    is_scored: bool = False
+    is_mode_scored: bool = False
+    grad_samples: int = 1
+    mode_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a patcher's own loss may look at, after the forecast of a training step.
+
+    Parameters
+    ----------
+    series : Tensor of shape (N, T)
+        Normalised look-backs, gaps filled.
+    observed : Tensor of bool, shape (N, T), or None
+        None means that every point is observed.
+    target : Tensor of shape (N, H)
+        Futures, in the units of `series` before normalisation.
+    distribution : SegmentationDistribution
+        What the patcher returned, with gradient.
+    rollout : Rollout
+        The G rollouts drawn from it.
+    forecast_loss : Tensor of shape (G, N)
+        Loss of every rollout and row, without gradient. Where the plan scores none it is the loss
+        of the training pass, of `grad_samples` rollouts.
+    hidden : Tensor of shape (grad_samples * N, P, D)
+        Backbone output of the training pass, with gradient.
+    group : Tensor of shape (N,) or None
+        Group of each row; rows of a group share one segmentation.
+    progress : float
+        Share of the training done, from 0 to 1.
+    target_observed : Tensor of bool, shape (N, H), or None
+        The forecast loss weights a row by its share of observed targets. None: all are observed.
+    mode_loss : Tensor of shape (N,) or None
+        Loss of the mode, where the plan scores it.
+    scale : Scale or None
+        What normalisation took out of `series`: `target` minus its mean, divided by its deviation,
+        is in the units of `series`. None: nothing.
+    """
+
+    series: Tensor
+    observed: Tensor | None
+    target: Tensor
+    distribution: SegmentationDistribution
+    rollout: Rollout
+    forecast_loss: Tensor
+    hidden: Tensor
+    group: Tensor | None
+    progress: float
+    target_observed: Tensor | None = None
+    mode_loss: Tensor | None = None
+    scale: Scale | None = None

@@ -171,7 +171,7 @@ def build_network(
     backbone = for_levels(backbone, reference)
     backbone.build(reference)
     parts = patcher.parts(context_length, backbone.d_model, values_per_patch)
-    head = TimeAlignedHead(parts.cells, backbone.d_model, horizon, quantiles)
+    head = TimeAlignedHead(parts.cells, parts.width or backbone.d_model, horizon, quantiles)
     return PatchNetwork(
         patcher, parts.embedding, backbone, head, instance_norm=instance_norm, unpatch=parts.unpatch
     )

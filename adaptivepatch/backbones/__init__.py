@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adaptivepatch.backbones.base import Backbone
+from adaptivepatch.backbones.dynamic_chunking import DynamicChunkingBackbone
 from adaptivepatch.backbones.multi_level import MultiLevelBackbone
 from adaptivepatch.backbones.patchtst import PatchTSTBackbone
 from adaptivepatch.backbones.transformer import TransformerBackbone
@@ -12,12 +13,15 @@ BACKBONES: dict[str, type[Backbone]] = {
     backbone.name: backbone for backbone in (PatchTSTBackbone, TransformerBackbone)
 }
 # Made of other backbones, so that the name alone says little.
-COMBINATIONS: dict[str, type[Backbone]] = {MultiLevelBackbone.name: MultiLevelBackbone}
+COMBINATIONS: dict[str, type[Backbone]] = {
+    backbone.name: backbone for backbone in (MultiLevelBackbone, DynamicChunkingBackbone)
+}
 
 __all__ = [
     "BACKBONES",
     "COMBINATIONS",
     "Backbone",
+    "DynamicChunkingBackbone",
     "MultiLevelBackbone",
     "PatchTSTBackbone",
     "TransformerBackbone",

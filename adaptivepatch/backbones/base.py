@@ -79,6 +79,13 @@ class Backbone(nn.Module, BaseEstimator, ABC):
         Tensor of shape (N, P, D)
         """
 
+    def auxiliary_loss(self) -> Tensor | None:
+        """Return this backbone's own term of the training loss, or None.
+
+        Of the last `forward` in training mode, and once only.
+        """
+        return None
+
     def _check(self, d_ff: int) -> None:
         """Raise `InvalidParameterError` unless every size is in its range."""
         sizes = {name: getattr(self, name) for name in ("d_model", "num_layers", "num_heads")}

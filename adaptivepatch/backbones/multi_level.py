@@ -125,6 +125,12 @@ class MultiLevelBackbone(Backbone):
             hidden = self.decoder(hidden, patch_mask, start_time)
         return hidden if patch_mask is None else hidden * patch_mask[..., None]
 
+    def auxiliary_loss(self) -> Tensor | None:
+        """Return the sum of the parts' terms; see `Backbone`."""
+        terms = [part.auxiliary_loss() for part in (self.encoder, self.inner, self.decoder) if part]
+        known = [term for term in terms if term is not None]
+        return sum(known[1:], known[0]) if known else None
+
 
 def _coarse_start_time(start_time: Tensor, parent: Segmentation) -> Tensor:
     """Return the first step (N or 1, K) of every coarse patch from those of the fine ones."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adaptivepatch.segmentation import Segmentation
 
@@ -22,7 +22,7 @@ _NAMES = (
 )
 
 
-class PolicyMetrics:
+class MetricMeans:
     """Means of scalars since they were last taken; values stay on their device until then."""
 
     def __init__(self) -> None:
@@ -34,14 +34,30 @@ class PolicyMetrics:
             self._found.setdefault(name, []).append(value.detach())
 
     def take(self) -> dict[str, float]:
-        """Return the mean of every name, NaN where there is none, and forget them."""
+        """Return the mean of every name, and forget them."""
         found, self._found = self._found, {}
-        means = dict.fromkeys(_NAMES, math.nan)
-        for name, values in found.items():
-            means[name] = float(torch.stack([v.double().cpu() for v in values]).mean())
+        return {
+            name: float(torch.stack([v.double().cpu() for v in values]).mean())
+            for name, values in found.items()
+        }
+
+
+class PolicyMetrics(MetricMeans):
+    """The same of a policy: all names are always there."""
+
+    def take(self) -> dict[str, float]:
+        """Return the mean of every name, NaN where there is none, and forget them."""
+        means = dict.fromkeys(_NAMES, math.nan) | super().take()
         identical = means["policy_identical"]
         means["policy_collapsed"] = identical if math.isnan(identical) else float(identical > 0.99)
         return means
+
+
+@torch.no_grad()
+def gradient_norm(module: nn.Module) -> float:
+    """Return the norm of the gradient that the last step left; NaN if it left none."""
+    norms = [p.grad.norm() for p in module.parameters() if p.grad is not None]
+    return float(torch.stack(norms).norm()) if norms else math.nan
 
 
 def policy_metrics(loss: Tensor, rollout: Segmentation, entropy: Tensor) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """`Patcher`: a batch of look-back rows becomes a distribution over segmentations.
 
-What a patcher exchanges with the rest lives here: the plan of a training step, the context its own
-loss is given, and (from ``distributions.py``) the distribution it returns and the rollouts drawn
-from it. Concrete patchers have one file each.
+What a patcher exchanges with the rest is in ``distributions.py``: the distribution it returns, the
+rollouts drawn from it, the plan of a training step and the context its own loss is given. Concrete
+patchers have one file each.
 
 Tensor suffixes: N rows, T steps, P patches, H horizon, G rollouts of a row, D width.
 """
@@ -12,7 +12,8 @@ from __future__ import annotations
 import importlib
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -24,82 +25,28 @@ from torch import Tensor, nn
 from adaptivepatch.distributions import Deterministic as Deterministic
 from adaptivepatch.distributions import Rollout as Rollout
 from adaptivepatch.distributions import SegmentationDistribution as SegmentationDistribution
-from adaptivepatch.errors import InvalidParameterError, check_float
-from adaptivepatch.nn.normalization import Scale
+from adaptivepatch.distributions import StepContext as StepContext
+from adaptivepatch.distributions import StepPlan as StepPlan
+from adaptivepatch.errors import InvalidParameterError, check_choice, check_float
 from adaptivepatch.nn.patch_embedding import ResampleEmbedding
+from adaptivepatch.nn.score_rules import BUDGETS
 from adaptivepatch.segmentation import Segmentation
 
 
-class StepPlan(NamedTuple):
-    """What a training step does with a patcher's distribution.
+class InstanceTag:
+    """A class tag that depends on parameters: False for the class, told by each instance.
 
     Parameters
     ----------
-    num_samples : int
-        Rollouts G drawn of every row; 0 draws none and trains on the mode.
-    is_scored : bool
-        Forecast with all of them, in eval mode and without gradient, for the patcher's own loss.
-    is_mode_scored : bool
-        The same for the mode.
-    grad_samples : int
-        Rollouts the forecast gradient is taken on.
-    mode_share : float
-        Share of their rows that use the mode in place of the sample, from 0 to 1.
+    tell : callable
+        Maps a patcher to its tag.
     """
 
-    num_samples: int = 1
-    is_scored: bool = False
-    is_mode_scored: bool = False
-    grad_samples: int = 1
-    mode_share: float = 0.0
+    def __init__(self, tell: Callable[[Any], bool]) -> None:
+        self.tell = tell
 
-
-@dataclass(frozen=True)
-class StepContext:
-    """What a patcher's own loss may look at, after the forecast of a training step.
-
-    Parameters
-    ----------
-    series : Tensor of shape (N, T)
-        Normalised look-backs, gaps filled.
-    observed : Tensor of bool, shape (N, T), or None
-        None means that every point is observed.
-    target : Tensor of shape (N, H)
-        Futures, in the units of `series` before normalisation.
-    distribution : SegmentationDistribution
-        What the patcher returned, with gradient.
-    rollout : Rollout
-        The G rollouts drawn from it.
-    forecast_loss : Tensor of shape (G, N)
-        Loss of every rollout and row, without gradient. Where the plan scores none it is the loss
-        of the training pass, of `grad_samples` rollouts.
-    hidden : Tensor of shape (grad_samples * N, P, D)
-        Backbone output of the training pass, with gradient.
-    group : Tensor of shape (N,) or None
-        Group of each row; rows of a group share one segmentation.
-    progress : float
-        Share of the training done, from 0 to 1.
-    target_observed : Tensor of bool, shape (N, H), or None
-        The forecast loss weights a row by its share of observed targets. None: all are observed.
-    mode_loss : Tensor of shape (N,) or None
-        Loss of the mode, where the plan scores it.
-    scale : Scale or None
-        What normalisation took out of `series`: `target` minus its mean, divided by its deviation,
-        is in the units of `series`. None: nothing.
-    """
-
-    series: Tensor
-    observed: Tensor | None
-    target: Tensor
-    distribution: SegmentationDistribution
-    rollout: Rollout
-    forecast_loss: Tensor
-    hidden: Tensor
-    group: Tensor | None
-    progress: float
-    target_observed: Tensor | None = None
-    mode_loss: Tensor | None = None
-    scale: Scale | None = None
+    def __get__(self, patcher: Patcher | None, owner: type) -> bool:
+        return patcher is not None and self.tell(patcher)
 
 
 class NetworkParts(NamedTuple):
@@ -113,11 +60,14 @@ class NetworkParts(NamedTuple):
         One row: the cells that the head reads.
     unpatch : nn.Module, optional
         Way back to a finer resolution; see `adaptivepatch.network.PatchNetwork`.
+    width : int, optional
+        Of the vectors that the head reads. Default: the backbone's.
     """
 
     embedding: nn.Module
     cells: Segmentation
     unpatch: nn.Module | None = None
+    width: int | None = None
 
 
 class Patcher(nn.Module, BaseEstimator, ABC):
@@ -423,6 +373,47 @@ class StaticPatcher(Patcher):
         return Segmentation.shared(self.starts(num_steps), num_steps)
 
 
+class RatePatcher(Patcher):
+    """Base class of patchers with a compression rate that they keep to, or only aim at.
+
+    A subclass has the constructor arguments `compression_rate` and `budget`.
+
+    Attributes
+    ----------
+    compression_rate : float
+        Points per patch r; K = max(1, floor(T / r)) patches.
+    budget : {"exact", "min", "target"}
+        Exactly K patches in every row, at most K, or no limit: K only on average over the data that
+        it was trained on.
+    """
+
+    compression_rate: float
+    budget: str
+
+    def num_patches(self, num_steps: int) -> int:
+        """Return K, the patches of a look-back of T steps that the rate asks for."""
+        check_choice(self, BUDGETS, budget=self.budget)
+        return rate_capacity(self, num_steps, self.compression_rate)
+
+    def boundary_share(self, num_steps: int) -> float:
+        """Return the wanted share of boundaries among the steps after the first, above 0."""
+        wanted = num_steps / self.compression_rate - 1
+        return max(wanted, 0.5) / max(1, num_steps - 1)
+
+    def capacity(self, num_steps: int) -> int:
+        """Return K, or without a limit T."""
+        num_patches = self.num_patches(num_steps)
+        return num_steps if self.budget == "target" else num_patches
+
+    def reference_patches(self, num_steps: int) -> Segmentation:
+        """Return K even patches."""
+        return Segmentation.even(num_steps, self.num_patches(num_steps))
+
+    def nominal_length(self, num_steps: int) -> int:
+        """Return the mean patch length."""
+        return max(1, round(num_steps / self.num_patches(num_steps)))
+
+
 def rate_capacity(owner: Patcher, num_steps: int, compression_rate: float) -> int:
     """Return K = max(1, floor(T / r)), the patches that `owner`'s budget of r allows."""
     check_float(owner, "[1, inf)", compression_rate=compression_rate)
@@ -445,6 +436,11 @@ def mean_in_groups(values: Tensor, group: Tensor | None) -> Tensor:
     _, place, count = group.unique(return_inverse=True, return_counts=True)
     total = values.new_zeros(len(count), *values.shape[1:]).index_add_(0, place, values)
     return (total / count.view(-1, *[1] * (values.ndim - 1)))[place]
+
+
+def shared_in_groups(noise: Tensor, group: Tensor | None) -> Tensor:
+    """Give all rows of a group the noise of one of them; noise has shape (G, N, ...)."""
+    return noise if group is None else noise[:, group.unique(return_inverse=True)[1]]
 
 
 def with_parent(segmentation: Segmentation, parent: Segmentation) -> Segmentation:

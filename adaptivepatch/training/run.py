@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import Tensor, nn
 
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.network import PatchNetwork
@@ -274,12 +274,31 @@ class Run:
 
 
 def _optimizer(trainer: Trainer, network: PatchNetwork) -> torch.optim.Optimizer:
-    """Return AdamW over the patcher's own parameter groups and all other parameters."""
-    groups: list[dict[str, Any]] = network.patcher.parameter_groups(trainer.learning_rate)
+    """Return AdamW over the patcher's own parameter groups and all other parameters.
+
+    A module may ask for a multiple of the learning rate by an attribute `rate_factor`, which then
+    holds for all of it but parts that ask for another one.
+    """
+    rate = trainer.learning_rate
+    groups: list[dict[str, Any]] = network.patcher.parameter_groups(rate)
     taken = {id(parameter) for parameter in network.patcher.parameters()}
-    rest = [p for p in network.parameters() if id(p) not in taken and p.requires_grad]
-    groups = [{"params": rest, "lr": trainer.learning_rate}, *groups]
-    return torch.optim.AdamW(groups, weight_decay=trainer.weight_decay, fused=True)
+    by_factor: dict[float, list[nn.Parameter]] = {1.0: []}
+    _by_factor(network, 1.0, taken, by_factor)
+    rest = [{"params": own, "lr": factor * rate} for factor, own in by_factor.items() if own]
+    return torch.optim.AdamW([*rest, *groups], weight_decay=trainer.weight_decay, fused=True)
+
+
+def _by_factor(
+    module: nn.Module, factor: float, taken: set[int], found: dict[float, list[nn.Parameter]]
+) -> None:
+    """Add a module's trained parameters to those found, by their factor, each once."""
+    factor = getattr(module, "rate_factor", factor)
+    for parameter in module.parameters(recurse=False):
+        if parameter.requires_grad and id(parameter) not in taken:
+            taken.add(id(parameter))
+            found.setdefault(factor, []).append(parameter)
+    for child in module.children():
+        _by_factor(child, factor, taken, found)
 
 
 def _progress_bar(enabled: bool) -> Progress:

@@ -112,6 +112,9 @@ class TrainingStep(nn.Module):
         )
         if auxiliary is None:
             auxiliary = torch.zeros_like(forecast_loss)
+        own = self.network.backbone.auxiliary_loss()
+        if own is not None:
+            auxiliary = auxiliary + own
         return StepOutput(forecast_loss + auxiliary, forecast_loss.detach(), auxiliary.detach())
 
     @torch.no_grad()

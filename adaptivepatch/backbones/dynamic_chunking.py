@@ -1,0 +1,178 @@
+"""A further stage of dynamic chunking: a backbone that chunks the tokens it is given.
+
+Reference: S. Hwang, B. Wang, A. Gu, arXiv:2507.07955 (2025), section 2.1: stages by recursion.
+
+Tensor suffixes: N rows, P tokens, K chunks, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adaptivepatch.backbones.base import Backbone
+from adaptivepatch.errors import InvalidParameterError, check_choice, check_float
+from adaptivepatch.nn.chunking import (
+    ROUTERS,
+    Dechunk,
+    SelectEmbedding,
+    confidence_gate,
+    set_rate_factor,
+)
+from adaptivepatch.nn.rate_control import ratio_loss
+from adaptivepatch.segmentation import Segmentation
+
+_FOLLOWED = 0.05  # how far a step moves the calibrated router's threshold
+
+
+class DynamicChunkingBackbone(Backbone):
+    """Encoder, router, chunks, `inner`, the way back, decoder: a stage of H-Net.
+
+    Use it under `DynamicChunkingPatcher` for a second stage, and as the `inner` of another one for
+    a third. It groups whatever tokens it is given, so fixed patches serve, too.
+
+    Parameters
+    ----------
+    encoder : Backbone
+        Reads the tokens.
+    inner : Backbone
+        Reads the chunks; at least as wide as the encoder.
+    decoder : Backbone, optional
+        Reads the tokens after the way back, at the encoder's width. None: nothing does.
+    compression_rate : float, default=3.0
+        Tokens per chunk that the stage aims at; there is no limit.
+    router : {"cosine", "calibrated"}, default="calibrated"
+        See `adaptivepatch.nn.chunking`.
+    ratio_weight : float, default=0.03
+        Weight of the ratio loss.
+    learning_rate_factor : float, default=1.0
+        Of this stage's encoder, router and decoder; not of `inner`.
+
+    Raises
+    ------
+    InvalidParameterError
+        When built, if a width does not fit, or a value is out of range.
+
+    Notes
+    -----
+    With x the encoder's output and p the router's probabilities, the vectors at p > 1/2 are the
+    chunks (and the first one is), `inner` maps them to h, and the decoder reads
+    ``c z + R x``, as in `adaptivepatch.nn.chunking.Dechunk`. Encoder and decoder are backbones of
+    this package, which read all tokens; H-Net's are causal and recurrent.
+
+    References
+    ----------
+    S. Hwang, B. Wang, A. Gu, "Dynamic Chunking for End-to-End Hierarchical Sequence Modeling",
+    arXiv:2507.07955, 2025.
+    """
+
+    name = "dynamic_chunking"
+
+    def __init__(
+        self,
+        encoder: Backbone | None = None,
+        inner: Backbone | None = None,
+        decoder: Backbone | None = None,
+        compression_rate: float = 3.0,
+        router: str = "calibrated",
+        ratio_weight: float = 0.03,
+        learning_rate_factor: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.inner = inner
+        self.decoder = decoder
+        self.compression_rate = compression_rate
+        self.router = router
+        self.ratio_weight = ratio_weight
+        self.learning_rate_factor = learning_rate_factor
+        self._ratio: Tensor | None = None
+
+    def build(self, reference: Segmentation) -> None:
+        """Create the layers of this stage and of `inner`."""
+        check_choice(self, ROUTERS, router=self.router)
+        check_float(self, "(1, inf)", compression_rate=self.compression_rate)
+        check_float(self, "[0, inf)", ratio_weight=self.ratio_weight)
+        check_float(self, "(0, inf)", learning_rate_factor=self.learning_rate_factor)
+        encoder, inner = self._part("encoder"), self._part("inner")
+        encoder.build(reference)
+        num_chunks = max(1, int(reference.capacity / self.compression_rate))
+        coarse = Segmentation.even(reference.capacity, num_chunks).patch_starts[0]
+        starts = reference.patch_starts[0][coarse].tolist()
+        inner.build(Segmentation.shared(starts, reference.num_steps))
+        self.d_model = encoder.d_model
+        if inner.d_model < encoder.d_model:
+            raise InvalidParameterError(
+                "The inner backbone of DynamicChunkingBackbone must be at least as wide as its "
+                f"encoder, d_model={encoder.d_model!r}. Got {inner.d_model!r} instead."
+            )
+        self.routing = ROUTERS[self.router](self.d_model)
+        self.select = SelectEmbedding(self.d_model, inner.d_model)
+        self.dechunk = Dechunk(self.d_model)
+        for part in (encoder, self.routing, self.select, self.dechunk, self.decoder):
+            if part is not None:
+                set_rate_factor(part, self.learning_rate_factor)
+        if self.decoder is not None:
+            decoder = self._part("decoder")
+            decoder.build(reference)
+            if decoder.d_model != encoder.d_model:
+                raise InvalidParameterError(
+                    "The decoder of DynamicChunkingBackbone must be as wide as its encoder, "
+                    f"d_model={encoder.d_model!r}. Got {decoder.d_model!r} instead."
+                )
+
+    def _part(self, name: str) -> Backbone:
+        part = getattr(self, name)
+        if not isinstance(part, Backbone):
+            raise TypeError(
+                f"The {name!r} parameter of DynamicChunkingBackbone must be a Backbone instance. "
+                f"Got {part!r} instead."
+            )
+        return part
+
+    def forward(
+        self,
+        tokens: Tensor,
+        patch_mask: Tensor | None,
+        start_time: Tensor,
+        parent: Segmentation | None = None,
+    ) -> Tensor:
+        """Map tokens (N, P, D) to hidden tokens (N, P, D); see `Backbone.forward`."""
+        del parent
+        assert self.encoder is not None
+        assert self.inner is not None
+        fine = self.encoder(tokens, patch_mask, start_time)
+        prob, chunks = self._route(fine, patch_mask)
+        gate = confidence_gate(prob, chunks.boundary_mask)
+        first = chunks.patch_starts.clamp(max=chunks.num_steps - 1)
+        hidden = self.inner(  # (N, P, D) -> (N, K, its width)
+            self.select(fine, chunks, features=fine),
+            chunks.patch_mask,
+            start_time.expand(len(first), -1).gather(1, first),
+        )
+        fine = self.dechunk(hidden, chunks, prob, gate, fine)  # (N, K, .) -> (N, P, D)
+        if self.decoder is not None:
+            fine = self.decoder(fine, patch_mask, start_time)
+        return fine if patch_mask is None else fine * patch_mask[..., None]
+
+    def _route(self, fine: Tensor, patch_mask: Tensor | None) -> tuple[Tensor, Segmentation]:
+        """Return boundary probabilities (N, P) and the chunks of the tokens."""
+        distance, share = self.routing.distance(fine), 1 / self.compression_rate
+        if self.training:
+            self.routing.calibrate(distance, patch_mask, share, _FOLLOWED)
+        prob = self.routing.boundary_prob(distance, patch_mask)
+        mask = prob.detach() > 0.5
+        if self.training and mask.shape[1] > 1:
+            valid = torch.ones_like(mask) if patch_mask is None else patch_mask.clone()
+            valid[:, 0] = False
+            self._ratio = ratio_loss(mask[valid], prob[valid], self.compression_rate)
+        return prob, Segmentation(mask, validate=False)
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """Return the weighted ratio losses of this stage and those inside; see `Backbone`."""
+        terms = [part.auxiliary_loss() for part in (self.encoder, self.inner, self.decoder) if part]
+        ratio, self._ratio = self._ratio, None
+        if ratio is not None:
+            terms.append(self.ratio_weight * ratio)
+        known = [term for term in terms if term is not None]
+        return sum(known[1:], known[0]) if known else None

@@ -1,0 +1,334 @@
+"""Parts of dynamic chunking: routers, the way down to chunks, and the way back to points.
+
+They know vectors of a sequence, whatever its elements are: points of a look-back, or the patches of
+a finer level. Reference: S. Hwang, B. Wang, A. Gu, arXiv:2507.07955 (2025), and its public code.
+
+Tensor suffixes: N rows, T elements of the sequence, P chunks, W width outside, D width inside.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adaptivepatch.distributions import Rollout, SegmentationDistribution
+from adaptivepatch.nn.linear import Linear
+from adaptivepatch.nn.patch_embedding import ResampleEmbedding
+from adaptivepatch.nn.policy_gradient import mean_over_processes
+from adaptivepatch.nn.pooling import broadcast, pool_mean
+from adaptivepatch.nn.scan import smooth
+from adaptivepatch.segmentation import Segmentation
+
+_SMALLEST_VARIANCE = 1e-10
+
+
+def set_rate_factor(module: nn.Module, factor: float) -> None:
+    """Let the optimizer train a module at a multiple of the learning rate."""
+    module.__dict__["rate_factor"] = factor
+
+
+class CosineRouter(nn.Module):
+    """Boundary where neighbouring vectors point in different directions.
+
+    Parameters
+    ----------
+    width : int
+        Width W.
+
+    Notes
+    -----
+    ``p_t = (1 - cos(W_q x_{t-1}, W_k x_t)) / 2``, and p_0 = 1; both matrices start as the identity.
+    Where neighbours differ by a small e, p and its gradient are of the order e squared: on smooth
+    series this router starts at "no boundary" and stays there.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = Linear(width, width, bias=False)
+        self.key = Linear(width, width, bias=False)
+        nn.init.eye_(self.query.weight)
+        nn.init.eye_(self.key.weight)
+
+    def distance(self, points: Tensor) -> Tensor:
+        """Compare vectors (N, T, W) with their neighbours: 1 - cosine, (N, T - 1), from 0 to 2."""
+        left, right = self.query(points[:, :-1]), self.key(points[:, 1:])
+        # Half the squared distance of unit vectors, which keeps digits where they are alike.
+        apart = F.normalize(left, dim=-1) - F.normalize(right, dim=-1)
+        return apart.square().sum(-1) / 2
+
+    def boundary_prob(self, distance: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Turn distances (N, T - 1) to boundary probabilities (N, T).
+
+        Parameters
+        ----------
+        distance : Tensor of shape (N, T - 1)
+            From `distance`.
+        counted : Tensor of bool, shape (N, T), or None
+            Elements that are no padding, which gets 0. None: all.
+        """
+        return _from_first((distance / 2).clamp(0, 1), counted)
+
+    def calibrate(
+        self, distance: Tensor, counted: Tensor | None, share: float, weight: float = 1.0
+    ) -> None:
+        """Do nothing: this router has no threshold."""
+
+
+class CalibratedRouter(CosineRouter):
+    """Boundary where the distance of neighbours is among the largest.
+
+    Parameters
+    ----------
+    width : int
+        Width W.
+
+    Attributes
+    ----------
+    threshold : Tensor
+        Quantile of the standardised distances, found by `calibrate`, followed in training.
+
+    Notes
+    -----
+    ``p_t = sigmoid(a (s_t - threshold))`` and p_0 = 1, with s_t the standard score within its row
+    of ``1 - cos(W_q n_{t-1}, W_k n_t)``, n a normalised projection of a vector and the one before,
+    W_q and W_k the identity at first, and `a` learned, 2 at first. Own construction: standard
+    scores do not depend on how alike neighbours are, so that neither p nor its gradient vanishes on
+    smooth series, and the threshold keeps to the rate from the first step.
+    """
+
+    threshold: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.now = Linear(width, width)
+        self.before = Linear(width, width, bias=False)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.slope = nn.Parameter(torch.tensor(2.0))
+        self.register_buffer("threshold", torch.tensor(0.0))
+
+    def distance(self, points: Tensor) -> Tensor:
+        """Compare vectors (N, T, W) with their neighbours: (N, T - 1), from 0 to 2."""
+        before = torch.cat([points[:, :1], points[:, :-1]], 1)
+        return super().distance(self.norm(self.now(points) + self.before(before)))
+
+    def boundary_prob(self, distance: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Turn distances (N, T - 1) to boundary probabilities (N, T); see `CosineRouter`."""
+        score = _standard(distance, counted)
+        return _from_first((self.slope * (score - self.threshold)).sigmoid(), counted)
+
+    @torch.no_grad()
+    def calibrate(
+        self, distance: Tensor, counted: Tensor | None, share: float, weight: float = 1.0
+    ) -> None:
+        """Move the threshold towards the quantile that leaves `share` of the elements above it.
+
+        Parameters
+        ----------
+        distance : Tensor of shape (N, T - 1)
+            From `distance`.
+        counted : Tensor of bool, shape (N, T), or None
+            Elements that are no padding. None: all.
+        share : float
+            Wanted share of boundaries.
+        weight : float, default=1.0
+            How far to move; 1 forgets the threshold so far.
+        """
+        score = _standard(distance, counted)
+        found = score.flatten() if counted is None else score[counted[:, 1:]]
+        if len(found) == 0:
+            return
+        rank = min(max(round((1 - share) * len(found)), 1), len(found))
+        quantile = mean_over_processes(found.kthvalue(rank).values)
+        self.threshold.lerp_(quantile.to(self.threshold.dtype), weight)
+
+
+ROUTERS: dict[str, type[CosineRouter]] = {"cosine": CosineRouter, "calibrated": CalibratedRouter}
+
+
+def _from_first(later: Tensor, counted: Tensor | None) -> Tensor:
+    """Put the certain boundary of element 0 before the others', and 0 at padding."""
+    prob = F.pad(later, (1, 0), value=1.0)
+    return prob if counted is None else prob * counted
+
+
+def _standard(values: Tensor, counted: Tensor | None) -> Tensor:
+    """Standardise each row of (N, T - 1) over elements that are no padding; constants give 0."""
+    if counted is None:
+        centred = values - values.mean(1, keepdim=True)
+        return centred / (centred.square().mean(1, keepdim=True) + _SMALLEST_VARIANCE).sqrt()
+    weight = counted[:, 1:].to(values.dtype)
+    total = weight.sum(1, keepdim=True).clamp(min=1)
+    centred = (values - (values * weight).sum(1, keepdim=True) / total) * weight
+    variance = centred.square().sum(1, keepdim=True) / total
+    return centred / (variance + _SMALLEST_VARIANCE).sqrt()
+
+
+def confidence_gate(boundary_prob: Tensor, boundary_mask: Tensor) -> Tensor:
+    """Return ones (N, T) whose gradient goes to the confidence in the boundaries as they are.
+
+    Confidence is p at a boundary and 1 - p elsewhere.
+    """
+    confidence = torch.where(boundary_mask, boundary_prob, 1 - boundary_prob)
+    return 1 + (confidence - confidence.detach())
+
+
+class SelectEmbedding(nn.Module):
+    """The vector at a chunk's start is its token, widened by learned values.
+
+    Parameters
+    ----------
+    width, d_model : int
+        Widths W, and D of at least W.
+    """
+
+    def __init__(self, width: int, d_model: int) -> None:
+        super().__init__()
+        self.widening = nn.Parameter(torch.zeros(d_model - width)) if d_model > width else None
+
+    def forward(
+        self,
+        series: Tensor,
+        segmentation: Segmentation,
+        *,
+        halo: int = 0,
+        observed: Tensor | None = None,
+        gate: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:
+        """Return tokens (N, P, D); see `ResampleEmbedding`. Reads the features (N, T, W) alone."""
+        del series, halo, observed, gate
+        assert features is not None
+        start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
+        tokens = features.gather(1, start[..., None].expand(-1, -1, features.shape[-1]))
+        if self.widening is None:
+            return tokens
+        return torch.cat([tokens, self.widening.expand(*start.shape, -1)], -1)
+
+
+class PooledEmbedding(ResampleEmbedding):
+    """Resampled points, and the mean of the patch's vectors plus the one at its start.
+
+    Parameters
+    ----------
+    width : int
+        Width W of the vectors.
+    num_values, d_model, nominal_length : int
+        See `ResampleEmbedding`.
+
+    Notes
+    -----
+    Both parts are added, and multiplied by the gate at the start.
+    """
+
+    def __init__(self, width: int, num_values: int, d_model: int, nominal_length: int) -> None:
+        super().__init__(num_values, d_model, nominal_length)
+        self.vector_projection = Linear(width, d_model, bias=False)
+
+    def forward(
+        self,
+        series: Tensor,
+        segmentation: Segmentation,
+        *,
+        halo: int = 0,
+        observed: Tensor | None = None,
+        gate: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:
+        """Return tokens (N, P, D); see `ResampleEmbedding`."""
+        assert features is not None
+        tokens = super().forward(series, segmentation, halo=halo, observed=observed)
+        start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
+        index = start[..., None].expand(-1, -1, features.shape[-1])
+        vectors = pool_mean(features, segmentation) + features.gather(1, index)
+        tokens = tokens + self.vector_projection(vectors)
+        return tokens if gate is None else tokens * gate.gather(1, start)[..., None]
+
+
+class Dechunk(nn.Module):
+    """From chunks back to the elements they were made of.
+
+    Parameters
+    ----------
+    width : int
+        Width W of the elements; of wider chunks the first W values are taken.
+
+    Notes
+    -----
+    Chunks are smoothed, ``z_k = p_k h_k + (1 - p_k) z_{k-1}`` with p_k the probability of their
+    boundary; every element takes its chunk's z times the gate; and its own vector is added through
+    a linear map that starts at zero. In float32 at least, whatever the precision around it.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.residual = Linear(width, width)
+        nn.init.zeros_(self.residual.weight)
+        nn.init.zeros_(self.residual.bias)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        segmentation: Segmentation,
+        boundary_prob: Tensor,
+        gate: Tensor | None,
+        elements: Tensor,
+    ) -> Tensor:
+        """Map chunks (N, P, D) to elements (N, T, W).
+
+        Parameters
+        ----------
+        hidden : Tensor of shape (N, P, D)
+            Chunks.
+        segmentation : Segmentation
+            N rows of T elements.
+        boundary_prob : Tensor of shape (N, T)
+            Of every element.
+        gate : Tensor of shape (N, T), or None
+            See `confidence_gate`.
+        elements : Tensor of shape (N, T, W)
+            As they were before.
+        """
+        with torch.autocast(hidden.device.type, enabled=False):
+            exact = torch.promote_types(self.residual.weight.dtype, torch.float32)
+            start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
+            share = boundary_prob.gather(1, start)
+            chunks = smooth(hidden[..., : self.width].to(exact), share)
+            spread = broadcast(chunks, segmentation)  # (N, P, W) -> (N, T, W)
+            if gate is not None:
+                spread = spread * gate[..., None].to(exact)
+            return (spread + self.residual(elements.to(exact))).to(elements.dtype)
+
+
+class PointUnpatch(nn.Module):
+    """The network's way back from chunks to points: `Dechunk`, then a decoder.
+
+    Parameters
+    ----------
+    decoder : nn.Module
+        Maps (N, T, W) to (N, T, W).
+    width : int
+        Width W of the points.
+    """
+
+    def __init__(self, decoder: nn.Module, width: int) -> None:
+        super().__init__()
+        self.dechunk = Dechunk(width)
+        self.decoder = decoder
+
+    def forward(
+        self,
+        hidden: Tensor,
+        segmentation: Segmentation,
+        distribution: SegmentationDistribution,
+        rollout: Rollout,
+    ) -> tuple[Tensor, Segmentation]:
+        """Return point vectors (N, T, W), and the segmentation with a patch for every point."""
+        prob, features = distribution.boundary_prob, distribution.features
+        assert prob is not None
+        assert features is not None
+        points = self.dechunk(hidden, segmentation, prob, rollout.gate, features)
+        num_rows, num_steps = segmentation.boundary_mask.shape
+        every = Segmentation.even(num_steps, num_steps, num_rows, hidden.device)
+        return self.decoder(points), every

@@ -1,0 +1,47 @@
+"""Exponential smoothing along a sequence, in a logarithmic number of steps.
+
+Reference: S. Hwang, B. Wang, A. Gu, "Dynamic Chunking for End-to-End Hierarchical Sequence
+Modeling", arXiv:2507.07955 (2025), equation of the dechunking layer.
+
+Tensor suffixes: N rows, P elements of the sequence, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+EDGE = 1e-4
+"""Shares are kept this far from 0 and 1."""
+
+
+def smooth(values: Tensor, share: Tensor) -> Tensor:
+    """Replace every element by a mix of itself and what stands before it.
+
+    Parameters
+    ----------
+    values : Tensor of shape (N, P, D)
+        Elements v.
+    share : Tensor of shape (N, P)
+        How much s of an element is its own; clamped to [1e-4, 1 - 1e-4].
+
+    Returns
+    -------
+    Tensor of shape (N, P, D)
+        z with ``z_k = s_k v_k + (1 - s_k) z_{k-1}`` and ``z_{-1} = 0``, in at least float32.
+
+    Notes
+    -----
+    Pairs (kept, added) of neighbouring stretches are joined, stretches of 1, 2, 4, ... elements at
+    a time: ceil(log2 P) steps. No logarithms, so that the gradient is exact near s = 1.
+    """
+    exact = torch.promote_types(values.dtype, torch.float32)
+    share = share.to(exact).clamp(EDGE, 1 - EDGE)[..., None]
+    added, kept, reach = share * values.to(exact), 1 - share, 1
+    while reach < values.shape[1]:
+        before = F.pad(added[:, :-reach], (0, 0, reach, 0))
+        added = torch.addcmul(added, kept, before)
+        kept = kept * F.pad(kept[:, :-reach], (0, 0, reach, 0), value=1.0)
+        reach *= 2
+    return added

@@ -1,0 +1,334 @@
+"""Dynamic chunking: a differentiable router starts a patch where neighbouring points differ.
+
+Reference: S. Hwang, B. Wang, A. Gu, "Dynamic Chunking for End-to-End Hierarchical Sequence
+Modeling" (H-Net), arXiv:2507.07955 (2025).
+
+Tensor suffixes: N rows, T steps, W width, G rollouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Self
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from adaptivepatch.errors import (
+    InvalidParameterError,
+    check_bool,
+    check_choice,
+    check_float,
+    check_int,
+)
+from adaptivepatch.nn.chunking import (
+    ROUTERS,
+    CosineRouter,
+    PointUnpatch,
+    PooledEmbedding,
+    SelectEmbedding,
+    confidence_gate,
+    set_rate_factor,
+)
+from adaptivepatch.nn.point_layers import MIXERS, PointEncoder, PointLayers
+from adaptivepatch.nn.policy_metrics import MetricMeans, gradient_norm
+from adaptivepatch.nn.rate_control import ratio_loss
+from adaptivepatch.nn.scan import smooth
+from adaptivepatch.nn.score_rules import cut_by_scores
+from adaptivepatch.patchers.base import (
+    InstanceTag,
+    NetworkParts,
+    RatePatcher,
+    Rollout,
+    SegmentationDistribution,
+    StepContext,
+    mean_in_groups,
+    shared_in_groups,
+)
+from adaptivepatch.segmentation import Segmentation
+
+WIRINGS = ("encoder", "hnet")
+_FOLLOWED = 0.05  # how far a step moves a calibrated router's threshold
+_POINTS_PER_CELL = 8  # of the head behind point vectors
+
+
+class DynamicChunkingPatcher(RatePatcher):
+    """Patches that start where a small encoder's vectors of neighbouring points differ.
+
+    Use it to learn boundaries by gradient, without rollouts. By default it only aims at its rate;
+    ``budget="exact"`` or ``"min"`` keep to it. Compare it with fixed patches of equal count.
+
+    Parameters
+    ----------
+    compression_rate : float, default=16.0
+        Points per patch r.
+    budget : {"target", "min", "exact"}, default="target"
+        A rate that training aims at; or at most, or exactly, K = max(1, floor(T / r)) patches:
+        those of highest boundary probability.
+    wiring : {"encoder", "hnet"}, default="encoder"
+        "hnet": vectors at the starts are the tokens; behind the backbone they go back to points,
+        which a decoder and the head read. "encoder": tokens hold the points of their patch, and
+        the head reads them.
+    router : {"calibrated", "cosine"}, default="calibrated"
+        "cosine", as published, starts with next to no boundary on smooth series. "calibrated"
+        compares with a quantile that it follows.
+    mixer : {"convolution", "attention"}, default="convolution"
+        Of encoder and decoder: local and linear in T, or over all points.
+    width : int, default=16
+        Width W of the point vectors; with "hnet" at most the backbone's.
+    num_layers : int, default=2
+        Layers of the encoder, and of the decoder.
+    ratio_weight : float, default=0.03
+        Weight of the ratio loss.
+    smoothing : bool, default=False
+        Mix every point vector with those before it, by the probabilities that a patch starts,
+        before tokens are made (SOMBRERO).
+    sharpness : float, optional
+        Draw the boundaries of training steps, from probabilities moved towards 0 and 1 by this
+        much; 6 in ConceptMoE. None: training and prediction decide alike.
+    learning_rate_factor : float, default=1.0
+        Of encoder, router and decoder, as a multiple of the trainer's learning rate.
+
+    Raises
+    ------
+    InvalidParameterError
+        When used, if a value is out of range; `router`, `mixer`, `width` and `num_layers` at
+        construction.
+
+    Notes
+    -----
+    With x the encoder's vectors and p the router's probabilities (`adaptivepatch.nn.chunking`),
+    step t starts a patch where p_t > 1/2. Forecast gradient reaches p through the smoothing of
+    chunks and through factors of value 1 (straight-through): the confidences in the decisions
+    ("hnet") or the probabilities of the starts ("encoder"). The ratio loss moves all p the same
+    way, up while there are too few patches.
+
+    `as_published` follows the publication. Deviations of both wirings from it:
+
+    * encoder and decoder are local convolutions, or attention, and see both directions; the
+      published ones are causal Mamba-2 layers;
+    * statistics of the ratio loss are over steps that may or may not start a patch, not the first;
+    * the residual's bias starts at zero, too; the head has no learning-rate factor;
+    * the head reads the point vectors as means over cells of 8 points, and forecasts all steps at
+      once.
+
+    Deviations of the defaults:
+
+    * "encoder" has neither decoder nor smoothing of chunks: a token is the resampled points of its
+      patch plus the mean of their vectors and the one at the start;
+    * "calibrated" standardises similarities within a row and has a quantile for its threshold.
+
+    References
+    ----------
+    S. Hwang, B. Wang, A. Gu, "Dynamic Chunking for End-to-End Hierarchical Sequence Modeling",
+    arXiv:2507.07955, 2025.
+
+    P. Neitemeier et al., "SOMBRERO", arXiv:2601.22805, 2026 (smoothing).
+
+    Z. Huang et al., "ConceptMoE", arXiv:2601.21420, 2026 (sharpness).
+
+    Examples
+    --------
+    >>> import torch
+    >>> patcher = DynamicChunkingPatcher(compression_rate=4, budget="exact")
+    >>> patcher(torch.randn(2, 12)).mode.num_patches.tolist()
+    [3, 3]
+    """
+
+    name = "dynamic_chunking"
+    trainable = True
+    routing: CosineRouter
+    stochastic = InstanceTag(lambda patcher: patcher.sharpness is not None)
+
+    def __init__(
+        self,
+        compression_rate: float = 16.0,
+        budget: str = "target",
+        wiring: str = "encoder",
+        router: str = "calibrated",
+        mixer: str = "convolution",
+        width: int = 16,
+        num_layers: int = 2,
+        ratio_weight: float = 0.03,
+        smoothing: bool = False,
+        sharpness: float | None = None,
+        learning_rate_factor: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.compression_rate = compression_rate
+        self.budget = budget
+        self.wiring = wiring
+        self.router = router
+        self.mixer = mixer
+        self.width = width
+        self.num_layers = num_layers
+        self.ratio_weight = ratio_weight
+        self.smoothing = smoothing
+        self.sharpness = sharpness
+        self.learning_rate_factor = learning_rate_factor
+        check_int(self, width=width, num_layers=num_layers)
+        check_choice(self, ROUTERS, router=router)
+        check_choice(self, MIXERS, mixer=mixer)
+        self.encoder = PointEncoder(width, num_layers, mixer)
+        self.routing = ROUTERS[router](width)
+        self._metrics = MetricMeans()
+
+    @classmethod
+    def as_published(cls, compression_rate: float = 16.0, width: int = 16) -> Self:
+        """Return the preset nearest to H-Net of one stage.
+
+        Parameters
+        ----------
+        compression_rate : float, default=16.0
+            Points per patch that the ratio loss aims at.
+        width : int, default=16
+            Of the point vectors.
+        """
+        return cls(
+            compression_rate, wiring="hnet", router="cosine", width=width, learning_rate_factor=2.0
+        )
+
+    def _check(self) -> None:
+        check_choice(self, WIRINGS, wiring=self.wiring)
+        check_float(self, "[0, inf)", ratio_weight=self.ratio_weight)
+        check_float(self, "(0, inf)", learning_rate_factor=self.learning_rate_factor)
+        check_bool(self, smoothing=self.smoothing)
+        if self.sharpness is not None:
+            check_float(self, "[1, inf)", sharpness=self.sharpness)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; encoder and router of another kind or size are made anew."""
+        super().set_params(**params)
+        if params.keys() & {"router", "mixer", "width", "num_layers"}:
+            own = BaseEstimator.get_params(self, deep=False)
+            self.__dict__.update(type(self)(**own).__dict__)
+        return self
+
+    # ------------------------------------------------------------------ segmentations
+
+    def propose(
+        self, series: Tensor, observed: Tensor | None, group: Tensor | None
+    ) -> SegmentationDistribution:
+        """Return the router's boundaries, with their probabilities and the encoder's vectors."""
+        self._check()
+        num_steps = series.shape[1]
+        points = self.encoder(series, observed)
+        distance = mean_in_groups(self.routing.distance(points), group)
+        prob = self.routing.boundary_prob(distance)
+        if self.smoothing:
+            points = smooth(points, prob).to(points.dtype)
+        cut = partial(cut_by_scores, num_patches=self.num_patches(num_steps), budget=self.budget)
+        return _Routed(distance, prob, points, cut, self.sharpness, group)
+
+    @torch.no_grad()
+    def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
+        """Set the threshold of a calibrated router to the wanted rate of these windows."""
+        del generator
+        distance = self.routing.distance(self.encoder(series, observed))
+        self.routing.calibrate(distance, None, self.boundary_share(series.shape[1]))
+
+    def parts(
+        self, num_steps: int, d_model: int, values_per_patch: int | None = None
+    ) -> NetworkParts:
+        """Make the embedding of the wiring, and for "hnet" the way back to points."""
+        self._check()
+        reference, nominal = self.reference_patches(num_steps), self.nominal_length(num_steps)
+        if self.wiring == "encoder":
+            values = values_per_patch or nominal
+            return NetworkParts(PooledEmbedding(self.width, values, d_model, nominal), reference)
+        if self.width > d_model:
+            raise InvalidParameterError(
+                "The 'width' parameter of DynamicChunkingPatcher must not exceed the backbone's "
+                f"d_model={d_model!r}, as its vectors are the tokens. Got {self.width!r} instead."
+            )
+        decoder = PointLayers(self.width, self.num_layers, self.mixer)
+        cells = Segmentation.even(num_steps, max(1, num_steps // _POINTS_PER_CELL))
+        unpatch = PointUnpatch(decoder, self.width)
+        set_rate_factor(unpatch, self.learning_rate_factor)
+        return NetworkParts(SelectEmbedding(self.width, d_model), cells, unpatch, self.width)
+
+    # ------------------------------------------------------------------ training
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Return optimizer groups, at a multiple of the learning rate."""
+        return super().parameter_groups(lr * self.learning_rate_factor)
+
+    def auxiliary_loss(self, context: StepContext) -> Tensor | None:
+        """Return the ratio loss, over the steps that may or may not start a patch.
+
+        The threshold of a calibrated router follows here, so that `forward` changes nothing.
+        """
+        routed, mask = context.distribution, context.rollout.segmentation.boundary_mask[:, 1:]
+        assert isinstance(routed, _Routed)
+        if mask.shape[1] == 0:
+            return None
+        prob, num_steps = routed.boundary_prob[:, 1:], routed.boundary_prob.shape[1]
+        share = self.boundary_share(num_steps)
+        self.routing.calibrate(routed.distance, None, share, _FOLLOWED)
+        self._metrics.add(
+            {
+                "compression_rate": num_steps / (1 + mask.sum(1).to(prob.dtype)).mean(),
+                "router_prob": prob.mean(),
+                "router_confidence": torch.where(mask, prob, 1 - prob).mean(),
+            }
+        )
+        return self.ratio_weight * ratio_loss(mask, prob, 1 / share)
+
+    def take_metrics(self) -> dict[str, float]:
+        """See `Patcher.take_metrics`.
+
+        ``compression_rate`` of training steps, ``router_prob`` the mean boundary probability and
+        ``router_confidence`` the mean probability of the decisions; ``router_gradient`` and
+        ``encoder_gradient`` the norm of the gradient of the last step.
+        """
+        return {
+            **self._metrics.take(),
+            "router_gradient": gradient_norm(self.routing),
+            "encoder_gradient": gradient_norm(self.encoder),
+        }
+
+
+class _Routed(SegmentationDistribution):
+    """Boundaries by probability, decided or drawn."""
+
+    def __init__(
+        self,
+        distance: Tensor,
+        boundary_prob: Tensor,
+        features: Tensor,
+        cut: Callable[..., Segmentation],
+        sharpness: float | None,
+        group: Tensor | None,
+    ) -> None:
+        self.distance, self.features, self.cut = distance.detach(), features, cut
+        self.boundary_prob: Tensor = boundary_prob
+        self.sharpness, self.group = sharpness, group
+        self._mode = cut(boundary_prob.detach(), threshold=0.5)
+
+    @property
+    def mode(self) -> Segmentation:
+        """The boundaries likelier than not, or the likeliest ones."""
+        return self._mode
+
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
+        """Draw from sharpened probabilities, or repeat the mode."""
+        prob = self.boundary_prob.repeat(num_samples, 1)
+        if self.sharpness is None:
+            drawn = self._mode.repeat(num_samples)
+        else:
+            shape = (num_samples, *self.boundary_prob.shape)
+            uniform = torch.rand(
+                shape, dtype=torch.float64, device=prob.device, generator=generator
+            )
+            uniform = shared_in_groups(uniform, self.group).flatten(0, 1)
+            score = _sharpened(prob.detach().double(), self.sharpness) - uniform
+            drawn = self.cut(score, threshold=0.0)
+        return Rollout(drawn, gate=confidence_gate(prob, drawn.boundary_mask))
+
+
+def _sharpened(prob: Tensor, sharpness: float) -> Tensor:
+    """Move probabilities away from 1/2: their likelier side to the power of 1 / sharpness."""
+    likelier = torch.maximum(prob, 1 - prob) ** (1 / sharpness)
+    return torch.where(prob > 0.5, likelier, 1 - likelier)

@@ -1,0 +1,178 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from adaptivepatch.nn.chunking import (
+    CalibratedRouter,
+    CosineRouter,
+    Dechunk,
+    PooledEmbedding,
+    SelectEmbedding,
+    confidence_gate,
+)
+from adaptivepatch.nn.patch_embedding import ResampleEmbedding
+from adaptivepatch.segmentation import Segmentation
+from tests.builders import random_mask
+from tests.unit.nn.test_scan import loop
+
+ROWS, STEPS, W, D = 4, 12, 3, 5
+
+
+def vectors(num_steps=STEPS, width=W, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(ROWS, num_steps, width, generator=generator, dtype=torch.float64)
+
+
+def test_cosine_router_is_its_formula():
+    router, points = CosineRouter(W).double(), vectors()
+    with torch.no_grad():
+        router.query.weight.add_(torch.randn(W, W, generator=torch.Generator().manual_seed(1)))
+    prob = router.boundary_prob(router.distance(points))
+    assert prob[:, 0].tolist() == [1.0] * ROWS
+    for n in range(ROWS):
+        for t in range(1, STEPS):
+            left, right = router.query(points[n, t - 1]), router.key(points[n, t])
+            cosine = float((left @ right / (left.norm() * right.norm())).detach())
+            assert math.isclose(float(prob[n, t]), (1 - cosine) / 2, rel_tol=1e-9)
+
+
+def test_cosine_router_begins_as_the_identity_and_vanishes_on_smooth_rows():
+    router = CosineRouter(W)
+    largest = []
+    for step in (1e-1, 1e-2, 1e-3):
+        points = vectors()[:, :1].float() + step * vectors(seed=2).float().cumsum(1)
+        prob = router.boundary_prob(router.distance(points))
+        gradient = torch.autograd.grad(prob[:, 1:].sum(), router.key.weight)[0]
+        largest.append((float(prob[:, 1:].max()), float(gradient.abs().max())))
+    for (before, slope_before), (after, slope_after) in zip(largest, largest[1:], strict=False):
+        assert after < before / 30  # of second order
+        assert slope_after < slope_before / 8
+
+
+def test_a_vector_without_direction_is_no_boundary():
+    router, points = CosineRouter(W), torch.zeros(1, 4, W)
+    assert (router.boundary_prob(router.distance(points))[:, 1:] <= 0.5).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.4])
+def test_calibrated_router_starts_at_the_rate_however_smooth_the_rows_are(share, scale):
+    router = CalibratedRouter(W).double()
+    points = vectors(400, seed=3)[:, :1] + scale * vectors(400, seed=4).cumsum(1) / 10
+    distance = router.distance(points)
+    router.calibrate(distance, None, share)
+    found = (router.boundary_prob(distance)[:, 1:] > 0.5).double().mean()
+    assert float(found) == pytest.approx(share, abs=2 / distance.numel())
+    weight = torch.randn(ROWS, 400, generator=torch.Generator().manual_seed(5)).double()
+    value = (router.boundary_prob(distance) * weight).mean()
+    gradient = torch.autograd.grad(value, router.key.weight)[0]
+    assert float(gradient.abs().max()) > 1e-4
+
+
+def test_calibrated_router_follows_by_the_weight():
+    router, points = CalibratedRouter(W).double(), vectors(50)
+    distance = router.distance(points)
+    router.calibrate(distance, None, 0.1)
+    aim = float(router.threshold)
+    router.threshold.fill_(-1.0)
+    router.calibrate(distance, None, 0.1, weight=0.25)
+    assert float(router.threshold) == pytest.approx(-1 + 0.25 * (aim + 1))
+
+
+@pytest.mark.parametrize("make", [CosineRouter, CalibratedRouter])
+def test_padding_changes_nothing_and_starts_nothing(make):
+    router, points = make(W).double(), vectors()
+    length = torch.tensor([12, 7, 3, 1])
+    counted = torch.arange(STEPS) < length[:, None]
+    changed = torch.where(counted[..., None], points, 50 * vectors(seed=9))
+    for wanted in (0.2, 0.5):
+        router.calibrate(router.distance(points), counted, wanted)
+        threshold = getattr(router, "threshold", torch.zeros(())).clone()
+        router.calibrate(router.distance(changed), counted, wanted)
+        assert torch.equal(threshold, getattr(router, "threshold", torch.zeros(())))
+    prob = router.boundary_prob(router.distance(points), counted)
+    again = router.boundary_prob(router.distance(changed), counted)
+    torch.testing.assert_close(prob, again, rtol=0, atol=1e-12)
+    assert (prob[~counted] == 0).all()
+
+
+def test_constant_rows_have_no_boundary():
+    router, points = CalibratedRouter(W), vectors(30).float()
+    router.calibrate(router.distance(points), None, 0.1)
+    constant = points[:, :1].expand(-1, 30, -1)
+    assert (router.boundary_prob(router.distance(constant))[:, 1:] < 0.5).all()
+
+
+def test_the_gate_is_one_and_its_gradient_is_of_the_confidence():
+    prob = torch.tensor([[0.9, 0.3, 0.7]], requires_grad=True)
+    gate = confidence_gate(prob, torch.tensor([[True, False, True]]))
+    assert gate.tolist() == [[1.0, 1.0, 1.0]]
+    weight = torch.tensor([[2.0, 3.0, 5.0]])
+    (gradient,) = torch.autograd.grad((gate * weight).sum(), prob)
+    assert gradient.tolist() == [[2.0, -3.0, 5.0]]
+
+
+def test_selected_vectors_are_those_at_the_starts():
+    segmentation, points = Segmentation(random_mask(ROWS, STEPS)), vectors()
+    embedding = SelectEmbedding(W, D).double()
+    with torch.no_grad():
+        embedding.widening.fill_(7.0)
+    tokens = embedding(None, segmentation, features=points)
+    for n in range(ROWS):
+        starts = segmentation.boundary_mask[n].nonzero()[:, 0]
+        assert torch.equal(tokens[n, : len(starts), :W], points[n, starts])
+    assert (tokens[..., W:] == 7).all()
+    assert SelectEmbedding(W, W)(None, segmentation, features=points).shape[-1] == W
+
+
+def test_pooled_tokens_are_points_and_vectors_of_the_patch():
+    segmentation, points = Segmentation(random_mask(ROWS, STEPS)), vectors()
+    series = vectors(width=1)[..., 0]
+    embedding = PooledEmbedding(W, 2, D, 4).double()
+    plain = ResampleEmbedding(2, D, 4).double()
+    plain.load_state_dict(embedding.state_dict(), strict=False)
+    gate = 1 + 0 * series + torch.arange(STEPS)
+    tokens = embedding(series, segmentation, features=points, gate=gate)
+    resampled = plain(series, segmentation)
+    for n in range(ROWS):
+        starts = [*segmentation.boundary_mask[n].nonzero()[:, 0].tolist(), STEPS]
+        for k, (start, end) in enumerate(zip(starts, starts[1:], strict=False)):
+            vector = points[n, start:end].mean(0) + points[n, start]
+            exact = (resampled[n, k] + vector @ embedding.vector_projection.weight.T) * gate[
+                n, start
+            ]
+            torch.testing.assert_close(tokens[n, k], exact, rtol=1e-9, atol=1e-9)
+
+
+def test_dechunking_is_smoothing_spread_over_the_elements():
+    segmentation, elements = Segmentation(random_mask(ROWS, STEPS)), vectors()
+    hidden = torch.randn(ROWS, segmentation.capacity, D, dtype=torch.float64)
+    prob = torch.rand(ROWS, STEPS, dtype=torch.float64)
+    dechunk = Dechunk(W).double()
+    gate = 1 + torch.rand(ROWS, STEPS, dtype=torch.float64)
+    found = dechunk(hidden, segmentation, prob, gate, elements)
+    for n in range(ROWS):
+        starts = segmentation.boundary_mask[n].nonzero()[:, 0]
+        mixed = loop(hidden[n : n + 1, : len(starts), :W], prob[n, starts][None])[0]
+        index = segmentation.patch_index[n]
+        torch.testing.assert_close(found[n], mixed[index] * gate[n][:, None])  # residual is zero
+    with torch.no_grad():
+        dechunk.residual.weight.copy_(torch.eye(W))
+    with_residual = dechunk(hidden, segmentation, prob, gate, elements)
+    torch.testing.assert_close(with_residual, found + elements)
+
+
+def test_dechunking_keeps_single_precision_inside_autocast():
+    dechunk = Dechunk(W)
+    elements = 1000 + vectors().float()
+    hidden = torch.zeros(ROWS, 2, W)
+    mask = random_mask(ROWS, STEPS, 0.0)
+    mask[:, 5] = True
+    with torch.no_grad():
+        dechunk.residual.weight.copy_(torch.eye(W))
+        with torch.autocast("cpu", torch.bfloat16):
+            found = dechunk(hidden, Segmentation(mask), torch.ones(ROWS, STEPS), None, elements)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, F.linear(elements, torch.eye(W)))
