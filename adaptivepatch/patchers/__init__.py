@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from adaptivepatch.errors import InvalidParameterError, suggest
 from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.patchers.change_point import ChangePointPatcher
+from adaptivepatch.patchers.deviation import DeviationPatcher
+from adaptivepatch.patchers.dynamic_chunking import DynamicChunkingPatcher
 from adaptivepatch.patchers.fixed import FixedPatcher
 from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
+from adaptivepatch.patchers.periodic import PeriodicPatcher
 from adaptivepatch.patchers.random import RandomPatcher
 from adaptivepatch.patchers.recency import RecencyPatcher
 from adaptivepatch.patchers.reinpatch import ReinPatcher
@@ -16,16 +20,24 @@ PATCHERS: dict[str, type[Patcher]] = {
         FixedPatcher,
         RandomPatcher,
         RecencyPatcher,
+        PeriodicPatcher,
+        DeviationPatcher,
+        ChangePointPatcher,
         ReinPatcher,
+        DynamicChunkingPatcher,
         HierarchicalPatcher,
     )
 }
 
 __all__ = [
     "PATCHERS",
+    "ChangePointPatcher",
+    "DeviationPatcher",
+    "DynamicChunkingPatcher",
     "FixedPatcher",
     "HierarchicalPatcher",
     "Patcher",
+    "PeriodicPatcher",
     "RandomPatcher",
     "RecencyPatcher",
     "ReinPatcher",

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -46,7 +47,7 @@ def test_cosine_router_begins_as_the_identity_and_vanishes_on_smooth_rows():
         prob = router.boundary_prob(router.distance(points))
         gradient = torch.autograd.grad(prob[:, 1:].sum(), router.key.weight)[0]
         largest.append((float(prob[:, 1:].max()), float(gradient.abs().max())))
-    for (before, slope_before), (after, slope_after) in zip(largest, largest[1:], strict=False):
+    for (before, slope_before), (after, slope_after) in itertools.pairwise(largest):
         assert after < before / 30  # of second order
         assert slope_after < slope_before / 8
 
@@ -138,7 +139,7 @@ def test_pooled_tokens_are_points_and_vectors_of_the_patch():
     resampled = plain(series, segmentation)
     for n in range(ROWS):
         starts = [*segmentation.boundary_mask[n].nonzero()[:, 0].tolist(), STEPS]
-        for k, (start, end) in enumerate(zip(starts, starts[1:], strict=False)):
+        for k, (start, end) in enumerate(itertools.pairwise(starts)):
             vector = points[n, start:end].mean(0) + points[n, start]
             exact = (resampled[n, k] + vector @ embedding.vector_projection.weight.T) * gate[
                 n, start

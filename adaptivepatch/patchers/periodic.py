@@ -1,0 +1,221 @@
+"""One patch a cycle: a day, a week, whatever the data repeat.
+
+Reference: Y. Wang et al., "LightGTS: A Lightweight General Time Series Forecasting Model", ICML
+2025, arXiv:2506.06005.
+
+Tensor suffixes: N rows, T steps.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from adaptivepatch.errors import InvalidParameterError, check_float, check_int
+from adaptivepatch.patchers.base import StaticPatcher, not_prepared
+from adaptivepatch.segmentation import Segmentation
+
+_SHORTEST = 2  # steps of a cycle that can be found
+_LEAST_RISE = 0.05  # of the autocorrelation, from a trough to the peak behind it
+_LEAST_SHARE = 1e-8  # of a row's variance, beside its trend; less is rounding
+_ROWS_AT_ONCE = 4096
+
+
+class PeriodicPatcher(StaticPatcher):
+    """Patches of one cycle each, counted back from the forecast origin.
+
+    Use it for data with a known cycle: in a look-back, the same place in every token then is the
+    same hour of the day.
+
+    Parameters
+    ----------
+    period : int or "auto", default=24
+        Length of a cycle, in time steps: 24 is a day of hourly data. "auto" finds it in the
+        training windows.
+    cycles : float, default=1.0
+        Cycles of a patch; 0.5 makes two patches a cycle.
+    nominal_period : int, default=24
+        For "auto", which is found after the network is built: the period whose patches the
+        embedding, the head's cells and the positions are made for. Any period works; one of about
+        this length loses least.
+
+    Attributes
+    ----------
+    found_period : Tensor
+        Period found by `prepare`; 0 before, and where the period is given.
+
+    Raises
+    ------
+    InvalidParameterError
+        When used, if a value is out of range; in `prepare`, if "auto" finds no cycle.
+    NotFittedError
+        If the period is "auto", and `prepare` has not been called.
+
+    Notes
+    -----
+    A patch has L = cycles * period steps, rounded. The newest ends at the forecast origin. What is
+    left at the oldest end is a patch of its own if it has at least half of L, and is added to the
+    oldest patch otherwise; so there are T / L patches, rounded, and at least 1.
+
+    "auto" takes the autocorrelation of all rows together, each without its linear trend, from pairs
+    of observed steps. Of its peaks at lags k from 2 to T / 2 that are positive and rise by 0.05
+    above the lowest value since the last higher one, it takes the one with the greatest
+    ``(1 - k / T) * autocorrelation``: of a day and its multiples, the day. Peaks near 2 k, 3 k, and
+    so on up to 3 T / 4 then sharpen it: the period is the last of them by its number. So a
+    look-back must hold two cycles, and should hold more. Noise has no such peak in many windows; in
+    a few it may. `capacity` counts cycles of 2 steps then, the shortest that can be found.
+
+    Deviations from LightGTS:
+
+    * its embedding has one projection, resized to the length of a cycle by a pseudo-inverse; here
+      the embedding resamples a patch to a fixed number of values;
+    * it is pretrained on many data sets; its decoder, which forecasts by the cycle, is left out;
+    * how the period is found, the remainder, and `cycles`.
+
+    References
+    ----------
+    Y. Wang et al., "LightGTS: A Lightweight General Time Series Forecasting Model", ICML 2025,
+    arXiv:2506.06005.
+
+    Examples
+    --------
+    >>> import torch
+    >>> PeriodicPatcher(period=24)(torch.zeros(1, 90)).mode.patch_lengths.tolist()
+    [[18, 24, 24, 24]]
+    """
+
+    name = "periodic"
+    found_period: Tensor
+
+    def __init__(
+        self, period: int | str = 24, cycles: float = 1.0, nominal_period: int = 24
+    ) -> None:
+        super().__init__()
+        self.period = period
+        self.cycles = cycles
+        self.nominal_period = nominal_period
+        self.register_buffer("found_period", torch.zeros((), dtype=torch.long))
+
+    @property
+    def _is_found(self) -> bool:
+        """Whether the period is found from data, after a check of the parameters."""
+        check_float(self, "(0, inf)", cycles=self.cycles)
+        check_int(self, low=_SHORTEST, nominal_period=self.nominal_period)
+        if self.period == "auto":
+            return True
+        if isinstance(self.period, str):
+            raise InvalidParameterError(
+                "The 'period' parameter of PeriodicPatcher must be an int of at least 1, or "
+                f"'auto'. Got {self.period!r} instead."
+            )
+        check_int(self, period=self.period)
+        return False
+
+    def _starts(self, num_steps: int, period: int) -> list[int]:
+        length = max(1, math.floor(self.cycles * period + 0.5))
+        count = max(1, (2 * num_steps + length) // (2 * length))
+        return [0, *(num_steps - k * length for k in range(count - 1, 0, -1))]
+
+    def _reference_starts(self, num_steps: int) -> list[int]:
+        return self._starts(num_steps, self.nominal_period if self._is_found else int(self.period))
+
+    def starts(self, num_steps: int) -> list[int]:
+        """Return the steps that start a patch."""
+        if not self._is_found:
+            return self._reference_starts(num_steps)
+        found = int(self.found_period)
+        if not found:
+            raise not_prepared(self)
+        return self._starts(num_steps, found)
+
+    def capacity(self, num_steps: int) -> int:
+        """Return the number of patches; for "auto", that of the shortest possible cycles."""
+        if self._is_found:
+            return len(self._starts(num_steps, _SHORTEST))
+        return len(self.starts(num_steps))
+
+    def reference_patches(self, num_steps: int) -> Segmentation:
+        """Return the patches; for "auto", those of the nominal period, whatever is found."""
+        return Segmentation.shared(self._reference_starts(num_steps), num_steps)
+
+    def nominal_length(self, num_steps: int) -> int:
+        """Return the length of the newest reference patch."""
+        return num_steps - self._reference_starts(num_steps)[-1]
+
+    @torch.no_grad()
+    def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
+        """Find the period, where it is "auto"."""
+        if not self._is_found:
+            return
+        num_steps = series.shape[1]
+        found = _find_period(*_autocorrelation(series, observed), num_steps)
+        if found is None:
+            raise InvalidParameterError(
+                "The training windows must repeat themselves for period='auto' to find a cycle, "
+                f"however: their autocorrelation has no clear peak from 2 to {num_steps // 2} "
+                "steps, half a look-back. Pass the period as a number, such as period=24, or a "
+                "longer look-back."
+            )
+        self.found_period.fill_(found)
+
+
+def _autocorrelation(series: Tensor, observed: Tensor | None) -> tuple[list[int], list[float]]:
+    """Return the lags with pairs of observed steps, from 0 on, and the mean correlation there."""
+    num_steps = series.shape[1]
+    products = torch.zeros(num_steps, dtype=torch.float64, device=series.device)
+    pairs = torch.zeros_like(products)
+    seen = torch.ones_like(series, dtype=torch.bool) if observed is None else observed
+    for part, mask in zip(series.split(_ROWS_AT_ONCE), seen.split(_ROWS_AT_ONCE), strict=True):
+        weight = mask.double()
+        for total, values in ((products, _without_trend(part, weight)), (pairs, weight)):
+            spectrum = torch.fft.rfft(values, 2 * num_steps).abs().square().sum(0)
+            total += torch.fft.irfft(spectrum, 2 * num_steps)[:num_steps]
+    lags = [k for k in range(3 * num_steps // 4 + 1) if float(pairs[k]) > 0.5]
+    covariance = (products / pairs.clamp(min=1)).tolist()
+    if not lags or covariance[0] <= 0:
+        return [], []
+    return lags, [covariance[k] / covariance[0] for k in lags]
+
+
+def _without_trend(series: Tensor, weight: Tensor) -> Tensor:
+    """Subtract the least-squares line through the observed steps; 0 at others, (N, T)."""
+    count = weight.sum(1, keepdim=True).clamp(min=1)
+    step = torch.arange(series.shape[1], dtype=torch.float64, device=series.device)
+    time = (step - (step * weight).sum(1, keepdim=True) / count) * weight
+    values = series.double()
+    centred = (values - (values * weight).sum(1, keepdim=True) / count) * weight
+    size = time.square().sum(1, keepdim=True).clamp(min=1)
+    rest = centred - (centred * time).sum(1, keepdim=True) / size * time
+    before, after = (x.square().sum(1, keepdim=True) for x in (centred, rest))
+    return torch.where(after > _LEAST_SHARE * before, rest, 0.0)
+
+
+def _find_period(lags: list[int], correlation: list[float], num_steps: int) -> int | None:
+    """Return the period of the highest of the peaks that stand out, None if there is none."""
+    trios = list(itertools.pairwise(itertools.pairwise(range(len(lags)))))
+    peaks = [
+        here
+        for (before, here), (_, after) in trios
+        if correlation[before] < correlation[here] >= correlation[after]
+    ]
+    best, first = 0.0, 0
+    for here in peaks:
+        if not _SHORTEST <= lags[here] <= num_steps // 2:
+            continue
+        height = correlation[here]
+        higher = max(k for k in range(here) if k == 0 or correlation[k] > height)
+        weighted = height * (1 - lags[here] / num_steps)
+        if height - min(correlation[higher:here]) >= _LEAST_RISE and weighted > best:
+            best, first = weighted, lags[here]
+    if not first:
+        return None
+    last, count = first, 1
+    while True:  # a peak sits on a slope; that of a multiple shifts the period less
+        wanted, reach = last * (count + 1) / count, last / count / 4
+        near = [lags[k] for k in peaks if abs(lags[k] - wanted) <= reach]
+        if not near:
+            return math.floor(last / count + 0.5)
+        last, count = min(near, key=lambda lag: abs(lag - wanted)), count + 1
