@@ -22,8 +22,12 @@ _MODULE_OF_NAME = {
     "Trainer": "adaptivepatch.training.trainer",
     # where patches begin
     "Patcher": "adaptivepatch.patchers.base",
+    "ChangePointPatcher": "adaptivepatch.patchers.change_point",
+    "DeviationPatcher": "adaptivepatch.patchers.deviation",
+    "DynamicChunkingPatcher": "adaptivepatch.patchers.dynamic_chunking",
     "FixedPatcher": "adaptivepatch.patchers.fixed",
     "HierarchicalPatcher": "adaptivepatch.patchers.hierarchical",
+    "PeriodicPatcher": "adaptivepatch.patchers.periodic",
     "RandomPatcher": "adaptivepatch.patchers.random",
     "RecencyPatcher": "adaptivepatch.patchers.recency",
     "ReinPatcher": "adaptivepatch.patchers.reinpatch",
@@ -35,6 +39,7 @@ _MODULE_OF_NAME = {
     "segment": "adaptivepatch.estimators.segmenting",
     # what reads the patches
     "Backbone": "adaptivepatch.backbones.base",
+    "DynamicChunkingBackbone": "adaptivepatch.backbones.dynamic_chunking",
     "MultiLevelBackbone": "adaptivepatch.backbones.multi_level",
     "PatchTSTBackbone": "adaptivepatch.backbones.patchtst",
     "TransformerBackbone": "adaptivepatch.backbones.transformer",
@@ -60,6 +65,9 @@ __all__ = ["__version__", *_MODULE_OF_NAME]
 
 if TYPE_CHECKING:  # the same table for type checkers and editors; a test compares the two
     from adaptivepatch.backbones.base import Backbone as Backbone
+    from adaptivepatch.backbones.dynamic_chunking import (
+        DynamicChunkingBackbone as DynamicChunkingBackbone,
+    )
     from adaptivepatch.backbones.multi_level import MultiLevelBackbone as MultiLevelBackbone
     from adaptivepatch.backbones.patchtst import PatchTSTBackbone as PatchTSTBackbone
     from adaptivepatch.backbones.transformer import TransformerBackbone as TransformerBackbone
@@ -84,8 +92,14 @@ if TYPE_CHECKING:  # the same table for type checkers and editors; a test compar
     from adaptivepatch.foundation import load_patcher as load_patcher
     from adaptivepatch.nn.policy_gradient import GroupPolicyGradient as GroupPolicyGradient
     from adaptivepatch.patchers.base import Patcher as Patcher
+    from adaptivepatch.patchers.change_point import ChangePointPatcher as ChangePointPatcher
+    from adaptivepatch.patchers.deviation import DeviationPatcher as DeviationPatcher
+    from adaptivepatch.patchers.dynamic_chunking import (
+        DynamicChunkingPatcher as DynamicChunkingPatcher,
+    )
     from adaptivepatch.patchers.fixed import FixedPatcher as FixedPatcher
     from adaptivepatch.patchers.hierarchical import HierarchicalPatcher as HierarchicalPatcher
+    from adaptivepatch.patchers.periodic import PeriodicPatcher as PeriodicPatcher
     from adaptivepatch.patchers.random import RandomPatcher as RandomPatcher
     from adaptivepatch.patchers.recency import RecencyPatcher as RecencyPatcher
     from adaptivepatch.patchers.reinpatch import ReinPatcher as ReinPatcher

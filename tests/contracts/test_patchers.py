@@ -428,8 +428,7 @@ def test_samples_are_valid_and_rollout_major(make, num_samples):
     assert torch.equal(masks(head.segmentation), masks(segmentation)[:ROWS])
 
 
-@every_patcher
-def test_samples_are_reproducible(make):
+def check_samples_are_reproducible(make):
     patcher, series = built(make, train=True), rows()
 
     def draw(seed):
@@ -437,6 +436,11 @@ def test_samples_are_reproducible(make):
         return masks(rollout.segmentation)
 
     assert torch.equal(draw(3), draw(3))
+
+
+@every_patcher
+def test_samples_are_reproducible(make):
+    check_samples_are_reproducible(make)
 
 
 def check_frequencies(make, num_steps=6, draws=4000):
@@ -487,13 +491,18 @@ def test_random_boundaries_are_uniform_over_all_subsets(num_steps, rate):
 # ---------------------------------------------------------------------------------- input
 
 
-@every_patcher
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_are_refused(make, bad):
+def check_values_must_be_finite(make, bad=float("nan")):
+    """A gap that is not declared as one is an error, not a value."""
     series = rows()
     series[2, 5:7] = bad
     with pytest.raises(InvalidParameterError, match="must be finite, however: 2 values.*observed"):
         built(make)(series)
+
+
+@every_patcher
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused(make, bad):
+    check_values_must_be_finite(make, bad)
 
 
 @every_patcher
@@ -555,9 +564,7 @@ def one_batch(gaps):
     )
 
 
-@every_patcher
-@every_backbone
-def test_every_parameter_gets_gradient(make, backbone):
+def check_every_parameter_gets_gradient(make, backbone="transformer"):
     network = small_network(backbone, make(), context_length=STEPS, d_model=16)
     step = TrainingStep(network.train(), make_loss("mse"))
     for gaps in (0.0, 0.2):
@@ -576,6 +583,12 @@ def test_every_parameter_gets_gradient(make, backbone):
     if network.patcher.capacity(STEPS) > 1:  # else attention has no choice to learn
         assert set(missing) <= allowed, missing
     assert all(bool(p.grad.isfinite().all()) for p in network.parameters() if p.grad is not None)
+
+
+@every_patcher
+@every_backbone
+def test_every_parameter_gets_gradient(make, backbone):
+    check_every_parameter_gets_gradient(make, backbone)
 
 
 @every_patcher
@@ -637,9 +650,39 @@ class Overconfident(RandomPatcher):
         return distribution
 
 
+class Unseeded(RandomPatcher):
+    """Draws from the global generator."""
+
+    def propose(self, series, observed, group):
+        distribution = super().propose(series, observed, group)
+        sample = distribution.sample
+        distribution.sample = lambda num_samples, generator=None: sample(num_samples)
+        return distribution
+
+
+class Idle(Leaky):
+    """Has a weight that nothing trains."""
+
+    trainable = True
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3))
+
+
+class Filling(Leaky):
+    """Takes NaN for 0."""
+
+    def forward(self, series, observed=None, group=None):
+        return super().forward(series.nan_to_num(), observed, group)
+
+
 @pytest.mark.parametrize(
     ("check", "cls"),
     [
+        (check_samples_are_reproducible, Unseeded),
+        (check_every_parameter_gets_gradient, Idle),
+        (check_values_must_be_finite, Filling),
         (check_rows_do_not_influence_each_other, Leaky),
         (check_prefix, Leaky),
         (check_budget_is_respected, Spendthrift),
@@ -648,5 +691,16 @@ class Overconfident(RandomPatcher):
     ],
 )
 def test_the_checks_notice_a_broken_promise(check, cls):
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
         check(cls)
+
+
+def test_as_many_patchers_as_the_literature_has():
+    assert len(PATCHERS) >= 11
+    by_patcher = [
+        test
+        for name, test in globals().items()
+        if name.startswith("test_")
+        and any("make" in mark.args[0] for mark in getattr(test, "pytestmark", []))
+    ]
+    assert len(by_patcher) >= 14
