@@ -108,7 +108,7 @@ class DynamicChunkingBackbone(Backbone):
             )
         self.routing = ROUTERS[self.router](self.d_model)
         self.select = SelectEmbedding(self.d_model, inner.d_model)
-        self.dechunk = Dechunk(self.d_model)
+        self.dechunk = Dechunk(self.d_model, inner.d_model)
         for part in (encoder, self.routing, self.select, self.dechunk, self.decoder):
             if part is not None:
                 set_rate_factor(part, self.learning_rate_factor)

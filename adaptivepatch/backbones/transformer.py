@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from adaptivepatch.backbones.base import Backbone
+from adaptivepatch.errors import check_bool
 from adaptivepatch.nn.dropout import Dropout
 from adaptivepatch.nn.transformer import PreNormLayer, ReferencePositions
 from adaptivepatch.segmentation import Segmentation
@@ -28,6 +29,9 @@ class TransformerBackbone(Backbone):
         Feed-forward width; four times `d_model` by default.
     dropout : float, default=0.1
         Dropout on tokens, residual branches and in the feed-forward block.
+    causal : bool, default=False
+        Let a token attend to itself and those before it only, as patchers with a loss on the next
+        points need it (`ScoreFunctionPatcher`); forecasts do without.
 
     References
     ----------
@@ -44,6 +48,7 @@ class TransformerBackbone(Backbone):
         num_heads: int = 4,
         d_ff: int | None = None,
         dropout: float = 0.1,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         self.d_model = d_model
@@ -51,15 +56,17 @@ class TransformerBackbone(Backbone):
         self.num_heads = num_heads
         self.d_ff = d_ff
         self.dropout = dropout
+        self.causal = causal
 
     def build(self, reference: Segmentation) -> None:
         """Create positions, layers and the final norm."""
         d_ff = 4 * self.d_model if self.d_ff is None else self.d_ff
         self._check(d_ff)
+        check_bool(self, causal=self.causal)
         self.positions = ReferencePositions(reference, self.d_model)
         self.token_dropout = Dropout(self.dropout)
         self.layers = nn.ModuleList(
-            PreNormLayer(self.d_model, self.num_heads, d_ff, self.dropout)
+            PreNormLayer(self.d_model, self.num_heads, d_ff, self.dropout, self.causal)
             for _ in range(self.num_layers)
         )
         self.final_norm = nn.LayerNorm(self.d_model)

@@ -179,12 +179,13 @@ class SelectEmbedding(nn.Module):
     Parameters
     ----------
     width, d_model : int
-        Widths W, and D of at least W.
+        Widths W and D. Where D is the smaller one, a linear map narrows the vectors.
     """
 
     def __init__(self, width: int, d_model: int) -> None:
         super().__init__()
         self.widening = nn.Parameter(torch.zeros(d_model - width)) if d_model > width else None
+        self.narrowing = Linear(width, d_model) if d_model < width else nn.Identity()
 
     def forward(
         self,
@@ -202,7 +203,8 @@ class SelectEmbedding(nn.Module):
         start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
         tokens = features.gather(1, start[..., None].expand(-1, -1, features.shape[-1]))
         if self.widening is None:
-            return tokens
+            narrow: Tensor = self.narrowing(tokens)
+            return narrow
         return torch.cat([tokens, self.widening.expand(*start.shape, -1)], -1)
 
 
@@ -250,8 +252,9 @@ class Dechunk(nn.Module):
 
     Parameters
     ----------
-    width : int
-        Width W of the elements; of wider chunks the first W values are taken.
+    width, d_model : int
+        Widths W of the elements and D of the chunks. Of wider chunks the first W values are taken;
+        narrower ones a linear map widens.
 
     Notes
     -----
@@ -260,9 +263,10 @@ class Dechunk(nn.Module):
     a linear map that starts at zero. In float32 at least, whatever the precision around it.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, d_model: int) -> None:
         super().__init__()
         self.width = width
+        self.widening = Linear(d_model, width) if d_model < width else nn.Identity()
         self.residual = Linear(width, width)
         nn.init.zeros_(self.residual.weight)
         nn.init.zeros_(self.residual.bias)
@@ -294,7 +298,7 @@ class Dechunk(nn.Module):
             exact = torch.promote_types(self.residual.weight.dtype, torch.float32)
             start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
             share = boundary_prob.gather(1, start)
-            chunks = smooth(hidden[..., : self.width].to(exact), share)
+            chunks = smooth(self.widening(hidden.to(exact))[..., : self.width], share)
             spread = broadcast(chunks, segmentation)  # (N, P, W) -> (N, T, W)
             if gate is not None:
                 spread = spread * gate[..., None].to(exact)
@@ -308,13 +312,13 @@ class PointUnpatch(nn.Module):
     ----------
     decoder : nn.Module
         Maps (N, T, W) to (N, T, W).
-    width : int
-        Width W of the points.
+    width, d_model : int
+        Widths W of the points and D of the chunks.
     """
 
-    def __init__(self, decoder: nn.Module, width: int) -> None:
+    def __init__(self, decoder: nn.Module, width: int, d_model: int) -> None:
         super().__init__()
-        self.dechunk = Dechunk(width)
+        self.dechunk = Dechunk(width, d_model)
         self.decoder = decoder
 
     def forward(

@@ -17,7 +17,6 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from adaptivepatch.errors import (
-    InvalidParameterError,
     check_bool,
     check_choice,
     check_float,
@@ -49,9 +48,9 @@ from adaptivepatch.patchers.base import (
 )
 from adaptivepatch.segmentation import Segmentation
 
-WIRINGS = ("encoder", "hnet")
+WIRINGS = ("hnet", "encoder")
 _FOLLOWED = 0.05  # how far a step moves a calibrated router's threshold
-_POINTS_PER_CELL = 8  # of the head behind point vectors
+_MOST_CELLS = 512  # of the head behind point vectors
 
 
 class DynamicChunkingPatcher(RatePatcher):
@@ -67,7 +66,7 @@ class DynamicChunkingPatcher(RatePatcher):
     budget : {"target", "min", "exact"}, default="target"
         A rate that training aims at; or at most, or exactly, K = max(1, floor(T / r)) patches:
         those of highest boundary probability.
-    wiring : {"encoder", "hnet"}, default="encoder"
+    wiring : {"hnet", "encoder"}, default="hnet"
         "hnet": vectors at the starts are the tokens; behind the backbone they go back to points,
         which a decoder and the head read. "encoder": tokens hold the points of their patch, and
         the head reads them.
@@ -77,7 +76,7 @@ class DynamicChunkingPatcher(RatePatcher):
     mixer : {"convolution", "attention"}, default="convolution"
         Of encoder and decoder: local and linear in T, or over all points.
     width : int, default=16
-        Width W of the point vectors; with "hnet" at most the backbone's.
+        Width W of the point vectors.
     num_layers : int, default=2
         Layers of the encoder, and of the decoder.
     ratio_weight : float, default=0.03
@@ -108,17 +107,19 @@ class DynamicChunkingPatcher(RatePatcher):
     `as_published` follows the publication. Deviations of both wirings from it:
 
     * encoder and decoder are local convolutions, or attention, and see both directions; the
-      published ones are causal Mamba-2 layers;
+      published ones are causal Mamba-2 layers, and only widen on the way to the backbone, which
+      here may be narrower, too;
     * statistics of the ratio loss are over steps that may or may not start a patch, not the first;
     * the residual's bias starts at zero, too; the head has no learning-rate factor;
-    * the head reads the point vectors as means over cells of 8 points, and forecasts all steps at
-      once.
+    * the head reads all point vectors at once (of look-backs beyond 512 steps, means of them), and
+      forecasts all steps from them.
 
-    Deviations of the defaults:
+    Own constructions:
 
     * "encoder" has neither decoder nor smoothing of chunks: a token is the resampled points of its
       patch plus the mean of their vectors and the one at the start;
-    * "calibrated" standardises similarities within a row and has a quantile for its threshold.
+    * "calibrated" standardises distances within a row and has a quantile for its threshold, so that
+      the ratio loss has little left to do.
 
     References
     ----------
@@ -146,7 +147,7 @@ class DynamicChunkingPatcher(RatePatcher):
         self,
         compression_rate: float = 16.0,
         budget: str = "target",
-        wiring: str = "encoder",
+        wiring: str = "hnet",
         router: str = "calibrated",
         mixer: str = "convolution",
         width: int = 16,
@@ -186,9 +187,7 @@ class DynamicChunkingPatcher(RatePatcher):
         width : int, default=16
             Of the point vectors.
         """
-        return cls(
-            compression_rate, wiring="hnet", router="cosine", width=width, learning_rate_factor=2.0
-        )
+        return cls(compression_rate, router="cosine", width=width, learning_rate_factor=2.0)
 
     def _check(self) -> None:
         check_choice(self, WIRINGS, wiring=self.wiring)
@@ -238,14 +237,9 @@ class DynamicChunkingPatcher(RatePatcher):
         if self.wiring == "encoder":
             values = values_per_patch or nominal
             return NetworkParts(PooledEmbedding(self.width, values, d_model, nominal), reference)
-        if self.width > d_model:
-            raise InvalidParameterError(
-                "The 'width' parameter of DynamicChunkingPatcher must not exceed the backbone's "
-                f"d_model={d_model!r}, as its vectors are the tokens. Got {self.width!r} instead."
-            )
         decoder = PointLayers(self.width, self.num_layers, self.mixer)
-        cells = Segmentation.even(num_steps, max(1, num_steps // _POINTS_PER_CELL))
-        unpatch = PointUnpatch(decoder, self.width)
+        cells = Segmentation.even(num_steps, min(num_steps, _MOST_CELLS))
+        unpatch = PointUnpatch(decoder, self.width, d_model)
         set_rate_factor(unpatch, self.learning_rate_factor)
         return NetworkParts(SelectEmbedding(self.width, d_model), cells, unpatch, self.width)
 

@@ -125,7 +125,10 @@ def test_selected_vectors_are_those_at_the_starts():
         starts = segmentation.boundary_mask[n].nonzero()[:, 0]
         assert torch.equal(tokens[n, : len(starts), :W], points[n, starts])
     assert (tokens[..., W:] == 7).all()
-    assert SelectEmbedding(W, W)(None, segmentation, features=points).shape[-1] == W
+    assert torch.equal(SelectEmbedding(W, W)(None, segmentation, features=points), tokens[..., :W])
+    narrow = SelectEmbedding(W, 2).double()
+    found = narrow(None, segmentation, features=points)
+    torch.testing.assert_close(found, narrow.narrowing(tokens[..., :W]))
 
 
 def test_pooled_tokens_are_points_and_vectors_of_the_patch():
@@ -151,7 +154,7 @@ def test_dechunking_is_smoothing_spread_over_the_elements():
     segmentation, elements = Segmentation(random_mask(ROWS, STEPS)), vectors()
     hidden = torch.randn(ROWS, segmentation.capacity, D, dtype=torch.float64)
     prob = torch.rand(ROWS, STEPS, dtype=torch.float64)
-    dechunk = Dechunk(W).double()
+    dechunk = Dechunk(W, D).double()
     gate = 1 + torch.rand(ROWS, STEPS, dtype=torch.float64)
     found = dechunk(hidden, segmentation, prob, gate, elements)
     for n in range(ROWS):
@@ -159,6 +162,10 @@ def test_dechunking_is_smoothing_spread_over_the_elements():
         mixed = loop(hidden[n : n + 1, : len(starts), :W], prob[n, starts][None])[0]
         index = segmentation.patch_index[n]
         torch.testing.assert_close(found[n], mixed[index] * gate[n][:, None])  # residual is zero
+    narrow = Dechunk(W, 2).double()
+    spread = narrow(hidden[..., :2], segmentation, prob, gate, elements)
+    wide = narrow.widening(hidden[..., :2])
+    torch.testing.assert_close(spread, dechunk(wide, segmentation, prob, gate, elements))
     with torch.no_grad():
         dechunk.residual.weight.copy_(torch.eye(W))
     with_residual = dechunk(hidden, segmentation, prob, gate, elements)
@@ -166,7 +173,7 @@ def test_dechunking_is_smoothing_spread_over_the_elements():
 
 
 def test_dechunking_keeps_single_precision_inside_autocast():
-    dechunk = Dechunk(W)
+    dechunk = Dechunk(W, W)
     elements = 1000 + vectors().float()
     hidden = torch.zeros(ROWS, 2, W)
     mask = random_mask(ROWS, STEPS, 0.0)

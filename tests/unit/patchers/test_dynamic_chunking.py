@@ -97,7 +97,8 @@ def test_the_points_of_hnet_come_back_through_the_decoder():
     points, segmentation = seen["given"]
     assert points.shape == (ROWS, STEPS, 16)
     assert segmentation.capacity == STEPS
-    assert int(network.head.cells.sum()) == STEPS // 8
+    assert int(network.head.cells.sum()) == STEPS
+    assert patcher.parts(2000, 16).cells.capacity == 512
 
 
 def test_its_loss_is_the_ratio_loss_over_the_steps_after_the_first():
@@ -224,6 +225,9 @@ def test_sizes_are_refused_at_construction(params, message):
         DynamicChunkingPatcher(**params)
 
 
-def test_vectors_wider_than_tokens_are_refused():
-    with pytest.raises(InvalidParameterError, match="'width'.*must not exceed.*d_model=8.*Got 16"):
-        small_network(patcher=DynamicChunkingPatcher(8, wiring="hnet"), context_length=STEPS)
+@pytest.mark.parametrize("d_model", [8, 24])
+def test_the_backbone_may_be_narrower_or_wider_than_the_points(d_model):
+    network = small_network(
+        patcher=DynamicChunkingPatcher(8), context_length=STEPS, d_model=d_model
+    )
+    assert network(batch().series).shape == (ROWS, 4)
