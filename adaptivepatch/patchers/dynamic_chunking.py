@@ -22,6 +22,7 @@ from adaptivepatch.errors import (
     check_float,
     check_int,
 )
+from adaptivepatch.nn.boundary_measures import alignment_loss
 from adaptivepatch.nn.chunking import (
     ROUTERS,
     CosineRouter,
@@ -31,6 +32,7 @@ from adaptivepatch.nn.chunking import (
     confidence_gate,
     set_rate_factor,
 )
+from adaptivepatch.nn.next_point import NextPointPredictor
 from adaptivepatch.nn.point_layers import MIXERS, PointEncoder, PointLayers
 from adaptivepatch.nn.policy_metrics import MetricMeans, gradient_norm
 from adaptivepatch.nn.rate_control import ratio_loss
@@ -50,6 +52,7 @@ from adaptivepatch.segmentation import Segmentation
 
 WIRINGS = ("hnet", "encoder")
 _FOLLOWED = 0.05  # how far a step moves a calibrated router's threshold
+_SURPRISE_WIDTH = 8  # of the forecaster of the next value
 _MOST_CELLS = 512  # of the head behind point vectors
 
 
@@ -81,6 +84,9 @@ class DynamicChunkingPatcher(RatePatcher):
         Layers of the encoder, and of the decoder.
     ratio_weight : float, default=0.03
         Weight of the ratio loss.
+    alignment_weight : float, default=0.0
+        Weight of a loss that draws boundaries to where the series surprises a small causal
+        forecaster of the next value, which is trained beside (SOMBRERO; 0.01 there).
     smoothing : bool, default=False
         Mix every point vector with those before it, by the probabilities that a patch starts,
         before tokens are made (SOMBRERO).
@@ -93,8 +99,8 @@ class DynamicChunkingPatcher(RatePatcher):
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range; `router`, `mixer`, `width` and `num_layers` at
-        construction.
+        When used, if a value is out of range; `router`, `mixer`, `width`, `num_layers` and
+        `alignment_weight` at construction.
 
     Notes
     -----
@@ -126,7 +132,8 @@ class DynamicChunkingPatcher(RatePatcher):
     S. Hwang, B. Wang, A. Gu, "Dynamic Chunking for End-to-End Hierarchical Sequence Modeling",
     arXiv:2507.07955, 2025.
 
-    P. Neitemeier et al., "SOMBRERO", arXiv:2601.22805, 2026 (smoothing).
+    P. Neitemeier et al., "SOMBRERO", arXiv:2601.22805, 2026 (smoothing, alignment; described in
+    notes at second hand, which leave open what the smoothing weighs by).
 
     Z. Huang et al., "ConceptMoE", arXiv:2601.21420, 2026 (sharpness).
 
@@ -153,6 +160,7 @@ class DynamicChunkingPatcher(RatePatcher):
         width: int = 16,
         num_layers: int = 2,
         ratio_weight: float = 0.03,
+        alignment_weight: float = 0.0,
         smoothing: bool = False,
         sharpness: float | None = None,
         learning_rate_factor: float = 1.0,
@@ -166,14 +174,17 @@ class DynamicChunkingPatcher(RatePatcher):
         self.width = width
         self.num_layers = num_layers
         self.ratio_weight = ratio_weight
+        self.alignment_weight = alignment_weight
         self.smoothing = smoothing
         self.sharpness = sharpness
         self.learning_rate_factor = learning_rate_factor
         check_int(self, width=width, num_layers=num_layers)
         check_choice(self, ROUTERS, router=router)
         check_choice(self, MIXERS, mixer=mixer)
+        check_float(self, "[0, inf)", alignment_weight=alignment_weight)
         self.encoder = PointEncoder(width, num_layers, mixer)
         self.routing = ROUTERS[router](width)
+        self.next_point = NextPointPredictor(_SURPRISE_WIDTH) if alignment_weight else None
         self._metrics = MetricMeans()
 
     @classmethod
@@ -200,7 +211,7 @@ class DynamicChunkingPatcher(RatePatcher):
     def set_params(self, **params: Any) -> Self:
         """Set parameters; encoder and router of another kind or size are made anew."""
         super().set_params(**params)
-        if params.keys() & {"router", "mixer", "width", "num_layers"}:
+        if params.keys() & {"router", "mixer", "width", "num_layers", "alignment_weight"}:
             own = BaseEstimator.get_params(self, deep=False)
             self.__dict__.update(type(self)(**own).__dict__)
         return self
@@ -250,7 +261,7 @@ class DynamicChunkingPatcher(RatePatcher):
         return super().parameter_groups(lr * self.learning_rate_factor)
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
-        """Return the ratio loss, over the steps that may or may not start a patch.
+        """Return the ratio loss, over the steps that may or may not start a patch, and alignment.
 
         The threshold of a calibrated router follows here, so that `forward` changes nothing.
         """
@@ -268,7 +279,12 @@ class DynamicChunkingPatcher(RatePatcher):
                 "router_confidence": torch.where(mask, prob, 1 - prob).mean(),
             }
         )
-        return self.ratio_weight * ratio_loss(mask, prob, 1 / share)
+        loss = self.ratio_weight * ratio_loss(mask, prob, 1 / share)
+        if self.next_point is None:
+            return loss
+        tail = self.next_point.tail_probability(context.series)
+        aligned = self.alignment_weight * alignment_loss(tail, routed.boundary_prob)
+        return loss + aligned + self.next_point.loss(context.series, context.observed)
 
     def take_metrics(self) -> dict[str, float]:
         """See `Patcher.take_metrics`.

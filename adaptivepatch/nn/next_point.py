@@ -1,0 +1,151 @@
+"""A small causal forecaster of the next value: what a step tells that its past did not.
+
+Tensor suffixes: N rows, T steps, W width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_SMALLEST_SCALE = 1e-3  # of a row's own deviation
+_DILATIONS = (1, 2, 4, 8)
+_TAPS = 3
+
+
+class NextPointPredictor(nn.Module):
+    """Normal distribution of every step given the steps before it.
+
+    Parameters
+    ----------
+    width : int, default=16
+        Channels W.
+
+    Notes
+    -----
+    Four causal convolutions of three taps, dilated 1, 2, 4 and 8, on residual branches: step t is
+    told of 31 steps before it. The mean is an offset to the last value. Scales are at least 1e-3,
+    in the units of the normalised rows.
+    """
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        # Two-dimensional with channels last: on a CPU a third of the time of one-dimensional ones.
+        self.lift = nn.Conv2d(2, width, 1)
+        self.layers = nn.ModuleList(
+            nn.Conv2d(width, width, (1, _TAPS), dilation=(1, dilation)) for dilation in _DILATIONS
+        )
+        self.head = nn.Conv2d(width, 2, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, series: Tensor) -> tuple[Tensor, Tensor]:
+        """Forecast every step of normalised rows (N, T) from those before it.
+
+        Returns
+        -------
+        mean, log_scale : Tensor of shape (N, T)
+            Entry t depends on the steps before t only; entry 0 on nothing.
+        """
+        before = F.pad(series[:, :-1], (1, 0))  # entry t holds step t - 1
+        change = F.pad(before.diff(dim=1), (1, 0))
+        given = torch.stack([before, change], 1)[:, :, None]  # (N, 2, 1, T)
+        hidden = self.lift(given.contiguous(memory_format=torch.channels_last))
+        for layer, dilation in zip(self.layers, _DILATIONS, strict=True):
+            past = F.pad(hidden, ((_TAPS - 1) * dilation, 0))
+            hidden = hidden + F.gelu(layer(past))
+        offset, raw = self.head(hidden)[:, :, 0].unbind(1)
+        scale = F.softplus(raw + math.log(math.e - 1)) + _SMALLEST_SCALE  # about 1 at first
+        return before + offset, scale.log()
+
+    def entropy(self, series: Tensor) -> Tensor:
+        """Return the differential entropy of every step's forecast in nats, (N, T)."""
+        return self(series)[1] + 0.5 * math.log(2 * math.pi * math.e)
+
+    def surprisal(self, series: Tensor) -> Tensor:
+        """Return -log p of every step given those before it in nats, (N, T)."""
+        mean, log_scale = self(series)
+        return _surprisal(series, mean, log_scale)
+
+    def squared_error(self, series: Tensor) -> Tensor:
+        """Return the squared error of the mean, (N, T)."""
+        return (series - self(series)[0]).square()
+
+    def tail_probability(self, series: Tensor) -> Tensor:
+        """Return the probability of values farther from the mean than the step's, (N, T)."""
+        mean, log_scale = self(series)
+        score = (series - mean).abs() * (-log_scale).exp()
+        return torch.special.erfc(score / math.sqrt(2))
+
+    def loss(self, series: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Return the mean surprisal of steps after the first that are observed.
+
+        Parameters
+        ----------
+        series : Tensor of shape (N, T)
+            Normalised, gaps filled.
+        observed : Tensor of bool, shape (N, T), optional
+            A step counts if it is observed and so is the one before it. None: all are.
+        """
+        surprisal = self.surprisal(series)[:, 1:]
+        if observed is None:
+            return surprisal.mean() if surprisal.numel() else surprisal.sum()
+        counted = (observed[:, 1:] & observed[:, :-1]).to(surprisal.dtype)
+        return (surprisal * counted).sum() / counted.sum().clamp(min=1)
+
+
+def _surprisal(series: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    score = (series - mean) * (-log_scale).exp()
+    return log_scale + 0.5 * score.square() + 0.5 * math.log(2 * math.pi)
+
+
+def fit_next_point(
+    predictor: NextPointPredictor,
+    series: Tensor,
+    observed: Tensor | None,
+    generator: torch.Generator,
+    *,
+    num_steps: int = 300,
+    batch_size: int = 64,
+    learning_rate: float = 3e-3,
+) -> list[float]:
+    """Train a predictor in place; torch's global generator is left as it was.
+
+    Parameters
+    ----------
+    predictor : NextPointPredictor
+        Its weights, trained or not, are where training begins.
+    series, observed : Tensor of shape (N, T)
+        Normalised rows, and which of their steps are observed (None: all).
+    generator : torch.Generator
+        Draws the rows of each step.
+    num_steps, batch_size : int
+        Steps of AdamW, and rows of each.
+    learning_rate : float, default=3e-3
+        Falls to zero by a cosine.
+
+    Returns
+    -------
+    list of float
+        The loss of every step.
+    """
+    losses = []
+    with torch.enable_grad():
+        weights = [weight.requires_grad_() for weight in predictor.parameters()]
+        optimizer = torch.optim.AdamW(weights, lr=learning_rate)
+        for step in range(num_steps):
+            share = 0.5 * (1 + math.cos(math.pi * step / num_steps))
+            optimizer.param_groups[0]["lr"] = learning_rate * share
+            rows = torch.randint(
+                len(series), (batch_size,), generator=generator, device=generator.device
+            ).to(series.device)
+            loss = predictor.loss(series[rows], None if observed is None else observed[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            losses.append(float(loss.detach()))
+    return losses
