@@ -10,7 +10,12 @@ import typer
 
 from adaptivepatch.cli import options
 from adaptivepatch.cli.screen import note, records, show_table, write_csv, write_json
-from adaptivepatch.errors import InvalidFrameError, InvalidModelError
+from adaptivepatch.errors import (
+    InvalidFrameError,
+    InvalidModelError,
+    InvalidParameterError,
+    check_choice,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,6 +182,14 @@ def segment(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="patch|series",
+            help="What has a row: a patch, or a series with measures of its boundaries.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = "patch",
     force: options.Force = False,
     as_json: options.Json = False,
     date_format: options.DateFormat = None,
@@ -189,6 +202,10 @@ def segment(
     end (stamps of its first and last step), length in time steps, and
     boundary_prob (that a patch starts at this start) if the patcher states it,
     which the picture then shows at every step.
+
+    With --by series, one row per series of the FILE: mean number of patches,
+    share of boundaries that move when the look-back slides on (churn), and how
+    much more the series surprises at boundaries than elsewhere (enrichment).
     """
     _check(out, file, force=force)
     if plot is not None:
@@ -196,6 +213,14 @@ def segment(
     options.set_threads(threads)
     forecaster = _load(model, patcher)
     frame = None if file is None else _read(file, model, forecaster, date_format)
+    check_choice(None, ("patch", "series"), by=by)
+    if by == "series":
+        if plot is not None:
+            raise InvalidParameterError(
+                "A picture shows patches, however: --by series has none. Leave out --plot or --by."
+            )
+        _deliver(forecaster.segment(frame, by="series"), out, "series", model, as_json=as_json)
+        return
     patches = forecaster.segment(frame)
     if plot is not None:
         _draw(forecaster, frame, patches, plot)
@@ -302,7 +327,6 @@ def _num_seen(backtest: Backtest, forecaster: Forecaster) -> int:
 
 def _check_plot(plot: Path, *, force: bool) -> None:
     from adaptivepatch.cli.outputs import check_target
-    from adaptivepatch.errors import InvalidParameterError
     from adaptivepatch.plotting import new_figure
 
     if plot.suffix.lower() not in (".png", ".svg", ".pdf"):

@@ -382,7 +382,7 @@ class Forecaster(FittedState, BaseEstimator):
         return -self.backtest(df, stride).mase()
 
     def segment(
-        self, df: pd.DataFrame | None = None, by: Literal["patch", "step"] = "patch"
+        self, df: pd.DataFrame | None = None, by: Literal["patch", "step", "series"] = "patch"
     ) -> pd.DataFrame:
         """Show the patches of the last look-back of each series.
 
@@ -390,8 +390,8 @@ class Forecaster(FittedState, BaseEstimator):
         ----------
         df : pandas.DataFrame, optional
             Default: the series of `fit`.
-        by : {"patch", "step"}, default="patch"
-            What has a row.
+        by : {"patch", "step", "series"}, default="patch"
+            What has a row; for "series" see `adaptivepatch.segment`.
 
         Returns
         -------

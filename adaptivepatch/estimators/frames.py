@@ -15,7 +15,8 @@ from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.frequency import Step
 from adaptivepatch.data.panel import Panel, future_index, row_offsets
 from adaptivepatch.data.scaling import Scaling
-from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, suggest
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_choice
+from adaptivepatch.estimators.boundary_report import report_boundaries
 
 if TYPE_CHECKING:
     from adaptivepatch.estimators.panel_model import PanelModel
@@ -65,14 +66,13 @@ def segment_panel(model: PanelModel, panel: Panel, by: str = "patch") -> pd.Data
         Trained.
     panel : Panel
         What to segment.
-    by : {"patch", "step"}, default="patch"
-        What has a row; see `segmentation_frame` and `step_frame`.
+    by : {"patch", "step", "series"}, default="patch"
+        What has a row; see `segmentation_frame`, `step_frame` and `report_boundaries`.
     """
-    if by not in ("patch", "step"):
-        raise InvalidParameterError(
-            "The 'by' parameter of segment must be one of ['patch', 'step']. Got "
-            f"{by!r} instead.{suggest(str(by), ('patch', 'step'))}"
-        )
+    check_choice(None, ("patch", "step", "series"), by=by)
+    if by == "series":
+        patcher, sharing = model.network.patcher, model.share_segmentation
+        return report_boundaries(patcher, panel, model.context_length, sharing)
     windows = model.lookbacks(panel)
     shape = (len(windows), panel.num_channels, -1)
     lengths = model.segment(panel, windows).patch_lengths.numpy().reshape(shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.panel import Panel
-from adaptivepatch.errors import InvalidFrameError, check_int
+from adaptivepatch.errors import InvalidFrameError, check_choice, check_int
+from adaptivepatch.estimators.boundary_report import report_boundaries
 from adaptivepatch.estimators.frames import segmentation_frame
 from adaptivepatch.estimators.panel_model import last_lookbacks
 from adaptivepatch.estimators.sharing import Sharing, channel_groups, check_sharing
@@ -32,6 +33,7 @@ def segment(
     target: Any = None,
     freq: Any = None,
     share_segmentation: Sharing = False,
+    by: Literal["patch", "series"] = "patch",
 ) -> pd.DataFrame:
     """Show where a patcher puts the patches of the last look-back of each series.
 
@@ -52,6 +54,8 @@ def segment(
         One step, where it cannot be inferred.
     share_segmentation : bool or lists of str, default=False
         Give all channels of an item the same patches.
+    by : {"patch", "series"}, default="patch"
+        What has a row.
 
     Returns
     -------
@@ -60,10 +64,19 @@ def segment(
         oldest), start and end (stamps of its first and last step), length in time steps, and
         boundary_prob (that a patch starts at this start) where the patcher states it.
 
+        Or one per series, over up to 32 look-backs of it, with means of: patches,
+        compression_rate, churn (share of boundaries that change when the look-back moves on by one
+        step), enrichment (how much larger the squared error of a one-step forecast is at
+        boundaries than elsewhere; 1 for boundaries that know nothing of it) and enrichment_z (by
+        how many standard deviations it exceeds that of the same boundaries rotated);
+        rank_enrichment and rank_enrichment_z, the same of the errors' ranks. See
+        `adaptivepatch.nn.boundary_measures`.
+
     Raises
     ------
     InvalidFrameError
-        If the data do not describe regular series of at least 2 observed points.
+        If the data do not describe regular series of at least 2 observed points, or, by series, of
+        more than `context_length` steps.
 
     Examples
     --------
@@ -79,6 +92,9 @@ def segment(
     frame = data if isinstance(data, pd.DataFrame | pd.Series) else _as_frame(data, item_id)
     columns: dict[str, Any] = {"item_id": item_id, "timestamp": timestamp, "target": target}
     panel = read_frame(frame, **columns, missing="mask", freq=freq, require_observed=False)
+    check_choice(None, ("patch", "series"), by=by)
+    if by == "series":
+        return report_boundaries(patcher, panel, context_length, share_segmentation)
     rows = _rows(panel, context_length)
     group, numbers = None, channel_groups(share_segmentation, panel.channels)
     if numbers is not None:

@@ -39,8 +39,8 @@ class NextPointPredictor(nn.Module):
             nn.Conv2d(width, width, (1, _TAPS), dilation=(1, dilation)) for dilation in _DILATIONS
         )
         self.head = nn.Conv2d(width, 2, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, series: Tensor) -> tuple[Tensor, Tensor]:
         """Forecast every step of normalised rows (N, T) from those before it.

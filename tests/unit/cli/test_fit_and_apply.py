@@ -365,6 +365,20 @@ def test_segment_shows_and_draws_patches(home, capsys, tmp_path):
     assert call("segment", home / "out", "--plot", "p.xcf") == 2
 
 
+def test_segment_measures_the_boundaries_of_each_series(home, capsys):
+    assert call("segment", home / "out", home / "load.csv", "--by", "series", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["series"]
+    assert {row["target_name"] for row in rows} >= {"load"}
+    assert all(row["patches"] == 16 / row["compression_rate"] for row in rows)
+    assert all("enrichment_z" in row and 0 <= row["churn"] <= 1 for row in rows)
+    for more, message in (
+        (["--by", "step"], "must be one of"),
+        (["--by", "series", "--plot", "p.png"], "Leave out --plot or --by"),
+    ):
+        assert call("segment", home / "out", home / "load.csv", *more) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+
+
 def test_segment_states_and_draws_the_boundary_probability_of_a_policy(home, capsys, tmp_path):
     options = [*TINY, "--patcher", "reinpatch", "--set", "patcher__compression_rate=4"]
     assert call("fit", home / "load.csv", *options, "--model", tmp_path / "learned") == 0

@@ -1,0 +1,160 @@
+"""One row per series on its boundaries: how many, where surprise is, and whether they stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adaptivepatch.data.panel import Panel
+from adaptivepatch.errors import InvalidFrameError
+from adaptivepatch.estimators.sharing import Sharing, channel_groups
+from adaptivepatch.nn.boundary_measures import churn, enrichment, ranks
+from adaptivepatch.nn.next_point import NextPointPredictor, fit_next_point
+from adaptivepatch.nn.normalization import InstanceNorm
+from adaptivepatch.patchers import Patcher
+from adaptivepatch.segmentation import Segmentation
+
+_WINDOWS = 32  # look-backs of each series, evenly spaced
+_WIDTH = 16  # of the reference forecaster
+
+
+def report_boundaries(
+    patcher: Patcher, panel: Panel, context_length: int, share_segmentation: Sharing = False
+) -> pd.DataFrame:
+    """Measure the boundaries of up to 32 look-backs of each series.
+
+    Parameters
+    ----------
+    patcher : Patcher
+        Used in eval mode.
+    panel : Panel
+        Series of at least `context_length` + 1 steps.
+    context_length : int
+        Look-back T, in time steps.
+    share_segmentation : bool or lists of str, default=False
+        Channels that share their patches.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `adaptivepatch.segment`, ``by="series"``.
+
+    Notes
+    -----
+    Surprise is the squared error of a `NextPointPredictor`, trained with a fixed seed on these
+    look-backs. Neighbouring look-backs overlap, which ``_z`` takes for independent ones: read it as
+    an order of magnitude.
+    """
+    rows = _rows(panel, context_length)  # (items, windows, channels, T + 1)
+    items, windows, channels, _ = rows.shape
+    numbers, group = channel_groups(share_segmentation, panel.channels), None
+    if numbers is not None:
+        look = torch.arange(items * windows)[:, None]
+        group = (look * channels + torch.tensor(numbers)).flatten()
+    flat = torch.from_numpy(rows.reshape(-1, rows.shape[-1]))
+    like = next(patcher.parameters(), torch.zeros(()))
+    before, observed, normalised = _cut(patcher, flat[:, :-1].to(like), group)
+    after, _, _ = _cut(patcher, flat[:, 1:].to(like), group)
+    surprise = _surprise(normalised.float(), observed)
+    found, ranked = enrichment(before, surprise), enrichment(before, ranks(surprise))
+
+    def by_series(values: Tensor) -> NDArray[np.float64]:
+        return values.double().numpy().reshape(items, windows, channels)
+
+    patches, moved = by_series(before.num_patches), by_series(churn(before, after))
+    columns: dict[str, NDArray[np.float64]] = {
+        "windows": np.full((items, channels), windows),
+        "patches": patches.mean(1),
+        "compression_rate": context_length / patches.mean(1),
+        "churn": moved.mean(1),
+    }
+    for name, measured in (("enrichment", found), ("rank_enrichment", ranked)):
+        value, mean, std = (by_series(part) for part in measured)
+        known = np.isfinite(value) & (std > 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            excess = np.where(known, value - mean, 0.0).sum(1)
+            deviation = np.sqrt(np.where(known, std**2, 0.0).sum(1))
+            columns[name] = np.where(known, value, 0.0).sum(1) / known.sum(1)
+            columns[f"{name}_z"] = excess / deviation
+    return _as_frame(panel, columns)
+
+
+def _rows(panel: Panel, context_length: int) -> NDArray[np.float64]:
+    """Return look-backs and a step more, (items, windows, channels, T + 1), NaN at gaps."""
+    short = [n for n, rows in enumerate(panel.lengths) if rows <= context_length]
+    if short:
+        raise InvalidFrameError(
+            f"Boundaries are measured in look-backs that slide: {context_length + 1} steps are "
+            f"needed. Series {panel.item_ids[short[0]]!r} has {int(panel.lengths[short[0]])} (a "
+            "forecaster keeps one look-back of what it was fitted on). Pass more of its history, "
+            "use a shorter context_length, or leave it out."
+        )
+    parts = []
+    for start, rows in zip(panel.row_offsets, panel.lengths, strict=False):
+        last = rows - context_length - 1
+        first = np.unique(np.linspace(0, last, _WINDOWS).round().astype(int))
+        taken = first[np.linspace(0, len(first) - 1, _WINDOWS).round().astype(int)]
+        index = start + taken[:, None] + np.arange(context_length + 1)
+        parts.append(panel.values[index].transpose(0, 2, 1))
+    rows = np.stack(parts)
+    count = np.isfinite(rows[..., 1:-1]).sum(-1)
+    if (count < 2).any():
+        item, _, channel = np.argwhere(count < 2)[0]
+        raise InvalidFrameError(
+            f"Every look-back must hold 2 observed steps. Channel {panel.channels[channel]!r} of "
+            f"series {panel.item_ids[item]!r} has one with {int(count.min())}. Leave it out, or "
+            "use a longer context_length."
+        )
+    centred = rows - np.nanmean(rows, axis=-1, keepdims=True)  # float32 would lose large offsets
+    size = np.nanmax(np.abs(centred), axis=-1, keepdims=True)
+    return centred / np.where(size > 0, size, 1)
+
+
+@torch.no_grad()
+def _cut(
+    patcher: Patcher, rows: Tensor, group: Tensor | None
+) -> tuple[Segmentation, Tensor | None, Tensor]:
+    """Return the patches of rows (N, T), what is observed of them, and them normalised."""
+    observed = torch.isfinite(rows)
+    known = None if bool(observed.all()) else observed
+    normalised, _ = InstanceNorm()(rows.nan_to_num(), known)
+    was_training = patcher.training
+    mode = patcher.eval()(normalised, known, None if group is None else group.to(rows.device)).mode
+    patcher.train(was_training)
+    cpu = None if known is None else known.cpu()
+    return mode.to("cpu"), cpu, normalised.cpu()
+
+
+@torch.no_grad()
+def _surprise(series: Tensor, observed: Tensor | None) -> Tensor:
+    """Return squared errors (N, T) of a forecaster of the next step; at gaps, the row's mean."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        predictor = NextPointPredictor(_WIDTH)
+    fit_next_point(predictor, series, observed, torch.Generator().manual_seed(0))
+    error = predictor.squared_error(series)
+    if observed is None:
+        return error
+    counted = observed.clone()
+    counted[:, 1:] &= observed[:, :-1]
+    mean = (error * counted).sum(1, keepdim=True) / counted.sum(1, keepdim=True).clamp(min=1)
+    return torch.where(counted, error, mean)
+
+
+def _as_frame(panel: Panel, columns: dict[str, NDArray[np.float64]]) -> pd.DataFrame:
+    """Lay out (items, channels) in the order of the user's frame."""
+    items, channels = panel.layout.item_order, panel.layout.channel_order
+    item = [panel.position[name] for name in items]
+    channel = [panel.channels.index(name) for name in channels]
+    keys: dict[str, Any] = {
+        "item_id": [name for name in items for _ in channels],
+        "target_name": [name for _ in items for name in channels],
+    }
+    values = {name: value[item][:, channel].ravel() for name, value in columns.items()}
+    frame = pd.DataFrame({**keys, **values})
+    return frame.astype({"windows": int})
