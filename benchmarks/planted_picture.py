@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adaptivepatch.bench.planted import NUM_TEST, held_out
+from adaptivepatch.bench.planted import TEST, held_out
 from adaptivepatch.data.planted import HORIZON, NUM_REGIMES, PLANTED_TASKS
 from adaptivepatch.plotting import new_figure
 
@@ -32,7 +32,7 @@ BANDS = ("#E4EFF7", "#FFFFFF")
 
 def draw(ax, strip, task: str, number: int, starts: dict[str, list[int]]) -> None:
     """Draw a window above, the starts of every arm below; bands are the true regimes."""
-    windows = held_out(task, 2, NUM_TEST)
+    windows = held_out(task, TEST)
     series, target = windows.series[number].numpy(), windows.target[number].numpy()
     steps = len(series)
     edges = [*starts["oracle"], steps]

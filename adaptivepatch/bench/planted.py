@@ -8,9 +8,7 @@ differ in their patcher and in what it is trained by.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adaptivepatch.bench.ltsf import Seconds, curve_of, identity
 from adaptivepatch.bench.planted_patchers import ChangePointPatcher, TruePatcher, TwoWindowPatcher
-from adaptivepatch.bench.record import PlantedRecord, as_settings, curve_row, provenance
+from adaptivepatch.bench.record import PlantedRecord, as_settings, provenance
 from adaptivepatch.bench.task import Run, build_backbone, build_patcher
 from adaptivepatch.data.planted import (
     CONTEXT_LENGTH,
@@ -38,6 +37,7 @@ from adaptivepatch.patchers.base import Patcher, Rollout
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.devices import resolve_device
 from adaptivepatch.training.losses import make_loss
+from adaptivepatch.training.record import TrainingRecord
 from adaptivepatch.training.sampler import Batch
 from adaptivepatch.training.trainer import Callback, Trainer, WindowSets
 
@@ -52,7 +52,7 @@ NUM_EXAMPLES = 8
 _PATCHERS: dict[str, type[Patcher]] = {
     patcher.name: patcher for patcher in (TruePatcher, ChangePointPatcher, TwoWindowPatcher)
 }
-_VALIDATION, _TEST, _TRAINING = 1, 2, 3  # first numbers of the seeds
+VALIDATION, TEST, _TRAINING = 1, 2, 3  # first numbers of the seeds
 
 
 class PlantedSource:
@@ -85,7 +85,7 @@ class PlantedSource:
         num_validation: int = NUM_VALIDATION,
     ) -> None:
         self.task, self.seed, self.device, self.truth = task, seed, device, truth
-        self.held_out = held_out(task, _VALIDATION, num_validation)
+        self.held_out = held_out(task, VALIDATION, num_validation)
 
     def sets(self, num_draws: int) -> WindowSets:
         """Return the numbers of `num_draws` training draws and of all validation windows."""
@@ -122,9 +122,10 @@ class _Windows(NamedTuple):
         return _Windows(*(tensor[rows] for tensor in self))
 
 
-def held_out(task: str, kind: int, num_windows: int) -> _Windows:
-    """Return the validation (`kind` 1) or test windows (2) of a task."""
-    return _as_tensors(task, num_windows, [kind, PLANTED_TASKS.index(task)])
+def held_out(task: str, kind: int, num_windows: int | None = None) -> _Windows:
+    """Return the windows of a task that are `VALIDATION` or `TEST`."""
+    number = num_windows or {VALIDATION: NUM_VALIDATION, TEST: NUM_TEST}[kind]
+    return _as_tensors(task, number, [kind, PLANTED_TASKS.index(task)])
 
 
 def _as_tensors(task: str, num_windows: int, seed: list[int]) -> _Windows:
@@ -252,6 +253,51 @@ def build_planted_network(settings: Mapping[str, Any], seed: int) -> PatchNetwor
     return PatchNetwork(patcher, embedding, backbone, head, instance_norm=False)
 
 
+class PlantedFit(NamedTuple):
+    """A trained network, where its windows come from, and what training it took."""
+
+    network: PatchNetwork
+    source: PlantedSource
+    training: TrainingRecord
+    fit: Seconds
+    origin: dict[str, Any]
+
+
+def fit_planted(run: Run, *, device: str = "auto", callback: Callback | None = None) -> PlantedFit:
+    """Train an arm on fresh windows at every step.
+
+    Parameters
+    ----------
+    run, device, callback
+        See `run_planted`.
+    """
+    task, settings = run.task, run.arm.settings
+    _check(run)
+    trainer = Trainer(**{"device": device, **settings["trainer"]}, batch_size=1)
+    where = resolve_device(trainer.device)
+    origin = provenance(where)
+    network = build_planted_network(settings, run.seed).to(where)
+    truth = network.patcher if isinstance(network.patcher, TruePatcher) else None
+    source = PlantedSource(task.dataset, run.seed, where, truth)
+    sets = source.sets(trainer.lengths(1)[1])
+    started = Seconds.now()
+    prepare_planted(network, source, run.seed)
+    training = trainer.fit(
+        network, source, sets, make_loss("mse"), seed=run.seed, callback=callback
+    )
+    if training.interrupted:
+        raise KeyboardInterrupt  # a run that was cut short is no result
+    return PlantedFit(network, source, training, Seconds.now().since(started), origin)
+
+
+@torch.no_grad()
+def prepare_planted(network: PatchNetwork, source: PlantedSource, seed: int) -> None:
+    """Let the patcher see 512 training windows before training, as a forecaster does."""
+    batch = source.batch(torch.arange(512 // WINDOWS_PER_DRAW))
+    generator = torch.Generator(batch.series.device).manual_seed(seed)
+    network.patcher.prepare(batch.series, None, generator)
+
+
 def run_planted(
     run: Run, *, device: str = "auto", callback: Callback | None = None
 ) -> tuple[PlantedRecord, list[dict[str, Any]]]:
@@ -273,36 +319,13 @@ def run_planted(
     curve : list of dict
         One row per validation.
     """
-    task, settings = run.task, run.arm.settings
-    _check(run)
-    trainer = Trainer(**{"device": device, **settings["trainer"]}, batch_size=1)
-    where = resolve_device(trainer.device)
-    origin = provenance(where)
-    network = build_planted_network(settings, run.seed).to(where)
-    truth = network.patcher if isinstance(network.patcher, TruePatcher) else None
-    source = PlantedSource(task.dataset, run.seed, where, truth)
-    sets = source.sets(trainer.lengths(1)[1])
-    started, cpu_started = time.perf_counter(), time.process_time()
-    training = trainer.fit(
-        network, source, sets, make_loss("mse"), seed=run.seed, callback=callback
-    )
-    if training.interrupted:
-        raise KeyboardInterrupt  # a run that was cut short is no result
-    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    test = held_out(task.dataset, _TEST, NUM_TEST)
-    mse, predicted = evaluate(network, source, test)
+    network, source, training, fit, origin = fit_planted(run, device=device, callback=callback)
+    test = held_out(run.task.dataset, TEST)
+    mse, _, predicted = evaluate(network, source, test)
     shifted_f1, shift = best_shift(predicted, test.boundary_mask.numpy())
     record = PlantedRecord(
-        suite=run.suite,
-        task=task.fingerprint,
-        dataset=task.dataset,
-        protocol=task.protocol,
-        horizon=task.horizon,
-        context_length=task.context_length,
-        arm=run.arm.name,
-        reward=settings["reward"],
-        settings_id=run.arm.fingerprint,
-        seed=run.seed,
+        **identity(run),
+        reward=run.arm.settings["reward"],
         num_windows=len(test.series),
         test_mse=mse,
         validation_mse=training.best_loss,
@@ -317,13 +340,12 @@ def run_planted(
         best_step=training.best_step,
         num_steps=training.num_steps,
         num_parameters=count_parameters(network),
-        fit_seconds=round(seconds, 2),
-        fit_cpu_seconds=round(cpu_seconds, 2),
-        settings=as_settings(settings),
+        fit_seconds=fit.wall,
+        fit_cpu_seconds=fit.cpu,
+        settings=as_settings(run.arm.settings),
         **origin,
     )
-    identity = {key: asdict(record)[key] for key in ("suite", "task", "arm", "settings_id", "seed")}
-    return record, [{**identity, **curve_row(entry)} for entry in training.history]
+    return record, curve_of(record, training.history)
 
 
 def _check(run: Run) -> None:
@@ -345,8 +367,8 @@ def _check(run: Run) -> None:
 @torch.no_grad()
 def evaluate(
     network: PatchNetwork, source: PlantedSource, windows: _Windows
-) -> tuple[float, NDArray[np.bool_]]:
-    """Return the mean squared error of windows and the boundaries (W, T) it is made with.
+) -> tuple[float, float, NDArray[np.bool_]]:
+    """Return mean squared and absolute error of windows, and the boundaries (W, T) behind them.
 
     Parameters
     ----------
@@ -358,12 +380,17 @@ def evaluate(
         As `held_out` returns them.
     """
     network.eval()
-    total, masks = 0.0, []
+    squared, absolute, masks = 0.0, 0.0, []
     for first in range(0, len(windows.series), WINDOWS_PER_DRAW):
         batch = source.deliver(windows.part(first))
         lookback, distribution = network.segment(batch.series)
         chosen = Rollout(distribution.mode)
         forecast = network.forecast(lookback, distribution, chosen).value
-        total += float((forecast - batch.target).double().square().sum())
+        error = (forecast - batch.target).double()
+        squared, absolute = (
+            squared + float(error.square().sum()),
+            absolute + float(error.abs().sum()),
+        )
         masks.append(chosen.segmentation.boundary_mask.cpu().numpy())
-    return total / windows.target.numel(), np.concatenate(masks)
+    count = windows.target.numel()
+    return squared / count, absolute / count, np.concatenate(masks)

@@ -132,6 +132,72 @@ class PlantedRecord:
         )
 
 
+@dataclass(frozen=True)
+class FamilyRecord:
+    """One row of the comparison of all patchers: its errors, its boundaries, its cost.
+
+    ``tokens`` and ``compression_rate`` are means over test windows, ``train_rate`` over training
+    windows, all of the coarsest level. ``boundary_f1`` is NaN where no boundary is known. For
+    enrichment and churn see `adaptivepatch.nn.boundary_measures`. Times are seconds.
+    """
+
+    suite: str
+    task: str
+    dataset: str
+    protocol: str
+    horizon: int
+    context_length: int
+    arm: str
+    settings_id: str
+    seed: int
+    num_windows: int
+    test_mse: float
+    test_mae: float
+    validation_loss: float
+    tokens: float
+    tokens_std: float
+    compression_rate: float
+    train_rate: float
+    boundary_f1: float
+    enrichment: float
+    enrichment_z: float
+    rank_enrichment: float
+    rank_enrichment_z: float
+    churn: float
+    best_step: int
+    num_steps: int
+    num_parameters: int
+    fit_seconds: float
+    fit_cpu_seconds: float
+    predict_seconds: float
+    predict_cpu_seconds: float
+    device: str
+    threads: int
+    python: str
+    torch: str
+    adaptivepatch: str
+    commit: str
+    dirty: bool
+    finished: str
+    settings: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What `adaptivepatch.bench.task.Run.key` is for this row."""
+        return (self.suite, self.task, self.arm, self.settings_id, str(self.seed))
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.dataset}-{self.horizon} {self.arm} seed {self.seed}: test MSE "
+            f"{self.test_mse:.4f} at {self.tokens:.1f} tokens, enrichment {self.enrichment:.2f}"
+        )
+
+
+Record = RunRecord | PlantedRecord | FamilyRecord
+
+
 def provenance(device: torch.device) -> dict[str, Any]:
     """Return versions, commit and machine of this process, as columns of a record."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
@@ -204,14 +270,16 @@ class Measured(NamedTuple):
     window_mse: NDArray[np.float64] | None = None
 
 
-def write_windows(results: Path, record: RunRecord, window_mse: NDArray[np.float64]) -> Path:
+def write_windows(
+    results: Path, record: RunRecord | FamilyRecord, window_mse: NDArray[np.float64]
+) -> Path:
     """Keep the error of every test window, so that differences can have intervals.
 
     Parameters
     ----------
     results : Path
         CSV file of the rows; the folder ``NAME.windows`` beside it receives one file a run.
-    record : RunRecord
+    record : RunRecord or FamilyRecord
         The run's row.
     window_mse : ndarray of shape (windows,)
         Mean squared error over steps and channels; stored in float32.
@@ -229,7 +297,7 @@ def windows_path(results: Path, row: Mapping[str, Any]) -> Path:
     return results.with_suffix(".windows") / f"{name}.npy"
 
 
-def append_record(path: Path, record: RunRecord | PlantedRecord) -> None:
+def append_record(path: Path, record: Record) -> None:
     """Append a finished run."""
     append_rows(path, [asdict(record)])
 
@@ -249,7 +317,7 @@ def finished_keys(path: Path) -> set[tuple[str, ...]]:
     return set(table.itertuples(index=False, name=None))
 
 
-def column_names(record: type[RunRecord | PlantedRecord] = RunRecord) -> list[str]:
+def column_names(record: type[Record] = RunRecord) -> list[str]:
     """Return the columns of a results file, in order."""
     return [field.name for field in fields(record)]
 

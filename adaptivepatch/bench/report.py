@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptivepatch.bench.record import windows_path
+from adaptivepatch.bench.report_family import family_etth1, family_planted, markdown
 from adaptivepatch.bench.statistics import relative_difference
 from adaptivepatch.errors import InvalidParameterError, suggest
 
@@ -380,6 +381,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
         *(patchtst_etth1, recency, gaps, quantiles, m3),
         *(compare_etth1_ot, compare_calibration, compare_intervals),
         *(peers, planted, small, recency_policy, levels_etth1, shared_channels, policy_cost),
+        *(family_etth1, family_planted),
     )
 }
 
@@ -414,9 +416,3 @@ def render(text: str, results: Path) -> str:
         return f"{place[1]}{TABLES[name](results)}\n{place[3]}"
 
     return _PLACE.sub(fill, text)
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

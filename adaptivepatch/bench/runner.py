@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from adaptivepatch.bench.family import run_family, run_family_planted
+from adaptivepatch.bench.ltsf import run_ltsf
 from adaptivepatch.bench.planted import run_planted
-from adaptivepatch.bench.protocol import CELLS, load_ltsf, num_test_windows, verify_repeat_oracle
+from adaptivepatch.bench.protocol import CELLS, verify_repeat_oracle
 from adaptivepatch.bench.record import (
     Measured,
-    PlantedRecord,
-    RunRecord,
+    Record,
     append_record,
     append_rows,
-    as_settings,
-    curve_row,
     finished_keys,
     provenance,
     write_windows,
 )
 from adaptivepatch.bench.task import Run, read_suite
 from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError, suggest
-from adaptivepatch.estimators.fitting import count_parameters
-from adaptivepatch.training.devices import resolve_device
 from adaptivepatch.training.trainer import Callback
 
 
@@ -40,7 +34,7 @@ def run_suite(
     device: str = "auto",
     on_start: Callable[[Run, int, int], None] | None = None,
     on_validation: Callback | None = None,
-) -> list[RunRecord | PlantedRecord]:
+) -> list[Record]:
     """Run what is missing of a suite.
 
     Parameters
@@ -60,7 +54,7 @@ def run_suite(
 
     Returns
     -------
-    list of RunRecord or PlantedRecord
+    list of RunRecord, PlantedRecord or FamilyRecord
         The new rows, of the kind that the protocol of their task has.
     """
     provenance(torch.device("cpu"))  # notes the commit before a long run lets it move on
@@ -68,8 +62,8 @@ def run_suite(
     done = finished_keys(results)
     todo = [run for run in wanted if run.key not in done]
     _check_protocols({run.task.protocol for run in todo})
-    _verify({run.task.dataset for run in todo if run.task.protocol != "planted"})
-    records: list[RunRecord | PlantedRecord] = []
+    _verify({run.task.dataset for run in todo if "planted" not in run.task.protocol})
+    records: list[Record] = []
     for number, run in enumerate(todo, start=1):
         if on_start is not None:
             on_start(run, number, len(todo))
@@ -104,79 +98,11 @@ def _verify(datasets: set[str]) -> None:
         )
 
 
-def run_one(run: Run, *, device: str = "auto", callback: Callback | None = None) -> Measured:
-    """Train on the rows up to the validation border, then forecast every test window once.
-
-    Parameters
-    ----------
-    run : Run
-        What to run.
-    device : str, default="auto"
-        Where, unless the arm's trainer says.
-    callback : callable, optional
-        Called after every validation.
-
-    Returns
-    -------
-    Measured
-    """
-    frame, borders = load_ltsf(run.task.dataset)
-    model = run.arm.forecaster(run.task, run.seed)
-    if model.trainer.device == "auto":
-        model.trainer.set_params(device=device)
-    origin = provenance(resolve_device(model.trainer.device))  # of the code that runs
-    started = time.perf_counter()
-    model.fit(
-        frame[: borders.val_end],
-        validation_rows=borders.val_end - borders.train_end,
-        refit=False,
-        callback=callback,
-    )
-    if model.record_.interrupted:
-        raise KeyboardInterrupt  # a run that was cut short is no result
-    fitted = time.perf_counter()
-    test = model.backtest(frame.iloc[borders.val_end - run.task.context_length :])
-    predicted = time.perf_counter()
-    if len(test) != num_test_windows(borders, run.task.horizon):
-        raise AdaptivePatchError(
-            f"Every test window must be forecast: {num_test_windows(borders, run.task.horizon)} "
-            f"windows, but the backtest holds {len(test)}. Report this as a bug."
-        )
-    error = (test.prediction - test.actual) / model.scaling_.std[0]
-    tokens = model.patcher_.capacity(run.task.context_length)
-    record = RunRecord(
-        suite=run.suite,
-        task=run.task.fingerprint,
-        dataset=run.task.dataset,
-        protocol=run.task.protocol,
-        horizon=run.task.horizon,
-        context_length=run.task.context_length,
-        arm=run.arm.name,
-        settings_id=run.arm.fingerprint,
-        seed=run.seed,
-        num_windows=len(test),
-        test_mse=float(np.mean(error**2)),
-        test_mae=float(np.mean(np.abs(error))),
-        validation_loss=model.record_.best_loss,
-        best_step=model.record_.best_step,
-        num_steps=model.record_.num_steps,
-        steps_per_epoch=model.record_.steps_per_epoch,
-        tokens=tokens,
-        compression_rate=run.task.context_length / tokens,
-        num_parameters=count_parameters(model.network_),
-        fit_seconds=round(fitted - started, 2),
-        predict_seconds=round(predicted - fitted, 2),
-        settings=as_settings(run.arm.settings),
-        **origin,
-    )
-    identity = {key: asdict(record)[key] for key in ("suite", "task", "arm", "settings_id", "seed")}
-    curve = [{**identity, **curve_row(entry)} for entry in model.record_.history]
-    return Measured(record, curve, np.mean(error**2, axis=(1, 2)))
-
-
 _MEASURES: dict[str, Callable[..., tuple[Any, ...]]] = {
-    "ltsf": run_one,
-    "small": run_one,
+    "ltsf": run_ltsf,
+    "small": run_ltsf,
     "planted": run_planted,
+    "family": run_family,
+    "family_planted": run_family_planted,
 }
 """What runs one training, by the protocol of its task."""

@@ -28,6 +28,8 @@ from adaptivepatch.distributions import SegmentationDistribution as Segmentation
 from adaptivepatch.distributions import StepContext as StepContext
 from adaptivepatch.distributions import StepPlan as StepPlan
 from adaptivepatch.errors import InvalidParameterError, check_choice, check_float
+from adaptivepatch.nn.groups import mean_in_groups as mean_in_groups
+from adaptivepatch.nn.groups import shared_in_groups as shared_in_groups
 from adaptivepatch.nn.patch_embedding import ResampleEmbedding
 from adaptivepatch.nn.score_rules import BUDGETS
 from adaptivepatch.segmentation import Segmentation
@@ -274,6 +276,12 @@ class Patcher(nn.Module, BaseEstimator, ABC):
             )
         return super().set_params(**params)
 
+    def _make_anew(self) -> None:
+        """Become a new patcher of the same parameters, as if only now constructed."""
+        made = type(self)(**BaseEstimator.get_params(self, deep=False)).train(self.training)
+        self.__dict__.clear()  # an attribute that was None would hide a module of its name
+        self.__dict__.update(made.__dict__)
+
     # ------------------------------------------------------------------ apart from any forecaster
 
     def segment(self, data: Any, context_length: int = 336, **columns: Any) -> Any:
@@ -396,9 +404,9 @@ class RatePatcher(Patcher):
         return rate_capacity(self, num_steps, self.compression_rate)
 
     def boundary_share(self, num_steps: int) -> float:
-        """Return the wanted share of boundaries among the steps after the first, above 0."""
-        wanted = num_steps / self.compression_rate - 1
-        return max(wanted, 0.5) / max(1, num_steps - 1)
+        """Return the wanted share of boundaries among the steps after the first, in (0, 1)."""
+        wanted, most = num_steps / self.compression_rate - 1, max(1, num_steps - 1)
+        return min(max(wanted, 0.5), most - 0.5) / most
 
     def capacity(self, num_steps: int) -> int:
         """Return K, or without a limit T."""
@@ -427,20 +435,6 @@ def not_prepared(patcher: Patcher) -> NotFittedError:
         f"{name} must see training windows before it cuts, however: {patcher!r} has seen none. Fit "
         f"a forecaster with it, or call prepare(series, None, torch.Generator())."
     )
-
-
-def mean_in_groups(values: Tensor, group: Tensor | None) -> Tensor:
-    """Replace each row of (N, ...) by the mean over its group, so that a group decides as one."""
-    if group is None:
-        return values
-    _, place, count = group.unique(return_inverse=True, return_counts=True)
-    total = values.new_zeros(len(count), *values.shape[1:]).index_add_(0, place, values)
-    return (total / count.view(-1, *[1] * (values.ndim - 1)))[place]
-
-
-def shared_in_groups(noise: Tensor, group: Tensor | None) -> Tensor:
-    """Give all rows of a group the noise of one of them; noise has shape (G, N, ...)."""
-    return noise if group is None else noise[:, group.unique(return_inverse=True)[1]]
 
 
 def with_parent(segmentation: Segmentation, parent: Segmentation) -> Segmentation:

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Self
 
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from adaptivepatch.errors import (
@@ -212,8 +211,7 @@ class DynamicChunkingPatcher(RatePatcher):
         """Set parameters; encoder and router of another kind or size are made anew."""
         super().set_params(**params)
         if params.keys() & {"router", "mixer", "width", "num_layers", "alignment_weight"}:
-            own = BaseEstimator.get_params(self, deep=False)
-            self.__dict__.update(type(self)(**own).__dict__)
+            self._make_anew()
         return self
 
     # ------------------------------------------------------------------ segmentations

@@ -217,7 +217,7 @@ class ReinPatcher(Patcher):
             made = type(self)(**BaseEstimator.get_params(self, deep=False))
             own, new = self.state_dict(), made.state_dict()
             if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in new.items()}:
-                self.__dict__.update(made.__dict__)
+                self._make_anew()
         return self
 
     @property

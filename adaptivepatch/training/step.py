@@ -94,22 +94,21 @@ class TrainingStep(nn.Module):
         total, weight = weighted_sum(row_loss, target_observed)
         forecast_loss = total / self.total_weight(weight).clamp(min=1e-12)
 
-        auxiliary = patcher.auxiliary_loss(
-            StepContext(
-                series=lookback.series,
-                observed=lookback.observed,
-                target=batch.target,
-                distribution=distribution,
-                rollout=rollout,
-                forecast_loss=_per_sample(row_loss.detach(), batch) if scores is None else scores,
-                hidden=forecast.hidden,
-                group=batch.group,
-                progress=progress,
-                target_observed=batch.target_observed,
-                mode_loss=mode_loss,
-                scale=lookback.scale,
-            )
+        context = StepContext(
+            series=lookback.series,
+            observed=lookback.observed,
+            target=batch.target,
+            distribution=distribution,
+            rollout=rollout,
+            forecast_loss=_per_sample(row_loss.detach(), batch) if scores is None else scores,
+            hidden=forecast.hidden,
+            group=batch.group,
+            progress=progress,
+            target_observed=batch.target_observed,
+            mode_loss=mode_loss,
+            scale=lookback.scale,
         )
+        auxiliary = None if patcher.is_frozen else patcher.auxiliary_loss(context)
         if auxiliary is None:
             auxiliary = torch.zeros_like(forecast_loss)
         own = self.network.backbone.auxiliary_loss()

@@ -219,7 +219,7 @@ def test_the_oracle_network_sees_the_true_boundaries_everywhere():
     assert isinstance(network.patcher, TruePatcher)
     source = PlantedSource("planted_b", 1, CPU, network.patcher, num_validation=70)
     test = held_out("planted_b", 2, 150)
-    mse, predicted = evaluate(network, source, test)
+    mse, mae, predicted = evaluate(network, source, test)
     np.testing.assert_array_equal(predicted, test.boundary_mask.numpy())
     assert boundary_f1(predicted, test.boundary_mask.numpy()) == 1
 
@@ -232,6 +232,7 @@ def test_the_oracle_network_sees_the_true_boundaries_everywhere():
     with torch.no_grad():
         expected = (network(test.series) - test.target).square().mean()
     assert mse == pytest.approx(float(expected), rel=1e-5)
+    assert 0 < mae < mse**0.5
 
 
 def test_a_token_is_the_mean_the_log_length_and_the_start():

@@ -1,0 +1,113 @@
+"""The tables of all patchers, from the committed rows of the suites ``family_...``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+_RATES = (48, 16)
+
+
+def family_etth1(results: Path) -> str:
+    """Rank all patchers on ETTh1-96, at each rate by their error."""
+    runs = _runs(results, "family_etth1")
+    means = runs.groupby("arm", sort=False).agg(
+        dict.fromkeys(runs.select_dtypes("number").columns, "mean")
+    )
+    fixed = means[means.index.str.startswith("fixed_")]
+    rows = [row for rate in _RATES for row in _at_rate(runs, means, fixed, rate)]
+    header = [
+        "points per patch",
+        "patches",
+        "MSE",
+        "against fixed, equal tokens",
+        "against fixed, equal time",
+        "realised, training / test",
+        "enrichment",
+        "churn",
+        "CPU s, training / prediction",
+    ]
+    return markdown(header, rows)
+
+
+def _at_rate(
+    runs: pd.DataFrame, means: pd.DataFrame, fixed: pd.DataFrame, rate: int
+) -> Iterator[list[str]]:
+    """Yield the rows of one rate, best first."""
+    of_rate = means[means.index.str.endswith(f"_{rate}")].sort_values("test_mse")
+    base = runs[runs.arm == f"fixed_{rate}"].set_index("seed").test_mse
+    for arm, mean in of_rate.iterrows():
+        own = runs[runs.arm == arm].set_index("seed").test_mse
+        # Fixed patches of whatever count that take no longer to predict with (5 % are noise).
+        as_fast = fixed[fixed.predict_cpu_seconds <= 1.05 * mean.predict_cpu_seconds]
+        yield [
+            str(rate),
+            str(arm).rpartition("_")[0],
+            _with_spread(own),
+            "" if arm == f"fixed_{rate}" else _change(own, base),
+            _percent(mean.test_mse / as_fast.test_mse.min() - 1) if len(as_fast) else "",
+            f"{mean.train_rate:.1f} / {mean.compression_rate:.1f}",
+            _measure(mean.enrichment, mean.enrichment_z),
+            f"{mean.churn:.2f}",
+            f"{mean.fit_cpu_seconds:.0f} / {mean.predict_cpu_seconds:.1f}",
+        ]
+
+
+def family_planted(results: Path) -> str:
+    """Rank the patchers that hold 8 patches on the planted tasks."""
+    runs, rows = _runs(results, "family_planted"), []
+    for task, part in runs.groupby("dataset"):
+        means = part.groupby("arm").test_mse.mean().sort_values()
+        for arm in means.index:
+            own = part[part.arm == arm]
+            rows.append(
+                [
+                    str(task).rpartition("_")[2].upper(),
+                    str(arm),
+                    _with_spread(own.test_mse),
+                    f"{means[arm] / means['fixed']:.2f}",
+                    f"{own.boundary_f1.mean():.2f}",
+                    _measure(own.enrichment.mean(), own.enrichment_z.mean()),
+                    f"{own.fit_cpu_seconds.mean():.0f}",
+                ]
+            )
+    header = ["task", "patches", "MSE", "times fixed", "boundary F1", "enrichment", "CPU s"]
+    return markdown(header, rows)
+
+
+def _runs(results: Path, suite: str) -> pd.DataFrame:
+    runs = pd.read_csv(results / "family.csv")
+    return runs[runs.suite == suite].sort_values("seed")
+
+
+def _with_spread(errors: pd.Series[float]) -> str:
+    """Return the mean, and the standard deviation over seeds where there are several."""
+    spread = f" ± {errors.std():.4f}" if len(errors) > 1 else ""
+    return f"{errors.mean():.4f}{spread}"
+
+
+def _change(own: pd.Series[float], base: pd.Series[float]) -> str:
+    """Return the mean difference over the seeds that both have, and its range."""
+    both = (own / base - 1).dropna()
+    if len(both) == 0:
+        return ""
+    if len(both) == 1:
+        return f"{_percent(both.iloc[0])} (one seed)"
+    return f"{_percent(both.mean())} ({_percent(both.min())} to {_percent(both.max())})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:+.1f} %"
+
+
+def _measure(value: float, z: float) -> str:
+    return "" if np.isnan(value) else f"{value:.2f} (z {z:.0f})"
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

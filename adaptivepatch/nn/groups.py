@@ -1,0 +1,22 @@
+"""Rows of a group decide as one.
+
+Tensor suffixes: N rows, G rollouts.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def mean_in_groups(values: Tensor, group: Tensor | None) -> Tensor:
+    """Replace each row of (N, ...) by the mean over its group, so that a group decides as one."""
+    if group is None:
+        return values
+    _, place, count = group.unique(return_inverse=True, return_counts=True)
+    total = values.new_zeros(len(count), *values.shape[1:]).index_add_(0, place, values)
+    return (total / count.view(-1, *[1] * (values.ndim - 1)))[place]
+
+
+def shared_in_groups(noise: Tensor, group: Tensor | None) -> Tensor:
+    """Give all rows of a group the noise of one of them; noise has shape (G, N, ...)."""
+    return noise if group is None else noise[:, group.unique(return_inverse=True)[1]]

@@ -1,0 +1,191 @@
+"""What every part of variance reduction does for the score-function gradient, at fixed weights.
+
+    ADAPTIVEPATCH_DATA=... OMP_NUM_THREADS=1 python benchmarks/score_function_noise.py
+
+A small network is trained for some steps on ETTh1 (look-back 192, horizon 96, 12 patches), once for
+each form and window of `ScoreFunctionPatcher`. Then its weights stay, and for the same training
+windows it draws one action a row, many times over. With g the gradient that a draw gives to the
+gate's weights, ``signal_to_noise`` is ``|E g|^2 / trace(cov g)``: of one step, without bias (so it
+may come out below zero), with a jackknife standard error. ``steps`` is its inverse, the steps that
+would have to be averaged for a gradient that is half signal. All settings of a form and window see
+the same draws. Without discount the signal is another one, too: that of all later rewards.
+Writes ``results/score_function_noise.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from adaptivepatch import TransformerBackbone
+from adaptivepatch.bench.protocol import load_ltsf
+from adaptivepatch.bench.record import append_rows, provenance
+from adaptivepatch.distributions import StepContext
+from adaptivepatch.network import PatchNetwork, build_network
+from adaptivepatch.patchers import ScoreFunctionPatcher
+from adaptivepatch.training.losses import make_loss
+from adaptivepatch.training.sampler import Batch, SeriesSource
+from adaptivepatch.training.step import TrainingStep, train_step
+
+RESULTS = Path(__file__).parent / "results" / "score_function_noise.csv"
+CONTEXT, HORIZON, RATE = 192, 96, 16
+WINDOWS, BLOCKS = 8, 20  # windows of seven rows; blocks of the jackknife
+ALL = {"early_exit": True, "centred": True}
+SETTINGS = {
+    "direct": {
+        "all": ALL,
+        "no early exit": {**ALL, "early_exit": False},
+        "not centred": {**ALL, "centred": False},
+        "none": {"early_exit": False, "centred": False},
+    },
+    "next_patch": {
+        "all": {**ALL, "discount": 0.97},
+        "no early exit": {**ALL, "discount": 0.97, "early_exit": False},
+        "not centred": {**ALL, "discount": 0.97, "centred": False},
+        "no discount": {**ALL, "discount": None},
+        "none": {"discount": None, "early_exit": False, "centred": False},
+    },
+}
+
+
+def source_of_training_windows() -> tuple[SeriesSource, int]:
+    """Return ETTh1's scaled training part, and how many windows it holds."""
+    frame, borders = load_ltsf("ETTh1")
+    values = frame.iloc[: borders.train_end].to_numpy(float)
+    values = (values - values.mean(0)) / values.std(0)
+    source = SeriesSource(values, CONTEXT, HORIZON, device=torch.device("cpu"), dtype=torch.float32)
+    return source, len(values) - CONTEXT - HORIZON + 1
+
+
+def trained(
+    form: str, window: int, source: SeriesSource, count: int, steps: int, seed: int
+) -> PatchNetwork:
+    """Return a network after some training steps, in eval mode."""
+    torch.default_generator.manual_seed(seed)
+    network = build_network(
+        ScoreFunctionPatcher(RATE, form=form, window=window),
+        TransformerBackbone(32, 2, dropout=0.0, causal=form == "next_patch"),
+        context_length=CONTEXT,
+        horizon=HORIZON,
+    )
+    order = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        first = source.batch(torch.randint(count, (64,), generator=order))
+        network.patcher.prepare(network.norm(first.series)[0], None, order)
+    groups = [
+        {
+            "params": [
+                p for name, p in network.named_parameters() if not name.startswith("patcher.")
+            ]
+        },
+        *network.patcher.parameter_groups(1e-3),
+    ]
+    optimizer = torch.optim.AdamW(groups, 1e-3, weight_decay=0.0)
+    step = TrainingStep(network.train(), make_loss("mse"))
+    for k in range(steps):
+        batch = source.batch(torch.randint(count, (WINDOWS,), generator=order))
+        train_step(step, optimizer, batch, generator=order, progress=k / steps)
+    return network.eval()
+
+
+@torch.no_grad()
+def contexts(network: PatchNetwork, batch: Batch, draws: int, seed: int) -> Iterator[StepContext]:
+    """Draw an action for every row, and forecast with it; many times over."""
+    generator, row_loss = torch.Generator().manual_seed(seed), make_loss("mse")
+    lookback, distribution = network.segment(batch.series)
+    for _ in range(draws):
+        rollout = distribution.sample(1, generator)
+        forecast = network.forecast(lookback, distribution, rollout)
+        yield StepContext(
+            series=lookback.series,
+            observed=None,
+            target=batch.target,
+            distribution=distribution,
+            rollout=rollout,
+            forecast_loss=row_loss(forecast.value, batch.target, None)[None],
+            hidden=forecast.hidden,
+            group=None,
+            progress=0.5,
+            scale=lookback.scale,
+        )
+
+
+def signal_to_noise(gradients: Tensor) -> tuple[float, float, float]:
+    """Return signal |E g|^2 and noise trace(cov g) of draws (M, D), unbiased, and their ratio."""
+    noise = float(gradients.var(0).sum())
+    signal = float(gradients.mean(0).square().sum()) - noise / len(gradients)
+    return signal, noise, signal / noise
+
+
+def standard_error(gradients: Tensor) -> float:
+    """Return the jackknife standard error of the ratio, over blocks of draws."""
+    block = torch.arange(len(gradients)) % BLOCKS
+    left = torch.tensor([signal_to_noise(gradients[block != k])[2] for k in range(BLOCKS)])
+    return float(((BLOCKS - 1) * left.var(correction=0)).sqrt())
+
+
+def measure(form: str, window: int, options: argparse.Namespace) -> list[dict[str, object]]:
+    """Measure all settings of a form and window."""
+    source, count = source_of_training_windows()
+    network = trained(form, window, source, count, options.steps, options.seed)
+    batch = source.batch(torch.linspace(0, count - 1, WINDOWS).long())
+    patcher, found = network.patcher, {name: [] for name in SETTINGS[form]}
+    for context in contexts(network, batch, options.draws, options.seed):
+        for name, setting in SETTINGS[form].items():
+            for key, value in setting.items():
+                setattr(patcher, key, value)
+            gradients = patcher.policy_gradients(context)
+            found[name].append(gradients.mean(0))
+    rows = []
+    for name, gradients in found.items():
+        signal, noise, ratio = signal_to_noise(torch.stack(gradients))
+        rows.append(
+            {
+                "dataset": "ETTh1",
+                "form": form,
+                "window": window,
+                "setting": name,
+                "seed": options.seed,
+                "look_back": CONTEXT,
+                "horizon": HORIZON,
+                "compression_rate": RATE,
+                "rows": len(batch.series),
+                "training_steps": options.steps,
+                "draws": options.draws,
+                "signal": f"{signal:.4g}",
+                "noise": f"{noise:.4g}",
+                "signal_to_noise": f"{ratio:.4g}",
+                "standard_error": f"{standard_error(torch.stack(gradients)):.2g}",
+                "steps": round(1 / ratio, 1) if ratio > 0 else "",
+                **provenance(torch.device("cpu")),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Measure, print and append."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=200, help="training steps before")
+    parser.add_argument("--draws", type=int, default=300)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    provenance(torch.device("cpu"))  # remembers the commit of the code loaded now
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        for form in SETTINGS:
+            for window in (1, 8):
+                rows = measure(form, window, options)
+                append_rows(options.out, rows)
+                shown = ("form", "window", "setting", "signal_to_noise", "standard_error", "steps")
+                for row in rows:
+                    print(*(row[key] for key in shown))
+
+
+if __name__ == "__main__":
+    main()
