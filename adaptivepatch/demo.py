@@ -28,7 +28,13 @@ from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.estimators.backtest import Backtest
 from adaptivepatch.estimators.forecaster import Forecaster
 from adaptivepatch.nn.policy_gradient import GroupPolicyGradient
-from adaptivepatch.patchers import FixedPatcher, Patcher, RecencyPatcher, ReinPatcher
+from adaptivepatch.patchers import (
+    DynamicChunkingPatcher,
+    FixedPatcher,
+    Patcher,
+    RecencyPatcher,
+    ReinPatcher,
+)
 from adaptivepatch.training.trainer import Trainer
 
 DEFAULT_FOLDER = Path("demo_output")  # ignored by git
@@ -116,12 +122,14 @@ class DemoResult:
 def default_arms() -> dict[str, Patcher]:
     """Return the patchers that the demo compares, at 14 patches for 336 hours each.
 
-    The learned one learns at every other step, which halves what learning costs.
+    The policy ("learned") learns at every other step, which halves what learning costs; chunks are
+    H-Net's, held to the count of the others.
     """
     return {
         "fixed patches": FixedPatcher(compression_rate=24),
         "recency patches": RecencyPatcher(compression_rate=24, shortest=12),
         "learned patches": ReinPatcher(24, gradient=GroupPolicyGradient(every=2)),
+        "chunked patches": DynamicChunkingPatcher(24, budget="exact"),
     }
 
 

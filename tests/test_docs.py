@@ -63,3 +63,19 @@ def test_the_list_of_errors_is_current():
     spec.loader.exec_module(generator)
     current = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
     assert current == generator.render(), "run `python docs/generate_errors.py`"
+
+
+def test_the_table_of_patchers_holds_every_patcher():
+    from adaptivepatch.patchers import PATCHERS
+
+    text = (ROOT / "docs" / "patchers.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|(.*)\|$", text, flags=re.MULTILINE)
+    assert {name: cls for name, cls, _ in rows} == {
+        name: cls.__name__ for name, cls in PATCHERS.items()
+    }
+    for name, _, cells in rows:
+        decides, rate, cost, trained, causal = (cell.strip() for cell in cells.split("|"))
+        assert decides and rate and cost  # noqa: PT018
+        learns = trained.startswith("by ") or trained == "if one is"
+        assert learns == (PATCHERS[name].trainable or name == "hierarchical")
+        assert causal in ("no", "static", 'with `budget="target"`')

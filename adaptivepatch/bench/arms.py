@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from adaptivepatch.bench.verdict import Role
 from adaptivepatch.errors import InvalidParameterError, suggest
@@ -23,7 +24,7 @@ from adaptivepatch.patchers import (
 )
 
 PATCH_LENGTHS = (8, 16, 24, 48)
-CHALLENGERS = ("recency", "reinpatch")
+CHALLENGERS = ("recency", "reinpatch", "dynamic_chunking")
 LEARNED_LENGTHS = 2
 """Rates of a learned challenger: the longest ones, where its fits are cheap."""
 
@@ -52,9 +53,9 @@ def default_patchers(
     ----------
     context_length : int
         Look-back, in time steps.
-    challengers : sequence of str, default=("recency", "reinpatch")
+    challengers : sequence of str, default=("recency", "reinpatch", "dynamic_chunking")
         Registered names of patchers with a compression rate, and pretrained patchers (names in
-        this package, folders), which are frozen.
+        this package, folders), which are frozen. All hold exactly the count of the fixed ones.
     """
     lengths = [n for n in PATCH_LENGTHS if 2 * n <= context_length]
     if len(lengths) < 2:
@@ -91,6 +92,8 @@ def _at_rate(name: str, rate: int) -> Patcher:
     if kind is RecencyPatcher:
         return RecencyPatcher(compression_rate=rate, shortest=max(1, rate // 2))
     patcher: Patcher = kind(compression_rate=rate)
+    if getattr(patcher, "budget", "exact") != "exact":  # equal counts, or nothing is compared
+        BaseEstimator.set_params(patcher, budget="exact")
     return patcher
 
 

@@ -43,7 +43,7 @@ Challengers = Annotated[
         "Challenger by name, a pretrained patcher (reinpatch-small or a folder) among them; repeat "
         "for more.",
         metavar="NAME",
-        show_default="recency, reinpatch",
+        show_default="recency, reinpatch, dynamic_chunking",
     ),
 ]
 Seeds = Annotated[int, _setting("Fits of every arm; a verdict takes 5.", min=1)]

@@ -81,8 +81,9 @@ ContextLength = Annotated[int, _setting("Time steps to look back.")]
 PatcherName = Annotated[
     str,
     _setting(
-        "fixed, recency, random, reinpatch, hierarchical, module:Class of your own, or, frozen, a "
-        "pretrained one: reinpatch-small or its folder.",
+        "fixed, random, recency, periodic, deviation, entropy, change_point, reinpatch, "
+        "dynamic_chunking, dynamic_pooling, score_function, hierarchical; module:Class of your "
+        "own; or, frozen, a pretrained one: reinpatch-small or its folder.",
         metavar="NAME",
     ),
 ]

@@ -38,7 +38,10 @@ from adaptivepatch.patchers import PATCHERS
 class Fine(ReinPatcher):
     def __init__(self, compression_rate=2.0):
         super().__init__(compression_rate, gradient=GroupPolicyGradient(2))
-PATCHERS["fine"] = Fine
+class FineChunks(DynamicChunkingPatcher):
+    def __init__(self, compression_rate=2.0):
+        super().__init__(compression_rate)
+PATCHERS["fine"], PATCHERS["fine_chunks"] = Fine, FineChunks
 results = check_estimator({estimator}, on_fail=None)
 print(json.dumps([[r["check_name"], r["status"], str(r["exception"])] for r in results]))
 """
@@ -57,10 +60,10 @@ def run_battery(estimator: str) -> list[list[str]]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("patcher", ["fixed", "fine"])
+@pytest.mark.parametrize("patcher", ["fixed", "fine", "fine_chunks"])
 @pytest.mark.timeout(900)
 def test_window_regressor_passes_the_full_battery(patcher):
-    """`fine` is `ReinPatcher` at 2 points a patch: at 16, the battery's windows are one patch."""
+    """`fine` ones have 2 points a patch: at 16, the battery's windows are one patch."""
     settings = "" if patcher == "fixed" else f"'{patcher}', TransformerBackbone(d_model=16), "
     results = run_battery(f"WindowRegressor({settings}trainer={QUICK})")
     bad = [r for r in results if r[1] != "passed"]
