@@ -86,20 +86,26 @@ def _places(points: Tensor) -> Tensor:
 
 
 class _LocalLayer(nn.Module):
-    """Norm, convolution of five taps, GELU, on a residual branch."""
+    """Norm, convolution of five taps, GELU, on a residual branch.
+
+    Beyond the ends the first and the last point are repeated: zeros would be a jump that every row
+    has there, and boundaries would gather at both ends.
+    """
 
     def __init__(self, width: int, index: int) -> None:
         super().__init__()
         dilation = 1 if index % 2 == 0 else 4
+        self.reach = 2 * dilation
         self.norm = nn.RMSNorm(width)
         # Two-dimensional with channels last: on a CPU a third of the time of one-dimensional ones.
-        self.mix = nn.Conv2d(
-            width, width, (1, 5), padding=(0, 2 * dilation), dilation=(1, dilation)
-        )
+        self.mix = nn.Conv2d(width, width, (1, 5), dilation=(1, dilation))
 
     def forward(self, points: Tensor, mask: None) -> Tensor:
         """Map (N, T, W) to (N, T, W)."""
         del mask
-        image = self.norm(points).mT[:, :, None]
+        normed = self.norm(points)
+        ends = (normed[:, :1], normed[:, -1:])
+        before, after = (end.expand(-1, self.reach, -1) for end in ends)
+        image = torch.cat([before, normed, after], 1).mT[:, :, None]
         mixed = self.mix(image.contiguous(memory_format=torch.channels_last))[:, :, 0].mT
         return points + F.gelu(mixed)
