@@ -45,20 +45,27 @@ class TimeAlignedHead(nn.Module):
         super().__init__()
         self.horizon = horizon
         self.quantiles = quantiles
+        self.num_cells = reference.capacity
         self.register_buffer("cells", reference.boundary_mask, persistent=False)
         num_outputs = horizon * (1 if quantiles is None else len(quantiles))
         self.projection = Linear(reference.capacity * d_model, num_outputs)
 
     def forward(self, hidden: Tensor, segmentation: Segmentation) -> Tensor:
         """Map hidden tokens (N, P, D) to (N, H), or (N, H, Q) with quantiles."""
-        reference = Segmentation(self.get_buffer("cells"), validate=False)
-        exact = torch.promote_types(hidden.dtype, torch.float32)
-        shares = overlap_matrix(segmentation, reference, exact).to(hidden.dtype)
-        cells = shares @ hidden  # (N, K, D)
+        cells = self._on_cells(hidden, segmentation)  # (N, P, D) -> (N, K, D)
         forecast: Tensor = self.projection(cells.flatten(1))
         if self.quantiles is None:
             return forecast
         return self._ordered(forecast.view(len(hidden), self.horizon, len(self.quantiles)))
+
+    def _on_cells(self, hidden: Tensor, segmentation: Segmentation) -> Tensor:
+        """Area-resample hidden tokens onto the cells."""
+        reference = Segmentation(self.get_buffer("cells"), self.num_cells, validate=False)
+        if segmentation.exact and segmentation.capacity == self.num_cells == reference.num_steps:
+            return hidden  # every step is a patch and a cell
+        exact = torch.promote_types(hidden.dtype, torch.float32)
+        shares = overlap_matrix(segmentation, reference, exact).to(hidden.dtype)
+        return shares @ hidden
 
     def _ordered(self, raw: Tensor) -> Tensor:
         assert self.quantiles is not None

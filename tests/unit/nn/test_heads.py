@@ -104,3 +104,12 @@ def test_slot_head_reads_slots_whatever_their_boundaries():
         torch.testing.assert_close(found[n], expected, rtol=0, atol=1e-14)
     assert torch.equal(head(hidden, other), found)
     assert not torch.allclose(head(hidden.roll(1, 1), even), found)
+
+
+def test_a_cell_for_every_step_is_read_without_resampling():
+    every = Segmentation.even(12, 12, 3)
+    head = TimeAlignedHead(Segmentation.even(12, 12), 2, 4).double()
+    hidden = torch.randn(3, 12, 2, dtype=torch.float64)
+    assert torch.equal(head(hidden, every), head.projection(hidden.flatten(1)))
+    some = Segmentation(torch.eye(12, dtype=torch.bool)[:3] | every.boundary_mask, 12)
+    torch.testing.assert_close(head(hidden, some), head(hidden, every))
