@@ -25,12 +25,15 @@ _MODULE_OF_NAME = {
     "ChangePointPatcher": "adaptivepatch.patchers.change_point",
     "DeviationPatcher": "adaptivepatch.patchers.deviation",
     "DynamicChunkingPatcher": "adaptivepatch.patchers.dynamic_chunking",
+    "DynamicPoolingPatcher": "adaptivepatch.patchers.dynamic_pooling",
+    "EntropyPatcher": "adaptivepatch.patchers.entropy",
     "FixedPatcher": "adaptivepatch.patchers.fixed",
     "HierarchicalPatcher": "adaptivepatch.patchers.hierarchical",
     "PeriodicPatcher": "adaptivepatch.patchers.periodic",
     "RandomPatcher": "adaptivepatch.patchers.random",
     "RecencyPatcher": "adaptivepatch.patchers.recency",
     "ReinPatcher": "adaptivepatch.patchers.reinpatch",
+    "ScoreFunctionPatcher": "adaptivepatch.patchers.score_function",
     "GroupPolicyGradient": "adaptivepatch.nn.policy_gradient",
     "Segmentation": "adaptivepatch.segmentation",
     "PatcherCard": "adaptivepatch.foundation",
@@ -97,12 +100,19 @@ if TYPE_CHECKING:  # the same table for type checkers and editors; a test compar
     from adaptivepatch.patchers.dynamic_chunking import (
         DynamicChunkingPatcher as DynamicChunkingPatcher,
     )
+    from adaptivepatch.patchers.dynamic_pooling import (
+        DynamicPoolingPatcher as DynamicPoolingPatcher,
+    )
+    from adaptivepatch.patchers.entropy import EntropyPatcher as EntropyPatcher
     from adaptivepatch.patchers.fixed import FixedPatcher as FixedPatcher
     from adaptivepatch.patchers.hierarchical import HierarchicalPatcher as HierarchicalPatcher
     from adaptivepatch.patchers.periodic import PeriodicPatcher as PeriodicPatcher
     from adaptivepatch.patchers.random import RandomPatcher as RandomPatcher
     from adaptivepatch.patchers.recency import RecencyPatcher as RecencyPatcher
     from adaptivepatch.patchers.reinpatch import ReinPatcher as ReinPatcher
+    from adaptivepatch.patchers.score_function import (
+        ScoreFunctionPatcher as ScoreFunctionPatcher,
+    )
     from adaptivepatch.segmentation import Segmentation as Segmentation
     from adaptivepatch.training.trainer import Trainer as Trainer
 

@@ -123,13 +123,13 @@ def default_arms() -> dict[str, Patcher]:
     """Return the patchers that the demo compares, at 14 patches for 336 hours each.
 
     The policy ("learned") learns at every other step, which halves what learning costs; chunks are
-    H-Net's, held to the count of the others.
+    H-Net's, narrow and held to the count of the others.
     """
     return {
         "fixed patches": FixedPatcher(compression_rate=24),
         "recency patches": RecencyPatcher(compression_rate=24, shortest=12),
         "learned patches": ReinPatcher(24, gradient=GroupPolicyGradient(every=2)),
-        "chunked patches": DynamicChunkingPatcher(24, budget="exact"),
+        "chunked patches": DynamicChunkingPatcher(24, budget="exact", width=8, num_layers=1),
     }
 
 

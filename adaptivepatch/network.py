@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from adaptivepatch.backbones.base import Backbone
 from adaptivepatch.backbones.multi_level import for_levels
+from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.nn.heads import TimeAlignedHead
 from adaptivepatch.nn.normalization import InstanceNorm, Scale
 from adaptivepatch.patchers.base import Patcher, Rollout, SegmentationDistribution
@@ -166,7 +167,17 @@ def build_network(
         Values a token is made from, where its patcher takes points for it; see `Patcher.parts`.
     instance_norm : bool, default=True
         See `PatchNetwork`.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the patcher needs a causal backbone and this is none.
     """
+    if patcher.needs_causal_backbone and not backbone.causal:
+        raise InvalidParameterError(
+            f"{patcher!r} needs a backbone whose tokens do not see later ones. Got {backbone!r}. "
+            "Use TransformerBackbone(causal=True)."
+        )
     reference = patcher.reference_patches(context_length)
     backbone = for_levels(backbone, reference)
     backbone.build(reference)

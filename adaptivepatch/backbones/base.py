@@ -31,10 +31,13 @@ class Backbone(nn.Module, BaseEstimator, ABC):
         Probability of dropping a value in training.
     reads_levels : bool
         Whether `forward` makes use of its `parent`.
+    causal : bool
+        Whether tokens read only those before them.
     """
 
     name: ClassVar[str]
     reads_levels: ClassVar[bool] = False
+    causal: bool = False
     d_model: int
     num_layers: int
     num_heads: int

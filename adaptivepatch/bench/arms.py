@@ -15,6 +15,7 @@ from adaptivepatch.errors import InvalidParameterError, suggest
 from adaptivepatch.foundation import is_pretrained, load_patcher
 from adaptivepatch.nn.policy_gradient import GroupPolicyGradient
 from adaptivepatch.patchers import (
+    DynamicChunkingPatcher,
     FixedPatcher,
     Patcher,
     RandomPatcher,
@@ -83,6 +84,8 @@ def _at_rate(name: str, rate: int) -> Patcher:
         if name == "frozen":
             gradient.set_params(learning_rate=0.0)
         return ReinPatcher(rate, gradient=gradient)
+    if name == "dynamic_chunking":  # narrow, for the same reason
+        return DynamicChunkingPatcher(rate, budget="exact", width=8, num_layers=1)
     kind: Any = patcher_class(name)
     if "compression_rate" not in kind._get_param_names():
         raise InvalidParameterError(

@@ -1,32 +1,28 @@
 """A policy of gates: whether a step starts a patch, drawn given the decisions just before it.
 
-The parts of score-function tokenization: the policy, a gate that computes it from point vectors,
-and what its causal form needs besides: an encoder that looks back only, predictions of the next
-points, discounting. Reference: S. Dauncey, R. Wattenhofer, arXiv:2602.13940 (2026).
+Reference: S. Dauncey, R. Wattenhofer, arXiv:2602.13940 (2026), and its public code.
 
-Tensor suffixes: N rows, G rollouts, T steps, W width of point vectors, w window, h points ahead,
-P patches, D width of tokens.
+Tensor suffixes: N rows, G rollouts, T steps, W width of point vectors, w window.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adaptivepatch.distributions import Rollout, SegmentationDistribution
 from adaptivepatch.nn.linear import Linear
-from adaptivepatch.nn.point_layers import PointEncoder
 from adaptivepatch.nn.policy_gradient import mean_over_processes
 from adaptivepatch.segmentation import Segmentation
 
 LARGEST_LOGIT = 6.0  # of the network's part, reached smoothly
-SCALE = 16.0  # of a gate's output to a logit
+_FIRST_WEIGHTS = 1 / 16  # of a gate, as a share of a linear layer's
 _LARGEST_SHARE = 0.999
 _UNKNOWN = -1e3  # a saved number must be finite; no logit is as small
 _HALVINGS = 22
@@ -45,13 +41,13 @@ class WindowedBernoulli:
     Notes
     -----
     ``u_t = V_{t,w} + sum_{j=1}^{w-1} a_{t-j} V_{t,w-j}`` with a_0 = 1 and no decision before it;
-    ``logit_t = 6 tanh(u_t / (6 * 16)) + logit(share)``. With a window of 1, independent.
+    ``logit_t = 6 tanh(u_t / 6) + logit(share)``. With a window of 1, independent.
     """
 
     def __init__(self, terms: Tensor, share: float) -> None:
         self.terms = terms.double()
-        share = min(share, _LARGEST_SHARE)
-        self.prior = math.log(share / (1 - share))
+        self.share = min(share, _LARGEST_SHARE)
+        self.prior = math.log(self.share / (1 - self.share))
 
     @property
     def window(self) -> int:
@@ -59,7 +55,7 @@ class WindowedBernoulli:
         return self.terms.shape[2]
 
     def _logit(self, total: Tensor) -> Tensor:
-        return LARGEST_LOGIT * torch.tanh(total / (SCALE * LARGEST_LOGIT)) + self.prior
+        return LARGEST_LOGIT * torch.tanh(total / LARGEST_LOGIT) + self.prior
 
     def logits(self, action: Tensor) -> Tensor:
         """Return the logits of the steps after the first, each given the actions before it.
@@ -154,6 +150,12 @@ class Gate(nn.Module):
     ----------
     level : Tensor
         What the logits of `WindowedBernoulli.decide` are compared with.
+
+    Notes
+    -----
+    Weights and biases start at a 16th of their usual size. The published gate divides its output by
+    16 for good instead, which with few values a vector slows learning down: Adam moves a logit by
+    about the learning rate times W / 16 a step.
     """
 
     level: Tensor
@@ -161,6 +163,9 @@ class Gate(nn.Module):
     def __init__(self, width: int, window: int) -> None:
         super().__init__()
         self.projection = Linear(width, window)
+        with torch.no_grad():
+            for parameter in self.projection.parameters():
+                parameter.mul_(_FIRST_WEIGHTS)
         self.register_buffer("level", torch.tensor(_UNKNOWN))
 
     @property
@@ -191,9 +196,10 @@ class Gate(nn.Module):
         level: a known one moves to the quantile of the logits as they are under it, at which it
         rests where the share is right; an unknown one is found by bisection.
         """
-        if policy.terms.shape[1] == 1:
-            return
-        if weight < 1 and self.is_calibrated:
+        if policy.terms.shape[1] == 1:  # nothing to decide: what is known stays
+            if not self.is_calibrated:
+                self.level.fill_(policy.prior)
+        elif weight < 1 and self.is_calibrated:
             found = _quantile(policy.decide(float(self.level))[1], share)
             self.level.lerp_(mean_over_processes(found).to(self.level.dtype), weight)
         else:
@@ -221,140 +227,99 @@ def _quantile(logits: Tensor, share: float) -> Tensor:
     return flat.kthvalue(rank).values
 
 
-def discounted(reward: Tensor, discount: float) -> Tensor:
-    """Return the sum of this and all later rewards, a later one times a power of the discount.
+class GatedDistribution(SegmentationDistribution):
+    """A policy of gates as a distribution over segmentations.
 
     Parameters
     ----------
-    reward : Tensor of shape (..., T)
-        Of every step.
-    discount : float
-        From 0 to 1, the factor of the next step's.
-    """
-    step = torch.arange(reward.shape[-1], device=reward.device)
-    ahead = step[:, None] - step  # row: when it is given; column: to which step
-    weight = discount ** ahead.clamp(min=0).to(torch.float64) * (ahead >= 0)
-    return reward @ weight.to(reward.dtype)
-
-
-# ------------------------------------------------------------------------------------ causal form
-
-
-class CausalPointEncoder(PointEncoder):
-    """The encoder of convolutions, looking back only: a vector knows its step and those before it.
-
-    Parameters
-    ----------
-    width, num_layers : int
-        See `PointEncoder`.
+    policy : WindowedBernoulli
+        Of N rows.
+    features, inputs : Tensor of shape (N, T, W)
+        Vectors for embeddings, with gradient, and what the gate read.
+    cut : callable
+        From scores (N, T), by keyword with a threshold, to a segmentation; see
+        `adaptivepatch.nn.score_rules.cut_by_scores`.
+    level : callable
+        Returns the level above which a logit starts a patch.
+    group : Tensor of shape (N,), optional
+        Rows of equal group have equal terms, and share their noise.
     """
 
-    def __init__(self, width: int, num_layers: int) -> None:
-        super().__init__(width, 0, "convolution")
-        self.layers.layers.extend(_CausalLayer(width, k) for k in range(num_layers))
+    features: Tensor
 
-
-class _CausalLayer(nn.Module):
-    """Norm, convolution of a step and four before it, GELU, on a residual branch."""
-
-    def __init__(self, width: int, index: int) -> None:
-        super().__init__()
-        self.dilation = 1 if index % 2 == 0 else 4
-        self.norm = nn.RMSNorm(width)
-        self.mix = nn.Conv2d(width, width, (1, 5), dilation=(1, self.dilation))
-
-    def forward(self, points: Tensor, mask: None) -> Tensor:
-        """Map (N, T, W) to (N, T, W)."""
-        del mask
-        image = F.pad(self.norm(points), (0, 0, 4 * self.dilation, 0)).mT[:, :, None]
-        mixed = self.mix(image.contiguous(memory_format=torch.channels_last))[:, :, 0].mT
-        return points + F.gelu(mixed)
-
-
-class NextErrors(NamedTuple):
-    """Mean squared errors of the next points, (N, T): with tokens, without, and where known."""
-
-    late: Tensor
-    early: Tensor | None
-    counted: Tensor
-
-
-class NextPoints(nn.Module):
-    """Predictions of the next points at every step: with the tokens so far, and without them.
-
-    Parameters
-    ----------
-    width : int
-        Width W of the point vectors.
-    ahead : int
-        Points h.
-    with_early : bool
-        Whether there is a prediction without tokens, by a head that starts as a copy of the other.
-
-    Notes
-    -----
-    ``late_t = x_t + A (x_t + z_t)`` and ``early_t = x_t + B x_t`` with the vector of step t, and z
-    the first W values of the token of the newest patch that is complete at t, 0 before there is
-    one. A patch is complete at its last step, where the start of the next is decided.
-    """
-
-    def __init__(self, width: int, ahead: int, with_early: bool) -> None:
-        super().__init__()
-        self.width, self.ahead = width, ahead
-        self.late = Linear(width, ahead)
-        self.early = copy.deepcopy(self.late) if with_early else None
-
-    def forward(
+    def __init__(
         self,
-        points: Tensor,
-        hidden: Tensor,
-        segmentation: Segmentation,
-        series: tuple[Tensor, Tensor],
-        observed: tuple[Tensor | None, Tensor | None],
-    ) -> NextErrors:
-        """Return the mean squared errors of every step.
+        policy: WindowedBernoulli,
+        features: Tensor,
+        inputs: Tensor,
+        cut: Callable[..., Segmentation],
+        level: Callable[[], float],
+        group: Tensor | None,
+    ) -> None:
+        self.policy, self.features, self.inputs = policy, features, inputs
+        self.cut, self.level, self.group = cut, level, group
+
+    @cached_property
+    def _mode(self) -> Segmentation:
+        level = self.level()
+        _, logits = self.policy.decide(level)
+        return self.cut(F.pad(logits - level, (1, 0)), threshold=0.0)
+
+    @property
+    def mode(self) -> Segmentation:
+        """Starts where the logit, given the decisions before, is above the level."""
+        return self._mode
+
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
+        """Draw raw actions; the environment brings them under a budget, the likeliest first."""
+        shape = (num_samples, *self.features.shape[:2])
+        device = self.features.device
+        uniform = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
+        if self.group is not None:
+            uniform = uniform[:, self.group.unique(return_inverse=True)[1]]
+        action = self.policy.draw(uniform)
+        prob = F.pad(self.policy.logits(action).detach().sigmoid(), (1, 0))
+        score = (prob + 2.0 * action).flatten(0, 1)  # those drawn stand before all others
+        return Rollout(
+            self.cut(score, threshold=1.5),
+            action=action.flatten(0, 1),
+            log_prob=self.policy.step_log_prob(action).sum(-1),
+        )
+
+    @cached_property
+    def boundary_prob(self) -> Tensor | None:  # type: ignore[override]
+        """Probability of a start, 1 at step 0; not known where decisions depend on each other."""
+        if self.policy.window > 1:
+            return None
+        logits = self.policy.logits(torch.ones_like(self.features[..., 0], dtype=torch.bool))
+        return F.pad(logits.detach().sigmoid(), (1, 0), value=1.0)
+
+    def entropy(self) -> Tensor | None:
+        """Entropy of the raw action of each row in nats, where decisions are independent."""
+        if self.boundary_prob is None:
+            return None
+        prob = self.boundary_prob[:, 1:]
+        return -(torch.xlogy(prob, prob) + torch.xlogy(1 - prob, 1 - prob)).sum(1)
+
+    def gate_gradients(self, action: Tensor, advantage: Tensor) -> Tensor:
+        """Return the gradient of ``mean(A log p)`` that every row gives to the gate's projection.
 
         Parameters
         ----------
-        points : Tensor of shape (N, T, W)
-            Point vectors.
-        hidden : Tensor of shape (N, P, D)
-            Tokens behind the backbone; D is at least W.
-        segmentation : Segmentation
-            N rows.
-        series : tuple of Tensor, shapes (N, T) and (N, H)
-            Look-back and target, in the same units.
-        observed : tuple of Tensor of bool, of these shapes, or None
-            None: all are.
+        action : Tensor of bool, shape (G * N, T)
+            Drawn from this distribution.
+        advantage : Tensor of shape (G, N, 1) or (G, N, T - 1)
+            Of all decisions of a row, or of each.
+
+        Returns
+        -------
+        Tensor of shape (N, w * W)
         """
-        value = series[0]
-        known = [
-            torch.ones_like(part, dtype=torch.bool) if seen is None else seen
-            for part, seen in zip(series, observed, strict=True)
-        ]
-        to_come = _next(torch.cat(series, 1), self.ahead, value.shape[1])
-        counted = _next(torch.cat(known, 1), self.ahead, value.shape[1])
-        step = torch.where(counted, to_come - value[..., None], 0.0)  # gaps may be NaN
-        number = counted.sum(-1).clamp(min=1)
-
-        def error(predicted: Tensor) -> Tensor:
-            square = torch.where(counted, predicted - step, 0.0).square()
-            return square.sum(-1) / number
-
-        tokens = points + _complete(hidden[..., : self.width], segmentation)
-        early = None if self.early is None else error(self.early(points))
-        return NextErrors(error(self.late(tokens)), early, counted.any(-1))
-
-
-def _next(values: Tensor, ahead: int, num_steps: int) -> Tensor:
-    """Return the values (N, T, h) that follow each of the first T steps; 0 beyond the end."""
-    missing = max(0, num_steps + ahead - values.shape[1])
-    return F.pad(values, (0, missing))[:, 1:].unfold(1, ahead, 1)[:, :num_steps]
-
-
-def _complete(tokens: Tensor, segmentation: Segmentation) -> Tensor:
-    """Give every step (N, T, W) the token of the newest patch that is complete there, or 0."""
-    index = segmentation.patch_index
-    newest = torch.cat([index[:, 1:] - 1, index[:, -1:]], 1)
-    given = tokens.gather(1, newest.clamp(min=0)[..., None].expand(-1, -1, tokens.shape[-1]))
-    return given * (newest >= 0)[..., None]
+        with torch.enable_grad():
+            terms = self.policy.terms.detach().requires_grad_()
+            policy = WindowedBernoulli(terms, self.policy.share)
+            log_prob = policy.step_log_prob(action.view(-1, *terms.shape[:2]))
+            total = (advantage * log_prob).mean(-1).mean(0).sum()
+            (gradient,) = torch.autograd.grad(total, terms)
+        inputs = self.inputs.detach().to(gradient.dtype)
+        return torch.einsum("ntv,ntw->nvw", gradient, inputs).flatten(1)

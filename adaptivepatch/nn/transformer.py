@@ -149,11 +149,16 @@ class PreNormLayer(nn.Module):
         Width, heads and feed-forward width.
     dropout : float
         Probability on both residual branches and inside the feed-forward block.
+    causal : bool, default=False
+        Let a token attend to itself and those before it only.
     """
 
-    def __init__(self, d_model: int, num_heads: int, d_ff: int, dropout: float) -> None:
+    def __init__(
+        self, d_model: int, num_heads: int, d_ff: int, dropout: float, causal: bool = False
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.causal = causal
         self.attention_norm = nn.LayerNorm(d_model)
         self.qkv = Linear(d_model, 3 * d_model)
         self.out = Linear(d_model, d_model)
@@ -165,13 +170,17 @@ class PreNormLayer(nn.Module):
         """Map tokens (N, P, D) to the next."""
         num_rows, num_patches, width = tokens.shape
         query, key, value = _heads(self.qkv(self.attention_norm(tokens)), self.num_heads)
-        if in_chunks(value):
+        if in_chunks(value) and not self.causal:
             allowed = None if mask is None else mask.repeat_interleave(self.num_heads, dim=0)
             mixed = attend(query, key, value, allowed).view(num_rows, width, num_patches)
         else:
             shape = (num_rows, self.num_heads, -1, num_patches)
             query, key, value = (t.view(shape).mT for t in (query, key, value))
             allowed = None if mask is None else mask[:, None, None, :]
+            if self.causal:  # padding is at the end: a token always has itself, or one before
+                square = (num_patches, num_patches)
+                earlier = torch.ones(square, dtype=torch.bool, device=tokens.device).tril()
+                allowed = earlier if allowed is None else allowed & earlier
             mixed = F.scaled_dot_product_attention(
                 query, key, value, attn_mask=allowed, scale=1.0
             ).mT.reshape(num_rows, width, num_patches)

@@ -7,12 +7,15 @@ from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.patchers.change_point import ChangePointPatcher
 from adaptivepatch.patchers.deviation import DeviationPatcher
 from adaptivepatch.patchers.dynamic_chunking import DynamicChunkingPatcher
+from adaptivepatch.patchers.dynamic_pooling import DynamicPoolingPatcher
+from adaptivepatch.patchers.entropy import EntropyPatcher
 from adaptivepatch.patchers.fixed import FixedPatcher
 from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
 from adaptivepatch.patchers.periodic import PeriodicPatcher
 from adaptivepatch.patchers.random import RandomPatcher
 from adaptivepatch.patchers.recency import RecencyPatcher
 from adaptivepatch.patchers.reinpatch import ReinPatcher
+from adaptivepatch.patchers.score_function import ScoreFunctionPatcher
 
 PATCHERS: dict[str, type[Patcher]] = {
     patcher.name: patcher
@@ -22,9 +25,12 @@ PATCHERS: dict[str, type[Patcher]] = {
         RecencyPatcher,
         PeriodicPatcher,
         DeviationPatcher,
+        EntropyPatcher,
         ChangePointPatcher,
         ReinPatcher,
+        ScoreFunctionPatcher,
         DynamicChunkingPatcher,
+        DynamicPoolingPatcher,
         HierarchicalPatcher,
     )
 }
@@ -34,6 +40,8 @@ __all__ = [
     "ChangePointPatcher",
     "DeviationPatcher",
     "DynamicChunkingPatcher",
+    "DynamicPoolingPatcher",
+    "EntropyPatcher",
     "FixedPatcher",
     "HierarchicalPatcher",
     "Patcher",
@@ -41,6 +49,7 @@ __all__ = [
     "RandomPatcher",
     "RecencyPatcher",
     "ReinPatcher",
+    "ScoreFunctionPatcher",
     "patcher_class",
 ]
 

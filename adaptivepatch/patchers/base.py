@@ -86,6 +86,8 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     causal, stochastic, trainable : bool
         Whether a boundary depends on earlier steps only; whether training draws samples; whether
         there are parameters to train.
+    needs_causal_backbone : bool
+        Whether tokens must not see later ones.
     card : str or None
         Text of the model card it was loaded with (`adaptivepatch.load_patcher`).
     """
@@ -94,6 +96,7 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     causal: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
     trainable: ClassVar[bool] = False
+    needs_causal_backbone: bool = False
     card: str | None = None
 
     __repr__ = BaseEstimator.__repr__

@@ -8,14 +8,12 @@ Tensor suffixes: N rows, G rollouts, T steps, C = T - 1 decisions, W width, H ho
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property, partial
-from typing import Any, ClassVar, Self
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
-from torch.nn import functional as F
 
 from adaptivepatch.errors import (
     InvalidParameterError,
@@ -26,14 +24,8 @@ from adaptivepatch.errors import (
 )
 from adaptivepatch.nn.boundary_networks import EarlyExit
 from adaptivepatch.nn.chunking import PooledEmbedding
-from adaptivepatch.nn.gate_policy import (
-    CausalPointEncoder,
-    Gate,
-    NextErrors,
-    NextPoints,
-    WindowedBernoulli,
-    discounted,
-)
+from adaptivepatch.nn.gate_policy import Gate, GatedDistribution, WindowedBernoulli
+from adaptivepatch.nn.next_points import CausalPointEncoder, NextPoints, discounted
 from adaptivepatch.nn.point_layers import PointEncoder
 from adaptivepatch.nn.policy_gradient import score_function_loss, signal_to_noise
 from adaptivepatch.nn.policy_metrics import MetricMeans, gradient_norm
@@ -43,15 +35,12 @@ from adaptivepatch.patchers.base import (
     InstanceTag,
     NetworkParts,
     RatePatcher,
-    Rollout,
     SegmentationDistribution,
     StepContext,
     StepPlan,
     mean_in_groups,
     not_prepared,
-    shared_in_groups,
 )
-from adaptivepatch.segmentation import Segmentation
 
 FORMS = ("direct", "next_patch")
 _FOLLOWED = 0.05  # how far a step moves the level of the decisions
@@ -125,11 +114,12 @@ class ScoreFunctionPatcher(RatePatcher):
     Deviations from the published code:
 
     * marks are starts, not ends; only step 0 is forced, before decisions are conditioned on it, and
-      it is in no mean; the published code forces the last step, too, after drawing, and counts both;
+      it is in no mean (published: first and last step, after drawing, and they are counted);
     * decisions predict; published evaluation draws samples. Half of the forecast gradient is
       therefore taken on decisions: half of the rows, in "next_patch" every other step;
-    * the soft limit of 6 holds for the network's part of the logit, and in prediction, too; the
-      window is 1 (published: 8), which was better in the authors' own table;
+    * the soft limit of 6 holds for the network's part of the logit, and in prediction, too; that
+      part is not divided by 16, the gate starts with small weights instead; the window is 1
+      (published: 8), which was better in the authors' own table;
     * convolutions in place of attention over 64 steps; tokens are the resampled points of their
       patch and its vectors' mean, not the vector that closes it;
     * "direct" has no published counterpart: no next-point loss, one reward a row, no discount.
@@ -219,8 +209,8 @@ class ScoreFunctionPatcher(RatePatcher):
         if self.budget != "target":
             raise InvalidParameterError(
                 "With form='next_patch' a decision must not depend on later ones, as it would if "
-                f"the likeliest were kept to a budget. Got budget={self.budget!r}. Use 'target', or "
-                "form='direct'."
+                f"the likeliest were kept to a budget. Got budget={self.budget!r}. Use 'target', "
+                "or form='direct'."
             )
 
     def set_params(self, **params: Any) -> Self:
@@ -230,7 +220,7 @@ class ScoreFunctionPatcher(RatePatcher):
             made = type(self)(**BaseEstimator.get_params(self, deep=False))
             own, new = self.state_dict(), made.state_dict()
             if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in new.items()}:
-                self.__dict__.update(made.__dict__)
+                self._make_anew()
         return self
 
     # ------------------------------------------------------------------ segmentations
@@ -243,15 +233,17 @@ class ScoreFunctionPatcher(RatePatcher):
         num_patches = self.num_patches(num_steps)
         self._check()
         points = self.encoder(series, observed)
-        policy = self._policy(points, group, self.boundary_share(num_steps))
+        inputs = self._inputs(points, group)
+        policy = WindowedBernoulli(self.gate(inputs), self.boundary_share(num_steps))
         cut = partial(cut_by_scores, num_patches=num_patches, budget=self.budget)
-        return _Gated(policy, points, cut, self._level, group)
+        return GatedDistribution(policy, points, inputs, cut, self._level, group)
 
-    def _policy(self, points: Tensor, group: Tensor | None, share: float) -> WindowedBernoulli:
-        terms = mean_in_groups(self.gate(points), group)
-        if self.needs_causal_backbone:  # decided at the end of the patch before
-            terms = torch.cat([terms[:, :1], terms[:, :-1]], 1)
-        return WindowedBernoulli(terms, share)
+    def _inputs(self, points: Tensor, group: Tensor | None) -> Tensor:
+        """Return what the gate reads: means of groups, in "next_patch" of the step before."""
+        inputs = mean_in_groups(points, group)
+        if self.form == "direct":
+            return inputs
+        return torch.cat([inputs[:, :1], inputs[:, :-1]], 1)
 
     def _level(self) -> float:
         if self.budget == "exact" and self.window == 1:
@@ -265,17 +257,18 @@ class ScoreFunctionPatcher(RatePatcher):
         """Find the level at which decisions keep the rate on these windows."""
         del generator
         share = self.boundary_share(series.shape[1])
-        self.gate.calibrate(self._policy(self.encoder(series, observed), None, share), share)
+        inputs = self._inputs(self.encoder(series, observed), None)
+        self.gate.calibrate(WindowedBernoulli(self.gate(inputs), share), share)
 
     def parts(
         self, num_steps: int, d_model: int, values_per_patch: int | None = None
     ) -> NetworkParts:
         """Make an embedding that reads points and their vectors; cells are even patches."""
-        if self.needs_causal_backbone and self.width > d_model:
+        if self.form == "next_patch" and self.width > d_model:
             raise InvalidParameterError(
                 "The 'width' parameter of ScoreFunctionPatcher must not exceed the backbone's "
-                f"d_model={d_model!r} with form='next_patch', as point vectors and tokens are "
-                f"added. Got {self.width!r} instead."
+                f"d_model={d_model!r} with form='next_patch', where tokens are added to point "
+                f"vectors. Got {self.width!r} instead."
             )
         nominal = self.nominal_length(num_steps)
         embedding = PooledEmbedding(self.width, values_per_patch or nominal, d_model, nominal)
@@ -287,9 +280,9 @@ class ScoreFunctionPatcher(RatePatcher):
         """Return one sample, scored for "direct"; "next_patch" trains on decisions in between."""
         if self.is_frozen:
             return StepPlan(num_samples=0)
-        if self.form == "direct":
-            return StepPlan(is_scored=True, mode_share=_ON_DECISIONS)
-        return StepPlan(num_samples=1 - int(self.steps_done) % 2)
+        if self.form == "next_patch":
+            return StepPlan(num_samples=1 - int(self.steps_done) % 2)
+        return StepPlan(is_scored=True, mode_share=_ON_DECISIONS * self.gate.is_calibrated)
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
         """Return the weighted losses of policy, rate and early exit.
@@ -299,16 +292,158 @@ class ScoreFunctionPatcher(RatePatcher):
         if self.is_frozen:
             return None
         gated = context.distribution
-        assert isinstance(gated, _Gated)
-        self.gate.calibrate(gated.policy, self._share(context), _FOLLOWED)
-        own, advantage = self._own_loss(context, gated)
-        drawn = context.rollout.action
-        if drawn is not None and drawn.shape[1] > 1:
-            drawn = drawn.view(len(context.rollout.segmentation.boundary_mask), -1)
-            loss = self._policy_loss(context, gated, advantage)
-            own = loss if own is None else own + loss
+        assert isinstance(gated, GatedDistribution)
+        share = self.boundary_share(context.series.shape[1])
+        self.gate.calibrate(gated.policy, share, _FOLLOWED)
+        rewards = self._rewards(context)
+        loss, action = rewards.own, context.rollout.action
+        if action is not None and action.shape[1] > 1:
+            logits = gated.policy.logits(action.view(-1, *gated.features.shape[:2]))
+            own = self.policy_weight * self._policy_loss(context, rewards)
+            own = own + self.rate_weight * target_rate_loss(logits, share)
+            loss = own if loss is None else loss + own
+            self._measure(context, rewards, logits)
         self.steps_done += 1
-        return None if own is None else own.to(context.series.dtype)
+        return None if loss is None else loss.to(context.series.dtype)
 
-    def _share(self, context: StepContext) -> float:
-        return self.boundary_share(context.series.shape[1])
+    def policy_loss(self, context: StepContext) -> Tensor:
+        """Return the score-function loss of a step's rollouts, without its weight.
+
+        Parameters
+        ----------
+        context : StepContext
+            With rollouts drawn from this patcher's distribution.
+        """
+        return self._policy_loss(context, self._rewards(context))
+
+    @torch.no_grad()
+    def policy_gradients(self, context: StepContext) -> Tensor:
+        """Return minus the gradient of `policy_loss` at the gate's weights, row by row.
+
+        Parameters
+        ----------
+        context : StepContext
+            With rollouts drawn from this patcher's distribution.
+
+        Returns
+        -------
+        Tensor of shape (N, w * W)
+            Where all rows count alike, their mean is that of `policy_loss`.
+        """
+        return self._gradients(context, self._rewards(context))
+
+    def _gradients(self, context: StepContext, rewards: _Rewards) -> Tensor:
+        gated, action = context.distribution, context.rollout.action
+        assert isinstance(gated, GatedDistribution)
+        assert action is not None
+        return gated.gate_gradients(action, self._advantage(rewards))
+
+    def _policy_loss(self, context: StepContext, rewards: _Rewards) -> Tensor:
+        """Return ``-mean(A log p)`` over decisions, rollouts and rows by their weight."""
+        gated, action = context.distribution, context.rollout.action
+        assert isinstance(gated, GatedDistribution)
+        assert action is not None
+        advantage = self._advantage(rewards)
+        log_prob = gated.policy.step_log_prob(action.view(-1, *gated.features.shape[:2]))
+        terms = (advantage.to(log_prob.dtype) * log_prob).mean(-1)  # (G, N)
+        weight = torch.ones_like(terms[0])
+        if self.form == "direct":
+            weight = rewards.counted[0, :, 0].to(terms.dtype).expand_as(weight)
+        return score_function_loss(torch.ones_like(terms), terms, weight)
+
+    def _rewards(self, context: StepContext) -> _Rewards:
+        return self._forecast_rewards(context) if self.form == "direct" else self._next(context)
+
+    def _forecast_rewards(self, context: StepContext) -> _Rewards:
+        """Reward a row's decisions by its forecast: values (G, N, 1)."""
+        own, loss = None, context.forecast_loss
+        value = -(loss + _SMALLEST_LOSS).log()
+        if self.early_exit:
+            assert self.early is not None
+            early = self.early.row_loss(
+                context.series, context.target, context.target_observed, context.scale
+            )
+            own = self.early_weight * early.mean()
+            value = value + (early.detach() + _SMALLEST_LOSS).log().view(-1, loss.shape[1])
+        counted = torch.ones_like(loss[0])
+        if context.target_observed is not None:
+            counted = context.target_observed.to(loss.dtype).mean(1)
+        return _Rewards(value[..., None], counted[None, :, None].expand(*value.shape, 1), own)
+
+    def _next(self, context: StepContext) -> _Rewards:
+        """Reward every step by its predictions of the next points: values (1, N, T)."""
+        assert self.next_points is not None
+        features, target = context.distribution.features, context.target
+        assert features is not None
+        if context.scale is not None:
+            target = (target - context.scale.mean) / context.scale.std
+        error = self.next_points(
+            features,
+            context.hidden,
+            context.rollout.segmentation,
+            (context.series, target),
+            (context.observed, context.target_observed),
+        )
+        total = error.counted.sum().clamp(min=1)
+        own = (1 - self.early_weight) * error.late.sum() / total
+        value = -error.late.detach()
+        if self.early_exit:
+            assert error.early is not None
+            own = own + self.early_weight * error.early.sum() / total
+            value = value + error.early.detach()
+        self._metrics.add({"next_error": error.late.sum() / total})
+        return _Rewards(value[None], error.counted[None].to(value.dtype), own)
+
+    def _advantage(self, rewards: _Rewards) -> Tensor:
+        """Return the advantage of a row's decisions (G, N, 1), or of each of them (G, N, C)."""
+        value, counted = rewards.value, rewards.counted
+        if self.centred:
+            total = counted.sum((0, 1), keepdim=True).clamp(min=1e-12)
+            value = value - (value * counted).sum((0, 1), keepdim=True) / total
+        if self.form == "direct":
+            return value
+        discount = 1.0 if self.discount is None else self.discount
+        return discounted(value * counted, discount)[..., :-1]  # a start at s from s - 1 on
+
+    # ------------------------------------------------------------------ what the history says
+
+    @torch.no_grad()
+    def _measure(self, context: StepContext, rewards: _Rewards, logits: Tensor) -> None:
+        patches = context.rollout.segmentation.num_patches.double()
+        value = rewards.value[rewards.counted > 0]
+        self._metrics.add(
+            {
+                "compression_rate": context.series.shape[1] / patches.mean(),
+                "gate_prob": logits.sigmoid().mean(),
+                "policy_reward": value.mean(),
+                "policy_reward_spread": value.std(correction=0),
+            }
+        )
+        updates = int(self.steps_done) if self.form == "direct" else int(self.steps_done) // 2
+        if updates % _NOISE_EVERY == 0:
+            gradients = self._gradients(context, rewards)
+            self._metrics.add(
+                {
+                    "policy_signal_to_noise": signal_to_noise(gradients),
+                    "gate_gradient": gradients.mean(0).norm(),
+                }
+            )
+
+    def take_metrics(self) -> dict[str, float]:
+        """See `Patcher.take_metrics`.
+
+        ``compression_rate`` of the draws, ``gate_prob`` the mean probability of a start,
+        ``policy_reward`` and ``policy_reward_spread`` mean and deviation of the rewards,
+        ``policy_signal_to_noise`` of the policy's gradient at the gate, about 1 for noise, and
+        ``gate_gradient`` its norm; ``encoder_gradient`` the norm of the last step's gradient there.
+        With "next_patch", ``next_error`` is the squared error of the next points.
+        """
+        return {**self._metrics.take(), "encoder_gradient": gradient_norm(self.encoder)}
+
+
+class _Rewards(NamedTuple):
+    """Rewards (G, N, 1 or T) without gradient, how much each counts, and the early exit's loss."""
+
+    value: Tensor
+    counted: Tensor
+    own: Tensor | None

@@ -59,6 +59,20 @@ EXTRA = {
         {"compression_rate": 4, "min_length": 2, "max_length": 8},
     ],
     "change_point": [{"compression_rate": 5, "min_length": 3}],
+    "entropy": [
+        {"compression_rate": 4, "budget": "target", "rule": "rise"},
+        {"compression_rate": 4, "score": "surprisal", "min_length": 2},
+    ],
+    "score_function": [
+        {"compression_rate": 4, "budget": "min"},
+        {"compression_rate": 4, "budget": "exact", "window": 3},
+    ],
+    "dynamic_pooling": [
+        {"compression_rate": 4, "predictor": "spikes"},
+        {"compression_rate": 4, "predictor": "spikes", "budget": "exact", "mixer": "attention"},
+        {"compression_rate": 4, "budget": "exact"},
+        {"compression_rate": 4, "budget": "min", "threshold": "half"},
+    ],
 }
 
 # Made anew for every test: a patcher that holds patchers must not share them.

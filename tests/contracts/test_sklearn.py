@@ -60,7 +60,9 @@ def run_battery(estimator: str) -> list[list[str]]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("patcher", ["fixed", "fine", "fine_chunks"])
+@pytest.mark.parametrize(
+    "patcher", ["fixed", "fine", pytest.param("fine_chunks", marks=pytest.mark.slow)]
+)
 @pytest.mark.timeout(900)
 def test_window_regressor_passes_the_full_battery(patcher):
     """`fine` ones have 2 points a patch: at 16, the battery's windows are one patch."""

@@ -65,7 +65,7 @@ def test_errors_equal_a_loop(gaps):
             assert bool(found.counted[n, t]) == bool(places)
             for errors, predicted in ((found.late, late), (found.early, early)):
                 squares = [(predicted[p - t - 1] + series[0][n, t] - values[n, p]) for p in places]
-                exact = sum(float(s) ** 2 for s in squares) / max(1, len(squares))
+                exact = sum(s.item() ** 2 for s in squares) / max(1, len(squares))
                 assert float(errors[n, t]) == pytest.approx(exact, abs=1e-12)
 
 

@@ -1,0 +1,350 @@
+"""Patches that start where a small causal forecaster is uncertain of the next value.
+
+References: A. Pagnoni et al., "Byte Latent Transformer", arXiv:2412.09871 (2024), and EntroPE,
+arXiv:2509.26157 (2025).
+
+Tensor suffixes: N rows, T steps, K patches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from adaptivepatch.errors import InvalidParameterError, check_choice, check_int
+from adaptivepatch.nn.next_point import NextPointPredictor, fit_next_point
+from adaptivepatch.nn.score_rules import cut_by_scores, threshold_for
+from adaptivepatch.patchers.base import (
+    Deterministic,
+    InstanceTag,
+    RatePatcher,
+    SegmentationDistribution,
+    mean_in_groups,
+    not_prepared,
+)
+from adaptivepatch.segmentation import Segmentation
+
+SCORES = ("entropy", "surprisal")
+RULES = ("level", "rise")
+
+_TICK = 1e-5  # nats; scores are whole multiples, so that equal ones are equal whatever rounding
+_LARGEST = 1e4  # nats
+_UNKNOWN = -1e5  # nats; below every score and every difference of two
+_TIE_BREAK = 1e-9
+_ROWS = 32  # rows at a time, always: a convolution rounds by the number of its rows
+_VALUES_KEPT = 2**25
+_STEP_POINTS = 6144  # points of a training step
+_PASSES = 30
+_LEARNING_RATE = 1e-2
+_THRESHOLD_ROWS = 2048
+
+
+class EntropyPatcher(RatePatcher):
+    """Patches that start at the steps a small forecaster is least certain of.
+
+    Use it as the baseline that finds boundaries by predictability: many tokens where a series is
+    hard to predict, few where it is not. The forecaster is trained on the training windows before
+    the network is, and then stays as it is.
+
+    Parameters
+    ----------
+    compression_rate : float, default=16.0
+        Points per patch r; K = max(1, floor(T / r)) patches.
+    budget : {"exact", "min", "target"}, default="exact"
+        Exactly K patches in every row; at most K; or K on average over the training windows,
+        without a limit for a row.
+    score : {"entropy", "surprisal"}, default="entropy"
+        How uncertain the forecast of a step was, or how unlikely it made the value that came.
+    rule : {"level", "rise"}, default="level"
+        The score itself, or how much it is above that of the step before.
+    width : int, default=16
+        Channels of the forecaster, an even number.
+    train_steps : int, default=400
+        Steps it is trained for; fewer where these would be more than 30 passes over the windows.
+    min_length, max_length : int, optional
+        Limits of a patch, in time steps; for the exact budget only. Where K is 1 they do not count.
+
+    Attributes
+    ----------
+    causal : bool
+        Whether the budget is "target". The two others compare the steps of a look-back.
+    threshold : Tensor
+        Threshold of the budgets "min" and "target" in nats, found by `prepare`.
+    predictor : NextPointPredictor
+        The forecaster.
+
+    Raises
+    ------
+    InvalidParameterError
+        When used, if a value is out of range or K patches of these lengths do not fill T steps, or
+        if a threshold is needed that was found for another rate, score or rule; `width` at
+        construction.
+    NotFittedError
+        If `prepare` has not been called.
+
+    Notes
+    -----
+    The forecaster gives every step a normal distribution, with mean m_t and scale s_t from the
+    steps before it. The entropy is ``H_t = log s_t + log(2 pi e) / 2``, known before x_t is; the
+    surprisal is ``-log p(x_t) = log s_t + ((x_t - m_t) / s_t)**2 / 2 + log(2 pi) / 2``. A patch
+    starts at the uncertain step itself. "rise" takes the difference to the step before; it starts
+    few patches of one step, where "level" fills an uncertain stretch with them (ETTh1, T = 336,
+    r = 16: 8 % and 40 % of patches), unless `min_length` forbids.
+
+    The exact budget takes the K - 1 highest scores, which is what a quantile of each window does,
+    or with limits the K patches of the greatest total; where scores are equal (to 1e-5), those that
+    start an even patch, then the earlier. "min" and "target" compare with a threshold that leaves r
+    points a patch on average over the training windows (2,048 rows of them), found from single
+    rows, also where a group shares its patches. Early steps have little past and so more entropy
+    than later ones: with "level" and these settings 1.9 of 20 starts are in the first 8 steps.
+
+    Where x_t or x_{t-1} is a filled gap there is no score: such a step starts a patch only where an
+    exact budget is not used up by others. The rows of a group use the mean over those with a score.
+
+    Scores depend on the row alone. On a CPU they are kept, 2**25 of them (128 MiB, about 100,000
+    rows of 336), the longest unused going first: 224 rows take 1.3 ms when known and 45 ms when
+    not, in training steps of about 120. They are no part of a saved, copied or pickled patcher.
+
+    Deviations from BLT and EntroPE:
+
+    * a normal density of the value itself, whose entropy is a log-scale, in place of an entropy of
+      256 classes; nothing is quantised, nothing scaled by the window's mean absolute value;
+    * a causal convolution over 31 steps, in place of a transformer;
+    * thresholds follow from a compression rate, in place of one chosen by hand. BLT also offers
+      the highest scores of a sequence; EntroPE has a quantile of each window: the exact budget;
+    * EntroPE starts a patch one step later, and asks for level and rise together in one version;
+    * BLT forces a start at step 1, both split long patches by a largest length: here neither, but
+      for `max_length`, which moves starts in place of adding some;
+    * the forecaster is one for all series and channels, of normalised windows;
+    * tokens are embedded patches: no local encoder and decoder with cross-attention.
+
+    References
+    ----------
+    A. Pagnoni et al., "Byte Latent Transformer: Patches Scale Better Than Tokens",
+    arXiv:2412.09871, 2024, section 2.
+
+    EntroPE, arXiv:2509.26157, 2025.
+
+    Examples
+    --------
+    >>> import torch
+    >>> series = torch.randn(64, 32, generator=torch.Generator().manual_seed(0))
+    >>> patcher = EntropyPatcher(compression_rate=8)
+    >>> patcher.prepare(series, None, torch.Generator().manual_seed(0))
+    >>> patcher(series[:2]).mode.num_patches.tolist()
+    [4, 4]
+    """
+
+    name = "entropy"
+    causal = InstanceTag(lambda patcher: patcher.budget == "target")
+    threshold: Tensor
+    prepared_for: Tensor  # rate, number of the score, of the rule; rate 0 before `prepare`
+
+    def __init__(
+        self,
+        compression_rate: float = 16.0,
+        budget: str = "exact",
+        score: str = "entropy",
+        rule: str = "level",
+        width: int = 16,
+        train_steps: int = 400,
+        min_length: int | None = None,
+        max_length: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.compression_rate = compression_rate
+        self.budget = budget
+        self.score = score
+        self.rule = rule
+        self.width = width
+        self.train_steps = train_steps
+        self.min_length = min_length
+        self.max_length = max_length
+        check_int(self, width=width)
+        if width % 2:  # see `_ROWS`; in float64 an odd number rounds by the place of a row, too
+            raise InvalidParameterError(
+                f"The 'width' parameter of EntropyPatcher must be even. Got {width!r} instead. Use "
+                f"{width + 1}."
+            )
+        self.predictor = NextPointPredictor(width).requires_grad_(requires_grad=False)
+        self.register_buffer("threshold", torch.zeros(()))
+        self.register_buffer("prepared_for", torch.zeros(3))
+        self._kept: _Kept = ((), OrderedDict())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the kept scores out of copies and pickles."""
+        return {**self.__dict__, "_kept": ((), OrderedDict())}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; a forecaster of another width is made anew, untrained."""
+        super().set_params(**params)
+        if "width" in params:
+            self._make_anew()
+        return self
+
+    # ------------------------------------------------------------------ budget
+
+    def num_patches(self, num_steps: int) -> int:
+        """Return K, after a check of all parameters."""
+        num_patches = super().num_patches(num_steps)
+        check_choice(self, SCORES, score=self.score)
+        check_choice(self, RULES, rule=self.rule)
+        check_int(self, train_steps=self.train_steps)
+        limits = {"min_length": self.min_length, "max_length": self.max_length}
+        given = {name: value for name, value in limits.items() if value is not None}
+        if given and self.budget != "exact":
+            raise InvalidParameterError(
+                f"Only the exact budget limits the lengths of patches. Got {given} with "
+                f"budget={self.budget!r}. Leave them out, or use 'exact'."
+            )
+        check_int(self, **given)
+        shortest, longest = self._lengths(num_steps)
+        fit = num_patches * shortest <= num_steps <= num_patches * longest
+        if num_patches > 1 and not fit:
+            raise InvalidParameterError(
+                f"{num_patches} patches of {shortest} to {longest} steps must fill the look-back. "
+                f"It has {num_steps} steps. Lower 'min_length', raise 'max_length', or change "
+                "'compression_rate'."
+            )
+        return num_patches
+
+    def _lengths(self, num_steps: int) -> tuple[int, int]:
+        return self.min_length or 1, min(self.max_length or num_steps, num_steps)
+
+    # ------------------------------------------------------------------ training
+
+    def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
+        """Train the forecaster from random weights, and find the threshold."""
+        num_rows, num_steps = series.shape
+        self.num_patches(num_steps)
+        seed = torch.randint(2**31, (), generator=generator, device=generator.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(seed))
+            self.predictor.load_state_dict(NextPointPredictor(self.width).state_dict())
+        if num_steps > 1:
+            rows = max(1, min(_STEP_POINTS // num_steps, num_rows // 4))
+            fit_next_point(
+                self.predictor,
+                series,
+                observed,
+                generator,
+                num_steps=min(self.train_steps, -(-_PASSES * num_rows // rows)),
+                batch_size=rows,
+                learning_rate=_LEARNING_RATE,
+            )
+            self.predictor.requires_grad_(requires_grad=False)
+            self.predictor.zero_grad(set_to_none=True)
+        chosen = torch.randperm(num_rows, generator=generator, device=generator.device)
+        chosen = chosen[:_THRESHOLD_ROWS].to(series.device)
+        seen = None if observed is None else observed[chosen]
+        scores, known = self._scores(series[chosen], seen)
+        found = threshold_for(scores.float(), self.compression_rate, known)
+        self.threshold.fill_(min(found, torch.finfo(torch.float32).max))
+        self.prepared_for.copy_(self._asked())
+
+    def _asked(self) -> Tensor:
+        """Return what a threshold belongs to."""
+        return torch.tensor(
+            [self.compression_rate, SCORES.index(self.score), RULES.index(self.rule)],
+            dtype=torch.float32,
+        )
+
+    def _check_threshold(self) -> None:
+        found = self.prepared_for.float().cpu()
+        if not torch.equal(found, self._asked()):
+            rate, score, rule = found.tolist()
+            raise InvalidParameterError(
+                f"The threshold was found for compression_rate={rate:g}, "
+                f"score={SCORES[int(score)]!r} and rule={RULES[int(rule)]!r}, and serves these "
+                f"alone. Got {self!r}. Call prepare again, or use budget='exact'."
+            )
+
+    # ------------------------------------------------------------------ segmentation
+
+    def propose(
+        self, series: Tensor, observed: Tensor | None, group: Tensor | None
+    ) -> SegmentationDistribution:
+        """Cut at the scores."""
+        num_steps = series.shape[1]
+        num_patches = self.num_patches(num_steps)
+        if float(self.prepared_for[0]) == 0:
+            raise not_prepared(self)
+        scores = _group_scores(*self._scores(series, observed), group)
+        if self.budget != "exact":
+            self._check_threshold()
+            # float32 as the threshold is: what equals it in float64 must not be above it.
+            cut = cut_by_scores(scores.float(), num_patches, self.budget, float(self.threshold))
+            return Deterministic(cut)
+        lengths = None
+        if self.min_length is not None or self.max_length is not None:
+            lengths = self._lengths(num_steps)
+        even = Segmentation.even(num_steps, num_patches, device=series.device).boundary_mask
+        scores = scores + _TIE_BREAK * even
+        return Deterministic(cut_by_scores(scores, num_patches, "exact", lengths=lengths))
+
+    @torch.no_grad()
+    def _scores(self, series: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the score of every step in nats and whether it has one, (N, T)."""
+        with torch.autocast(series.device.type, enabled=False):
+            if series.device.type == "cpu":
+                ticks = self._kept_ticks(series.detach()).long()
+            else:
+                ticks = self._ticks(series).long()
+        known = torch.ones_like(series, dtype=torch.bool) if observed is None else observed
+        known = known & F.pad(known[:, :-1], (1, 0))  # step 0 has no forecast
+        if self.rule == "rise":
+            ticks = F.pad(ticks.diff(dim=1), (1, 0))
+            known = known & F.pad(known[:, :-1], (1, 0))
+        return ticks.double() * _TICK, known
+
+    def _ticks(self, series: Tensor) -> Tensor:
+        """Compute the scores of rows (N, T) in whole ticks, int32."""
+        tell = getattr(self.predictor, self.score)
+        parts = [
+            tell(F.pad(part, (0, 0, 0, _ROWS - len(part))))[: len(part)]
+            for part in series.split(_ROWS)
+        ]
+        nats = torch.cat(parts).double().clamp(-_LARGEST, _LARGEST)
+        return (nats / _TICK).round().int()
+
+    def _kept_ticks(self, series: Tensor) -> Tensor:
+        """Look up the scores of rows, and compute those of rows not met before."""
+        weights = [p.detach().numpy().tobytes() for p in self.predictor.parameters()]
+        made_by = (self.score, *weights)
+        if self._kept[0] != made_by:
+            self._kept = (made_by, OrderedDict())
+        kept = self._kept[1]
+        rows = [row.tobytes() for row in series.numpy()]
+        keys = [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
+        found: dict[bytes, bytes] = {}
+        missing: dict[bytes, int] = {}
+        for n, key in enumerate(keys):  # one operation each: threads may share a frozen patcher
+            known = kept.pop(key, None)
+            if known is None:
+                missing[key] = n
+            else:
+                kept[key] = found[key] = known
+        if missing:
+            computed = self._ticks(series[list(missing.values())]).numpy()
+            for key, row in zip(missing, computed, strict=True):
+                kept[key] = found[key] = row.tobytes()
+            while len(kept) * series.shape[1] > _VALUES_KEPT:
+                kept.popitem(last=False)
+        flat = bytearray().join(found[key] for key in keys)
+        return torch.from_numpy(np.frombuffer(flat, dtype=np.int32).reshape(series.shape))
+
+
+_Kept = tuple[tuple[object, ...], OrderedDict[bytes, bytes]]
+
+
+def _group_scores(scores: Tensor, known: Tensor, group: Tensor | None) -> Tensor:
+    """Average scores over the rows of a group that have one; where none has, it is lowest."""
+    share = mean_in_groups(known.double(), group)
+    average = mean_in_groups(scores * known, group) / share.clamp(min=1e-12)
+    return torch.where(share > 0, average, _UNKNOWN)
