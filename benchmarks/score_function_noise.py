@@ -33,7 +33,8 @@ from adaptivepatch.training.step import TrainingStep, train_step
 
 RESULTS = Path(__file__).parent / "results" / "score_function_noise.csv"
 CONTEXT, HORIZON, RATE = 192, 96, 16
-WINDOWS, BLOCKS = 8, 20  # windows of seven rows; blocks of the jackknife
+BATCH, WINDOWS = 8, 12  # windows of seven rows, in training and measured
+BLOCKS = 20  # of the jackknife
 ALL = {"early_exit": True, "centred": True}
 SETTINGS = {
     "direct": {
@@ -87,7 +88,7 @@ def trained(
     optimizer = torch.optim.AdamW(groups, 1e-3, weight_decay=0.0)
     step = TrainingStep(network.train(), make_loss("mse"))
     for k in range(steps):
-        batch = source.batch(torch.randint(count, (WINDOWS,), generator=order))
+        batch = source.batch(torch.randint(count, (BATCH,), generator=order))
         train_step(step, optimizer, batch, generator=order, progress=k / steps)
     return network.eval()
 
@@ -171,8 +172,8 @@ def main() -> None:
     """Measure, print and append."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=200, help="training steps before")
-    parser.add_argument("--draws", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=150, help="training steps before")
+    parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     provenance(torch.device("cpu"))  # remembers the commit of the code loaded now

@@ -16,7 +16,10 @@ from adaptivepatch.data.datasets import split_borders
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-SUITES = ["patchtst_etth1", "recency", "small_etth"]
+SUITES = [
+    *("patchtst_etth1", "recency", "small_etth"),
+    *("small_weather", "levels_etth1", "recency_policy"),
+]
 WITH_WINDOWS = SUITES[2:]
 DOCUMENTS = sorted(
     [ROOT / "README.md", *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "docs").glob("*.md")]

@@ -277,7 +277,7 @@ def _against(
         horizon=int(own.horizon.iloc[0]),
         num_comparisons=num_comparisons,
     )
-    interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f} %" if len(both) > 1 else ""
+    interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f} %" if len(both) > 2 else ""
     return f"{100 * found.difference:+.1f} %", interval
 
 

@@ -53,18 +53,24 @@ class CausalPointEncoder(PointEncoder):
 
 
 class _CausalLayer(nn.Module):
-    """Norm, convolution of a step and four before it, GELU, on a residual branch."""
+    """Norm, convolution of a step and four before it, GELU, on a residual branch.
+
+    Before the first point it is repeated: zeros would be a jump that every row has there.
+    """
 
     def __init__(self, width: int, index: int) -> None:
         super().__init__()
-        self.dilation = 1 if index % 2 == 0 else 4
+        dilation = 1 if index % 2 == 0 else 4
+        self.reach = 4 * dilation
         self.norm = nn.RMSNorm(width)
-        self.mix = nn.Conv2d(width, width, (1, 5), dilation=(1, self.dilation))
+        self.mix = nn.Conv2d(width, width, (1, 5), dilation=(1, dilation))
 
     def forward(self, points: Tensor, mask: None) -> Tensor:
         """Map (N, T, W) to (N, T, W)."""
         del mask
-        image = F.pad(self.norm(points), (0, 0, 4 * self.dilation, 0)).mT[:, :, None]
+        normed = self.norm(points)
+        before = normed[:, :1].expand(-1, self.reach, -1)
+        image = torch.cat([before, normed], 1).mT[:, :, None]
         mixed = self.mix(image.contiguous(memory_format=torch.channels_last))[:, :, 0].mT
         return points + F.gelu(mixed)
 

@@ -128,7 +128,7 @@ class ScoreFunctionPatcher(RatePatcher):
       and predictions, and dropout is in the rewards; look-backs are normalised by their own mean
       and deviation, and gaps filled from both sides, so that both predictions know a little of what
       is to come;
-    * weights: published 0.01 for policy and rate, for sums of nats. Weights of unobserved targets.
+    * weights are 1, published 0.01 with sums of nats for rewards.
 
     References
     ----------

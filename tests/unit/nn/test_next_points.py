@@ -99,3 +99,9 @@ def test_the_causal_encoder_looks_back_only():
         after = encoder(changed, None)
         assert torch.equal(after[:, :step], before[:, :step])
         assert bool((after[:, step] != before[:, step]).any())
+
+
+def test_constant_rows_have_no_beginning():
+    torch.manual_seed(0)
+    points = CausalPointEncoder(8, 3).double()(torch.full((1, 30), 0.7).double(), None)
+    torch.testing.assert_close(points, points[:, :1].expand(-1, 30, -1))

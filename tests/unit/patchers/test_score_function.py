@@ -62,14 +62,13 @@ def batch(horizon=4, gaps=0.0):
     return Batch(rows[:, :STEPS], seen[:, :STEPS], rows[:, STEPS:], seen[:, STEPS:], None)
 
 
-def causal_network(patcher, **options):
+def causal_network(patcher, num_steps=STEPS, d_model=16):
     """A network whose rewards are honest."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        backbone = TransformerBackbone(16, 2, 2, 16, dropout=0.0, causal=True)
-        network = build_network(patcher, backbone, context_length=STEPS, horizon=4, **options)
-        network = network.double()
-        network.patcher.prepare(series(100, seed=5), None, torch.Generator())
+        backbone = TransformerBackbone(d_model, 2, 2, 16, dropout=0.0, causal=True)
+        network = build_network(patcher, backbone, context_length=num_steps, horizon=4).double()
+        network.patcher.prepare(series(100, num_steps, seed=5), None, torch.Generator())
     return network
 
 
@@ -552,15 +551,14 @@ def test_sizes_are_refused_at_construction(params, message):
 def test_vectors_wider_than_tokens_are_refused_in_the_causal_form():
     message = "'width'.*must not exceed.*d_model=8.*form='next_patch'.*Got 16"
     with pytest.raises(InvalidParameterError, match=message):
-        small_network(patcher=ScoreFunctionPatcher(8, form="next_patch"), context_length=STEPS)
-    small_network(patcher=ScoreFunctionPatcher(8), context_length=STEPS)  # no such limit here
+        causal_network(ScoreFunctionPatcher(8, form="next_patch"), d_model=8)
+    causal_network(ScoreFunctionPatcher(8), d_model=8)  # no such limit here
 
 
 @every_form
 @pytest.mark.parametrize("num_steps", [1, 2])
 def test_short_look_backs(params, num_steps):
-    patcher = ScoreFunctionPatcher(4, **{"width": 8, **params})
-    network = small_network(patcher=patcher, context_length=num_steps, d_model=16).train()
+    network = causal_network(ScoreFunctionPatcher(4, **params), num_steps).train()
     rows = series(ROWS, num_steps + 4)
     given = Batch(rows[:, :num_steps], None, rows[:, num_steps:], None, None)
     step = TrainingStep(network, make_loss("mse"))
