@@ -86,8 +86,6 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     causal, stochastic, trainable : bool
         Whether a boundary depends on earlier steps only; whether training draws samples; whether
         there are parameters to train.
-    needs_causal_backbone : bool
-        Whether tokens must not see later ones.
     card : str or None
         Text of the model card it was loaded with (`adaptivepatch.load_patcher`).
     """
@@ -96,7 +94,6 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     causal: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
     trainable: ClassVar[bool] = False
-    needs_causal_backbone: bool = False
     card: str | None = None
 
     __repr__ = BaseEstimator.__repr__
@@ -199,6 +196,11 @@ class Patcher(nn.Module, BaseEstimator, ABC):
         num_values = values_per_patch or nominal_length + self.halo
         embedding = ResampleEmbedding(num_values, d_model, nominal_length)
         return NetworkParts(embedding, self.reference_patches(num_steps))
+
+    @property
+    def needs_causal_backbone(self) -> bool:
+        """Whether tokens must not see later ones."""
+        return False
 
     @property
     def halo(self) -> int:

@@ -147,6 +147,7 @@ class ScoreFunctionPatcher(RatePatcher):
     trainable: ClassVar[bool] = True
     stochastic: ClassVar[bool] = True
     causal = InstanceTag(lambda patcher: patcher.form == "next_patch")
+    needs_causal_backbone = InstanceTag(lambda patcher: patcher.form == "next_patch")
     steps_done: Tensor
 
     def __init__(
@@ -191,11 +192,6 @@ class ScoreFunctionPatcher(RatePatcher):
         self.next_points = None if is_direct else NextPoints(width, _AHEAD, early_exit)
         self.register_buffer("steps_done", torch.zeros((), dtype=torch.long))
         self._metrics = MetricMeans()
-
-    @property
-    def needs_causal_backbone(self) -> bool:
-        """Whether rewards are honest only behind a backbone whose tokens do not look ahead."""
-        return self.form == "next_patch"
 
     def _check(self) -> None:
         check_bool(self, centred=self.centred)

@@ -66,7 +66,7 @@ def test_errors_equal_a_loop(gaps):
             for errors, predicted in ((found.late, late), (found.early, early)):
                 squares = [(predicted[p - t - 1] + series[0][n, t] - values[n, p]) for p in places]
                 exact = sum(s.item() ** 2 for s in squares) / max(1, len(squares))
-                assert float(errors[n, t]) == pytest.approx(exact, abs=1e-12)
+                assert errors[n, t].item() == pytest.approx(exact, abs=1e-12)
 
 
 def test_the_early_errors_do_not_know_the_patches():
