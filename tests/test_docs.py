@@ -78,4 +78,4 @@ def test_the_table_of_patchers_holds_every_patcher():
         assert decides and rate and cost  # noqa: PT018
         learns = trained.startswith("by ") or trained == "if one is"
         assert learns == (PATCHERS[name].trainable or name == "hierarchical")
-        assert causal in ("no", "static", 'with `budget="target"`')
+        assert causal in ("no", "static", 'with `budget="target"`', '`form="next_patch"`')

@@ -5,9 +5,15 @@ import pytest
 import torch
 
 from adaptivepatch.backbones import TransformerBackbone
+from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.nn.normalization import InstanceNorm
-from adaptivepatch.patchers import FixedPatcher, RandomPatcher, RecencyPatcher
+from adaptivepatch.patchers import (
+    FixedPatcher,
+    RandomPatcher,
+    RecencyPatcher,
+    ScoreFunctionPatcher,
+)
 from adaptivepatch.patchers.base import Rollout
 from adaptivepatch.segmentation import Segmentation
 from tests.builders import random_mask, small_backbone, small_network
@@ -175,3 +181,10 @@ def test_float32_is_close_to_float64():
     np.testing.assert_allclose(
         rough(look_backs().float()).detach(), exact(look_backs()).detach(), rtol=1e-4, atol=1e-4
     )
+
+
+def test_a_patcher_that_needs_a_causal_backbone_says_so():
+    patcher = ScoreFunctionPatcher(4, form="next_patch", width=8)
+    with pytest.raises(InvalidParameterError, match=r"tokens do not see later.*causal=True"):
+        build_network(patcher, TransformerBackbone(16), context_length=24, horizon=4)
+    build_network(patcher, TransformerBackbone(16, causal=True), context_length=24, horizon=4)
