@@ -48,7 +48,7 @@ def small_network(
             for parameter in network.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
         series = torch.randn(32, context_length, dtype=dtype).cumsum(1)
-        network.patcher.prepare(series, None, torch.Generator().manual_seed(seed))
+        network.patcher.prepare(series, None, torch.Generator().manual_seed(int(seed)))
     return network
 
 

@@ -503,7 +503,7 @@ ARGUMENTS = [
     fit(
         "--patcher misspelt",
         "--patcher fixd",
-        ("Unknown patcher 'fixd'. Available: ['fixed', …]. Did you mean 'fixed'?"),
+        ("Unknown patcher 'fixd'. Available: ['change_point', …]. Did you mean 'fixed'?"),
     ),
     fit(
         "--patcher of no module",
@@ -1182,7 +1182,7 @@ COMPARE = [
     Command(
         "compare a misspelt patcher",
         f"compare load.csv {QUICK} --patcher recenty",
-        ("Unknown patcher 'recenty'. Available: ['fixed', …]. Did you mean 'recency'?"),
+        ("Unknown patcher 'recenty'. Available: ['change_point', …]. Did you mean 'recency'?"),
     ),
     Command(
         "compare on few rows",

@@ -506,7 +506,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher this installation does not know. Unknown patcher 'mine'. "
-            "Available: ['fixed', …]. For a class of your own pass "
+            "Available: ['change_point', …]. For a class of your own pass "
             "classes=[YourClass] to load."
         ),
     ),
@@ -516,7 +516,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher this installation does not know. Unknown patcher "
-            "'../../etc/passwd'. Available: ['fixed', …]. For a class of your "
+            "'../../etc/passwd'. Available: ['change_point', …]. For a class of your "
             "own pass classes=[YourClass] to load."
         ),
     ),
@@ -526,7 +526,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher this installation does not know. Unknown patcher "
-            "'os.system'. Available: ['fixed', …]. For a class of your own "
+            "'os.system'. Available: ['change_point', …]. For a class of your own "
             "pass classes=[YourClass] to load."
         ),
     ),
@@ -536,7 +536,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher this installation does not know. Unknown patcher None. "
-            "Available: ['fixed', …]. For a class of your own pass "
+            "Available: ['change_point', …]. For a class of your own pass "
             "classes=[YourClass] to load."
         ),
     ),
@@ -555,7 +555,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher this installation does not know. Unknown patcher "
-            "'transformer'. Available: ['fixed', …]. For a class of your own "
+            "'transformer'. Available: ['change_point', …]. For a class of your own "
             "pass classes=[YourClass] to load."
         ),
     ),
@@ -881,9 +881,11 @@ WRITING = [
         PARAMETER,
         (
             "A fit goes on with the data and settings it began with. Since the checkpoint in "
-            "'…/run', backbone was {'name': 'transformer', 'parameters': {'d_ff': None, "
-            "'d_model': 8, 'dropout': 0.1, 'num_heads': 2, 'num_layers': 1}} and is {'name': "
-            "'transformer', 'parameters': {'d_ff': None, 'd_model': 16, 'dropout': 0.1, "
+            "'…/run', backbone was {'name': 'transformer', 'parameters': {'causal': False, "
+            "'d_ff': None, 'd_model': 8, 'dropout': 0.1, 'num_heads': 2, 'num_layers': 1}} and is "
+            "{'name': "
+            "'transformer', 'parameters': {'causal': False, 'd_ff': None, 'd_model': 16, "
+            "'dropout': 0.1, "
             "'num_heads': 2, 'num_layers': 1}}. Restore them, or begin anew in another folder."
         ),
     ),

@@ -379,13 +379,13 @@ PARTS = [
     made(
         "misspelt patcher",
         PARAMETER,
-        ("Unknown patcher 'fixd'. Available: ['fixed', …]. Did you mean 'fixed'?"),
+        ("Unknown patcher 'fixd'. Available: ['change_point', …]. Did you mean 'fixed'?"),
         patcher="fixd",
     ),
     made(
         "unknown patcher",
         PARAMETER,
-        "Unknown patcher 'hnet'. Available: ['fixed', …].",
+        "Unknown patcher 'hnet'. Available: ['change_point', …].",
         patcher="hnet",
     ),
     made(

@@ -588,7 +588,7 @@ def check_every_parameter_gets_gradient(make, backbone="transformer"):
     missing = [
         name
         for name, p in network.named_parameters()
-        if p.grad is None or not bool((p.grad != 0).any())
+        if p.requires_grad and (p.grad is None or not bool((p.grad != 0).any()))
     ]
     # The length embedding is silent where all patches have the nominal length; the missing token
     # where no patch is without an observed step.
@@ -596,7 +596,8 @@ def check_every_parameter_gets_gradient(make, backbone="transformer"):
     assert not [name for name in missing if name.startswith("patcher.")], missing
     if network.patcher.capacity(STEPS) > 1:  # else attention has no choice to learn
         assert set(missing) <= allowed, missing
-    assert all(bool(p.grad.isfinite().all()) for p in network.parameters() if p.grad is not None)
+    found = [p.grad for p in network.parameters() if p.grad is not None]
+    assert all(bool(gradient.isfinite().all()) for gradient in found)
 
 
 @every_patcher

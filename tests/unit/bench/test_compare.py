@@ -386,7 +386,8 @@ def test_default_arms_hold_the_learned_patcher_and_its_control():
     assert list(arms) == [
         *("fixed 8", "fixed 16", "fixed 24", "fixed 48"),
         *("recency 16", "recency 24", "recency 48"),
-        *("reinpatch 24", "reinpatch 48", "frozen 24", "frozen 48"),
+        *("reinpatch 24", "reinpatch 48", "dynamic_chunking 24", "dynamic_chunking 48"),
+        *("frozen 24", "frozen 48"),
         *("random 16", "random 24", "random 48"),
     ]
     for length in (24, 48):

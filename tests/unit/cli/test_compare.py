@@ -39,7 +39,7 @@ def test_prints_table_controls_and_verdict(run, tmp_path):
     assert "learned patchers: run: reinpatch 8" in result.stdout
     assert "the same policy without learning: run: frozen 8" in result.stdout
     assert result.stdout.strip().splitlines()[-1].startswith("Exploratory, as 1 seed(s)")
-    assert "[1/6] fixed 4, seed 0: fitted" in result.stderr
+    assert "[1/7] fixed 4, seed 0: fitted" in result.stderr
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"table.csv", "runs.csv", "verdict.json", "comparison.png"}
 

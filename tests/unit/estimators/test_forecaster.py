@@ -372,7 +372,9 @@ def test_segment_states_boundary_probabilities_of_a_policy(learned, fitted):
     assert patches.start.tolist() == starts.timestamp.tolist()
     assert patches.boundary_prob.tolist() == starts.boundary_prob.tolist()
     assert "boundary_prob" not in fitted.segment(by="step")
-    with pytest.raises(InvalidParameterError, match=r"one of \['patch', 'step'\].*mean 'step'"):
+    with pytest.raises(
+        InvalidParameterError, match=r"one of \['patch', 'step', 'series'\].*mean 'step'"
+    ):
         learned.segment(by="steps")
 
 
