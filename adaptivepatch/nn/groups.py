@@ -5,6 +5,7 @@ Tensor suffixes: N rows, G rollouts.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -20,3 +21,10 @@ def mean_in_groups(values: Tensor, group: Tensor | None) -> Tensor:
 def shared_in_groups(noise: Tensor, group: Tensor | None) -> Tensor:
     """Give all rows of a group the noise of one of them; noise has shape (G, N, ...)."""
     return noise if group is None else noise[:, group.unique(return_inverse=True)[1]]
+
+
+def mean_of_known(values: Tensor, known: Tensor, group: Tensor | None, otherwise: float) -> Tensor:
+    """Average (N, T) over the rows of a group that have a value; where none has, `otherwise`."""
+    share = mean_in_groups(known.double(), group)
+    average = mean_in_groups(values * known, group) / share.clamp(min=1e-12)
+    return torch.where(share > 0, average, otherwise)

@@ -6,12 +6,16 @@ Tensor suffixes: N rows, T steps, K patches.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from adaptivepatch.errors import InvalidParameterError, check_int
 from adaptivepatch.nn.segmental import Segmental
 from adaptivepatch.segmentation import Segmentation
+
+_TIE_BREAK = 1e-9  # far below the scores of two steps that differ
 
 BUDGETS = ("exact", "min", "target")
 """Exactly K patches a row, at most K, or only on average over the data a threshold comes from."""
@@ -60,6 +64,59 @@ def cut_by_scores(
     best = Segmental(scores[:, 1:], range(1, num_steps), num_steps, num_patches, lengths).mode
     mask = torch.cat([torch.ones_like(best[:, :1]), best], 1)
     return Segmentation(mask, capacity=num_patches, exact=True, validate=False)
+
+
+def cut_exactly(
+    scores: Tensor, num_patches: int, min_length: int | None, max_length: int | None
+) -> Segmentation:
+    """Start exactly K patches at the highest scores; equal ones prefer even patches.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (N, T)
+        float64.
+    num_patches : int
+        K.
+    min_length, max_length : int or None
+        Limits of a patch, as `check_lengths` allows them.
+    """
+    num_steps = scores.shape[1]
+    even = Segmentation.even(num_steps, num_patches, device=scores.device).boundary_mask
+    lengths = None
+    if min_length is not None or max_length is not None:
+        lengths = _lengths(num_steps, min_length, max_length)
+    return cut_by_scores(scores + _TIE_BREAK * even, num_patches, "exact", lengths=lengths)
+
+
+def check_lengths(owner: Any, num_patches: int, num_steps: int) -> None:
+    """Raise `InvalidParameterError` unless K patches can keep the owner's limits of length.
+
+    Parameters
+    ----------
+    owner : object
+        With `budget`, `min_length` and `max_length`.
+    num_patches, num_steps : int
+        K and T.
+    """
+    limits = {"min_length": owner.min_length, "max_length": owner.max_length}
+    given = {name: value for name, value in limits.items() if value is not None}
+    if given and owner.budget != "exact":
+        raise InvalidParameterError(
+            f"Only the exact budget limits the lengths of patches. Got {given} with "
+            f"budget={owner.budget!r}. Leave them out, or use 'exact'."
+        )
+    check_int(owner, **given)
+    shortest, longest = _lengths(num_steps, owner.min_length, owner.max_length)
+    if num_patches > 1 and not num_patches * shortest <= num_steps <= num_patches * longest:
+        raise InvalidParameterError(
+            f"{num_patches} patches of {shortest} to {longest} steps must fill the look-back. "
+            f"It has {num_steps} steps. Lower 'min_length', raise 'max_length', or change "
+            "'compression_rate'."
+        )
+
+
+def _lengths(num_steps: int, shortest: int | None, longest: int | None) -> tuple[int, int]:
+    return shortest or 1, min(longest or num_steps, num_steps)
 
 
 def threshold_for(scores: Tensor, compression_rate: float, counted: Tensor | None = None) -> float:

@@ -11,27 +11,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adaptivepatch.errors import InvalidParameterError, check_int
-from adaptivepatch.nn.score_rules import cut_by_scores, threshold_for
+from adaptivepatch.errors import check_int
+from adaptivepatch.nn.groups import mean_of_known
+from adaptivepatch.nn.score_rules import check_lengths, cut_by_scores, cut_exactly, threshold_for
 from adaptivepatch.patchers.base import (
     Deterministic,
+    InstanceTag,
     RatePatcher,
     SegmentationDistribution,
-    mean_in_groups,
     not_prepared,
 )
-from adaptivepatch.segmentation import Segmentation
 
 _LEAST_POWER = 0.01  # a normalised row has the variance 1
 _UNKNOWN = -1.0  # below every score
-_TIE_BREAK = 1e-9  # far below the scores of two steps that differ
-
-
-class _CausalTag:
-    """The class tag `causal`: True for a patcher that only compares with a threshold."""
-
-    def __get__(self, patcher: DeviationPatcher | None, owner: type) -> bool:
-        return patcher is not None and patcher.budget == "target"
 
 
 class DeviationPatcher(RatePatcher):
@@ -103,7 +95,7 @@ class DeviationPatcher(RatePatcher):
     """
 
     name = "deviation"
-    causal = _CausalTag()
+    causal = InstanceTag(lambda patcher: patcher.budget == "target")
     threshold: Tensor
 
     def __init__(
@@ -128,26 +120,8 @@ class DeviationPatcher(RatePatcher):
         """Return K, after a check of all parameters."""
         num_patches = super().num_patches(num_steps)
         check_int(self, window=self.window)
-        limits = {"min_length": self.min_length, "max_length": self.max_length}
-        given = {name: value for name, value in limits.items() if value is not None}
-        if given and self.budget != "exact":
-            raise InvalidParameterError(
-                f"Only the exact budget limits the lengths of patches. Got {given} with "
-                f"budget={self.budget!r}. Leave them out, or use 'exact'."
-            )
-        check_int(self, **given)
-        shortest, longest = self._lengths(num_steps)
-        fit = num_patches * shortest <= num_steps <= num_patches * longest
-        if num_patches > 1 and not fit:
-            raise InvalidParameterError(
-                f"{num_patches} patches of {shortest} to {longest} steps must fill the look-back. "
-                f"It has {num_steps} steps. Lower 'min_length', raise 'max_length', or change "
-                "'compression_rate'."
-            )
+        check_lengths(self, num_patches, num_steps)
         return num_patches
-
-    def _lengths(self, num_steps: int) -> tuple[int, int]:
-        return self.min_length or 1, min(self.max_length or num_steps, num_steps)
 
     # ------------------------------------------------------------------ segmentation
 
@@ -166,14 +140,10 @@ class DeviationPatcher(RatePatcher):
         """Cut at the scores."""
         num_steps = series.shape[1]
         num_patches = self.num_patches(num_steps)
-        scores = _group_scores(*_scores(series, observed, self.window), group)
+        scores = mean_of_known(*_scores(series, observed, self.window), group, _UNKNOWN)
         if self.budget == "exact":
-            lengths = None
-            if self.min_length is not None or self.max_length is not None:
-                lengths = self._lengths(num_steps)
-            even = Segmentation.even(num_steps, num_patches, device=series.device).boundary_mask
-            scores = scores + _TIE_BREAK * even
-            return Deterministic(cut_by_scores(scores, num_patches, "exact", lengths=lengths))
+            cut = cut_exactly(scores, num_patches, self.min_length, self.max_length)
+            return Deterministic(cut)
         if float(self.threshold) == _UNKNOWN:
             raise not_prepared(self)
         # float32 as the threshold is: what equals it in float64 must not be above it.
@@ -194,10 +164,3 @@ def _scores(series: Tensor, observed: Tensor | None, window: int) -> tuple[Tenso
     total = squares[:, step] - squares[:, first]
     power = total / (count[:, step] - count[:, first]).clamp(min=1)
     return change / power.clamp(min=_LEAST_POWER).sqrt() * known, known
-
-
-def _group_scores(scores: Tensor, known: Tensor, group: Tensor | None) -> Tensor:
-    """Average scores over the rows of a group that have one; where none has, it is lowest."""
-    share = mean_in_groups(known.double(), group)
-    average = mean_in_groups(scores, group) / share.clamp(min=1e-12)
-    return torch.where(share > 0, average, _UNKNOWN)

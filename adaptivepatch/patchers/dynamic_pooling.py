@@ -192,11 +192,6 @@ class DynamicPoolingPatcher(RatePatcher):
         check_float(self, "[0, inf)", prior_weight=self.prior_weight)
         return super().num_patches(num_steps)
 
-    def boundary_share(self, num_steps: int) -> float:
-        """Return the wanted share of boundaries among the steps after the first, in (0, 1)."""
-        most = 1 - 0.5 / max(1, num_steps - 1)
-        return min(super().boundary_share(num_steps), most)
-
     # ------------------------------------------------------------------ segmentations
 
     def propose(
@@ -260,7 +255,7 @@ class DynamicPoolingPatcher(RatePatcher):
         The level follows here, so that `forward` changes nothing.
         """
         scored, num_steps = context.distribution, context.series.shape[1]
-        if self.is_frozen or num_steps == 1:
+        if num_steps == 1:
             return None
         assert isinstance(scored, _Scored)
         self._follow(scored.logits, _FOLLOWED)

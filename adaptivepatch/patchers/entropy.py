@@ -18,17 +18,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adaptivepatch.errors import InvalidParameterError, check_choice, check_int
+from adaptivepatch.nn.groups import mean_of_known
 from adaptivepatch.nn.next_point import NextPointPredictor, fit_next_point
-from adaptivepatch.nn.score_rules import cut_by_scores, threshold_for
+from adaptivepatch.nn.score_rules import check_lengths, cut_by_scores, cut_exactly, threshold_for
 from adaptivepatch.patchers.base import (
     Deterministic,
     InstanceTag,
     RatePatcher,
     SegmentationDistribution,
-    mean_in_groups,
     not_prepared,
 )
-from adaptivepatch.segmentation import Segmentation
 
 SCORES = ("entropy", "surprisal")
 RULES = ("level", "rise")
@@ -36,7 +35,6 @@ RULES = ("level", "rise")
 _TICK = 1e-5  # nats; scores are whole multiples, so that equal ones are equal whatever rounding
 _LARGEST = 1e4  # nats
 _UNKNOWN = -1e5  # nats; below every score and every difference of two
-_TIE_BREAK = 1e-9
 _ROWS = 32  # rows at a time, always: a convolution rounds by the number of its rows
 _VALUES_KEPT = 2**25
 _STEP_POINTS = 6144  # points of a training step
@@ -94,25 +92,23 @@ class EntropyPatcher(RatePatcher):
     steps before it. The entropy is ``H_t = log s_t + log(2 pi e) / 2``, known before x_t is; the
     surprisal is ``-log p(x_t) = log s_t + ((x_t - m_t) / s_t)**2 / 2 + log(2 pi) / 2``. A patch
     starts at the uncertain step itself. "rise" takes the difference to the step before; it starts
-    few patches of one step, where "level" fills an uncertain stretch with them (ETTh1, T = 336,
-    r = 16: 5 % and 29 % of patches), unless `min_length` forbids.
+    fewer patches of one step, where "level" fills an uncertain stretch with them, unless
+    `min_length` forbids.
 
     The exact budget takes the K - 1 highest scores, which is what a quantile of each window does,
     or with limits the K patches of the greatest total; where scores are equal (to 1e-5), those that
     start an even patch, then the earlier. "min" and "target" compare with a threshold that leaves r
     points a patch on average over the training windows (2,048 rows of them), found from single
-    rows, also where a group shares its patches. Later windows may be calmer: with "target" and
-    these settings 16.4 points a patch on training windows were 28.0 on validation windows. Early
-    steps have little past and so more entropy than later ones: with "level" 1.5 of 20 starts are
-    at steps 1 to 8, where an equal share would be 0.5 (weather: 4.9).
+    rows, also where a group shares its patches. Later windows may be calmer, and
+    then have fewer patches. Early steps have little past and so more entropy than later ones: with
+    "level" more starts are among them.
 
     Where x_t or x_{t-1} is a filled gap there is no score: such a step starts a patch only where an
     exact budget is not used up by others. The rows of a group use the mean over those with a score.
 
     Scores depend on the row alone. On a CPU they are kept, 2**25 of them (128 MiB, about 100,000
-    rows of 336), the longest unused going first: 224 such rows take 1 ms when known and 29 ms when
-    not, beside a training step of 70 to 90 ms (PatchTST, one core). They are no part of a saved,
-    copied or pickled patcher. Limits of length take another 65 ms every time.
+    rows of 336), the longest unused going first. They are no part of a saved, copied or pickled
+    patcher. Limits of length are applied anew every time.
 
     Deviations from BLT and EntroPE:
 
@@ -199,26 +195,8 @@ class EntropyPatcher(RatePatcher):
         check_choice(self, SCORES, score=self.score)
         check_choice(self, RULES, rule=self.rule)
         check_int(self, train_steps=self.train_steps)
-        limits = {"min_length": self.min_length, "max_length": self.max_length}
-        given = {name: value for name, value in limits.items() if value is not None}
-        if given and self.budget != "exact":
-            raise InvalidParameterError(
-                f"Only the exact budget limits the lengths of patches. Got {given} with "
-                f"budget={self.budget!r}. Leave them out, or use 'exact'."
-            )
-        check_int(self, **given)
-        shortest, longest = self._lengths(num_steps)
-        fit = num_patches * shortest <= num_steps <= num_patches * longest
-        if num_patches > 1 and not fit:
-            raise InvalidParameterError(
-                f"{num_patches} patches of {shortest} to {longest} steps must fill the look-back. "
-                f"It has {num_steps} steps. Lower 'min_length', raise 'max_length', or change "
-                "'compression_rate'."
-            )
+        check_lengths(self, num_patches, num_steps)
         return num_patches
-
-    def _lengths(self, num_steps: int) -> tuple[int, int]:
-        return self.min_length or 1, min(self.max_length or num_steps, num_steps)
 
     # ------------------------------------------------------------------ training
 
@@ -278,18 +256,13 @@ class EntropyPatcher(RatePatcher):
         num_patches = self.num_patches(num_steps)
         if float(self.prepared_for[0]) == 0:
             raise not_prepared(self)
-        scores = _group_scores(*self._scores(series, observed), group)
+        scores = mean_of_known(*self._scores(series, observed), group, _UNKNOWN)
         if self.budget != "exact":
             self._check_threshold()
             # float32 as the threshold is: what equals it in float64 must not be above it.
             cut = cut_by_scores(scores.float(), num_patches, self.budget, float(self.threshold))
             return Deterministic(cut)
-        lengths = None
-        if self.min_length is not None or self.max_length is not None:
-            lengths = self._lengths(num_steps)
-        even = Segmentation.even(num_steps, num_patches, device=series.device).boundary_mask
-        scores = scores + _TIE_BREAK * even
-        return Deterministic(cut_by_scores(scores, num_patches, "exact", lengths=lengths))
+        return Deterministic(cut_exactly(scores, num_patches, self.min_length, self.max_length))
 
     @torch.no_grad()
     def _scores(self, series: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -344,10 +317,3 @@ class EntropyPatcher(RatePatcher):
 
 
 _Kept = tuple[tuple[object, ...], OrderedDict[bytes, bytes]]
-
-
-def _group_scores(scores: Tensor, known: Tensor, group: Tensor | None) -> Tensor:
-    """Average scores over the rows of a group that have one; where none has, it is lowest."""
-    share = mean_in_groups(known.double(), group)
-    average = mean_in_groups(scores * known, group) / share.clamp(min=1e-12)
-    return torch.where(share > 0, average, _UNKNOWN)
