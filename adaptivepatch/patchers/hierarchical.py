@@ -19,6 +19,7 @@ from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.nn.pooling import pool_mean, pool_sum
 from adaptivepatch.patchers.base import (
     Deterministic,
+    InstanceTag,
     NetworkParts,
     Patcher,
     Rollout,
@@ -45,18 +46,6 @@ class _EvenPatches(StaticPatcher):
 
 
 _DEFAULTS: dict[str, Patcher] = {"fine": _EvenPatches(8.0), "coarse": _EvenPatches(6.0)}
-
-
-class _AnyLevel:
-    """A class tag that a patcher has if one of its levels has it; False for the class."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, patcher: HierarchicalPatcher | None, owner: type) -> bool:
-        if patcher is None:
-            return False
-        return any(getattr(level, self.name) for level in patcher.levels)
 
 
 class HierarchicalPatcher(Patcher):
@@ -111,8 +100,8 @@ class HierarchicalPatcher(Patcher):
     """
 
     name = "hierarchical"
-    stochastic = _AnyLevel()
-    trainable = _AnyLevel()
+    stochastic = InstanceTag(lambda patcher: any(level.stochastic for level in patcher.levels))
+    trainable = InstanceTag(lambda patcher: any(level.trainable for level in patcher.levels))
 
     def __init__(self, fine: Patcher | None = None, coarse: Patcher | None = None) -> None:
         super().__init__()
