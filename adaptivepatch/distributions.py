@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adaptivepatch.segmentation import Segmentation
 
@@ -168,6 +168,27 @@ class Deterministic(SegmentationDistribution):
         """Zero for every row."""
         rows = self._segmentation
         return torch.zeros(rows.num_rows, device=rows.device)
+
+
+class NetworkParts(NamedTuple):
+    """What a network puts around its backbone for a patcher.
+
+    Parameters
+    ----------
+    embedding : nn.Module
+        Points of a patch to a token; called as `ResampleEmbedding` is.
+    cells : Segmentation
+        One row: the cells that the head reads.
+    unpatch : nn.Module, optional
+        Way back to a finer resolution; see `adaptivepatch.network.PatchNetwork`.
+    width : int, optional
+        Of the vectors that the head reads. Default: the backbone's.
+    """
+
+    embedding: nn.Module
+    cells: Segmentation
+    unpatch: nn.Module | None = None
+    width: int | None = None
 
 
 class StepPlan(NamedTuple):

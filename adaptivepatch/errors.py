@@ -168,3 +168,14 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
             f"{purpose} needs the {package!r} package, which is not installed. "
             f'Install it with: pip install "adaptivepatch-forecasting[{extra}]".'
         ) from error
+
+
+def not_prepared(patcher: object) -> ValueError:
+    """Return scikit-learn's `NotFittedError`, of a patcher that is used before it has seen data."""
+    from sklearn.exceptions import NotFittedError
+
+    name = type(patcher).__name__
+    return NotFittedError(
+        f"{name} must see training windows before it cuts, however: {patcher!r} has seen none. Fit "
+        f"a forecaster with it, or call prepare(series, None, torch.Generator())."
+    )

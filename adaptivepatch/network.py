@@ -148,6 +148,7 @@ def build_network(
     horizon: int,
     quantiles: tuple[float, ...] | None = None,
     values_per_patch: int | None = None,
+    embedding: str | None = None,
     instance_norm: bool = True,
 ) -> PatchNetwork:
     """Assemble the network of a patcher: its embedding, the backbone, a time-aligned head.
@@ -165,6 +166,8 @@ def build_network(
         See `TimeAlignedHead`.
     values_per_patch : int, optional
         Values a token is made from, where its patcher takes points for it; see `Patcher.parts`.
+    embedding : {"aligned", "resampled"}, optional
+        How points become tokens; see `Patcher.embed_points`.
     instance_norm : bool, default=True
         See `PatchNetwork`.
 
@@ -181,7 +184,7 @@ def build_network(
     reference = patcher.reference_patches(context_length)
     backbone = for_levels(backbone, reference)
     backbone.build(reference)
-    parts = patcher.parts(context_length, backbone.d_model, values_per_patch)
+    parts = patcher.parts(context_length, backbone.d_model, values_per_patch, embedding)
     head = TimeAlignedHead(parts.cells, parts.width or backbone.d_model, horizon, quantiles)
     return PatchNetwork(
         patcher, parts.embedding, backbone, head, instance_norm=instance_norm, unpatch=parts.unpatch

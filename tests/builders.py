@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
@@ -125,3 +127,8 @@ def daily_frame(rows=260, channels=("a", "b"), seed=0, freq="h"):
         for k, name in enumerate(channels)
     }
     return pd.DataFrame(columns, index=pd.date_range("2024-01-01", periods=rows, freq=freq))
+
+
+def with_parent(segmentation, parent):
+    """Attach the next coarser level."""
+    return replace(segmentation, parent=parent)

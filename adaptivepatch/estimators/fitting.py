@@ -15,10 +15,11 @@ from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from adaptivepatch.backbones import Backbone, backbone_class
-from adaptivepatch.errors import InvalidParameterError, check_bool, check_int
+from adaptivepatch.errors import InvalidParameterError, check_bool, check_choice, check_int
 from adaptivepatch.estimators.sharing import check_sharing
 from adaptivepatch.foundation import frozen_parts
 from adaptivepatch.network import PatchNetwork
+from adaptivepatch.nn.patch_embedding import EMBEDDINGS
 from adaptivepatch.patchers import Patcher, patcher_class
 from adaptivepatch.training.checkpoint import CheckpointFile
 from adaptivepatch.training.devices import resolve_device, resolve_precision
@@ -140,6 +141,8 @@ def check_shape(forecaster: Any) -> None:
     check_sharing(forecaster, forecaster.share_segmentation)
     if forecaster.values_per_patch is not None:
         check_int(forecaster, values_per_patch=forecaster.values_per_patch)
+    if forecaster.embedding is not None:
+        check_choice(forecaster, EMBEDDINGS, embedding=forecaster.embedding)
     check_quantiles(forecaster, forecaster.quantiles)
 
 

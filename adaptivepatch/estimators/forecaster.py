@@ -60,7 +60,11 @@ class Forecaster(FittedState, BaseEstimator):
     backbone : Backbone or str, default="patchtst"
         What reads the patches.
     values_per_patch : int, optional
-        Values a token is made from; default: patch length plus halo.
+        Values that a patch is resampled to; default: patch length plus halo.
+    embedding : {"aligned", "resampled"}, optional
+        Whether a token knows its points by their time, or as a patch resampled from border to
+        border. Default: "resampled", which is PatchTST's, for patches that stand still or with
+        `values_per_patch`; "aligned" for patches that move.
     quantiles : sequence of float, optional
         Levels to forecast beside the point, holding 0.5, which then is the point forecast.
     loss : {"mse", "mae", "huber"}, default="mse"
@@ -116,6 +120,7 @@ class Forecaster(FittedState, BaseEstimator):
         patcher: Any = "fixed",
         backbone: Any = "patchtst",
         values_per_patch: int | None = None,
+        embedding: str | None = None,
         quantiles: Sequence[float] | None = None,
         loss: str = "mse",
         share_segmentation: bool | Sequence[Sequence[str]] = False,
@@ -128,6 +133,7 @@ class Forecaster(FittedState, BaseEstimator):
         self.patcher = patcher
         self.backbone = backbone
         self.values_per_patch = values_per_patch
+        self.embedding = embedding
         self.quantiles = quantiles
         self.loss = loss
         self.share_segmentation = share_segmentation
@@ -260,6 +266,7 @@ class Forecaster(FittedState, BaseEstimator):
                 horizon=self.horizon,
                 quantiles=check_quantiles(self, self.quantiles),
                 values_per_patch=self.values_per_patch,
+                embedding=self.embedding,
             )
 
     # ------------------------------------------------------------------ predict

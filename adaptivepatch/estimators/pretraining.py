@@ -304,7 +304,11 @@ class _Pretraining:
         _set_rate(self.patcher, float(cell.compression_rate))
         backbone = TransformerBackbone(self.settings.d_model, self.settings.num_layers)
         return build_network(
-            self.patcher, backbone, context_length=cell.context_length, horizon=cell.horizon
+            self.patcher,
+            backbone,
+            context_length=cell.context_length,
+            horizon=cell.horizon,
+            embedding="resampled",  # what the patcher of this package was trained with
         )
 
     def run(

@@ -162,7 +162,7 @@ def identity_of(
         Weights to begin with; only a digest is kept.
     """
     network = forecaster.make_network()
-    own = ("horizon", "context_length", "values_per_patch", "quantiles", "loss")
+    own = ("horizon", "context_length", "values_per_patch", "embedding", "quantiles", "loss")
     training = trainer.get_params()
     del training["progress"], training["device"]
     identity: dict[str, Any] = plain(

@@ -43,6 +43,7 @@ def save(model: Forecaster, path: str | Path, *, overwrite: bool) -> Path:
             "patcher": pretrained.describe(fitted.network.patcher),
             "backbone": pretrained.describe(fitted.network.backbone),
             "values_per_patch": model.values_per_patch,
+            "embedding": model.embedding,
             "quantiles": fitted.quantiles,
             "loss": model.loss,
             "share_segmentation": fitted.share_segmentation,
@@ -73,7 +74,8 @@ def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Fo
     config, tensors = pretrained.load_folder(path, _KIND)
     known = {getattr(component, "name", component.__name__): component for component in classes}
     try:
-        parameters = dict(config["parameters"])
+        # Before there was a choice, points were resampled.
+        parameters = {"embedding": "resampled"} | config["parameters"]
         for kind in ("patcher", "backbone"):
             parameters[kind] = pretrained.build_component(parameters[kind], kind, known)
         if parameters["trainer"] is not None:

@@ -12,7 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from adaptivepatch.errors import InvalidParameterError, check_bool, check_float, check_int
+from adaptivepatch.errors import (
+    InvalidParameterError,
+    check_bool,
+    check_choice,
+    check_float,
+    check_int,
+)
 from adaptivepatch.estimators.fitting import (
     draw_seed,
     placement,
@@ -22,6 +28,7 @@ from adaptivepatch.estimators.fitting import (
     train,
 )
 from adaptivepatch.network import PatchNetwork, build_network
+from adaptivepatch.nn.patch_embedding import EMBEDDINGS
 from adaptivepatch.training.devices import resolve_precision
 from adaptivepatch.training.inference import predict_windows
 from adaptivepatch.training.losses import make_loss
@@ -42,7 +49,9 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     backbone : Backbone or str, default="patchtst"
         What reads the patches.
     values_per_patch : int, optional
-        Values a token is made from; default: patch length plus halo.
+        Values that a patch is resampled to; default: patch length plus halo.
+    embedding : {"aligned", "resampled"}, optional
+        How points become tokens; see `Forecaster`.
     loss : {"mse", "mae", "huber"}, default="mse"
         Point loss.
     instance_norm : bool, default=True
@@ -96,6 +105,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         patcher: Any = "fixed",
         backbone: Any = "patchtst",
         values_per_patch: int | None = None,
+        embedding: str | None = None,
         loss: str = "mse",
         instance_norm: bool = True,
         validation_fraction: float = 0.1,
@@ -106,6 +116,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.patcher = patcher
         self.backbone = backbone
         self.values_per_patch = values_per_patch
+        self.embedding = embedding
         self.loss = loss
         self.instance_norm = instance_norm
         self.validation_fraction = validation_fraction
@@ -143,6 +154,8 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_bool(self, instance_norm=self.instance_norm, refit=self.refit)
         if self.values_per_patch is not None:
             check_int(self, values_per_patch=self.values_per_patch)
+        if self.embedding is not None:
+            check_choice(self, EMBEDDINGS, embedding=self.embedding)
         past, future = validate_data(
             self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2
         )
@@ -170,6 +183,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 context_length=past.shape[1],
                 horizon=targets.shape[1],
                 values_per_patch=self.values_per_patch,
+                embedding=self.embedding,
                 instance_norm=self.instance_norm,
             )
 

@@ -14,13 +14,14 @@ from torch.nn import functional as F
 
 from adaptivepatch.distributions import Rollout, SegmentationDistribution
 from adaptivepatch.nn.linear import Linear
-from adaptivepatch.nn.patch_embedding import ResampleEmbedding
 from adaptivepatch.nn.policy_gradient import mean_over_processes
 from adaptivepatch.nn.pooling import broadcast, pool_mean
 from adaptivepatch.nn.scan import smooth
+from adaptivepatch.nn.score_rules import spaced_maxima
 from adaptivepatch.segmentation import Segmentation
 
 _SMALLEST_VARIANCE = 1e-10
+_TOO_CLOSE = 1e-3  # of a probability is left, so that these elements keep their order
 
 
 def set_rate_factor(module: nn.Module, factor: float) -> None:
@@ -57,7 +58,9 @@ class CosineRouter(nn.Module):
         apart = F.normalize(left, dim=-1) - F.normalize(right, dim=-1)
         return apart.square().sum(-1) / 2
 
-    def boundary_prob(self, distance: Tensor, counted: Tensor | None = None) -> Tensor:
+    def boundary_prob(
+        self, distance: Tensor, counted: Tensor | None = None, spacing: int = 0
+    ) -> Tensor:
         """Turn distances (N, T - 1) to boundary probabilities (N, T).
 
         Parameters
@@ -66,11 +69,19 @@ class CosineRouter(nn.Module):
             From `distance`.
         counted : Tensor of bool, shape (N, T), or None
             Elements that are no padding, which gets 0. None: all.
+        spacing : int, default=0
+            Of a calibrated router; this one leaves it out.
         """
+        del spacing
         return _from_first((distance / 2).clamp(0, 1), counted)
 
     def calibrate(
-        self, distance: Tensor, counted: Tensor | None, share: float, weight: float = 1.0
+        self,
+        distance: Tensor,
+        counted: Tensor | None,
+        share: float,
+        weight: float = 1.0,
+        spacing: int = 0,
     ) -> None:
         """Do nothing: this router has no threshold."""
 
@@ -112,14 +123,28 @@ class CalibratedRouter(CosineRouter):
         before = torch.cat([points[:, :1], points[:, :-1]], 1)
         return super().distance(self.norm(self.now(points) + self.before(before)))
 
-    def boundary_prob(self, distance: Tensor, counted: Tensor | None = None) -> Tensor:
-        """Turn distances (N, T - 1) to boundary probabilities (N, T); see `CosineRouter`."""
+    def boundary_prob(
+        self, distance: Tensor, counted: Tensor | None = None, spacing: int = 0
+    ) -> Tensor:
+        """Turn distances (N, T - 1) to boundary probabilities (N, T); see `CosineRouter`.
+
+        With a spacing, elements that close to one of larger distance, or to element 0, get a
+        thousandth of their probability; see `spaced_maxima`.
+        """
         score = _standard(distance, counted)
-        return _from_first((self.slope * (score - self.threshold)).sigmoid(), counted)
+        prob = (self.slope * (score - self.threshold)).sigmoid()
+        if spacing:
+            prob = torch.where(spaced_maxima(score, counted, spacing), prob, _TOO_CLOSE * prob)
+        return _from_first(prob, counted)
 
     @torch.no_grad()
     def calibrate(
-        self, distance: Tensor, counted: Tensor | None, share: float, weight: float = 1.0
+        self,
+        distance: Tensor,
+        counted: Tensor | None,
+        share: float,
+        weight: float = 1.0,
+        spacing: int = 0,
     ) -> None:
         """Move the threshold towards the quantile that leaves `share` of the elements above it.
 
@@ -133,12 +158,16 @@ class CalibratedRouter(CosineRouter):
             Wanted share of boundaries.
         weight : float, default=1.0
             How far to move; 1 forgets the threshold so far.
+        spacing : int, default=0
+            As in `boundary_prob`: elements that are too close to another do not count as above.
         """
         score = _standard(distance, counted)
-        found = score.flatten() if counted is None else score[counted[:, 1:]]
+        can = torch.ones_like(score, dtype=torch.bool) if counted is None else counted[:, 1:]
+        wanted = share * int(can.sum())
+        found = score[can & spaced_maxima(score, counted, spacing)] if spacing else score[can]
         if len(found) == 0:
             return
-        rank = min(max(round((1 - share) * len(found)), 1), len(found))
+        rank = min(max(round(len(found) - wanted), 1), len(found))
         quantile = mean_over_processes(found.kthvalue(rank).values)
         self.threshold.lerp_(quantile.to(self.threshold.dtype), weight)
 
@@ -208,23 +237,24 @@ class SelectEmbedding(nn.Module):
         return torch.cat([tokens, self.widening.expand(*start.shape, -1)], -1)
 
 
-class PooledEmbedding(ResampleEmbedding):
-    """Resampled points, and the mean of the patch's vectors plus the one at its start.
+class PooledEmbedding(nn.Module):
+    """A patch's points, and the mean of its vectors plus the one at its start.
 
     Parameters
     ----------
-    width : int
-        Width W of the vectors.
-    num_values, d_model, nominal_length : int
-        See `ResampleEmbedding`.
+    width, d_model : int
+        Widths W of the vectors and D of the tokens.
+    points : nn.Module
+        Embeds the points.
 
     Notes
     -----
     Both parts are added, and multiplied by the gate at the start.
     """
 
-    def __init__(self, width: int, num_values: int, d_model: int, nominal_length: int) -> None:
-        super().__init__(num_values, d_model, nominal_length)
+    def __init__(self, width: int, d_model: int, points: nn.Module) -> None:
+        super().__init__()
+        self.points = points
         self.vector_projection = Linear(width, d_model, bias=False)
 
     def forward(
@@ -239,7 +269,7 @@ class PooledEmbedding(ResampleEmbedding):
     ) -> Tensor:
         """Return tokens (N, P, D); see `ResampleEmbedding`."""
         assert features is not None
-        tokens = super().forward(series, segmentation, halo=halo, observed=observed)
+        tokens: Tensor = self.points(series, segmentation, halo=halo, observed=observed)
         start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
         index = start[..., None].expand(-1, -1, features.shape[-1])
         vectors = pool_mean(features, segmentation) + features.gather(1, index)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.nn.linear import Linear
 from adaptivepatch.nn.pooling import pool_mean, pool_sum
 from adaptivepatch.segmentation import Segmentation
@@ -140,3 +141,75 @@ class ResampleEmbedding(nn.Module):
             start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
             tokens = tokens * gate.gather(1, start)[..., None]
         return tokens
+
+
+class AlignedEmbedding(nn.Module):
+    """Patch of any length to one token: every time step of the look-back has vectors of its own.
+
+    Parameters
+    ----------
+    num_steps, d_model : int
+        Length T of the look-back and token width D.
+    nominal_length : int
+        Points of a patch whose token is as large at first as PatchTST's would be.
+
+    Notes
+    -----
+    ``token = b + sum of (x_t w_t + e_t)`` over the observed steps t of the patch. So a point counts
+    the same wherever its patch begins, and the forecast can stay a linear function of the look-back
+    however it is cut. Resampled, the same points would be shifted and stretched by their patch,
+    which no linear map undoes. Own construction: docs/decisions/013-aligned-embedding.md.
+    """
+
+    def __init__(self, num_steps: int, d_model: int, nominal_length: int) -> None:
+        super().__init__()
+        limit = nominal_length**-0.5
+        self.weight = nn.Parameter(torch.empty(num_steps, d_model).uniform_(-limit, limit))
+        self.presence = nn.Parameter(torch.zeros(num_steps, d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(
+        self,
+        series: Tensor,
+        segmentation: Segmentation,
+        *,
+        halo: int = 0,
+        observed: Tensor | None = None,
+        gate: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:
+        """Return tokens of shape (N, P, D); see `ResampleEmbedding`. There is no halo."""
+        assert halo == 0
+        num_rows, num_steps = series.shape
+        row = torch.arange(num_rows, device=series.device)[:, None]
+        # The points of all rows in time order, cut where patches start; unused slots stay empty.
+        first = (segmentation.patch_starts + num_steps * row).flatten()
+        step = torch.arange(num_steps, device=series.device).repeat(num_rows)
+        seen = torch.ones_like(series) if observed is None else observed.to(series.dtype)
+        total = _sum(step, self.weight, first, series * seen)
+        total = total + _sum(step, self.presence, first, seen)
+        tokens = self.bias + total.view(num_rows, -1, total.shape[-1])
+        if gate is not None:
+            start = segmentation.patch_starts.clamp(max=num_steps - 1)
+            tokens = tokens * gate.gather(1, start)[..., None]
+        return tokens
+
+
+def _sum(index: Tensor, vectors: Tensor, first: Tensor, factor: Tensor) -> Tensor:
+    """Sum vectors times factors over bags that begin at `first`, each in its own order."""
+    factor = factor.flatten().to(vectors.dtype)
+    return nn.functional.embedding_bag(index, vectors, first, mode="sum", per_sample_weights=factor)
+
+
+EMBEDDINGS = ("aligned", "resampled")
+"""How points become tokens: by their time, or from border to border of their patch."""
+
+
+def check_aligned(owner: object, values_per_patch: int | None, halo: int) -> None:
+    """Raise `InvalidParameterError` where the patches of a patcher cannot be aligned."""
+    if values_per_patch or halo:
+        raise InvalidParameterError(
+            "embedding='aligned' reads every point once and as it is. Got values_per_patch="
+            f"{values_per_patch!r}, and patches of {owner!r} that overlap by {halo} steps. "
+            "Leave these out, or use embedding='resampled'."
+        )

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from adaptivepatch.errors import InvalidParameterError, check_int
 from adaptivepatch.nn.segmental import Segmental
@@ -145,3 +146,47 @@ def threshold_for(scores: Tensor, compression_rate: float, counted: Tensor | Non
     ordered = later.flatten().sort(descending=True).values
     number = round(max(0.0, share) * len(ordered))
     return float(ordered[min(number, len(ordered) - 1)]) if len(ordered) else math.inf
+
+
+@torch.no_grad()
+def spaced_maxima(scores: Tensor, counted: Tensor | None, spacing: int) -> Tensor:
+    """Return which steps stay when every chosen one rules out those near it, highest first.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (N, T - 1)
+        Of the steps after the first, which is always chosen. Finite.
+    counted : Tensor of bool, shape (N, T), or None
+        Steps that can be chosen. None: all.
+    spacing : int
+        At least 1; so many steps on each side of a chosen one are ruled out.
+
+    Returns
+    -------
+    Tensor of bool, shape (N, T - 1)
+        Of equal scores the earlier step is chosen.
+
+    Notes
+    -----
+    Greedy non-maximum suppression, many steps at a time: what is highest within reach is chosen,
+    until nothing is left.
+    """
+    chosen = torch.zeros_like(scores, dtype=torch.bool)
+    left = chosen.logical_not() if counted is None else counted[:, 1:].clone()
+    left[:, :spacing] = False
+    while bool(left.any()):
+        high = scores.masked_fill(~left, -torch.inf)
+        before, behind = _highest_near(high, spacing)
+        highest = left & (high > before) & (high >= behind)
+        chosen |= highest
+        before, behind = _highest_near(highest.to(scores.dtype), spacing)
+        left &= ~(highest | (before > 0) | (behind > 0))
+    return chosen
+
+
+def _highest_near(values: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+    """Return the highest of so many values (N, T) before each step, and of as many behind it."""
+    num_steps = values.shape[1]
+    ends = F.pad(values, (reach, reach), value=-torch.inf)
+    highest = F.max_pool1d(ends[:, None], reach, stride=1)[:, 0]
+    return highest[:, :num_steps], highest[:, reach + 1 :]

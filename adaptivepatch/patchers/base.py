@@ -13,24 +13,28 @@ import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from adaptivepatch.distributions import Deterministic as Deterministic
+from adaptivepatch.distributions import NetworkParts as NetworkParts
 from adaptivepatch.distributions import Rollout as Rollout
 from adaptivepatch.distributions import SegmentationDistribution as SegmentationDistribution
 from adaptivepatch.distributions import StepContext as StepContext
 from adaptivepatch.distributions import StepPlan as StepPlan
 from adaptivepatch.errors import InvalidParameterError, check_choice, check_float
+from adaptivepatch.errors import not_prepared as not_prepared
 from adaptivepatch.nn.groups import mean_in_groups as mean_in_groups
 from adaptivepatch.nn.groups import shared_in_groups as shared_in_groups
-from adaptivepatch.nn.patch_embedding import ResampleEmbedding
+from adaptivepatch.nn.patch_embedding import (
+    AlignedEmbedding,
+    ResampleEmbedding,
+    check_aligned,
+)
 from adaptivepatch.nn.score_rules import BUDGETS
 from adaptivepatch.segmentation import Segmentation
 
@@ -51,27 +55,6 @@ class InstanceTag:
         return patcher is not None and self.tell(patcher)
 
 
-class NetworkParts(NamedTuple):
-    """What a network puts around its backbone for a patcher.
-
-    Parameters
-    ----------
-    embedding : nn.Module
-        Points of a patch to a token; called as `ResampleEmbedding` is.
-    cells : Segmentation
-        One row: the cells that the head reads.
-    unpatch : nn.Module, optional
-        Way back to a finer resolution; see `adaptivepatch.network.PatchNetwork`.
-    width : int, optional
-        Of the vectors that the head reads. Default: the backbone's.
-    """
-
-    embedding: nn.Module
-    cells: Segmentation
-    unpatch: nn.Module | None = None
-    width: int | None = None
-
-
 class Patcher(nn.Module, BaseEstimator, ABC):
     """Base class of all patchers: a torch module with scikit-learn parameters.
 
@@ -86,6 +69,8 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     causal, stochastic, trainable : bool
         Whether a boundary depends on earlier steps only; whether training draws samples; whether
         there are parameters to train.
+    default_embedding : {"aligned", "resampled"}
+        How points become tokens; see `embed_points`.
     card : str or None
         Text of the model card it was loaded with (`adaptivepatch.load_patcher`).
     """
@@ -94,6 +79,7 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     causal: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
     trainable: ClassVar[bool] = False
+    default_embedding: ClassVar[str] = "aligned"
     card: str | None = None
 
     __repr__ = BaseEstimator.__repr__
@@ -178,24 +164,50 @@ class Patcher(nn.Module, BaseEstimator, ABC):
         return max(1, round(num_steps / self.capacity(num_steps)))
 
     def parts(
-        self, num_steps: int, d_model: int, values_per_patch: int | None = None
+        self,
+        num_steps: int,
+        d_model: int,
+        values_per_patch: int | None = None,
+        embedding: str | None = None,
     ) -> NetworkParts:
-        """Make what a network puts around its backbone: resampled points, and the patches' cells.
+        """Make what a network puts around its backbone: points to tokens, and the head's cells.
 
         Parameters
         ----------
-        num_steps : int
-            Length T of the look-back.
-        d_model : int
-            Token width D.
-        values_per_patch : int, optional
-            Values a token is made from. Default: nominal patch length plus halo, so that a patch
-            of nominal length loses nothing.
+        num_steps, d_model, values_per_patch, embedding
+            See `embed_points`.
         """
+        points = self.embed_points(num_steps, d_model, values_per_patch, embedding)
+        return NetworkParts(points, self.reference_patches(num_steps))
+
+    def embed_points(
+        self, num_steps: int, d_model: int, values_per_patch: int | None, embedding: str | None
+    ) -> nn.Module:
+        """Make the way from the points of a patch to a token.
+
+        Parameters
+        ----------
+        num_steps, d_model : int
+            Length T of the look-back and token width D.
+        values_per_patch : int, optional
+            Values that a patch is resampled to. Default: nominal patch length plus halo, so that a
+            patch of nominal length loses nothing.
+        embedding : {"aligned", "resampled"}, optional
+            `AlignedEmbedding` or `ResampleEmbedding`. Default: the patcher's own,
+            `default_embedding`, but "resampled" with `values_per_patch` or overlapping patches.
+
+        Raises
+        ------
+        InvalidParameterError
+            If "aligned" meets `values_per_patch`, or patches that overlap.
+        """
+        own = "resampled" if values_per_patch or self.halo else self.default_embedding
         nominal_length = self.nominal_length(num_steps)
+        if (embedding or own) == "aligned":
+            check_aligned(self, values_per_patch, self.halo)
+            return AlignedEmbedding(num_steps, d_model, nominal_length)
         num_values = values_per_patch or nominal_length + self.halo
-        embedding = ResampleEmbedding(num_values, d_model, nominal_length)
-        return NetworkParts(embedding, self.reference_patches(num_steps))
+        return ResampleEmbedding(num_values, d_model, nominal_length)
 
     @property
     def needs_causal_backbone(self) -> bool:
@@ -365,6 +377,8 @@ def _above(module: str) -> Any:
 class StaticPatcher(Patcher):
     """Base class of patchers whose boundaries are the same for every series of a length."""
 
+    default_embedding: ClassVar[str] = "resampled"
+
     @abstractmethod
     def starts(self, num_steps: int) -> list[int]:
         """Return the steps that start a patch, increasing from 0, for a look-back of T steps."""
@@ -431,17 +445,3 @@ def rate_capacity(owner: Patcher, num_steps: int, compression_rate: float) -> in
     """Return K = max(1, floor(T / r)), the patches that `owner`'s budget of r allows."""
     check_float(owner, "[1, inf)", compression_rate=compression_rate)
     return max(1, math.floor(num_steps / compression_rate))
-
-
-def not_prepared(patcher: Patcher) -> NotFittedError:
-    """Return the error of a patcher that is used before it has seen data."""
-    name = type(patcher).__name__
-    return NotFittedError(
-        f"{name} must see training windows before it cuts, however: {patcher!r} has seen none. Fit "
-        f"a forecaster with it, or call prepare(series, None, torch.Generator())."
-    )
-
-
-def with_parent(segmentation: Segmentation, parent: Segmentation) -> Segmentation:
-    """Attach the next coarser level."""
-    return replace(segmentation, parent=parent)

@@ -51,6 +51,7 @@ from adaptivepatch.segmentation import Segmentation
 
 WIRINGS = ("hnet", "encoder")
 _FOLLOWED = 0.05  # how far a step moves a calibrated router's threshold
+_SPACINGS = 4  # in the length of a patch
 _SURPRISE_WIDTH = 8  # of the forecaster of the next value
 _MOST_CELLS = 512  # of the head behind point vectors
 
@@ -121,8 +122,8 @@ class DynamicChunkingPatcher(RatePatcher):
 
     Own constructions:
 
-    * "encoder" has neither decoder nor smoothing of chunks: a token is the resampled points of its
-      patch plus the mean of their vectors and the one at the start;
+    * "encoder" has neither decoder nor smoothing of chunks: a token is made of the points of its
+      patch, the mean of their vectors and the one at the start;
     * "calibrated" standardises distances within a row and has a quantile for its threshold, so that
       the ratio loss has little left to do.
 
@@ -224,7 +225,7 @@ class DynamicChunkingPatcher(RatePatcher):
         num_steps = series.shape[1]
         points = self.encoder(series, observed)
         distance = mean_in_groups(self.routing.distance(points), group)
-        prob = self.routing.boundary_prob(distance)
+        prob = self.routing.boundary_prob(distance, spacing=self._spacing(num_steps))
         if self.smoothing:
             points = smooth(points, prob).to(points.dtype)
         cut = partial(cut_by_scores, num_patches=self.num_patches(num_steps), budget=self.budget)
@@ -235,17 +236,27 @@ class DynamicChunkingPatcher(RatePatcher):
         """Set the threshold of a calibrated router to the wanted rate of these windows."""
         del generator
         distance = self.routing.distance(self.encoder(series, observed))
-        self.routing.calibrate(distance, None, self.boundary_share(series.shape[1]))
+        num_steps = series.shape[1]
+        share, spacing = self.boundary_share(num_steps), self._spacing(num_steps)
+        self.routing.calibrate(distance, None, share, spacing=spacing)
+
+    def _spacing(self, num_steps: int) -> int:
+        """Return on how many steps to each side a calibrated router's distance is the largest."""
+        return self.nominal_length(num_steps) // _SPACINGS
 
     def parts(
-        self, num_steps: int, d_model: int, values_per_patch: int | None = None
+        self,
+        num_steps: int,
+        d_model: int,
+        values_per_patch: int | None = None,
+        embedding: str | None = None,
     ) -> NetworkParts:
         """Make the embedding of the wiring, and for "hnet" the way back to points."""
         self._check()
-        reference, nominal = self.reference_patches(num_steps), self.nominal_length(num_steps)
         if self.wiring == "encoder":
-            values = values_per_patch or nominal
-            return NetworkParts(PooledEmbedding(self.width, values, d_model, nominal), reference)
+            points = self.embed_points(num_steps, d_model, values_per_patch, embedding)
+            pooled = PooledEmbedding(self.width, d_model, points)
+            return NetworkParts(pooled, self.reference_patches(num_steps))
         decoder = PointLayers(self.width, self.num_layers, self.mixer)
         cells = Segmentation.even(num_steps, min(num_steps, _MOST_CELLS))
         unpatch = PointUnpatch(decoder, self.width, d_model)
@@ -269,7 +280,8 @@ class DynamicChunkingPatcher(RatePatcher):
             return None
         prob, num_steps = routed.boundary_prob[:, 1:], routed.boundary_prob.shape[1]
         share = self.boundary_share(num_steps)
-        self.routing.calibrate(routed.distance, None, share, _FOLLOWED)
+        spacing = self._spacing(num_steps)
+        self.routing.calibrate(routed.distance, None, share, _FOLLOWED, spacing)
         self._metrics.add(
             {
                 "compression_rate": num_steps / (1 + mask.sum(1).to(prob.dtype)).mean(),

@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from adaptivepatch.errors import check_choice, check_float, check_int
 from adaptivepatch.nn.linear import Linear
 from adaptivepatch.nn.next_point import NextPointPredictor
-from adaptivepatch.nn.patch_embedding import ResampleEmbedding
 from adaptivepatch.nn.point_layers import MIXERS, PointEncoder
 from adaptivepatch.nn.policy_gradient import mean_over_processes
 from adaptivepatch.nn.policy_metrics import MetricMeans, gradient_norm
@@ -239,13 +238,16 @@ class DynamicPoolingPatcher(RatePatcher):
             self.level.lerp_(quantile, weight)
 
     def parts(
-        self, num_steps: int, d_model: int, values_per_patch: int | None = None
+        self,
+        num_steps: int,
+        d_model: int,
+        values_per_patch: int | None = None,
+        embedding: str | None = None,
     ) -> NetworkParts:
         """Make an embedding that also reads the mean of the point vectors."""
-        nominal = self.nominal_length(num_steps)
-        values = values_per_patch or nominal
-        embedding = _MeanEmbedding(self.width, values, d_model, nominal)
-        return NetworkParts(embedding, self.reference_patches(num_steps))
+        points = self.embed_points(num_steps, d_model, values_per_patch, embedding)
+        pooled = _MeanEmbedding(self.width, d_model, points)
+        return NetworkParts(pooled, self.reference_patches(num_steps))
 
     # ------------------------------------------------------------------ training
 
@@ -350,19 +352,20 @@ class _Scored(SegmentationDistribution):
         return Rollout(drawn, action=action.to(dtype), gate=(1 + through).to(dtype))
 
 
-class _MeanEmbedding(ResampleEmbedding):
-    """Resampled points plus a projection of the normalised mean of the gated point vectors.
+class _MeanEmbedding(nn.Module):
+    """A patch's points plus a projection of the normalised mean of the gated point vectors.
 
     Parameters
     ----------
-    width : int
-        Width W of the vectors.
-    num_values, d_model, nominal_length : int
-        See `ResampleEmbedding`.
+    width, d_model : int
+        Widths W of the vectors and D of the tokens.
+    points : nn.Module
+        Embeds the points.
     """
 
-    def __init__(self, width: int, num_values: int, d_model: int, nominal_length: int) -> None:
-        super().__init__(num_values, d_model, nominal_length)
+    def __init__(self, width: int, d_model: int, points: nn.Module) -> None:
+        super().__init__()
+        self.points = points
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.vector_projection = Linear(width, d_model, bias=False)
 
@@ -378,7 +381,7 @@ class _MeanEmbedding(ResampleEmbedding):
     ) -> Tensor:
         """Return tokens (N, P, D); see `ResampleEmbedding`."""
         assert features is not None
-        tokens = super().forward(series, segmentation, halo=halo, observed=observed)
+        tokens: Tensor = self.points(series, segmentation, halo=halo, observed=observed)
         if gate is not None:
             features = features * gate[..., None]
         mean = pool_mean(features, segmentation)

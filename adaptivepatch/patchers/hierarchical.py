@@ -165,10 +165,14 @@ class HierarchicalPatcher(Patcher):
         return self.levels[0].nominal_length(num_steps)
 
     def parts(
-        self, num_steps: int, d_model: int, values_per_patch: int | None = None
+        self,
+        num_steps: int,
+        d_model: int,
+        values_per_patch: int | None = None,
+        embedding: str | None = None,
     ) -> NetworkParts:
         """Make the fine level's."""
-        return self.levels[0].parts(num_steps, d_model, values_per_patch)
+        return self.levels[0].parts(num_steps, d_model, values_per_patch, embedding)
 
     @property
     def halo(self) -> int:

@@ -257,7 +257,11 @@ class ScoreFunctionPatcher(RatePatcher):
         self.gate.calibrate(WindowedBernoulli(self.gate(inputs), share), share)
 
     def parts(
-        self, num_steps: int, d_model: int, values_per_patch: int | None = None
+        self,
+        num_steps: int,
+        d_model: int,
+        values_per_patch: int | None = None,
+        embedding: str | None = None,
     ) -> NetworkParts:
         """Make an embedding that reads points and their vectors; cells are even patches."""
         if self.form == "next_patch" and self.width > d_model:
@@ -266,9 +270,9 @@ class ScoreFunctionPatcher(RatePatcher):
                 f"d_model={d_model!r} with form='next_patch', where tokens are added to point "
                 f"vectors. Got {self.width!r} instead."
             )
-        nominal = self.nominal_length(num_steps)
-        embedding = PooledEmbedding(self.width, values_per_patch or nominal, d_model, nominal)
-        return NetworkParts(embedding, self.reference_patches(num_steps))
+        points = self.embed_points(num_steps, d_model, values_per_patch, embedding)
+        pooled = PooledEmbedding(self.width, d_model, points)
+        return NetworkParts(pooled, self.reference_patches(num_steps))
 
     # ------------------------------------------------------------------ training
 

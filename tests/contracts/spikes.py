@@ -30,10 +30,10 @@ from adaptivepatch.patchers.base import (
     StepPlan,
     mean_in_groups,
     rate_capacity,
-    with_parent,
 )
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.sampler import Batch
+from tests.builders import with_parent
 
 # ------------------------------------------------------------------------------- shared pieces
 

@@ -12,11 +12,12 @@ from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.nn.patch_embedding import resample
 from adaptivepatch.nn.pooling import pool_mean
 from adaptivepatch.patchers import FixedPatcher, RandomPatcher
-from adaptivepatch.patchers.base import Deterministic, Patcher, Rollout, StepPlan, with_parent
+from adaptivepatch.patchers.base import Deterministic, Patcher, Rollout, StepPlan
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch
 from adaptivepatch.training.step import TrainingStep
+from tests.builders import with_parent
 from tests.contracts.spikes import Segmental
 
 

@@ -8,8 +8,10 @@ from adaptivepatch.backbones import TransformerBackbone
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.nn.normalization import InstanceNorm
+from adaptivepatch.nn.patch_embedding import AlignedEmbedding, ResampleEmbedding
 from adaptivepatch.patchers import (
     FixedPatcher,
+    HierarchicalPatcher,
     RandomPatcher,
     RecencyPatcher,
     ScoreFunctionPatcher,
@@ -142,7 +144,7 @@ def test_unpatch_stands_between_backbone_and_head():
         (FixedPatcher(8), 3, 3),
         (FixedPatcher(compression_rate=4), None, 4),
         (RecencyPatcher(4, 2), None, 2),
-        (RandomPatcher(100), None, CONTEXT),
+        (RandomPatcher(100), CONTEXT, CONTEXT),
     ],
 )
 def test_build_reads_sizes_off_the_patcher(patcher, values, expected):
@@ -157,6 +159,41 @@ def test_build_reads_sizes_off_the_patcher(patcher, values, expected):
     cells = patcher.reference_patches(CONTEXT).capacity
     assert network.head.projection.in_features == cells * 8
     assert len(network.backbone.positions.table) == cells
+
+
+@pytest.mark.parametrize(
+    ("patcher", "settings", "expected"),
+    [
+        (RandomPatcher(4), {}, AlignedEmbedding),
+        (FixedPatcher(4), {}, ResampleEmbedding),
+        (RecencyPatcher(4, 2), {"embedding": "aligned"}, AlignedEmbedding),
+        (RandomPatcher(4), {"embedding": "resampled"}, ResampleEmbedding),
+        (RandomPatcher(4), {"values_per_patch": 3}, ResampleEmbedding),
+        (HierarchicalPatcher(FixedPatcher(4), RandomPatcher(3)), {}, ResampleEmbedding),
+    ],
+)
+def test_points_are_embedded_by_time_where_patches_move(patcher, settings, expected):
+    network = build_network(
+        patcher, small_backbone("transformer"), context_length=CONTEXT, horizon=3, **settings
+    )
+    assert type(network.embedding) is expected
+
+
+@pytest.mark.parametrize(
+    ("patcher", "values", "message"),
+    [(FixedPatcher(4), 3, "values_per_patch=3"), (FixedPatcher(4, 2), None, "overlap by 2 steps")],
+)
+def test_aligned_embedding_refuses_what_resamples(patcher, values, message):
+    backbone = small_backbone("transformer")
+    with pytest.raises(InvalidParameterError, match=f"{message}.*embedding='resampled'"):
+        build_network(
+            patcher,
+            backbone,
+            context_length=CONTEXT,
+            horizon=3,
+            values_per_patch=values,
+            embedding="aligned",
+        )
 
 
 def test_state_dict_round_trips_and_holds_weights_only():

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptivepatch.errors import InvalidSegmentationError
-from adaptivepatch.patchers.base import with_parent
 from adaptivepatch.segmentation import Segmentation
 from tests import oracles
-from tests.builders import random_mask, segmentations
+from tests.builders import random_mask, segmentations, with_parent
 
 VIEWS = ("patch_index", "patch_lengths", "patch_starts", "patch_mask", "num_patches")
 

@@ -20,10 +20,10 @@ from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.network import build_network
 from adaptivepatch.nn.pooling import broadcast, pool_mean
 from adaptivepatch.patchers import FixedPatcher, HierarchicalPatcher, RandomPatcher
-from adaptivepatch.patchers.base import Rollout, with_parent
+from adaptivepatch.patchers.base import Rollout
 from adaptivepatch.pretrained import build_component, describe
 from adaptivepatch.segmentation import Segmentation
-from tests.builders import random_mask, small_backbone, small_network
+from tests.builders import random_mask, small_backbone, small_network, with_parent
 
 STEPS, ROWS, D = 48, 5, 8
 REFERENCE = with_parent(
@@ -269,7 +269,7 @@ def test_levels_may_have_their_own_width():
         context_length=STEPS,
         horizon=5,
     )
-    assert network.embedding.projection.out_features == 8
+    assert network.embedding.weight.shape == (STEPS, 8)
     assert network(torch.randn(3, STEPS)).shape == (3, 5)
 
 

@@ -1,8 +1,8 @@
 """A fit in a process of its own, to be killed: folder of checkpoints, mode, write to die in.
 
 Modes: "checkpoint" begins, "resume" goes on. With a third argument N the process kills itself
-inside the N-th checkpoint write, between the temporary file and the move. A fourth, "reinpatch",
-trains a policy.
+inside the N-th checkpoint write, between the temporary file and the move. A fourth names the
+patcher: "random", or one of `TRAINED`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import signal
 import sys
 
 from adaptivepatch import (
+    DynamicChunkingPatcher,
     Forecaster,
     GroupPolicyGradient,
     RandomPatcher,
@@ -21,7 +22,11 @@ from adaptivepatch import (
 )
 from tests.builders import daily_frame
 
-LEARNED = ReinPatcher(4, prior=1.0, gradient=GroupPolicyGradient(2, every=2))
+TRAINED = {
+    "reinpatch": ReinPatcher(4, prior=1.0, gradient=GroupPolicyGradient(2, every=2)),
+    # Its threshold follows the data, and its boundaries are drawn.
+    "chunking": DynamicChunkingPatcher(4, width=8, num_layers=1, sharpness=6.0),
+}
 
 
 def forecaster(**changes):
@@ -42,7 +47,7 @@ def to_be_killed(patcher="random"):
     longer = Trainer(max_steps=400, validate_every=3, batch_size=8, device="cpu")
     if patcher == "random":
         return forecaster(trainer=longer)
-    return forecaster(trainer=longer.set_params(max_steps=60), patcher=LEARNED)
+    return forecaster(trainer=longer.set_params(max_steps=60), patcher=TRAINED[patcher])
 
 
 def die_in_write(number):

@@ -15,6 +15,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from adaptivepatch import (
+    DynamicChunkingPatcher,
     FixedPatcher,
     Forecaster,
     GroupPolicyGradient,
@@ -68,6 +69,11 @@ def fitted() -> Forecaster:
 @pytest.fixture(scope="module")
 def learned() -> Forecaster:
     return make(patcher=LEARNED).fit(wide())
+
+
+@pytest.fixture(scope="module")
+def chunked():
+    return make(patcher=DynamicChunkingPatcher(8)).fit(wide())
 
 
 # ------------------------------------------------------------------------------------ forecasts
@@ -217,7 +223,11 @@ def test_refit_scales_on_all_rows():
     np.testing.assert_allclose(model.scaling_.mean[0], wide().mean().to_numpy())
 
 
-@pytest.mark.parametrize("patcher", [FixedPatcher(8), LEARNED], ids=["fixed", "reinpatch"])
+@pytest.mark.parametrize(
+    "patcher",
+    [FixedPatcher(8), LEARNED, DynamicChunkingPatcher(8), DynamicChunkingPatcher(8, "exact")],
+    ids=["fixed", "reinpatch", "chunking", "chunking, exact"],
+)
 def test_gaps_are_refused_or_masked(patcher):
     frame = wide()
     frame.iloc[100, 0] = np.nan
@@ -429,7 +439,7 @@ def test_groups_of_channels_can_share_their_patches(tmp_path):
 # ------------------------------------------------------------------------------ seeds and quiet
 
 
-@pytest.mark.parametrize("name", ["fitted", "learned"])
+@pytest.mark.parametrize("name", ["fitted", "learned", "chunked"])
 def test_two_fits_are_identical_and_leave_the_generators_alone(name, request):
     fitted = request.getfixturevalue(name)
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
@@ -459,7 +469,7 @@ def test_the_callback_sees_every_validation():
 # ------------------------------------------------------------------------------------ save, load
 
 
-@pytest.mark.parametrize("name", ["fitted", "learned"])
+@pytest.mark.parametrize("name", ["fitted", "learned", "chunked"])
 def test_a_saved_model_predicts_the_same_in_a_new_process(name, request, tmp_path):
     fitted = request.getfixturevalue(name)
     fitted.save(tmp_path / "model")

@@ -28,7 +28,7 @@ from adaptivepatch import (
 )
 from adaptivepatch.training import checkpoint
 from tests.builders import daily_frame
-from tests.unit.estimators.fit_worker import LEARNED, forecaster, to_be_killed
+from tests.unit.estimators.fit_worker import TRAINED, forecaster, to_be_killed
 
 ROOT = Path(__file__).parents[3]
 FRAME = daily_frame()
@@ -67,7 +67,9 @@ def work(folder, mode, *rest, **options):
 OTHERS = {
     "random": {},
     "patchtst": {"backbone": PatchTSTBackbone(d_model=8, num_layers=1)},
-    "reinpatch": {"patcher": LEARNED},  # its delay, learning and rest lie in what is resumed
+    # Delay, learning and rest of the policy lie in what is resumed.
+    "reinpatch": {"patcher": TRAINED["reinpatch"]},
+    "chunking": {"patcher": TRAINED["chunking"]},
 }
 
 
@@ -149,7 +151,7 @@ def test_an_open_seed_is_that_of_the_checkpoint(tmp_path):
     assert_same_bits(state(clone(model).fit(FRAME, resume=copy)), state(one))
 
 
-@pytest.mark.parametrize("patcher", ["random", "reinpatch"])
+@pytest.mark.parametrize("patcher", ["random", *TRAINED])
 def test_a_kill_inside_a_checkpoint_write_loses_one_checkpoint(tmp_path, patcher):
     worker = work(tmp_path, "checkpoint", 4, patcher)
     assert worker.wait(timeout=PATIENCE) == -signal.SIGKILL

@@ -99,6 +99,30 @@ def test_padding_changes_nothing_and_starts_nothing(make):
     assert (prob[~counted] == 0).all()
 
 
+@pytest.mark.parametrize("spacing", [1, 2, 5])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_spaced_boundaries_keep_their_distance_and_the_rate(spacing, gaps):
+    router = CalibratedRouter(W)
+    points = vectors(400).float().cumsum(1)
+    generator = torch.Generator().manual_seed(3)
+    counted = torch.rand(ROWS, 400, generator=generator) < 0.8 if gaps else None
+    distance = router.distance(points)
+    router.calibrate(distance, counted, 0.05, spacing=spacing)
+    prob = router.boundary_prob(distance, counted, spacing)
+    starts = prob > 0.5
+    for row in starts:
+        found = row.nonzero()[:, 0].tolist()
+        assert min(b - a for a, b in itertools.pairwise(found)) > spacing
+    share = starts[:, 1:].sum() / (
+        starts[:, 1:].numel() if counted is None else counted[:, 1:].sum()
+    )
+    assert math.isclose(float(share), 0.05, abs_tol=0.003)
+    # Those too close to a larger one keep their order, and a thousandth of their probability.
+    plain = router.boundary_prob(distance, counted)
+    assert ((prob == plain) | torch.isclose(prob, 1e-3 * plain)).all()
+    assert (prob < plain).any()
+
+
 def test_constant_rows_have_no_boundary():
     router, points = CalibratedRouter(W), vectors(30).float()
     router.calibrate(router.distance(points), None, 0.1)
@@ -134,9 +158,8 @@ def test_selected_vectors_are_those_at_the_starts():
 def test_pooled_tokens_are_points_and_vectors_of_the_patch():
     segmentation, points = Segmentation(random_mask(ROWS, STEPS)), vectors()
     series = vectors(width=1)[..., 0]
-    embedding = PooledEmbedding(W, 2, D, 4).double()
     plain = ResampleEmbedding(2, D, 4).double()
-    plain.load_state_dict(embedding.state_dict(), strict=False)
+    embedding = PooledEmbedding(W, D, plain).double()
     gate = 1 + 0 * series + torch.arange(STEPS)
     tokens = embedding(series, segmentation, features=points, gate=gate)
     resampled = plain(series, segmentation)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptivepatch.nn.patch_embedding import ResampleEmbedding, resample
+from adaptivepatch.nn.patch_embedding import AlignedEmbedding, ResampleEmbedding, resample
 from adaptivepatch.segmentation import Segmentation
 from tests import oracles
 from tests.builders import random_mask, segmentations
@@ -119,8 +119,9 @@ def test_embedding_marks_patches_without_an_observed_step():
     assert torch.equal(tokens[1], full[1])
 
 
-def test_embedding_multiplies_by_the_gate_at_the_start():
-    module, series = embedding(), torch.randn(2, 12, dtype=torch.float64)
+@pytest.mark.parametrize("make", [lambda: embedding(), lambda: aligned()])
+def test_embedding_multiplies_by_the_gate_at_the_start(make):
+    module, series = make(), torch.randn(2, 12, dtype=torch.float64)
     segmentation = Segmentation(random_mask(2, 12), capacity=12)
     gate = torch.rand(2, 12, dtype=torch.float64, requires_grad=True)
     tokens = module(series, segmentation, gate=gate)
@@ -132,3 +133,77 @@ def test_embedding_multiplies_by_the_gate_at_the_start():
     used = segmentation.boundary_mask
     assert bool((gate.grad[used] != 0).all())
     assert bool((gate.grad[~used] == 0).all())
+
+
+# ------------------------------------------------------------------------------------- by the time
+
+
+def aligned(num_steps=12):
+    module = AlignedEmbedding(num_steps, 5, 4).double()
+    with torch.no_grad():
+        module.presence.normal_()
+        module.bias.normal_()
+    return module
+
+
+@settings(max_examples=60, deadline=None)
+@given(segmentations(), st.integers(0, 2**31), st.booleans())
+def test_aligned_tokens_are_sums_of_what_each_observed_step_adds(segmentation, seed, gaps):
+    s, module = segmentation, aligned(segmentation.num_steps)
+    generator = torch.Generator().manual_seed(seed)
+    series = torch.randn(s.num_rows, s.num_steps, generator=generator).double()
+    observed = torch.rand(s.num_rows, s.num_steps, generator=generator) < (0.6 if gaps else 2.0)
+    tokens = module(series, s, observed=observed if gaps else None)
+    assert tokens.shape == (s.num_rows, s.capacity, 5)
+    for n in range(s.num_rows):
+        expected = module.bias.detach().repeat(s.capacity, 1)
+        for t, k in enumerate(s.patch_index[n].tolist()):
+            if observed[n, t]:
+                expected[k] += (series[n, t] * module.weight[t] + module.presence[t]).detach()
+        torch.testing.assert_close(tokens[n].detach(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_aligned_values_in_a_gap_have_no_influence():
+    module, series = aligned(), torch.randn(2, 12, dtype=torch.float64)
+    segmentation = Segmentation(random_mask(2, 12))
+    observed = torch.rand(2, 12, generator=torch.Generator().manual_seed(1)) < 0.5
+    other = torch.where(observed, series, 1e6)
+    tokens = module(series, segmentation, observed=observed)
+    assert torch.equal(module(other, segmentation, observed=observed), tokens)
+
+
+def test_aligned_sum_of_tokens_does_not_depend_on_where_patches_begin():
+    """What a head that adds tokens sees is a linear map of the look-back, however it is cut."""
+    module, series = aligned(), torch.randn(1, 12, dtype=torch.float64)
+    sums = [
+        (module(series, Segmentation(mask)) - module.bias).sum(1)
+        for mask in (random_mask(1, 12, share, seed=2) for share in (0.0, 0.2, 0.8))
+    ]
+    torch.testing.assert_close(sums[0], sums[1])
+    torch.testing.assert_close(sums[0], sums[2])
+
+
+def test_aligned_gradients_are_exact():
+    module = aligned()
+    series = torch.randn(2, 12, dtype=torch.float64, requires_grad=True)
+    segmentation = Segmentation(random_mask(2, 12), capacity=12)
+
+    def tokens(series, weight, presence, bias):
+        parameters = {"weight": weight, "presence": presence, "bias": bias}
+        return torch.func.functional_call(module, parameters, (series, segmentation))
+
+    assert torch.autograd.gradcheck(tokens, (series, *module.parameters()))
+
+
+def test_aligned_rows_do_not_depend_on_their_neighbours():
+    masks = torch.cat([random_mask(5, 200, share, seed=3) for share in (0.01, 0.1, 0.5)])
+    series = torch.randn(15, 200, generator=torch.Generator().manual_seed(0))
+    module = AlignedEmbedding(200, 16, 10)
+    whole = module(series, Segmentation(masks))
+    for n in range(15):
+        alone = module(series[n : n + 1], Segmentation(masks[n : n + 1]))[0]
+        assert torch.equal(whole[n, : len(alone)], alone)
+    shared = Segmentation(masks[:1].expand(15, -1))
+    assert torch.equal(
+        module(series, shared), module(series, Segmentation(masks[:1].repeat(15, 1)))
+    )

@@ -9,7 +9,6 @@ from adaptivepatch.patchers.base import (
     Rollout,
     mean_in_groups,
     rate_capacity,
-    with_parent,
 )
 from adaptivepatch.segmentation import Segmentation
 from tests.builders import random_mask
@@ -66,8 +65,3 @@ def test_a_repeated_distribution_equals_the_distribution_of_repeated_rows():
     assert torch.equal(many.features, features.repeat(3, 1, 1))
     assert torch.equal(many.mode.boundary_mask, segmentation.boundary_mask.repeat(3, 1))
     assert many.entropy().shape == (6,)
-
-
-def test_with_parent_attaches_a_level():
-    fine = Segmentation.even(12, 6)
-    assert with_parent(fine, Segmentation.even(6, 2)).coarse.patch_starts.tolist() == [[0, 6]]

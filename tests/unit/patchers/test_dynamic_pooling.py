@@ -224,7 +224,7 @@ def test_forecast_gradient_reaches_the_predictor_without_a_prior(budget):
     assert metrics["encoder_gradient"] > 0
 
 
-def test_a_token_is_resampled_points_and_the_normalised_mean_of_vectors():
+def test_a_token_is_points_and_the_normalised_mean_of_vectors():
     patcher = prepared(compression_rate=4)
     embedding = patcher.parts(STEPS, 8).embedding.double()
     rows, segmentation = series(2), Segmentation(random_mask(2, STEPS, seed=4))
