@@ -51,7 +51,7 @@ from adaptivepatch.segmentation import Segmentation
 
 WIRINGS = ("hnet", "encoder")
 _FOLLOWED = 0.05  # how far a step moves a calibrated router's threshold
-_SPACINGS = 4  # in the length of a patch
+_SPACINGS = 4  # of them in a patch of nominal length
 _SURPRISE_WIDTH = 8  # of the forecaster of the next value
 _MOST_CELLS = 512  # of the head behind point vectors
 
@@ -75,7 +75,8 @@ class DynamicChunkingPatcher(RatePatcher):
         the head reads them.
     router : {"calibrated", "cosine"}, default="calibrated"
         "cosine", as published, starts with next to no boundary on smooth series. "calibrated"
-        compares with a quantile that it follows.
+        compares with a quantile that it follows, and starts are more than a quarter of a nominal
+        patch apart.
     mixer : {"convolution", "attention"}, default="convolution"
         Of encoder and decoder: local and linear in T, or over all points.
     width : int, default=16
@@ -125,7 +126,8 @@ class DynamicChunkingPatcher(RatePatcher):
     * "encoder" has neither decoder nor smoothing of chunks: a token is made of the points of its
       patch, the mean of their vectors and the one at the start;
     * "calibrated" standardises distances within a row and has a quantile for its threshold, so that
-      the ratio loss has little left to do.
+      the ratio loss has little left to do; near a larger distance a smaller one counts next to
+      nothing, as boundaries would otherwise come in runs of single points.
 
     References
     ----------

@@ -94,7 +94,7 @@ class DynamicPoolingPatcher(RatePatcher):
     with probability p_t. The prior is ``-log Binomial(k; T - 1, share) / (T - 1)``, k the drawn
     starts before a cap, with the gradient of c (straight-through). "exact" has no prior.
 
-    A token is the resampled points of its patch plus a projection of the mean, normalised to mean
+    A token is the points of its patch plus a projection of the mean, normalised to mean
     0 and variance 1, of ``(1 + c_t - stop(c_t)) h_t`` over the patch. So the forecast tells each
     c_t whether its point should weigh more *inside the patch it is in*, whether it starts that
     patch or not. It does not tell what another boundary would do: within a patch these gradients
@@ -114,7 +114,7 @@ class DynamicPoolingPatcher(RatePatcher):
     * p starts at the wanted share; published at 1/2;
     * the gradient above: published, a boundary moves weight to the later points of the patch it
       is in, so that one that was drawn gets exactly none;
-    * the head reads patches: no way back to points, no residual; tokens also hold resampled points;
+    * the head reads patches: no way back to points, no residual; tokens also hold the points;
     * the normalisation after pooling has no scale and shift of its own, as a projection follows;
     * spikes are of a predicted scale, not of the entropy of the model's own output;
     * the cross-entropy is given logits; published, probabilities in their place, which never calls

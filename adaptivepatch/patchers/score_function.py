@@ -120,7 +120,7 @@ class ScoreFunctionPatcher(RatePatcher):
     * the soft limit of 6 holds for the network's part of the logit, and in prediction, too; that
       part is not divided by 16, the gate starts with small weights instead; the window is 1
       (published: 8), which was better in the authors' own table;
-    * convolutions in place of attention over 64 steps; tokens are the resampled points of their
+    * convolutions in place of attention over 64 steps; tokens are the points of their
       patch and its vectors' mean, not the vector that closes it;
     * "direct" has no published counterpart: no next-point loss, one reward a row, no discount.
       "next_patch" predicts 16 points by least squares in place of one token's distribution, next to
