@@ -17,10 +17,9 @@ from adaptivepatch.nn.linear import Linear
 from adaptivepatch.nn.policy_gradient import mean_over_processes
 from adaptivepatch.nn.pooling import broadcast, pool_mean
 from adaptivepatch.nn.scan import smooth
-from adaptivepatch.nn.score_rules import spaced_maxima
+from adaptivepatch.nn.score_rules import spaced_maxima, standardise
 from adaptivepatch.segmentation import Segmentation
 
-_SMALLEST_VARIANCE = 1e-10
 _TOO_CLOSE = 1e-3  # of a probability is left, so that these elements keep their order
 
 
@@ -131,7 +130,7 @@ class CalibratedRouter(CosineRouter):
         With a spacing, elements that close to one of larger distance, or to element 0, get a
         thousandth of their probability; see `spaced_maxima`.
         """
-        score = _standard(distance, counted)
+        score = standardise(distance, counted)
         prob = (self.slope * (score - self.threshold)).sigmoid()
         if spacing:
             prob = torch.where(spaced_maxima(score, counted, spacing), prob, _TOO_CLOSE * prob)
@@ -161,7 +160,7 @@ class CalibratedRouter(CosineRouter):
         spacing : int, default=0
             As in `boundary_prob`: elements that are too close to another do not count as above.
         """
-        score = _standard(distance, counted)
+        score = standardise(distance, counted)
         can = torch.ones_like(score, dtype=torch.bool) if counted is None else counted[:, 1:]
         wanted = share * int(can.sum())
         found = score[can & spaced_maxima(score, counted, spacing)] if spacing else score[can]
@@ -179,18 +178,6 @@ def _from_first(later: Tensor, counted: Tensor | None) -> Tensor:
     """Put the certain boundary of element 0 before the others', and 0 at padding."""
     prob = F.pad(later, (1, 0), value=1.0)
     return prob if counted is None else prob * counted
-
-
-def _standard(values: Tensor, counted: Tensor | None) -> Tensor:
-    """Standardise each row of (N, T - 1) over elements that are no padding; constants give 0."""
-    if counted is None:
-        centred = values - values.mean(1, keepdim=True)
-        return centred / (centred.square().mean(1, keepdim=True) + _SMALLEST_VARIANCE).sqrt()
-    weight = counted[:, 1:].to(values.dtype)
-    total = weight.sum(1, keepdim=True).clamp(min=1)
-    centred = (values - (values * weight).sum(1, keepdim=True) / total) * weight
-    variance = centred.square().sum(1, keepdim=True) / total
-    return centred / (variance + _SMALLEST_VARIANCE).sqrt()
 
 
 def confidence_gate(boundary_prob: Tensor, boundary_mask: Tensor) -> Tensor:

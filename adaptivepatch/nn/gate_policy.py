@@ -26,6 +26,8 @@ _FIRST_WEIGHTS = 1 / 16  # of a gate, as a share of a linear layer's
 _LARGEST_SHARE = 0.999
 _UNKNOWN = -1e3  # a saved number must be finite; no logit is as small
 _HALVINGS = 22
+_SMALLEST_VARIANCE = 1e-10
+_MOST_DEVIATIONS = 50.0  # of a score from its row's mean
 
 
 class WindowedBernoulli:
@@ -37,6 +39,9 @@ class WindowedBernoulli:
         V. Those of step 0, which starts a patch whatever they say, are not read.
     share : float
         Share of starts where V is zero.
+    by_row : bool, default=False
+        Decide by standard scores: the logit less the mean of the row's V_{t,w} as logits, divided
+        by their deviation. A level then leaves about the same share above it in every row.
 
     Notes
     -----
@@ -44,8 +49,8 @@ class WindowedBernoulli:
     ``logit_t = 6 tanh(u_t / 6) + logit(share)``. With a window of 1, independent.
     """
 
-    def __init__(self, terms: Tensor, share: float) -> None:
-        self.terms = terms.double()
+    def __init__(self, terms: Tensor, share: float, *, by_row: bool = False) -> None:
+        self.terms, self.by_row = terms.double(), by_row
         self.share = min(share, _LARGEST_SHARE)
         self.prior = math.log(self.share / (1 - self.share))
 
@@ -100,20 +105,33 @@ class WindowedBernoulli:
 
     @torch.no_grad()
     def decide(self, level: float) -> tuple[Tensor, Tensor]:
-        """Start a patch where the logit, given the decisions before, is above a level.
+        """Start a patch where the score, given the decisions before, is above a level.
 
         Parameters
         ----------
         level : float
-            In units of the logit.
+            In units of the score: of the logit, or with `by_row` of the standard score.
 
         Returns
         -------
         action : Tensor of bool, shape (N, T)
-        logits : Tensor of shape (N, T - 1)
+        score : Tensor of shape (N, T - 1)
             Given that action.
         """
-        return self._chosen(self.terms[:, 0, 0], lambda _, logit: logit > level)
+        first = self.terms[:, 0, 0]
+        if not self.by_row:
+            return self._chosen(first, lambda _, logit: logit > level)
+        alone = self._logit(self.terms[:, 1:, -1].detach())
+        mean = alone.mean(1, keepdim=True)
+        variance = (alone - mean).square().mean(1, keepdim=True)
+        scale = (variance + _SMALLEST_VARIANCE).sqrt()
+        limit = mean + level * scale  # (N, 1)
+
+        def above(_: int | slice, logit: Tensor) -> Tensor:
+            return logit > (limit if logit.ndim == 2 else limit[:, 0])
+
+        action, logits = self._chosen(first, above)
+        return action, (logits - mean) / scale
 
     def _chosen(
         self, like: Tensor, choose: Callable[[int | slice, Tensor], Tensor]
@@ -192,8 +210,8 @@ class Gate(nn.Module):
 
         Notes
         -----
-        To the quantile of the logits. With a window they depend on the decisions, hence on the
-        level: a known one moves to the quantile of the logits as they are under it, at which it
+        To the quantile of the scores. With a window they depend on the decisions, hence on the
+        level: a known one moves to the quantile of the scores as they are under it, at which it
         rests where the share is right; an unknown one is found by bisection.
         """
         if policy.terms.shape[1] == 1:  # nothing to decide: what is known stays
@@ -208,11 +226,11 @@ class Gate(nn.Module):
 
 
 def level_for(policy: WindowedBernoulli, share: float) -> Tensor:
-    """Return the level, a scalar, above which a share of the logits under it lies."""
+    """Return the level, a scalar, above which a share of the scores under it lies."""
     if policy.window == 1:
         return _quantile(policy.decide(0.0)[1], share)
-    low = policy.prior - LARGEST_LOGIT
-    high = policy.prior + LARGEST_LOGIT
+    reach = _MOST_DEVIATIONS if policy.by_row else LARGEST_LOGIT + abs(policy.prior)
+    low, high = -reach, reach
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         found = float(policy.decide(middle)[0][:, 1:].double().mean())
@@ -220,9 +238,9 @@ def level_for(policy: WindowedBernoulli, share: float) -> Tensor:
     return policy.terms.new_tensor(high)
 
 
-def _quantile(logits: Tensor, share: float) -> Tensor:
-    """Return the value that a share of the logits is greater than."""
-    flat = logits.flatten()
+def _quantile(scores: Tensor, share: float) -> Tensor:
+    """Return the value that a share of the scores is greater than."""
+    flat = scores.flatten()
     rank = min(max(round((1 - share) * len(flat)), 1), len(flat))
     return flat.kthvalue(rank).values
 
@@ -240,7 +258,7 @@ class GatedDistribution(SegmentationDistribution):
         From scores (N, T), by keyword with a threshold, to a segmentation; see
         `adaptivepatch.nn.score_rules.cut_by_scores`.
     level : callable
-        Returns the level above which a logit starts a patch.
+        Returns the level above which a score starts a patch.
     group : Tensor of shape (N,), optional
         Rows of equal group have equal terms, and share their noise.
     """
@@ -262,12 +280,12 @@ class GatedDistribution(SegmentationDistribution):
     @cached_property
     def _mode(self) -> Segmentation:
         level = self.level()
-        _, logits = self.policy.decide(level)
-        return self.cut(F.pad(logits - level, (1, 0)), threshold=0.0)
+        _, score = self.policy.decide(level)
+        return self.cut(F.pad(score - level, (1, 0)), threshold=0.0)
 
     @property
     def mode(self) -> Segmentation:
-        """Starts where the logit, given the decisions before, is above the level."""
+        """Starts where the score, given the decisions before, is above the level."""
         return self._mode
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:

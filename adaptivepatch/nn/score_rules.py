@@ -16,6 +16,7 @@ from adaptivepatch.errors import InvalidParameterError, check_int
 from adaptivepatch.nn.segmental import Segmental
 from adaptivepatch.segmentation import Segmentation
 
+_SMALLEST_VARIANCE = 1e-10
 _TIE_BREAK = 1e-9  # far below the scores of two steps that differ
 
 BUDGETS = ("exact", "min", "target")
@@ -146,6 +147,31 @@ def threshold_for(scores: Tensor, compression_rate: float, counted: Tensor | Non
     ordered = later.flatten().sort(descending=True).values
     number = round(max(0.0, share) * len(ordered))
     return float(ordered[min(number, len(ordered) - 1)]) if len(ordered) else math.inf
+
+
+def standardise(scores: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Subtract the mean of a row and divide by its deviation; constant rows give 0.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (N, T - 1)
+        Of the steps after the first.
+    counted : Tensor of bool, shape (N, T), or None
+        Steps that are no padding. None: all.
+
+    Notes
+    -----
+    A threshold on standard scores leaves about the same share above it in every row, also of data
+    that training has not seen.
+    """
+    if counted is None:
+        centred = scores - scores.mean(1, keepdim=True)
+        return centred / (centred.square().mean(1, keepdim=True) + _SMALLEST_VARIANCE).sqrt()
+    weight = counted[:, 1:].to(scores.dtype)
+    total = weight.sum(1, keepdim=True).clamp(min=1)
+    centred = (scores - (scores * weight).sum(1, keepdim=True) / total) * weight
+    variance = centred.square().sum(1, keepdim=True) / total
+    return centred / (variance + _SMALLEST_VARIANCE).sqrt()
 
 
 @torch.no_grad()

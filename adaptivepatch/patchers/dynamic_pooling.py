@@ -25,7 +25,7 @@ from adaptivepatch.nn.policy_gradient import mean_over_processes
 from adaptivepatch.nn.policy_metrics import MetricMeans, gradient_norm
 from adaptivepatch.nn.pooling import pool_mean
 from adaptivepatch.nn.rate_control import binomial_loss
-from adaptivepatch.nn.score_rules import cut_by_scores
+from adaptivepatch.nn.score_rules import cut_by_scores, standardise
 from adaptivepatch.patchers.base import (
     InstanceTag,
     NetworkParts,
@@ -109,8 +109,8 @@ class DynamicPoolingPatcher(RatePatcher):
     * a mark is at the start of a patch, not at its end: no patch is dropped as unfinished, no empty
       one put in front; step 0 always starts one and is in no statistic;
     * prediction is deterministic; the published evaluation samples;
-    * the threshold follows a quantile (half of the way in each training step), where published it
-      is 1/2;
+    * the threshold follows a quantile of the logits, standardised within their row (half of the way
+      in each training step), where published it is 1/2;
     * p starts at the wanted share; published at 1/2;
     * the gradient above: published, a boundary moves weight to the later points of the patch it
       is in, so that one that was drawn gets exactly none;
@@ -172,7 +172,7 @@ class DynamicPoolingPatcher(RatePatcher):
         self.scoring = nn.Sequential(Linear(width, 2 * width), nn.GELU(), last)
         told = NextPointPredictor(width=width) if predictor == "spikes" else None
         self.register_module("next_point", told)  # also None, which set_params may replace
-        self.register_buffer("level", torch.tensor(_UNKNOWN))  # a logit
+        self.register_buffer("level", torch.tensor(_UNKNOWN))
         self._metrics = MetricMeans()
 
     def set_params(self, **params: Any) -> Self:
@@ -207,7 +207,9 @@ class DynamicPoolingPatcher(RatePatcher):
         points = self.encoder(series, observed)
         cut = partial(cut_by_scores, num_patches=num_patches, budget=self.budget)
         temperature = self.temperature if self.stochastic else None
-        return _Scored(self._logits(points, series, group), points, cut, level, temperature, group)
+        logits = self._logits(points, series, group)
+        score = logits if level is None or self.threshold == "half" else _decisive(logits)
+        return _Scored(logits, score.detach(), points, cut, level, temperature, group)
 
     def _logits(self, points: Tensor, series: Tensor, group: Tensor | None) -> Tensor:
         """Return the boundary logits (N, T), the same in a group, as precise as the series."""
@@ -226,7 +228,7 @@ class DynamicPoolingPatcher(RatePatcher):
     @torch.no_grad()
     def _follow(self, logits: Tensor, weight: float) -> None:
         """Move the level towards the quantile that leaves the wanted share above it."""
-        share, found = self.boundary_share(logits.shape[1]), logits[:, 1:].flatten()
+        share, found = self.boundary_share(logits.shape[1]), _decisive(logits)[:, 1:].flatten()
         if len(found) == 0:  # step 0 alone: nothing is decided
             self.level.fill_(0.0 if float(self.level) == _UNKNOWN else self.level)
             return
@@ -302,6 +304,11 @@ class DynamicPoolingPatcher(RatePatcher):
         }
 
 
+def _decisive(logits: Tensor) -> Tensor:
+    """Return standard scores within each row of (N, T), and 0 at step 0."""
+    return F.pad(standardise(logits[:, 1:]), (1, 0))
+
+
 def _spikes(values: Tensor) -> Tensor:
     """Return where a step of (N, T) is greater than each of the two before it, or those it has."""
     before = F.pad(values, (2, 0), value=-math.inf)
@@ -314,13 +321,14 @@ class _Scored(SegmentationDistribution):
     def __init__(
         self,
         logits: Tensor,
+        score: Tensor,
         features: Tensor,
         cut: Callable[..., Segmentation],
         level: float | None,
         temperature: float | None,
         group: Tensor | None,
     ) -> None:
-        self.logits, self.features = logits, features
+        self.logits, self.score, self.features = logits, score, features
         self.cut, self.level, self.temperature, self.group = cut, level, temperature, group
 
     @cached_property
@@ -333,7 +341,7 @@ class _Scored(SegmentationDistribution):
     @cached_property
     def mode(self) -> Segmentation:
         """The steps above the level, or the likeliest ones."""
-        return self.cut(self.logits.detach(), threshold=self.level)
+        return self.cut(self.score, threshold=self.level)
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
         """Draw relaxed Bernoulli variables, or repeat the mode."""

@@ -55,8 +55,7 @@ class ScoreFunctionPatcher(RatePatcher):
     """Patches that a gate on every point draws, trained by the score function.
 
     Use it to learn boundaries by reward at the cost of one more forecast a step. By default it only
-    aims at its rate; ``budget="min"`` or ``"exact"`` keep to it. Compare it with fixed and random
-    patches of equal count.
+    aims at its rate; ``budget="min"`` or ``"exact"`` keep to it, and compare with fixed patches.
 
     Parameters
     ----------
@@ -108,8 +107,8 @@ class ScoreFunctionPatcher(RatePatcher):
     rewards step t with the early less the late squared error there, and a start at s, decided from
     the steps before it, is credited with all rewards from s - 1 on, discounted.
 
-    Prediction starts a patch where the logit is above a level, which training moves to the quantile
-    of the logits that keeps the rate.
+    Prediction starts a patch where the logit, in "direct" standardised within its row, is above a
+    level, which training moves to the quantile that keeps the rate.
 
     Deviations from the published code:
 
@@ -120,8 +119,8 @@ class ScoreFunctionPatcher(RatePatcher):
     * the soft limit of 6 holds for the network's part of the logit, and in prediction, too; that
       part is not divided by 16, the gate starts with small weights instead; the window is 1
       (published: 8), which was better in the authors' own table;
-    * convolutions in place of attention over 64 steps; tokens are the points of their
-      patch and its vectors' mean, not the vector that closes it;
+    * convolutions in place of attention over 64 steps; tokens are the points of their patch and its
+      vectors' mean, not the vector that closes it;
     * "direct" has no published counterpart: no next-point loss, one reward a row, no discount.
       "next_patch" predicts 16 points by least squares in place of one token's distribution, next to
       the direct forecast loss, which is no part of the reward; there is no decoder between tokens
@@ -225,21 +224,24 @@ class ScoreFunctionPatcher(RatePatcher):
         self, series: Tensor, observed: Tensor | None, group: Tensor | None
     ) -> SegmentationDistribution:
         """Return the gate's policy, with the encoder's vectors."""
-        num_steps = series.shape[1]
-        num_patches = self.num_patches(num_steps)
+        num_patches = self.num_patches(series.shape[1])
         self._check()
         points = self.encoder(series, observed)
         inputs = self._inputs(points, group)
-        policy = WindowedBernoulli(self.gate(inputs), self.boundary_share(num_steps))
         cut = partial(cut_by_scores, num_patches=num_patches, budget=self.budget)
+        policy = self._policy(inputs)
         return GatedDistribution(policy, points, inputs, cut, self._level, group)
 
     def _inputs(self, points: Tensor, group: Tensor | None) -> Tensor:
         """Return what the gate reads: means of groups, in "next_patch" of the step before."""
         inputs = mean_in_groups(points, group)
-        if self.form == "direct":
-            return inputs
-        return torch.cat([inputs[:, :1], inputs[:, :-1]], 1)
+        before = torch.cat([inputs[:, :1], inputs[:, :-1]], 1)
+        return inputs if self.form == "direct" else before
+
+    def _policy(self, inputs: Tensor) -> WindowedBernoulli:
+        """Return the policy; one that may see later steps decides by row."""
+        share, by_row = self.boundary_share(inputs.shape[1]), self.form == "direct"
+        return WindowedBernoulli(self.gate(inputs), share, by_row=by_row)
 
     def _level(self) -> float:
         if self.budget == "exact" and self.window == 1:
@@ -252,9 +254,8 @@ class ScoreFunctionPatcher(RatePatcher):
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
         """Find the level at which decisions keep the rate on these windows."""
         del generator
-        share = self.boundary_share(series.shape[1])
-        inputs = self._inputs(self.encoder(series, observed), None)
-        self.gate.calibrate(WindowedBernoulli(self.gate(inputs), share), share)
+        policy = self._policy(self._inputs(self.encoder(series, observed), None))
+        self.gate.calibrate(policy, self.boundary_share(series.shape[1]))
 
     def parts(
         self,
@@ -295,8 +296,8 @@ class ScoreFunctionPatcher(RatePatcher):
         assert isinstance(gated, GatedDistribution)
         share = self.boundary_share(context.series.shape[1])
         self.gate.calibrate(gated.policy, share, _FOLLOWED)
-        rewards = self._rewards(context)
-        loss, action = rewards.own, context.rollout.action
+        rewards, action = self._rewards(context), context.rollout.action
+        loss = rewards.own
         if action is not None and action.shape[1] > 1:
             logits = gated.policy.logits(action.view(-1, *gated.features.shape[:2]))
             own = self.policy_weight * self._policy_loss(context, rewards)

@@ -128,9 +128,24 @@ def test_a_budget_keeps_the_likeliest_starts(budget):
     for n in range(ROWS):
         likeliest = set((logits[n].argsort(descending=True, stable=True)[:7] + 1).tolist())
         if budget == "min":
-            likeliest &= set((logits[n] > patcher.level).nonzero()[:, 0].add(1).tolist())
+            score = (logits[n] - logits[n].mean()) / logits[n].std(correction=0)
+            likeliest &= set((score > patcher.level).nonzero()[:, 0].add(1).tolist())
         found = distribution.mode.boundary_mask[n].nonzero()[:, 0].tolist()
         assert set(found) == {0} | likeliest
+
+
+def test_the_rate_holds_on_rows_of_another_level_and_spread():
+    """Decisions go by the row: an encoder that says more everywhere does not say it more often."""
+    patcher = prepared(compression_rate=8)
+    rates = []
+    for shift, scale in ((0.0, 1.0), (2.0, 3.0)):
+        last = patcher.scoring[-1]
+        with torch.no_grad():
+            last.weight.mul_(scale)
+            last.bias.add_(shift)
+        rates.append(patcher(series()).mode.num_patches.tolist())
+    assert rates[0] == rates[1]
+    assert len(set(rates[0])) > 1  # and yet rows differ
 
 
 def test_rows_of_a_group_share_their_draws_and_their_probabilities():
@@ -318,8 +333,9 @@ def test_the_level_moves_in_training_steps_only():
     network.train()(batch().series)
     assert torch.equal(patcher.level, before)
     step_of(network)
-    logits = network.segment(batch().series)[1].logits[:, 1:].flatten().sort().values
-    quantile = logits[round((1 - 7 / 63) * len(logits)) - 1]
+    logits = network.segment(batch().series)[1].logits[:, 1:]
+    score = (logits - logits.mean(1, keepdim=True)) / logits.std(1, correction=0, keepdim=True)
+    quantile = score.flatten().sort().values[round((1 - 7 / 63) * score.numel()) - 1]
     torch.testing.assert_close(patcher.level, before + 0.5 * (quantile - before))
     metrics = patcher.take_metrics()
     assert metrics["compression_rate"] == pytest.approx(8, rel=0.5)
