@@ -45,7 +45,7 @@ def _at_rate(
         as_fast = fixed[fixed.predict_cpu_seconds <= 1.05 * mean.predict_cpu_seconds]
         yield [
             str(rate),
-            str(arm).rpartition("_")[0],
+            str(arm).rpartition("_")[0].replace("_", " "),
             _with_spread(own),
             "" if arm == f"fixed_{rate}" else _change(own, base),
             _percent(mean.test_mse / as_fast.test_mse.min() - 1) if len(as_fast) else "",

@@ -438,13 +438,21 @@ def test_values_at_gaps_change_nothing(name, backbone, junk):
     assert torch.equal(network(dirty.series, dirty.observed), network(batch.series, batch.observed))
 
 
-@pytest.mark.parametrize("name", ["gaps_fixed", "gaps_random", "gaps_policy"])
-def test_missing_patch_is_a_learned_token(name):
+def test_missing_patch_is_a_learned_token():
+    network = build(SPIKES["gaps_fixed"], "transformer")
+    batch = next(batches(SPIKES["gaps_fixed"], seed=3))
+    assert gradients(network, batch)["embedding.missing_token"].any()
+
+
+@pytest.mark.parametrize("name", ["gaps_random", "gaps_policy"])
+def test_where_patches_move_unobserved_steps_add_nothing(name):
     network = build(SPIKES[name], "transformer")
     batch = next(batches(SPIKES[name], seed=3))
-    if name != "gaps_fixed":  # sampled patches: leave a stretch no patch of which is observed
-        batch.observed[:, 4:18] = False
-    assert gradients(network, batch)["embedding.missing_token"].any()
+    batch.observed[:, 4:18] = False
+    found = gradients(network, batch)
+    for key in ("embedding.weight", "embedding.presence"):
+        assert not found[key][4:18].any()
+        assert found[key][:4].any()
 
 
 def test_rows_count_by_their_observed_targets():
