@@ -33,6 +33,7 @@ from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.scaling import Scaling
 from adaptivepatch.estimators.panel_source import PanelSource, complete_or_padded
 from adaptivepatch.estimators.selection import split_windows
+from adaptivepatch.nn.patch_embedding import AlignedEmbedding
 from tests.builders import daily_frame as wide
 
 HORIZON, CONTEXT = 12, 48
@@ -824,3 +825,35 @@ def test_metrics_by_item_are_those_of_its_windows():
         rows = result.item_id == name
         error = result.actual[rows] - result.prediction[rows]
         assert by_item.loc[name, "MSE"] == pytest.approx((error**2).mean())
+
+
+# ------------------------------------------------------------------------------------- embedding
+
+
+def test_fixed_patches_can_be_aligned_and_saved(tmp_path):
+    frame = wide()
+    model = make(embedding="aligned").fit(frame)
+    assert type(model.network_.embedding) is AlignedEmbedding
+    expected = model.predict()
+    loaded = Forecaster.load(model.save(tmp_path / "model"))
+    assert loaded.embedding == "aligned"
+    pd.testing.assert_frame_equal(loaded.predict(), expected, check_exact=True)
+    assert not expected.equals(make().fit(frame).predict())
+
+
+def test_models_saved_before_there_was_a_choice_are_resampled(tmp_path):
+    model = make(patcher=RandomPatcher(8), embedding="resampled").fit(wide())
+    folder = model.save(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    del config["parameters"]["embedding"]
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    loaded = Forecaster.load(folder)
+    assert loaded.embedding == "resampled"
+    pd.testing.assert_frame_equal(loaded.predict(), model.predict(), check_exact=True)
+
+
+def test_an_unknown_embedding_is_refused():
+    with pytest.raises(InvalidParameterError, match="'embedding' parameter.*Got 'raw'"):
+        make(embedding="raw").fit(wide())
+    with pytest.raises(InvalidParameterError, match="values_per_patch=3"):
+        make(embedding="aligned", values_per_patch=3).fit(wide())
