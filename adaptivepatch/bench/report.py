@@ -262,6 +262,23 @@ def _small_rows(file: Path) -> Iterator[list[str]]:
             ]
 
 
+def embedding(results: Path) -> str:
+    """Compare both embeddings of fixed and of random patches; 3 seeds are exploratory."""
+    file, rows = results / "small_etth.csv", []
+    runs = pd.read_csv(file).sort_values("seed", kind="stable")
+    for dataset, part in runs.groupby("dataset", sort=True):
+        for rate in (48, 16):
+            for resampled, aligned in (("fixed", "fixed_aligned"), ("random_resampled", "random")):
+                own = part[part.arm == f"{aligned}_{rate}"]
+                base = part[part.arm == f"{resampled}_{rate}"]
+                by_seed = (", ".join(f"{mse:.4f}" for mse in some.test_mse) for some in (base, own))
+                compared = _against(file, own, base, num_comparisons=1)
+                name = resampled.partition("_")[0]
+                rows.append([str(dataset), str(rate), name, *by_seed, *compared])
+    header = ["data", "points per patch", "patches", "resampled", "aligned"]
+    return markdown([*header, "aligned to resampled", "95 % interval"], rows)
+
+
 def _against(
     file: Path, own: pd.DataFrame, base: pd.DataFrame, num_comparisons: int
 ) -> tuple[str, str]:
@@ -380,8 +397,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     for table in (
         *(patchtst_etth1, recency, gaps, quantiles, m3),
         *(compare_etth1_ot, compare_calibration, compare_intervals),
-        *(peers, planted, small, recency_policy, levels_etth1, shared_channels, policy_cost),
-        *(family_etth1, family_planted),
+        *(peers, planted, small, embedding, recency_policy, levels_etth1, shared_channels),
+        *(policy_cost, family_etth1, family_planted),
     )
 }
 

@@ -75,7 +75,7 @@ def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Fo
     known = {getattr(component, "name", component.__name__): component for component in classes}
     try:
         # Before there was a choice, points were resampled.
-        parameters = {"embedding": "resampled"} | dict(config["parameters"])
+        parameters: dict[str, Any] = {"embedding": "resampled", **config["parameters"]}
         for kind in ("patcher", "backbone"):
             parameters[kind] = pretrained.build_component(parameters[kind], kind, known)
         if parameters["trainer"] is not None:
