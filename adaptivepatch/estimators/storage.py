@@ -74,8 +74,8 @@ def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Fo
     config, tensors = pretrained.load_folder(path, _KIND)
     known = {getattr(component, "name", component.__name__): component for component in classes}
     try:
-        # Before there was a choice, points were resampled.
-        parameters: dict[str, Any] = {"embedding": "resampled", **config["parameters"]}
+        parameters = dict(config["parameters"])
+        parameters.setdefault("embedding", "resampled")  # as all were before there was a choice
         for kind in ("patcher", "backbone"):
             parameters[kind] = pretrained.build_component(parameters[kind], kind, known)
         if parameters["trainer"] is not None:
