@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from adaptivepatch.distributions import Rollout, SegmentationDistribution
 from adaptivepatch.nn.linear import Linear
 from adaptivepatch.nn.policy_gradient import mean_over_processes
+from adaptivepatch.nn.score_rules import rank_above, row_scale
 from adaptivepatch.segmentation import Segmentation
 
 LARGEST_LOGIT = 6.0  # of the network's part, reached smoothly
@@ -26,7 +27,6 @@ _FIRST_WEIGHTS = 1 / 16  # of a gate, as a share of a linear layer's
 _LARGEST_SHARE = 0.999
 _UNKNOWN = -1e3  # a saved number must be finite; no logit is as small
 _HALVINGS = 22
-_SMALLEST_VARIANCE = 1e-10
 _MOST_DEVIATIONS = 50.0  # of a score from its row's mean
 
 
@@ -40,8 +40,8 @@ class WindowedBernoulli:
     share : float
         Share of starts where V is zero.
     by_row : bool, default=False
-        Decide by standard scores: the logit less the mean of the row's V_{t,w} as logits, divided
-        by their deviation. A level then leaves about the same share above it in every row.
+        Decide by scores relative to the row: to its V_{t,w} as logits, as `row_scale` has it. A
+        level then leaves about the same share above it in every row.
 
     Notes
     -----
@@ -110,7 +110,7 @@ class WindowedBernoulli:
         Parameters
         ----------
         level : float
-            In units of the score: of the logit, or with `by_row` of the standard score.
+            In units of the score: of the logit, or with `by_row` relative to the row.
 
         Returns
         -------
@@ -121,17 +121,14 @@ class WindowedBernoulli:
         first = self.terms[:, 0, 0]
         if not self.by_row:
             return self._chosen(first, lambda _, logit: logit > level)
-        alone = self._logit(self.terms[:, 1:, -1].detach())
-        mean = alone.mean(1, keepdim=True)
-        variance = (alone - mean).square().mean(1, keepdim=True)
-        scale = (variance + _SMALLEST_VARIANCE).sqrt()
-        limit = mean + level * scale  # (N, 1)
+        offset, scale = row_scale(self._logit(self.terms[:, 1:, -1]), self.share)
+        limit = offset + level * scale  # (N, 1)
 
         def above(_: int | slice, logit: Tensor) -> Tensor:
             return logit > (limit if logit.ndim == 2 else limit[:, 0])
 
         action, logits = self._chosen(first, above)
-        return action, (logits - mean) / scale
+        return action, (logits - offset) / scale
 
     def _chosen(
         self, like: Tensor, choose: Callable[[int | slice, Tensor], Tensor]
@@ -241,8 +238,7 @@ def level_for(policy: WindowedBernoulli, share: float) -> Tensor:
 def _quantile(scores: Tensor, share: float) -> Tensor:
     """Return the value that a share of the scores is greater than."""
     flat = scores.flatten()
-    rank = min(max(round((1 - share) * len(flat)), 1), len(flat))
-    return flat.kthvalue(rank).values
+    return flat.kthvalue(rank_above(share, len(flat))).values
 
 
 class GatedDistribution(SegmentationDistribution):

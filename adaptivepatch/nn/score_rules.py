@@ -175,6 +175,42 @@ def standardise(scores: Tensor, counted: Tensor | None = None) -> Tensor:
 
 
 @torch.no_grad()
+def row_scale(scores: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Return what a row's scores are measured by, so that one threshold serves all rows.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (N, T - 1)
+        Of the steps after the first.
+    share : float
+        Wanted share of steps above the threshold.
+
+    Returns
+    -------
+    offset, scale : Tensor of shape (N, 1)
+        For ``(scores - offset) / scale``.
+
+    Notes
+    -----
+    The offset lies halfway between the mean and the value that exactly that share of the row
+    exceeds, the scale is the deviation. A threshold on plain scores keeps a rate only on data like
+    those it was found on; at the row's own quantile every row has equally many. Halfway, rows still
+    differ, and other data have nearly the same rate. Own construction.
+    """
+    if scores.shape[1] == 0:
+        return scores.new_zeros(len(scores), 1), scores.new_ones(len(scores), 1)
+    mean = scores.mean(1, keepdim=True)
+    variance = (scores - mean).square().mean(1, keepdim=True)
+    own = scores.kthvalue(rank_above(share, scores.shape[1]), 1, keepdim=True).values
+    return (mean + own) / 2, (variance + _SMALLEST_VARIANCE).sqrt()
+
+
+def rank_above(share: float, number: int) -> int:
+    """Return the rank, from 1, of the value that a share of so many numbers is greater than."""
+    return min(max(round((1 - share) * number), 1), number)
+
+
+@torch.no_grad()
 def spaced_maxima(scores: Tensor, counted: Tensor | None, spacing: int) -> Tensor:
     """Return which steps stay when every chosen one rules out those near it, highest first.
 

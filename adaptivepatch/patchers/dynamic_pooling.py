@@ -25,7 +25,7 @@ from adaptivepatch.nn.policy_gradient import mean_over_processes
 from adaptivepatch.nn.policy_metrics import MetricMeans, gradient_norm
 from adaptivepatch.nn.pooling import pool_mean
 from adaptivepatch.nn.rate_control import binomial_loss
-from adaptivepatch.nn.score_rules import cut_by_scores, standardise
+from adaptivepatch.nn.score_rules import cut_by_scores, rank_above, row_scale
 from adaptivepatch.patchers.base import (
     InstanceTag,
     NetworkParts,
@@ -109,8 +109,8 @@ class DynamicPoolingPatcher(RatePatcher):
     * a mark is at the start of a patch, not at its end: no patch is dropped as unfinished, no empty
       one put in front; step 0 always starts one and is in no statistic;
     * prediction is deterministic; the published evaluation samples;
-    * the threshold follows a quantile of the logits, standardised within their row (half of the way
-      in each training step), where published it is 1/2;
+    * the threshold follows a quantile of the logits relative to their row (`row_scale`; half of the
+      way in each training step), where published it is 1/2;
     * p starts at the wanted share; published at 1/2;
     * the gradient above: published, a boundary moves weight to the later points of the patch it
       is in, so that one that was drawn gets exactly none;
@@ -208,7 +208,8 @@ class DynamicPoolingPatcher(RatePatcher):
         cut = partial(cut_by_scores, num_patches=num_patches, budget=self.budget)
         temperature = self.temperature if self.stochastic else None
         logits = self._logits(points, series, group)
-        score = logits if level is None or self.threshold == "half" else _decisive(logits)
+        is_plain = level is None or self.threshold == "half"
+        score = logits if is_plain else self._relative(logits)
         return _Scored(logits, score.detach(), points, cut, level, temperature, group)
 
     def _logits(self, points: Tensor, series: Tensor, group: Tensor | None) -> Tensor:
@@ -217,6 +218,12 @@ class DynamicPoolingPatcher(RatePatcher):
         with torch.autocast(series.device.type, enabled=False):
             found: Tensor = self.scoring(points.to(series.dtype))[..., 0]
         return mean_in_groups(found + math.log(share / (1 - share)), group)
+
+    def _relative(self, logits: Tensor) -> Tensor:
+        """Return scores (N, T) relative to their row, and 0 at step 0."""
+        later = logits[:, 1:]
+        offset, scale = row_scale(later, self.boundary_share(logits.shape[1]))
+        return F.pad((later - offset) / scale, (1, 0))
 
     @torch.no_grad()
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
@@ -228,11 +235,11 @@ class DynamicPoolingPatcher(RatePatcher):
     @torch.no_grad()
     def _follow(self, logits: Tensor, weight: float) -> None:
         """Move the level towards the quantile that leaves the wanted share above it."""
-        share, found = self.boundary_share(logits.shape[1]), _decisive(logits)[:, 1:].flatten()
+        share, found = self.boundary_share(logits.shape[1]), self._relative(logits)[:, 1:].flatten()
         if len(found) == 0:  # step 0 alone: nothing is decided
             self.level.fill_(0.0 if float(self.level) == _UNKNOWN else self.level)
             return
-        rank = min(max(round((1 - share) * len(found)), 1), len(found))
+        rank = rank_above(share, len(found))
         quantile = mean_over_processes(found.kthvalue(rank).values).to(self.level.dtype)
         if weight == 1 or float(self.level) == _UNKNOWN:
             self.level.copy_(quantile)
@@ -302,11 +309,6 @@ class DynamicPoolingPatcher(RatePatcher):
             "predictor_gradient": gradient_norm(self.scoring),
             "encoder_gradient": gradient_norm(self.encoder),
         }
-
-
-def _decisive(logits: Tensor) -> Tensor:
-    """Return standard scores within each row of (N, T), and 0 at step 0."""
-    return F.pad(standardise(logits[:, 1:]), (1, 0))
 
 
 def _spikes(values: Tensor) -> Tensor:

@@ -107,8 +107,8 @@ class ScoreFunctionPatcher(RatePatcher):
     rewards step t with the early less the late squared error there, and a start at s, decided from
     the steps before it, is credited with all rewards from s - 1 on, discounted.
 
-    Prediction starts a patch where the logit, in "direct" standardised within its row, is above a
-    level, which training moves to the quantile that keeps the rate.
+    Prediction starts a patch where the logit, in "direct" relative to its row (`row_scale`), is
+    above a level, which training moves to the quantile that keeps the rate.
 
     Deviations from the published code:
 

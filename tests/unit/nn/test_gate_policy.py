@@ -137,14 +137,15 @@ def test_only_by_row_the_level_fits_rows_of_another_level_and_spread(by_row):
     assert (abs(share - 0.1) < 0.03) == by_row
 
 
-def test_by_row_scores_are_standardised_logits():
+def test_by_row_scores_are_logits_relative_to_the_row():
     values = terms(5, 12, 3)
     policy = WindowedBernoulli(values, 0.2, by_row=True)
     action, score = policy.decide(0.7)
     assert torch.equal(action[:, 1:], score > 0.7)
     alone = WindowedBernoulli(values[..., -1:], 0.2).logits(action)
-    scale = alone.std(1, correction=0, keepdim=True)
-    expected = (policy.logits(action) - alone.mean(1, keepdim=True)) / scale
+    own = alone.sort(1).values[:, [8]]  # two of eleven are greater
+    middle = (alone.mean(1, keepdim=True) + own) / 2
+    expected = (policy.logits(action) - middle) / alone.std(1, correction=0, keepdim=True)
     torch.testing.assert_close(score, expected)
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from adaptivepatch.nn.score_rules import spaced_maxima
+from adaptivepatch.nn.score_rules import row_scale, spaced_maxima
 
 
 @pytest.mark.parametrize("spacing", [1, 2, 5, 40])
@@ -24,3 +24,12 @@ def test_spaced_maxima_are_those_of_a_greedy_loop(spacing, gaps):
 def test_spaced_maxima_of_constant_rows_are_even():
     found = spaced_maxima(torch.zeros(2, 11), None, 3)
     assert found.nonzero()[:, 1].tolist() == [3, 7] * 2
+
+
+def test_row_scale_lies_halfway_between_mean_and_quantile():
+    scores = torch.tensor([[0.0, 1.0, 2.0, 3.0, 14.0], [5.0, 5.0, 5.0, 5.0, 5.0]])
+    offset, scale = row_scale(scores, 0.2)
+    assert offset.tolist() == [[(4 + 3) / 2], [5.0]]
+    torch.testing.assert_close(scale[0, 0], scores[0].std(correction=0))
+    assert 0 < float(scale[1]) < 1e-4  # finite where nothing differs
+    assert [part.shape for part in row_scale(scores[:, :0], 0.2)] == [(2, 1), (2, 1)]
