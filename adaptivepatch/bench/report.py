@@ -236,7 +236,7 @@ def small(results: Path) -> str:
     """Compare patchers at equal token count with the small protocol; 3 seeds are exploratory."""
     header = [
         *("data", "tokens", "patches", "test MSE by seed", "to fixed", "95 % interval"),
-        "validation MSE",
+        *("to fixed aligned", "95 % interval", "validation MSE"),
     ]
     files = [results / name for name in ("small_etth.csv", "small_weather.csv")]
     return markdown(header, [row for file in files if file.is_file() for row in _small_rows(file)])
@@ -245,19 +245,23 @@ def small(results: Path) -> str:
 def _small_rows(file: Path) -> Iterator[list[str]]:
     runs = pd.read_csv(file).sort_values("seed", kind="stable")
     for (dataset, tokens), part in runs.groupby(["dataset", "tokens"], sort=True):
-        fixed = part[part.arm.str.startswith("fixed")]
-        for arm in part.arm.drop_duplicates():
+        names = part.arm.drop_duplicates()
+        bases = [
+            part[part.arm.str.fullmatch(rf"{name}_\d+")] for name in ("fixed", "fixed_aligned")
+        ]
+        for arm in names:
             of_arm = part[part.arm == arm]
-            change, interval = "", ""
-            if not arm.startswith("fixed"):
-                change, interval = _against(file, of_arm, fixed, part.arm.nunique() - 1)
+            compared: list[str] = []
+            for base in bases:
+                is_other = arm not in set(base.arm) and arm != bases[0].arm.iloc[0]
+                found = _against(file, of_arm, base, len(names) - 1) if is_other else ("", "")
+                compared.extend(found)
             yield [
                 str(dataset),
                 str(tokens),
                 _small_name(arm),
                 ", ".join(f"{mse:.4f}" for mse in of_arm.test_mse),
-                change,
-                interval,
+                *compared,
                 f"{of_arm.validation_loss.mean():.4f}",
             ]
 
