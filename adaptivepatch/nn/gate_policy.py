@@ -19,7 +19,6 @@ from torch.nn import functional as F
 from adaptivepatch.distributions import Rollout, SegmentationDistribution
 from adaptivepatch.nn.linear import Linear
 from adaptivepatch.nn.policy_gradient import mean_over_processes
-from adaptivepatch.nn.score_rules import rank_above, row_scale
 from adaptivepatch.segmentation import Segmentation
 
 LARGEST_LOGIT = 6.0  # of the network's part, reached smoothly
@@ -27,7 +26,6 @@ _FIRST_WEIGHTS = 1 / 16  # of a gate, as a share of a linear layer's
 _LARGEST_SHARE = 0.999
 _UNKNOWN = -1e3  # a saved number must be finite; no logit is as small
 _HALVINGS = 22
-_MOST_DEVIATIONS = 50.0  # of a score from its row's mean
 
 
 class WindowedBernoulli:
@@ -39,9 +37,6 @@ class WindowedBernoulli:
         V. Those of step 0, which starts a patch whatever they say, are not read.
     share : float
         Share of starts where V is zero.
-    by_row : bool, default=False
-        Decide by scores relative to the row: to its V_{t,w} as logits, as `row_scale` has it. A
-        level then leaves about the same share above it in every row.
 
     Notes
     -----
@@ -49,8 +44,8 @@ class WindowedBernoulli:
     ``logit_t = 6 tanh(u_t / 6) + logit(share)``. With a window of 1, independent.
     """
 
-    def __init__(self, terms: Tensor, share: float, *, by_row: bool = False) -> None:
-        self.terms, self.by_row = terms.double(), by_row
+    def __init__(self, terms: Tensor, share: float) -> None:
+        self.terms = terms.double()
         self.share = min(share, _LARGEST_SHARE)
         self.prior = math.log(self.share / (1 - self.share))
 
@@ -105,30 +100,20 @@ class WindowedBernoulli:
 
     @torch.no_grad()
     def decide(self, level: float) -> tuple[Tensor, Tensor]:
-        """Start a patch where the score, given the decisions before, is above a level.
+        """Start a patch where the logit, given the decisions before, is above a level.
 
         Parameters
         ----------
         level : float
-            In units of the score: of the logit, or with `by_row` relative to the row.
+            In units of the logit.
 
         Returns
         -------
         action : Tensor of bool, shape (N, T)
-        score : Tensor of shape (N, T - 1)
+        logits : Tensor of shape (N, T - 1)
             Given that action.
         """
-        first = self.terms[:, 0, 0]
-        if not self.by_row:
-            return self._chosen(first, lambda _, logit: logit > level)
-        offset, scale = row_scale(self._logit(self.terms[:, 1:, -1]), self.share)
-        limit = offset + level * scale  # (N, 1)
-
-        def above(_: int | slice, logit: Tensor) -> Tensor:
-            return logit > (limit if logit.ndim == 2 else limit[:, 0])
-
-        action, logits = self._chosen(first, above)
-        return action, (logits - offset) / scale
+        return self._chosen(self.terms[:, 0, 0], lambda _, logit: logit > level)
 
     def _chosen(
         self, like: Tensor, choose: Callable[[int | slice, Tensor], Tensor]
@@ -207,8 +192,8 @@ class Gate(nn.Module):
 
         Notes
         -----
-        To the quantile of the scores. With a window they depend on the decisions, hence on the
-        level: a known one moves to the quantile of the scores as they are under it, at which it
+        To the quantile of the logits. With a window they depend on the decisions, hence on the
+        level: a known one moves to the quantile of the logits as they are under it, at which it
         rests where the share is right; an unknown one is found by bisection.
         """
         if policy.terms.shape[1] == 1:  # nothing to decide: what is known stays
@@ -223,11 +208,11 @@ class Gate(nn.Module):
 
 
 def level_for(policy: WindowedBernoulli, share: float) -> Tensor:
-    """Return the level, a scalar, above which a share of the scores under it lies."""
+    """Return the level, a scalar, above which a share of the logits under it lies."""
     if policy.window == 1:
         return _quantile(policy.decide(0.0)[1], share)
-    reach = _MOST_DEVIATIONS if policy.by_row else LARGEST_LOGIT + abs(policy.prior)
-    low, high = -reach, reach
+    low = policy.prior - LARGEST_LOGIT
+    high = policy.prior + LARGEST_LOGIT
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         found = float(policy.decide(middle)[0][:, 1:].double().mean())
@@ -235,10 +220,21 @@ def level_for(policy: WindowedBernoulli, share: float) -> Tensor:
     return policy.terms.new_tensor(high)
 
 
-def _quantile(scores: Tensor, share: float) -> Tensor:
-    """Return the value that a share of the scores is greater than."""
-    flat = scores.flatten()
-    return flat.kthvalue(rank_above(share, len(flat))).values
+def _quantile(logits: Tensor, share: float) -> Tensor:
+    """Return the value that a share of the logits is greater than."""
+    flat = logits.flatten()
+    rank = min(max(round((1 - share) * len(flat)), 1), len(flat))
+    return flat.kthvalue(rank).values
+
+
+def _as_many_as_expected(logits: Tensor) -> Tensor:
+    """Return what as many of the logits (N, T - 1) exceed as their probabilities add up to: (N, 1).
+
+    Where logits are equal, fewer do.
+    """
+    number = logits.sigmoid().sum(1, keepdim=True).round().long()
+    ordered = F.pad(logits.sort(1, descending=True).values, (0, 1), value=-torch.inf)
+    return ordered.gather(1, number)
 
 
 class GatedDistribution(SegmentationDistribution):
@@ -253,8 +249,9 @@ class GatedDistribution(SegmentationDistribution):
     cut : callable
         From scores (N, T), by keyword with a threshold, to a segmentation; see
         `adaptivepatch.nn.score_rules.cut_by_scores`.
-    level : callable
-        Returns the level above which a score starts a patch.
+    level : callable or None
+        Returns the level above which a logit starts a patch. None, for independent decisions: as
+        many start one as are expected of a draw, the likeliest.
     group : Tensor of shape (N,), optional
         Rows of equal group have equal terms, and share their noise.
     """
@@ -267,7 +264,7 @@ class GatedDistribution(SegmentationDistribution):
         features: Tensor,
         inputs: Tensor,
         cut: Callable[..., Segmentation],
-        level: Callable[[], float],
+        level: Callable[[], float] | None,
         group: Tensor | None,
     ) -> None:
         self.policy, self.features, self.inputs = policy, features, inputs
@@ -275,13 +272,14 @@ class GatedDistribution(SegmentationDistribution):
 
     @cached_property
     def _mode(self) -> Segmentation:
-        level = self.level()
-        _, score = self.policy.decide(level)
-        return self.cut(F.pad(score - level, (1, 0)), threshold=0.0)
+        level = 0.0 if self.level is None else self.level()
+        _, logits = self.policy.decide(level)
+        above = _as_many_as_expected(logits) if self.level is None else level
+        return self.cut(F.pad(logits - above, (1, 0)), threshold=0.0)
 
     @property
     def mode(self) -> Segmentation:
-        """Starts where the score, given the decisions before, is above the level."""
+        """Starts where the logit, given the decisions before, is above the level."""
         return self._mode
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:

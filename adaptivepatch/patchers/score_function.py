@@ -107,8 +107,9 @@ class ScoreFunctionPatcher(RatePatcher):
     rewards step t with the early less the late squared error there, and a start at s, decided from
     the steps before it, is credited with all rewards from s - 1 on, discounted.
 
-    Prediction starts a patch where the logit, in "direct" relative to its row (`row_scale`), is
-    above a level, which training moves to the quantile that keeps the rate.
+    Prediction starts as many patches as draws are expected to, at the likeliest steps. In
+    "next_patch", or with a window, it starts one where the logit is above a level, which training
+    moves to the quantile that keeps the rate.
 
     Deviations from the published code:
 
@@ -147,6 +148,7 @@ class ScoreFunctionPatcher(RatePatcher):
     stochastic: ClassVar[bool] = True
     causal = InstanceTag(lambda patcher: patcher.form == "next_patch")
     needs_causal_backbone = InstanceTag(lambda patcher: patcher.form == "next_patch")
+    _has_level = InstanceTag(lambda patcher: patcher.form == "next_patch" or patcher.window > 1)
     steps_done: Tensor
 
     def __init__(
@@ -229,8 +231,9 @@ class ScoreFunctionPatcher(RatePatcher):
         points = self.encoder(series, observed)
         inputs = self._inputs(points, group)
         cut = partial(cut_by_scores, num_patches=num_patches, budget=self.budget)
-        policy = self._policy(inputs)
-        return GatedDistribution(policy, points, inputs, cut, self._level, group)
+        policy = WindowedBernoulli(self.gate(inputs), self.boundary_share(series.shape[1]))
+        level = self._level if self._has_level else None
+        return GatedDistribution(policy, points, inputs, cut, level, group)
 
     def _inputs(self, points: Tensor, group: Tensor | None) -> Tensor:
         """Return what the gate reads: means of groups, in "next_patch" of the step before."""
@@ -238,24 +241,19 @@ class ScoreFunctionPatcher(RatePatcher):
         before = torch.cat([inputs[:, :1], inputs[:, :-1]], 1)
         return inputs if self.form == "direct" else before
 
-    def _policy(self, inputs: Tensor) -> WindowedBernoulli:
-        """Return the policy; one that may see later steps decides by row."""
-        share, by_row = self.boundary_share(inputs.shape[1]), self.form == "direct"
-        return WindowedBernoulli(self.gate(inputs), share, by_row=by_row)
-
     def _level(self) -> float:
-        if self.budget == "exact" and self.window == 1:
-            return 0.0  # only the order of the logits counts
         if not self.gate.is_calibrated:
             raise not_prepared(self)
         return float(self.gate.level)
 
     @torch.no_grad()
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
-        """Find the level at which decisions keep the rate on these windows."""
+        """Find the level, if there is one, at which decisions keep the rate on these windows."""
         del generator
-        policy = self._policy(self._inputs(self.encoder(series, observed), None))
-        self.gate.calibrate(policy, self.boundary_share(series.shape[1]))
+        if self._has_level:
+            share = self.boundary_share(series.shape[1])
+            inputs = self._inputs(self.encoder(series, observed), None)
+            self.gate.calibrate(WindowedBernoulli(self.gate(inputs), share), share)
 
     def parts(
         self,
@@ -283,7 +281,8 @@ class ScoreFunctionPatcher(RatePatcher):
             return StepPlan(num_samples=0)
         if self.form == "next_patch":
             return StepPlan(num_samples=1 - int(self.steps_done) % 2)
-        return StepPlan(is_scored=True, mode_share=_ON_DECISIONS * self.gate.is_calibrated)
+        can_decide = self.gate.is_calibrated or not self._has_level
+        return StepPlan(is_scored=True, mode_share=_ON_DECISIONS * can_decide)
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
         """Return the weighted losses of policy, rate and early exit.
@@ -295,7 +294,8 @@ class ScoreFunctionPatcher(RatePatcher):
         gated = context.distribution
         assert isinstance(gated, GatedDistribution)
         share = self.boundary_share(context.series.shape[1])
-        self.gate.calibrate(gated.policy, share, _FOLLOWED)
+        if self._has_level:
+            self.gate.calibrate(gated.policy, share, _FOLLOWED)
         rewards, action = self._rewards(context), context.rollout.action
         loss = rewards.own
         if action is not None and action.shape[1] > 1:

@@ -128,27 +128,6 @@ def test_the_level_keeps_the_rate(window, coupling):
     assert float(new) == pytest.approx(0.1, abs=0.01)
 
 
-@pytest.mark.parametrize("by_row", [True, False])
-def test_only_by_row_the_level_fits_rows_of_another_level_and_spread(by_row):
-    known, new = 0.2 * terms(400, 40, 1), 2.0 * terms(400, 40, 1, seed=1) - 0.5
-    level = float(level_for(WindowedBernoulli(known, 0.2, by_row=by_row), 0.1))
-    action, _ = WindowedBernoulli(new, 0.2, by_row=by_row).decide(level)
-    share = float(action[:, 1:].double().mean())
-    assert (abs(share - 0.1) < 0.03) == by_row
-
-
-def test_by_row_scores_are_logits_relative_to_the_row():
-    values = terms(5, 12, 3)
-    policy = WindowedBernoulli(values, 0.2, by_row=True)
-    action, score = policy.decide(0.7)
-    assert torch.equal(action[:, 1:], score > 0.7)
-    alone = WindowedBernoulli(values[..., -1:], 0.2).logits(action)
-    own = alone.sort(1).values[:, [8]]  # two of eleven are greater
-    middle = (alone.mean(1, keepdim=True) + own) / 2
-    expected = (policy.logits(action) - middle) / alone.std(1, correction=0, keepdim=True)
-    torch.testing.assert_close(score, expected)
-
-
 @pytest.mark.parametrize("window", [1, 3])
 def test_a_known_level_follows_until_the_rate_is_right(window):
     gate, policy = Gate(4, window), coupled(300, window, 0.6)

@@ -229,13 +229,31 @@ def test_rows_without_targets_and_the_early_exit_count_as_they_should():
 # --------------------------------------------------------------------------- rates and decisions
 
 
-@every_form
+@pytest.mark.parametrize("params", FORMS[1:], ids=str)
 @pytest.mark.parametrize("rate", [4, 16])
 def test_prepared_its_decisions_hold_the_rate_on_other_rows(params, rate):
     mode = prepared(compression_rate=rate, stir=0.5, **params)(series(2000, seed=9)).mode
     assert STEPS / float(mode.num_patches.double().mean()) == pytest.approx(rate, rel=0.1)
     assert mode.num_patches.unique().numel() > 1
     assert not mode.exact
+
+
+def test_independent_decisions_are_as_many_as_draws_are_expected_to_be():
+    patcher = made(compression_rate=8, stir=0.5)
+    distribution = patcher(series(50))
+    prob, mask = distribution.boundary_prob[:, 1:], distribution.mode.boundary_mask[:, 1:]
+    assert mask.sum(1).tolist() == prob.sum(1).round().tolist()
+    assert mask.sum(1).unique().numel() > 1
+    for n in range(50):  # the likeliest
+        assert prob[n][mask[n]].min() > prob[n][~mask[n]].max()
+    drawn = distribution.sample(400, seeded()).segmentation.num_patches.view(400, 50)
+    torch.testing.assert_close(drawn.double().mean(0), 1 + prob.sum(1), rtol=0, atol=0.6)
+
+
+def test_equal_steps_start_nothing():
+    patcher = made(compression_rate=8)
+    mode = patcher(torch.zeros(2, STEPS, dtype=torch.float64)).mode
+    assert mode.num_patches.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("rate", [4, 16])
@@ -246,7 +264,7 @@ def test_untrained_draws_hold_the_rate(rate):
 
 
 def test_it_must_see_data_before_it_decides():
-    distribution = made()(series())
+    distribution = made(window=3)(series())
     distribution.sample(2, seeded())  # needs no level
     with pytest.raises(NotFittedError, match="ScoreFunctionPatcher must see training windows"):
         distribution.mode.num_patches  # noqa: B018
@@ -260,10 +278,13 @@ def test_a_budget_keeps_the_likeliest(budget, window):
     distribution = patcher(series())
     _, logits = distribution.policy.decide(float(patcher.gate.level))
     for n in range(ROWS):
-        likeliest = set((logits[n].argsort(descending=True, stable=True)[:7] + 1).tolist())
+        ordered = (logits[n].argsort(descending=True, stable=True) + 1).tolist()
+        likeliest = set(ordered[:7])
         if budget == "min":
-            above = logits[n] > float(patcher.gate.level)
-            likeliest &= set(above.nonzero()[:, 0].add(1).tolist())
+            wanted = int((logits[n] > float(patcher.gate.level)).sum())
+            if window == 1:
+                wanted = int(logits[n].sigmoid().sum().round())
+            likeliest &= set(ordered[:wanted])
         found = distribution.mode.boundary_mask[n].nonzero()[:, 0].tolist()
         assert set(found) == {0} | likeliest
 
@@ -403,7 +424,7 @@ def test_the_baseline_does_not_know_the_action(early_exit):
 
 
 def test_the_level_moves_in_training_steps_only():
-    patcher = ScoreFunctionPatcher(8)
+    patcher = ScoreFunctionPatcher(8, window=3)
     network = small_network(patcher=patcher, context_length=STEPS, d_model=16)
     before = patcher.gate.level.clone()
     network.train()(batch().series)
@@ -413,9 +434,10 @@ def test_the_level_moves_in_training_steps_only():
 
 
 def test_plans():
-    patcher = made()
+    patcher = made(window=3)
     assert patcher.plan(0.5) == (1, True, False, 1, 0.0)  # it cannot decide yet
-    assert prepared().plan(0.5) == (1, True, False, 1, 0.5)
+    assert made().plan(0.5) == (1, True, False, 1, 0.5)
+    assert prepared(window=3).plan(0.5) == (1, True, False, 1, 0.5)
     causal = prepared(form="next_patch")
     assert causal.plan(0.5) == (1, False, False, 1, 0.0)
     causal.steps_done += 1
@@ -567,7 +589,7 @@ def test_short_look_backs(params, num_steps):
 
 
 def test_a_level_is_followed_from_the_first_step_where_nothing_was_prepared():
-    patcher = ScoreFunctionPatcher(8)
+    patcher = ScoreFunctionPatcher(8, window=3)
     network = small_network(patcher=patcher, context_length=STEPS, d_model=16).train()
     patcher.gate.level.fill_(-1e3)  # as at construction
     assert not patcher.gate.is_calibrated
