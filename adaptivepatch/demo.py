@@ -242,6 +242,7 @@ def _forecaster(patcher: Patcher, settings: DemoSettings, progress: bool) -> For
         backbone=PatchTSTBackbone(
             d_model=settings.d_model, num_layers=1, d_ff=2 * settings.d_model, dropout=0.0
         ),
+        embedding="aligned",  # of all, so that they differ in their patches only
         loss="mae",
         missing="mask",
         trainer=Trainer(

@@ -33,6 +33,7 @@ from adaptivepatch.data.windows import Windows
 from adaptivepatch.errors import (
     InvalidFrameError,
     InvalidParameterError,
+    check_choice,
     check_float,
     check_int,
     suggest,
@@ -42,6 +43,7 @@ from adaptivepatch.estimators.fitting import count_parameters, resolve_backbone,
 from adaptivepatch.estimators.forecaster import Forecaster
 from adaptivepatch.estimators.panel_model import PanelModel
 from adaptivepatch.estimators.panel_source import complete_or_padded
+from adaptivepatch.nn.patch_embedding import EMBEDDINGS
 from adaptivepatch.training.trainer import Trainer
 
 LOSSES = {"MSE": "mse", "MAE": "mae"}
@@ -64,6 +66,7 @@ class Setup:
     context_length: int
     metric: str
     backbone: Any
+    embedding: str | None
     trainer: Trainer
     validation_rows: int | None
     missing: Literal["error", "mask"]
@@ -111,6 +114,7 @@ def compare(
     seeds: int | Sequence[int] = 5,
     baseline: str | Sequence[str] | None = None,
     backbone: Any = "patchtst",
+    embedding: str | None = "aligned",
     trainer: Trainer | None = None,
     metric: str = "MSE",
     test_share: float = 0.2,
@@ -142,6 +146,9 @@ def compare(
         Names of the arms that are candidates for the baseline; default: all fixed patchers.
     backbone : Backbone or str, default="patchtst"
         The same for all arms.
+    embedding : {"aligned", "resampled"} or None, default="aligned"
+        The same for all arms, so that they differ in boundaries only; patches that overlap are
+        resampled in any case. None: each patcher's own, as in `Forecaster`.
     trainer : Trainer, optional
         The same for all arms. Default: `default_trainer`, short.
     metric : {"MSE", "MAE"}, default="MSE"
@@ -184,6 +191,8 @@ def compare(
     (`fit_seed`): two names of one patcher are two independent sets of fits.
     """
     _check(metric, test_share, n_jobs)
+    if embedding is not None:
+        check_choice(None, EMBEDDINGS, embedding=embedding)
     numbers = _seed_list(seeds)
     panel = read_frame(
         df, item_id=item_id, timestamp=timestamp, target=target, freq=freq, missing=missing
@@ -197,6 +206,7 @@ def compare(
         context_length=context_length,
         metric=metric,
         backbone=resolve_backbone(backbone),
+        embedding=embedding,
         trainer=resolve_trainer(trainer or default_trainer(panel.num_channels)),
         validation_rows=validation_rows,
         missing=missing,
@@ -300,6 +310,7 @@ def _settings(
         "scaled_by": "training rows of each item and channel",
         "refit": False,
         "backbone": repr(setup.backbone),
+        "embedding": setup.embedding,
         "trainer": repr(setup.trainer),
     }
 
@@ -352,6 +363,7 @@ def _fit(setup: Setup, arm: Candidate, seed: int) -> Fitted:
         setup.context_length,
         patcher=clone(arm.patcher),
         backbone=setup.backbone,
+        embedding=None if arm.patcher.halo else setup.embedding,
         loss=LOSSES[setup.metric],
         missing=setup.missing,
         trainer=setup.trainer,

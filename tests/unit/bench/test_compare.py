@@ -10,6 +10,7 @@ import pytest
 
 from adaptivepatch import (
     FixedPatcher,
+    Forecaster,
     GroupPolicyGradient,
     InvalidFrameError,
     InvalidParameterError,
@@ -152,6 +153,28 @@ def test_twins_have_different_random_streams():
     result = compare(wave(), twins, baseline="once", seeds=1, **SMALL)
     assert result.table.role.tolist() == ["baseline candidate", "challenger"]
     assert result.runs.test_error.nunique() == 2
+
+
+@pytest.mark.parametrize(
+    ("embedding", "expected"),
+    [
+        ("aligned", {"aligned", None}),  # patches that overlap cannot be aligned
+        ("resampled", {"resampled", None}),
+        (None, {None}),
+    ],
+)
+def test_arms_differ_in_boundaries_and_not_in_their_embedding(monkeypatch, embedding, expected):
+    arms, used = {**ARMS, "overlapping": FixedPatcher(8, 4)}, {}
+
+    def forecaster(*arguments, **settings):
+        used[repr(settings["patcher"])] = settings["embedding"]
+        return Forecaster(*arguments, **settings)
+
+    monkeypatch.setattr(module, "Forecaster", forecaster)
+    result = compare(wave(), arms, seeds=1, embedding=embedding, **SMALL)
+    assert set(used.values()) == expected
+    assert used[repr(arms["overlapping"])] is None
+    assert result.settings["embedding"] == embedding
 
 
 def test_seeds_of_fits_depend_on_the_name_and_not_on_the_other_arms():
@@ -338,6 +361,7 @@ def test_picture_has_every_seed_of_every_arm(found):
     ("change", "message"),
     [
         ({"metric": "MSEE"}, r"'metric' parameter must be one of.*Did you mean 'MSE'"),
+        ({"embedding": "raw"}, r"'embedding' parameter must be one of.*Got 'raw'"),
         ({"seeds": 0}, r"'seeds' parameter must be an int in the range \[1, inf\)"),
         ({"seeds": []}, r"'seeds' parameter must be at least 1, or different"),
         ({"seeds": [1, 1]}, r"different seeds. Got \[1, 1\]"),
