@@ -190,9 +190,7 @@ def compare(
     Arms share the seed list, but each fit's weights and order depend on seed *and* arm name
     (`fit_seed`): two names of one patcher are two independent sets of fits.
     """
-    _check(metric, test_share, n_jobs)
-    if embedding is not None:
-        check_choice(None, EMBEDDINGS, embedding=embedding)
+    _check(metric, embedding, test_share, n_jobs)
     numbers = _seed_list(seeds)
     panel = read_frame(
         df, item_id=item_id, timestamp=timestamp, target=target, freq=freq, missing=missing
@@ -245,7 +243,9 @@ def default_trainer(num_channels: int) -> Trainer:
 # ------------------------------------------------------------------------------------- arguments
 
 
-def _check(metric: str, test_share: float, n_jobs: int) -> None:
+def _check(metric: str, embedding: str | None, test_share: float, n_jobs: int) -> None:
+    if embedding is not None:
+        check_choice(None, EMBEDDINGS, embedding=embedding)
     if metric not in LOSSES:
         raise InvalidParameterError(
             f"The 'metric' parameter must be one of {list(LOSSES)}. Got {metric!r} instead."
