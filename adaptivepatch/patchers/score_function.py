@@ -238,8 +238,7 @@ class ScoreFunctionPatcher(RatePatcher):
     def _inputs(self, points: Tensor, group: Tensor | None) -> Tensor:
         """Return what the gate reads: means of groups, in "next_patch" of the step before."""
         inputs = mean_in_groups(points, group)
-        before = torch.cat([inputs[:, :1], inputs[:, :-1]], 1)
-        return inputs if self.form == "direct" else before
+        return inputs if self.form == "direct" else torch.cat([inputs[:, :1], inputs[:, :-1]], 1)
 
     def _level(self) -> float:
         if not self.gate.is_calibrated:
