@@ -87,17 +87,22 @@ class Stratified(SubsetPolicy):
         self.is_padded = at_most or self.num_blocks * self.widest > len(blocks)
 
     @cached_property
-    def _log_probs(self) -> Tensor:
-        """Log-probabilities (N, B, S), -inf at padding, a last column for no start if allowed."""
+    def _table(self) -> Tensor:
+        """Logits (N, B, S), the least at padding, a last column for no start if allowed."""
         rows = len(self.logits)
         if not self.is_padded:
-            return self.logits.view(rows, self.num_blocks, -1).log_softmax(-1)
+            return self.logits.view(rows, self.num_blocks, -1)
         table = self.logits.new_full((rows, self.num_blocks * (self.widest + self.at_most)), -1e300)
         table = table.index_copy(1, self.slot, self.logits)
         table = table.view(rows, self.num_blocks, -1)
         if self.at_most:
             table = torch.cat([table[..., :-1], torch.zeros_like(table[..., :1])], -1)
-        return table.log_softmax(-1)
+        return table
+
+    @cached_property
+    def _log_probs(self) -> Tensor:
+        """Log-probabilities (N, B, S), -inf at padding."""
+        return self._table.log_softmax(-1)
 
     def _sites(self, choice: Tensor) -> Tensor:
         """Turn the choice of every block (..., B) into a set of sites (..., C)."""
@@ -129,7 +134,7 @@ class Stratified(SubsetPolicy):
     @property
     def mode(self) -> Tensor:
         """The likeliest site of every block; of equal ones the first."""
-        return self._sites(self._log_probs.detach().argmax(-1))
+        return self._sites(self._table.detach().argmax(-1))
 
     @property
     def boundary_prob(self) -> Tensor:
