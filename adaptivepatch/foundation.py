@@ -307,7 +307,7 @@ def load_patcher(
     frozen : bool, default=True
         Freeze it: no gradients, eval mode, shared by clones.
     revision : str, optional
-        Branch, tag or commit of the repository.
+        Branch, tag or commit of a repository on the Hub.
     kind : type, default=Patcher
         Class it must be of.
     **parameters
@@ -398,16 +398,23 @@ def _find(path: str | Path, revision: str | None) -> Path:
     if not isinstance(path, str | Path):
         raise TypeError(f"A patcher is named by a str or Path. Got {path!r} instead.")
     folder = Path(path)
-    if isinstance(path, Path) or folder.is_dir():
-        return folder
-    if path in shipped_patchers():
-        return SHIPPED / path
-    if path.count("/") == 1 and not path.startswith((".", "/", "~")):
-        return _fetch(path, revision)
-    raise InvalidModelError(
-        f"A patcher is a folder, a name or a repository of the Hub (owner/name). {path!r} is none. "
-        f"In this package: {shipped_patchers()}.{suggest(path, shipped_patchers())}"
-    )
+    if isinstance(path, str) and not folder.is_dir():
+        if path in shipped_patchers():
+            folder = SHIPPED / path
+        elif path.count("/") == 1 and not path.startswith((".", "/", "~")):
+            return _fetch(path, revision)
+        else:
+            raise InvalidModelError(
+                f"A patcher is a folder, a name or a repository of the Hub (owner/name). {path!r} "
+                f"is none. In this package: {shipped_patchers()}."
+                f"{suggest(path, shipped_patchers())}"
+            )
+    if revision is not None:
+        raise InvalidParameterError(
+            f"revision chooses a version of a repository on the Hub. Got {revision!r} for "
+            f"{str(path)!r}, which is on this machine. Leave revision out."
+        )
+    return folder
 
 
 def _fetch(repository: str, revision: str | None) -> Path:

@@ -253,6 +253,16 @@ def test_a_patcher_goes_to_the_hub_and_comes_back(hub):
     assert torch.equal(modes(ReinPatcher.from_pretrained("me/patcher")), modes(patcher))
 
 
+@pytest.mark.parametrize("make", [str, Path])
+def test_a_revision_is_of_the_hub_only(hub, make):
+    wild().save_pretrained("here")
+    for path in (make("here"), "reinpatch-small"):
+        with pytest.raises(InvalidParameterError, match="'main' for .*, which is on this machine"):
+            load_patcher(path, revision="main")
+    wild().push_to_hub("me/patcher", CARD)
+    load_patcher("me/patcher", revision="main")
+
+
 def test_troubles_of_the_hub_are_said_in_one_line(hub, monkeypatch):
     with pytest.raises(InvalidModelError, match="Fetching it failed: 404: no such repository"):
         load_patcher("me/absent")
