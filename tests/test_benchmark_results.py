@@ -9,10 +9,16 @@ import pandas as pd
 import pytest
 
 from adaptivepatch.bench.protocol import num_test_windows
-from adaptivepatch.bench.record import PlantedRecord, column_names, windows_path
+from adaptivepatch.bench.record import (
+    FamilyRecord,
+    PlantedRecord,
+    column_names,
+    windows_path,
+)
 from adaptivepatch.bench.report import render
 from adaptivepatch.bench.task import read_suite
 from adaptivepatch.data.datasets import split_borders
+from adaptivepatch.patchers import PATCHERS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -103,6 +109,49 @@ def test_planted_rows_are_complete_and_of_the_suite():
             (curves.task == row.task) & (curves.arm == row.arm) & (curves.seed == row.seed)
         ]
         assert curve.validation_loss.min() == pytest.approx(row.validation_mse)
+
+
+@pytest.fixture(scope="module")
+def family():
+    return pd.read_csv(RESULTS / "family.csv")
+
+
+def test_family_rows_are_complete_and_of_their_suites(family):
+    assert family.columns.tolist() == column_names(FamilyRecord)
+    keys = ["suite", "task", "arm", "settings_id", "seed"]
+    assert not family.duplicated(keys).any()
+    assert not family.dirty.any()
+    assert np.isfinite(family[["test_mse", "test_mae", "tokens", "train_rate"]]).all(axis=None)
+    known = {run.key for suite in family.suite.unique() for run in read_suite(suite)}
+    found = set(family[keys].astype(str).itertuples(index=False, name=None))
+    assert found <= known
+    curves = pd.read_csv(RESULTS / "family.curves.csv").groupby(["task", "arm", "seed"])
+    best = curves.validation_loss.min()
+    for row in family.itertuples():
+        assert best[row.task, row.arm, row.seed] == pytest.approx(row.validation_loss)
+    file = RESULTS / "family.csv"
+    for row in family[family.suite == "family_etth1"].to_dict("records"):
+        errors = np.load(windows_path(file, row)).astype(float)
+        assert errors.mean() == pytest.approx(row["test_mse"], rel=1e-6)
+
+
+def test_every_patcher_is_in_the_family_of_three_seeds(family):
+    rows = family[family.suite == "family_etth1"]
+    arms = {run.arm.name for run in read_suite("family_etth1")}
+    assert set(rows.arm) == arms
+    assert (rows.groupby("arm").seed.nunique() == 3).all()
+    assert set(PATCHERS) <= {
+        run.arm.settings["patcher"]["name"] for run in read_suite("family_etth1")
+    }
+
+
+def test_patchers_that_only_aim_at_a_rate_reach_it(family):
+    """Without a cap, within 10 % on training and on test windows, mean of three seeds."""
+    rows = family[family.suite == "family_etth1"].groupby("arm")
+    for rate in (16, 48):
+        for name in ("chunking", "pooling", "score_function"):
+            found = rows[["train_rate", "compression_rate"]].mean().loc[f"{name}_{rate}"]
+            assert (found / rate - 1).abs().max() <= 0.10
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,13 @@ class CosineRouter(nn.Module):
 
     def distance(self, points: Tensor) -> Tensor:
         """Compare vectors (N, T, W) with their neighbours: 1 - cosine, (N, T - 1), from 0 to 2."""
-        left, right = self.query(points[:, :-1]), self.key(points[:, 1:])
         # Half the squared distance of unit vectors, which keeps digits where they are alike.
-        apart = F.normalize(left, dim=-1) - F.normalize(right, dim=-1)
-        return apart.square().sum(-1) / 2
+        return self._apart(points).square().sum(-1) / 2
+
+    def _apart(self, points: Tensor) -> Tensor:
+        """Subtract the directions of neighbours: (N, T - 1, W)."""
+        left, right = self.query(points[:, :-1]), self.key(points[:, 1:])
+        return F.normalize(left, dim=-1) - F.normalize(right, dim=-1)
 
     def boundary_prob(
         self, distance: Tensor, counted: Tensor | None = None, spacing: int = 0
@@ -100,11 +103,12 @@ class CalibratedRouter(CosineRouter):
 
     Notes
     -----
-    ``p_t = sigmoid(a (s_t - threshold))`` and p_0 = 1, with s_t the standard score within its row
-    of ``1 - cos(W_q n_{t-1}, W_k n_t)``, n a normalised projection of a vector and the one before,
-    W_q and W_k the identity at first, and `a` learned, 2 at first. Own construction: standard
-    scores do not depend on how alike neighbours are, so that neither p nor its gradient vanishes on
-    smooth series, and the threshold keeps to the rate from the first step.
+    ``p_t = sigmoid(a (s_t - threshold))`` and p_0 = 1, with s_t the distance of the directions of
+    ``W_q n_{t-1}`` and ``W_k n_t``, measured from its mean over the row in mean absolute
+    deviations, n a normalised projection of a vector and the one before, W_q and W_k the identity
+    at first, and `a` learned, 2 at first. Own construction: such scores do not depend on how alike
+    neighbours are, so that neither p nor its gradient vanishes on smooth series, and the threshold
+    keeps to the rate from the first step, on other data, too (docs/decisions/014-rates.md).
     """
 
     threshold: Tensor
@@ -120,7 +124,8 @@ class CalibratedRouter(CosineRouter):
     def distance(self, points: Tensor) -> Tensor:
         """Compare vectors (N, T, W) with their neighbours: (N, T - 1), from 0 to 2."""
         before = torch.cat([points[:, :1], points[:, :-1]], 1)
-        return super().distance(self.norm(self.now(points) + self.before(before)))
+        mixed: Tensor = self.norm(self.now(points) + self.before(before))
+        return self._apart(mixed).norm(dim=-1)
 
     def boundary_prob(
         self, distance: Tensor, counted: Tensor | None = None, spacing: int = 0

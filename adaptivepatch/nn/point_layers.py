@@ -27,12 +27,14 @@ class PointEncoder(nn.Module):
     mixer : {"convolution", "attention"}
         "convolution": local, linear in T; five taps, dilated 1, 4, 1, 4, ... "attention": every
         point reads all others, quadratic in T.
+    normed : bool, default=True
+        End in a norm of every point's vector, which then no longer tells how large its value is.
     """
 
-    def __init__(self, width: int, num_layers: int, mixer: str) -> None:
+    def __init__(self, width: int, num_layers: int, mixer: str, normed: bool = True) -> None:
         super().__init__()
         self.lift = Linear(3, width)
-        self.layers = PointLayers(width, num_layers, mixer)
+        self.layers = PointLayers(width, num_layers, mixer, normed)
 
     def forward(self, series: Tensor, observed: Tensor | None) -> Tensor:
         """Map normalised rows (N, T), gaps filled, to point vectors (N, T, W).
@@ -46,20 +48,20 @@ class PointEncoder(nn.Module):
 
 
 class PointLayers(nn.Module):
-    """A stack of pre-norm layers over points that ends in a norm of its own.
+    """A stack of pre-norm layers over points.
 
     Parameters
     ----------
-    width, num_layers, mixer
+    width, num_layers, mixer, normed
         See `PointEncoder`.
     """
 
-    def __init__(self, width: int, num_layers: int, mixer: str) -> None:
+    def __init__(self, width: int, num_layers: int, mixer: str, normed: bool = True) -> None:
         super().__init__()
         self.is_global = mixer == "attention"
         make = _attention_layer if self.is_global else _LocalLayer
         self.layers = nn.ModuleList(make(width, k) for k in range(num_layers))
-        self.norm = nn.RMSNorm(width)
+        self.norm = nn.RMSNorm(width) if normed else nn.Identity()
 
     def forward(self, points: Tensor) -> Tensor:
         """Map (N, T, W) to (N, T, W)."""
@@ -67,7 +69,8 @@ class PointLayers(nn.Module):
             points = points + _places(points)
         for layer in self.layers:
             points = layer(points, None)
-        return self.norm(points)
+        normed: Tensor = self.norm(points)
+        return normed
 
 
 def _attention_layer(width: int, index: int) -> PreNormLayer:

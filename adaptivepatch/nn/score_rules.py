@@ -16,7 +16,7 @@ from adaptivepatch.errors import InvalidParameterError, check_int
 from adaptivepatch.nn.segmental import Segmental
 from adaptivepatch.segmentation import Segmentation
 
-_SMALLEST_VARIANCE = 1e-10
+_SMALLEST_DEVIATION = 1e-5
 _TIE_BREAK = 1e-9  # far below the scores of two steps that differ
 
 BUDGETS = ("exact", "min", "target")
@@ -150,7 +150,7 @@ def threshold_for(scores: Tensor, compression_rate: float, counted: Tensor | Non
 
 
 def standardise(scores: Tensor, counted: Tensor | None = None) -> Tensor:
-    """Subtract the mean of a row and divide by its deviation; constant rows give 0.
+    """Subtract the mean of a row, divide by its mean absolute deviation; constant rows give 0.
 
     Parameters
     ----------
@@ -161,17 +161,17 @@ def standardise(scores: Tensor, counted: Tensor | None = None) -> Tensor:
 
     Notes
     -----
-    A threshold on standard scores leaves about the same share above it in every row, also of data
-    that training has not seen.
+    A threshold on such scores leaves about the same share above it in every row, also of data that
+    training has not seen. The standard deviation would depend more on a row's few largest scores.
     """
     if counted is None:
         centred = scores - scores.mean(1, keepdim=True)
-        return centred / (centred.square().mean(1, keepdim=True) + _SMALLEST_VARIANCE).sqrt()
+        return centred / (centred.abs().mean(1, keepdim=True) + _SMALLEST_DEVIATION)
     weight = counted[:, 1:].to(scores.dtype)
     total = weight.sum(1, keepdim=True).clamp(min=1)
     centred = (scores - (scores * weight).sum(1, keepdim=True) / total) * weight
-    variance = centred.square().sum(1, keepdim=True) / total
-    return centred / (variance + _SMALLEST_VARIANCE).sqrt()
+    deviation = centred.abs().sum(1, keepdim=True) / total
+    return centred / (deviation + _SMALLEST_DEVIATION)
 
 
 @torch.no_grad()
@@ -202,7 +202,7 @@ def row_scale(scores: Tensor, share: float) -> tuple[Tensor, Tensor]:
     mean = scores.mean(1, keepdim=True)
     variance = (scores - mean).square().mean(1, keepdim=True)
     own = scores.kthvalue(rank_above(share, scores.shape[1]), 1, keepdim=True).values
-    return (mean + own) / 2, (variance + _SMALLEST_VARIANCE).sqrt()
+    return (mean + own) / 2, (variance + _SMALLEST_DEVIATION**2).sqrt()
 
 
 def rank_above(share: float, number: int) -> int:

@@ -74,9 +74,9 @@ class DynamicChunkingPatcher(RatePatcher):
         which a decoder and the head read. "encoder": tokens hold the points of their patch, and
         the head reads them.
     router : {"calibrated", "cosine"}, default="calibrated"
-        "cosine", as published, starts with next to no boundary on smooth series. "calibrated"
-        compares with a quantile that it follows, and starts are more than a quarter of a nominal
-        patch apart.
+        "cosine", as published, starts with next to no boundary on smooth series; encoder and
+        decoder then end in a norm, as published. "calibrated" compares with a quantile that it
+        follows, starts are more than a quarter of a nominal patch apart, and there is no norm.
     mixer : {"convolution", "attention"}, default="convolution"
         Of encoder and decoder: local and linear in T, or over all points.
     width : int, default=16
@@ -127,7 +127,9 @@ class DynamicChunkingPatcher(RatePatcher):
       patch, the mean of their vectors and the one at the start;
     * "calibrated" standardises distances within a row and has a quantile for its threshold, so that
       the ratio loss has little left to do; near a larger distance a smaller one counts next to
-      nothing, as boundaries would otherwise come in runs of single points.
+      nothing, as boundaries would otherwise come in runs of single points;
+    * beside it the vectors of points keep their size: with a norm the forecast hardly sees how far
+      a point is from the mean (docs/decisions/015-norm-of-point-vectors.md).
 
     References
     ----------
@@ -184,7 +186,7 @@ class DynamicChunkingPatcher(RatePatcher):
         check_choice(self, ROUTERS, router=router)
         check_choice(self, MIXERS, mixer=mixer)
         check_float(self, "[0, inf)", alignment_weight=alignment_weight)
-        self.encoder = PointEncoder(width, num_layers, mixer)
+        self.encoder = PointEncoder(width, num_layers, mixer, self._is_normed)
         self.routing = ROUTERS[router](width)
         self.next_point = NextPointPredictor(_SURPRISE_WIDTH) if alignment_weight else None
         self._metrics = MetricMeans()
@@ -209,6 +211,11 @@ class DynamicChunkingPatcher(RatePatcher):
         check_bool(self, smoothing=self.smoothing)
         if self.sharpness is not None:
             check_float(self, "[1, inf)", sharpness=self.sharpness)
+
+    @property
+    def _is_normed(self) -> bool:
+        """Whether encoder and decoder end in a norm, as published."""
+        return self.router == "cosine"
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; encoder and router of another kind or size are made anew."""
@@ -259,7 +266,7 @@ class DynamicChunkingPatcher(RatePatcher):
             points = self.embed_points(num_steps, d_model, values_per_patch, embedding)
             pooled = PooledEmbedding(self.width, d_model, points)
             return NetworkParts(pooled, self.reference_patches(num_steps))
-        decoder = PointLayers(self.width, self.num_layers, self.mixer)
+        decoder = PointLayers(self.width, self.num_layers, self.mixer, self._is_normed)
         cells = Segmentation.even(num_steps, min(num_steps, _MOST_CELLS))
         unpatch = PointUnpatch(decoder, self.width, d_model)
         set_rate_factor(unpatch, self.learning_rate_factor)

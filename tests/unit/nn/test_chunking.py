@@ -36,7 +36,7 @@ def test_cosine_router_is_its_formula():
         for t in range(1, STEPS):
             left, right = router.query(points[n, t - 1]), router.key(points[n, t])
             cosine = float((left @ right / (left.norm() * right.norm())).detach())
-            assert math.isclose(float(prob[n, t]), (1 - cosine) / 2, rel_tol=1e-9)
+            assert math.isclose(float(prob[n, t].detach()), (1 - cosine) / 2, rel_tol=1e-9)
 
 
 def test_cosine_router_begins_as_the_identity_and_vanishes_on_smooth_rows():
@@ -55,6 +55,44 @@ def test_cosine_router_begins_as_the_identity_and_vanishes_on_smooth_rows():
 def test_a_vector_without_direction_is_no_boundary():
     router, points = CosineRouter(W), torch.zeros(1, 4, W)
     assert (router.boundary_prob(router.distance(points))[:, 1:] <= 0.5).all()
+
+
+@torch.no_grad()
+def test_calibrated_router_is_its_formula():
+    router, points = CalibratedRouter(W).double(), vectors()
+    for number, weight in enumerate((router.query.weight, router.key.weight, router.threshold)):
+        change = torch.Generator().manual_seed(number)
+        weight.add_(torch.randn(weight.shape, generator=change))
+    found = router.boundary_prob(router.distance(points))
+    for n in range(ROWS):
+        normed = []
+        for t in range(STEPS):
+            mixed = router.now(points[n, t]) + router.before(points[n, max(t - 1, 0)])
+            centred = mixed - mixed.mean()
+            normed.append(centred / (centred.square().mean() + 1e-5).sqrt())
+        apart = []
+        for left, right in itertools.pairwise(normed):
+            left, right = router.query(left), router.key(right)
+            apart.append(float((left / left.norm() - right / right.norm()).norm()))
+        mean = sum(apart) / len(apart)
+        deviation = sum(abs(value - mean) for value in apart) / len(apart)
+        for t, value in enumerate(apart, start=1):
+            score = (value - mean) / (deviation + 1e-5)
+            aim = 1 / (1 + math.exp(-float(router.slope) * (score - float(router.threshold))))
+            assert math.isclose(float(found[n, t]), aim, rel_tol=1e-8)
+
+
+def test_equal_neighbours_have_no_distance_and_a_finite_gradient():
+    router, points = CalibratedRouter(W).double(), vectors()
+    points[:, 3:7] = points[:, 2:3]
+    points[0] = 1.0
+    distance = router.distance(points.requires_grad_())
+    assert float(distance[:, 4].abs().max()) == 0
+    assert float(distance[0].abs().max()) == 0
+    prob = router.boundary_prob(distance)
+    assert torch.equal(prob[0, 1:], prob[0, 1].expand(STEPS - 1))
+    for gradient in torch.autograd.grad(prob.sum(), [points, router.key.weight]):
+        assert bool(gradient.isfinite().all())
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
