@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from adaptivepatch.distributions import Rollout, SegmentationDistribution
 from adaptivepatch.nn.linear import Linear
+from adaptivepatch.nn.patch_embedding import gated
 from adaptivepatch.nn.policy_gradient import mean_over_processes
 from adaptivepatch.nn.pooling import broadcast, pool_mean
 from adaptivepatch.nn.scan import smooth
@@ -265,8 +266,7 @@ class PooledEmbedding(nn.Module):
         start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
         index = start[..., None].expand(-1, -1, features.shape[-1])
         vectors = pool_mean(features, segmentation) + features.gather(1, index)
-        tokens = tokens + self.vector_projection(vectors)
-        return tokens if gate is None else tokens * gate.gather(1, start)[..., None]
+        return gated(tokens + self.vector_projection(vectors), segmentation, gate)
 
 
 class Dechunk(nn.Module):

@@ -69,6 +69,14 @@ def resample(series: Tensor, segmentation: Segmentation, num_values: int, halo: 
     return total
 
 
+def gated(tokens: Tensor, segmentation: Segmentation, gate: Tensor | None) -> Tensor:
+    """Multiply tokens (N, P, D) by the gate (N, T), if there is one, at their starts."""
+    if gate is None:
+        return tokens
+    start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
+    return tokens * gate.gather(1, start)[..., None]
+
+
 def _gather(series: Tensor, index: Tensor) -> Tensor:
     """Read (N, T) at (N or 1, P, V) step indices."""
     if len(index) == 1:
@@ -137,10 +145,7 @@ class ResampleEmbedding(nn.Module):
         if observed is not None:
             seen = pool_sum(observed[..., None].to(series.dtype), segmentation) > 0
             tokens = torch.where(seen, tokens, self.missing_token)
-        if gate is not None:
-            start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
-            tokens = tokens * gate.gather(1, start)[..., None]
-        return tokens
+        return gated(tokens, segmentation, gate)
 
 
 class AlignedEmbedding(nn.Module):
@@ -189,10 +194,7 @@ class AlignedEmbedding(nn.Module):
         total = _sum(step, self.weight, first, series * seen)
         total = total + _sum(step, self.presence, first, seen)
         tokens = self.bias + total.view(num_rows, -1, total.shape[-1])
-        if gate is not None:
-            start = segmentation.patch_starts.clamp(max=num_steps - 1)
-            tokens = tokens * gate.gather(1, start)[..., None]
-        return tokens
+        return gated(tokens, segmentation, gate)
 
 
 def _sum(index: Tensor, vectors: Tensor, first: Tensor, factor: Tensor) -> Tensor:
