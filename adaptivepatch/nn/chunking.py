@@ -52,8 +52,15 @@ class CosineRouter(nn.Module):
         nn.init.eye_(self.key.weight)
 
     def distance(self, points: Tensor) -> Tensor:
-        """Compare vectors (N, T, W) with their neighbours: 1 - cosine, (N, T - 1), from 0 to 2."""
-        # Half the squared distance of unit vectors, which keeps digits where they are alike.
+        """Compare vectors (N, T, W) with their neighbours: (N, T - 1), from 0 to 2.
+
+        In float32 at least, whatever the precision around it: neighbours are nearly alike.
+        """
+        with torch.autocast(points.device.type, enabled=False):
+            return self._distance(points.to(self.query.weight.dtype))
+
+    def _distance(self, points: Tensor) -> Tensor:
+        """Return 1 - cosine, as half the squared distance of directions, which keeps digits."""
         return self._apart(points).square().sum(-1) / 2
 
     def _apart(self, points: Tensor) -> Tensor:
@@ -71,7 +78,7 @@ class CosineRouter(nn.Module):
         distance : Tensor of shape (N, T - 1)
             From `distance`.
         counted : Tensor of bool, shape (N, T), or None
-            Elements that are no padding, which gets 0. None: all.
+            Elements that may start a chunk; others get 0, but element 0. None: all.
         spacing : int, default=0
             Of a calibrated router; this one leaves it out.
         """
@@ -104,7 +111,7 @@ class CalibratedRouter(CosineRouter):
 
     Notes
     -----
-    ``p_t = sigmoid(a (s_t - threshold))`` and p_0 = 1, with s_t the distance of the directions of
+    ``p_t = sigmoid(|a| (s_t - threshold))`` and p_0 = 1, with s_t the distance of the directions of
     ``W_q n_{t-1}`` and ``W_k n_t``, measured from its mean over the row in mean absolute
     deviations, n a normalised projection of a vector and the one before, W_q and W_k the identity
     at first, and `a` learned, 2 at first. Own construction: such scores do not depend on how alike
@@ -122,8 +129,8 @@ class CalibratedRouter(CosineRouter):
         self.slope = nn.Parameter(torch.tensor(2.0))
         self.register_buffer("threshold", torch.tensor(0.0))
 
-    def distance(self, points: Tensor) -> Tensor:
-        """Compare vectors (N, T, W) with their neighbours: (N, T - 1), from 0 to 2."""
+    def _distance(self, points: Tensor) -> Tensor:
+        """Return the distance of directions."""
         before = torch.cat([points[:, :1], points[:, :-1]], 1)
         mixed: Tensor = self.norm(self.now(points) + self.before(before))
         return self._apart(mixed).norm(dim=-1)
@@ -133,11 +140,11 @@ class CalibratedRouter(CosineRouter):
     ) -> Tensor:
         """Turn distances (N, T - 1) to boundary probabilities (N, T); see `CosineRouter`.
 
-        With a spacing, elements that close to one of larger distance, or to element 0, get a
-        thousandth of their probability; see `spaced_maxima`.
+        With a spacing, elements within it of a chosen one, or of element 0, get a thousandth of
+        their probability; see `spaced_maxima`.
         """
         score = standardise(distance, counted)
-        prob = (self.slope * (score - self.threshold)).sigmoid()
+        prob = (self.slope.abs() * (score - self.threshold)).sigmoid()
         if spacing:
             prob = torch.where(spaced_maxima(score, counted, spacing), prob, _TOO_CLOSE * prob)
         return _from_first(prob, counted)
@@ -158,7 +165,7 @@ class CalibratedRouter(CosineRouter):
         distance : Tensor of shape (N, T - 1)
             From `distance`.
         counted : Tensor of bool, shape (N, T), or None
-            Elements that are no padding. None: all.
+            Elements that may start a chunk. None: all.
         share : float
             Wanted share of boundaries.
         weight : float, default=1.0
@@ -181,9 +188,8 @@ ROUTERS: dict[str, type[CosineRouter]] = {"cosine": CosineRouter, "calibrated": 
 
 
 def _from_first(later: Tensor, counted: Tensor | None) -> Tensor:
-    """Put the certain boundary of element 0 before the others', and 0 at padding."""
-    prob = F.pad(later, (1, 0), value=1.0)
-    return prob if counted is None else prob * counted
+    """Put the certain boundary of element 0 before the others', and 0 where none may be."""
+    return F.pad(later if counted is None else later * counted[:, 1:], (1, 0), value=1.0)
 
 
 def confidence_gate(boundary_prob: Tensor, boundary_mask: Tensor) -> Tensor:
@@ -319,8 +325,8 @@ class Dechunk(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):
             exact = torch.promote_types(self.residual.weight.dtype, torch.float32)
             start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
-            share = boundary_prob.gather(1, start)
-            chunks = smooth(self.widening(hidden.to(exact))[..., : self.width], share)
+            start_prob = boundary_prob.gather(1, start)
+            chunks = smooth(self.widening(hidden.to(exact))[..., : self.width], start_prob)
             spread = broadcast(chunks, segmentation)  # (N, P, W) -> (N, T, W)
             if gate is not None:
                 spread = spread * gate[..., None].to(exact)

@@ -24,11 +24,7 @@ BUDGETS = ("exact", "min", "target")
 
 
 def cut_by_scores(
-    scores: Tensor,
-    num_patches: int,
-    budget: str,
-    threshold: float | None = None,
-    lengths: tuple[int, int] | None = None,
+    scores: Tensor, num_patches: int, budget: str, threshold: float | None = None
 ) -> Segmentation:
     """Start patches where the score is high.
 
@@ -39,55 +35,53 @@ def cut_by_scores(
     num_patches : int
         K, from 1 to T.
     budget : {"exact", "min", "target"}
-        The K - 1 highest scores (ties to the earlier step); those of them above `threshold`; or all
-        that are.
+        As `cut_exactly` does; or where the K - 1 highest scores (of equal ones the earlier) are
+        above `threshold`; or where any score is.
     threshold : float, optional
         For "min" and "target".
-    lengths : tuple of int, optional
-        Shortest and longest patch, in time steps, for "exact" alone: the K patches of these lengths
-        whose starts have the greatest total score.
 
     Returns
     -------
     Segmentation
         Of as many slots as K, or for "target" as the longest row has patches.
     """
-    if budget == "target":
-        assert threshold is not None
-        mask = scores > threshold
-        mask[:, 0] = True
-        return Segmentation(mask, validate=False)
+    if budget == "exact":
+        return cut_exactly(scores, num_patches)
+    assert threshold is not None
     if budget == "min":
-        assert threshold is not None
         return Segmentation.from_scores(scores, num_patches, threshold)
-    num_steps = scores.shape[1]
-    if lengths is None or num_patches == 1:
-        return Segmentation.from_scores(scores, num_patches)
-    best = Segmental(scores[:, 1:], range(1, num_steps), num_steps, num_patches, lengths).mode
-    mask = torch.cat([torch.ones_like(best[:, :1]), best], 1)
-    return Segmentation(mask, capacity=num_patches, exact=True, validate=False)
+    mask = scores > threshold
+    mask[:, 0] = True
+    return Segmentation(mask, validate=False)
 
 
 def cut_exactly(
-    scores: Tensor, num_patches: int, min_length: int | None, max_length: int | None
+    scores: Tensor,
+    num_patches: int,
+    min_length: int | None = None,
+    max_length: int | None = None,
 ) -> Segmentation:
     """Start exactly K patches at the highest scores; equal ones prefer even patches.
 
     Parameters
     ----------
     scores : Tensor of shape (N, T)
-        float64.
+        Larger means a likelier start; that of step 0 is not read. Finite.
     num_patches : int
-        K.
-    min_length, max_length : int or None
-        Limits of a patch, as `check_lengths` allows them.
+        K, from 1 to T.
+    min_length, max_length : int, optional
+        Limits of a patch, as `check_lengths` allows them: the K patches within them whose starts
+        have the greatest total score. One patch alone has no limits.
     """
     num_steps = scores.shape[1]
     even = Segmentation.even(num_steps, num_patches, device=scores.device).boundary_mask
-    lengths = None
-    if min_length is not None or max_length is not None:
-        lengths = _lengths(num_steps, min_length, max_length)
-    return cut_by_scores(scores + _TIE_BREAK * even, num_patches, "exact", lengths=lengths)
+    scores = scores.double() + _TIE_BREAK * even
+    if num_patches == 1 or (min_length is None and max_length is None):
+        return Segmentation.from_scores(scores, num_patches)
+    lengths = _lengths(num_steps, min_length, max_length)
+    best = Segmental(scores[:, 1:], range(1, num_steps), num_steps, num_patches, lengths).mode
+    mask = torch.cat([torch.ones_like(best[:, :1]), best], 1)
+    return Segmentation(mask, capacity=num_patches, exact=True, validate=False)
 
 
 def check_lengths(owner: Any, num_patches: int, num_steps: int) -> None:
@@ -157,7 +151,7 @@ def standardise(scores: Tensor, counted: Tensor | None = None) -> Tensor:
     scores : Tensor of shape (N, T - 1)
         Of the steps after the first.
     counted : Tensor of bool, shape (N, T), or None
-        Steps that are no padding. None: all.
+        Steps to measure; others get 0. None: all.
 
     Notes
     -----
@@ -217,7 +211,7 @@ def spaced_maxima(scores: Tensor, counted: Tensor | None, spacing: int) -> Tenso
     Parameters
     ----------
     scores : Tensor of shape (N, T - 1)
-        Of the steps after the first, which is always chosen. Finite.
+        Of the steps after the first, which is always chosen. None that is not a number is chosen.
     counted : Tensor of bool, shape (N, T), or None
         Steps that can be chosen. None: all.
     spacing : int
@@ -234,7 +228,7 @@ def spaced_maxima(scores: Tensor, counted: Tensor | None, spacing: int) -> Tenso
     until nothing is left.
     """
     chosen = torch.zeros_like(scores, dtype=torch.bool)
-    left = chosen.logical_not() if counted is None else counted[:, 1:].clone()
+    left = ~scores.isnan() if counted is None else counted[:, 1:] & ~scores.isnan()
     left[:, :spacing] = False
     while bool(left.any()):
         high = scores.masked_fill(~left, -torch.inf)

@@ -111,15 +111,15 @@ class DynamicChunkingPatcher(RatePatcher):
     ("hnet") or the probabilities of the starts ("encoder"). The ratio loss moves all p the same
     way, up while there are too few patches.
 
-    `as_published` follows the publication. Deviations of both wirings from it:
+    Steps in a gap start no patch. `as_published` follows the publication. Deviations from it:
 
     * encoder and decoder are local convolutions, or attention, and see both directions; the
       published ones are causal Mamba-2 layers, and only widen on the way to the backbone, which
       here may be narrower, too;
     * statistics of the ratio loss are over steps that may or may not start a patch, not the first;
-    * the residual's bias starts at zero, too; the head has no learning-rate factor;
-    * the head reads all point vectors at once (of look-backs beyond 512 steps, means of them), and
-      forecasts all steps from them.
+    * "hnet": the residual's bias starts at zero, too; the head has no learning-rate factor, reads
+      all point vectors at once (of look-backs beyond 512 steps, means of them), and forecasts all
+      steps from them.
 
     Own constructions:
 
@@ -234,11 +234,14 @@ class DynamicChunkingPatcher(RatePatcher):
         num_steps = series.shape[1]
         points = self.encoder(series, observed)
         distance = mean_in_groups(self.routing.distance(points), group)
-        prob = self.routing.boundary_prob(distance, spacing=self._spacing(num_steps))
+        counted = None
+        if observed is not None:  # steps that any channel of the group has seen
+            counted = mean_in_groups(observed.to(series.dtype), group) > 0
+        prob = self.routing.boundary_prob(distance, counted, self._spacing(num_steps))
         if self.smoothing:
             points = smooth(points, prob).to(points.dtype)
         cut = partial(cut_by_scores, num_patches=self.num_patches(num_steps), budget=self.budget)
-        return _Routed(distance, prob, points, cut, self.sharpness, group)
+        return _Routed(distance, counted, prob, points, cut, self.sharpness, group)
 
     @torch.no_grad()
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
@@ -247,10 +250,10 @@ class DynamicChunkingPatcher(RatePatcher):
         distance = self.routing.distance(self.encoder(series, observed))
         num_steps = series.shape[1]
         share, spacing = self.boundary_share(num_steps), self._spacing(num_steps)
-        self.routing.calibrate(distance, None, share, spacing=spacing)
+        self.routing.calibrate(distance, observed, share, spacing=spacing)
 
     def _spacing(self, num_steps: int) -> int:
-        """Return on how many steps to each side a calibrated router's distance is the largest."""
+        """Return how many steps on each side of a start a calibrated router keeps free."""
         return self.nominal_length(num_steps) // _SPACINGS
 
     def parts(
@@ -285,12 +288,12 @@ class DynamicChunkingPatcher(RatePatcher):
         """
         routed, mask = context.distribution, context.rollout.segmentation.boundary_mask[:, 1:]
         assert isinstance(routed, _Routed)
-        if mask.shape[1] == 0:
+        if mask.shape[1] == 0:  # step 0 alone
             return None
         prob, num_steps = routed.boundary_prob[:, 1:], routed.boundary_prob.shape[1]
         share = self.boundary_share(num_steps)
         spacing = self._spacing(num_steps)
-        self.routing.calibrate(routed.distance, None, share, _FOLLOWED, spacing)
+        self.routing.calibrate(routed.distance, routed.counted, share, _FOLLOWED, spacing)
         self._metrics.add(
             {
                 "compression_rate": num_steps / (1 + mask.sum(1).to(prob.dtype)).mean(),
@@ -298,6 +301,10 @@ class DynamicChunkingPatcher(RatePatcher):
                 "router_confidence": torch.where(mask, prob, 1 - prob).mean(),
             }
         )
+        if routed.counted is not None:  # gaps start no patch, whatever the router says
+            mask, prob = mask[routed.counted[:, 1:]], prob[routed.counted[:, 1:]]
+        if mask.numel() == 0:
+            return None
         loss = self.ratio_weight * ratio_loss(mask, prob, 1 / share)
         if self.next_point is None:
             return loss
@@ -325,13 +332,15 @@ class _Routed(SegmentationDistribution):
     def __init__(
         self,
         distance: Tensor,
+        counted: Tensor | None,
         boundary_prob: Tensor,
         features: Tensor,
         cut: Callable[..., Segmentation],
         sharpness: float | None,
         group: Tensor | None,
     ) -> None:
-        self.distance, self.features, self.cut = distance.detach(), features, cut
+        self.distance, self.counted = distance.detach(), counted
+        self.features, self.cut = features, cut
         self.boundary_prob: Tensor = boundary_prob
         self.sharpness, self.group = sharpness, group
         self._mode = cut(boundary_prob.detach(), threshold=0.5)

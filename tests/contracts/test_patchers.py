@@ -399,6 +399,11 @@ def check_groups_share(make):
         assert bool((drawn[:, members] == drawn[:, members[:1]]).all())
         alone = mask_of(patcher, series[members], group[members])
         assert torch.equal(alone, mode[members])  # other groups have no influence
+    observed = torch.rand(series.shape, generator=torch.Generator().manual_seed(1)) < 0.7
+    filled = torch.where(observed, series, 0.0)
+    with_gaps = masks(patcher.eval()(filled, observed, group).mode)
+    for number in group.unique():  # a gap of one row is not a decision of its own
+        assert len(with_gaps[group == number].unique(dim=0)) == 1
     single = mask_of(patcher, series, torch.arange(9))
     assert torch.equal(single, mask_of(patcher, series))
 

@@ -46,7 +46,7 @@ def test_cosine_router_begins_as_the_identity_and_vanishes_on_smooth_rows():
         points = vectors()[:, :1].float() + step * vectors(seed=2).float().cumsum(1)
         prob = router.boundary_prob(router.distance(points))
         gradient = torch.autograd.grad(prob[:, 1:].sum(), router.key.weight)[0]
-        largest.append((float(prob[:, 1:].max()), float(gradient.abs().max())))
+        largest.append((float(prob[:, 1:].detach().max()), float(gradient.abs().max())))
     for (before, slope_before), (after, slope_after) in itertools.pairwise(largest):
         assert after < before / 30  # of second order
         assert slope_after < slope_before / 8
@@ -135,6 +135,32 @@ def test_padding_changes_nothing_and_starts_nothing(make):
     again = router.boundary_prob(router.distance(changed), counted)
     torch.testing.assert_close(prob, again, rtol=0, atol=1e-12)
     assert (prob[~counted] == 0).all()
+
+
+def test_a_slope_below_zero_turns_no_decision_round():
+    router = CalibratedRouter(W).double()
+    distance = router.distance(vectors(400))
+    router.calibrate(distance, None, 0.1)
+    prob = router.boundary_prob(distance)
+    router.slope.data.neg_()
+    assert torch.equal(router.boundary_prob(distance), prob)
+
+
+@pytest.mark.parametrize("make", [CosineRouter, CalibratedRouter])
+def test_distances_keep_their_digits_in_lower_precision(make):
+    router = make(W)
+    points = (1 + 1e-3 * vectors().cumsum(1)).float()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = router.distance(points)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, router.distance(points).detach(), rtol=0, atol=0)
+
+
+def test_where_no_chunk_may_start_the_first_still_does():
+    counted = torch.zeros(ROWS, STEPS, dtype=torch.bool)
+    router = CalibratedRouter(W).double()
+    prob = router.boundary_prob(router.distance(vectors()), counted, spacing=2)
+    assert prob.tolist() == [[1.0] + [0.0] * (STEPS - 1)] * ROWS
 
 
 @pytest.mark.parametrize("spacing", [1, 2, 5])

@@ -165,6 +165,43 @@ def test_point_vectors_tell_how_large_a_value_is_but_as_published():
     assert float(parts.unpatch.decoder(100 * torch.ones(1, STEPS, 16)).abs().min()) > 50
 
 
+def test_gaps_start_no_patch_and_do_not_count():
+    given, observed = series(200, seed=2), torch.ones(200, STEPS, dtype=torch.bool)
+    observed[:, 0] = False
+    observed[:100, 20:40] = False
+    patcher = prepared(compression_rate=4)
+    patcher.prepare(given, observed, torch.Generator())
+    found = patcher(torch.where(observed, given, 0.0), observed)
+    starts = found.mode.boundary_mask
+    assert not bool(starts[:100, 20:40].any())
+    assert bool(starts[100:, 20:40].any())
+    assert bool(starts[:, 0].all())
+    assert bool((found.boundary_prob[:, 0] == 1).all())
+
+
+def test_a_gap_of_all_steps_leaves_one_patch_and_no_loss():
+    patcher = prepared(compression_rate=4).train()
+    network = small_network(patcher=patcher, context_length=STEPS, d_model=16).train()
+    given, nothing = batch(), torch.zeros(ROWS, STEPS, dtype=torch.bool)
+    found = TrainingStep(network, make_loss("mse"))(
+        given._replace(observed=nothing), torch.Generator(), 0.0
+    )
+    assert bool(found.loss.isfinite())
+    assert patcher(given.series, nothing).mode.num_patches.tolist() == [1] * ROWS
+
+
+def test_weights_that_diverged_end_the_search_for_starts():
+    patcher = prepared(compression_rate=8)
+    patcher.encoder.lift.weight.data.fill_(float("nan"))
+    assert patcher(series()).mode.num_patches.tolist() == [1] * ROWS
+
+
+def test_exact_patches_of_a_constant_row_are_even():
+    constant = torch.zeros(1, STEPS, dtype=torch.float64)
+    mode = prepared(compression_rate=8, budget="exact", router="cosine")(constant).mode
+    assert mode.patch_lengths.tolist() == [[8] * 8]
+
+
 def test_smoothing_mixes_vectors_by_the_probabilities():
     plain, smoothed = prepared(compression_rate=8), prepared(compression_rate=8, smoothing=True)
     given, found = plain(series()), smoothed(series())
