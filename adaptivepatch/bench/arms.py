@@ -40,42 +40,63 @@ class Candidate:
 
 
 def default_patchers(
-    context_length: int, challengers: Sequence[str] = CHALLENGERS
+    context_length: int, challengers: Sequence[str | type[Patcher]] = CHALLENGERS
 ) -> dict[str, Patcher]:
     """Return the arms of a comparison that names none.
 
     Fixed patches of 8, 16, 24 and 48 steps, as far as two fit into the look-back; at all but the
     shortest, each challenger and random boundaries of the same count. The newest of recency
     patches are half as long as the fixed ones. Learned challengers, whose fits cost more, have the
-    two longest lengths only, and each a control, "frozen": the same policy, which samples alike
-    and never learns.
+    two longest lengths only; "reinpatch" has a control, "frozen": the same policy, which samples
+    alike and never learns.
 
     Parameters
     ----------
     context_length : int
         Look-back, in time steps.
-    challengers : sequence of str, default=("recency", "reinpatch", "dynamic_chunking")
-        Registered names of patchers with a compression rate, and pretrained patchers (names in
-        this package, folders), which are frozen. All hold exactly the count of the fixed ones.
+    challengers : sequence of str or type, default=("recency", "reinpatch", "dynamic_chunking")
+        Patchers with a compression rate: registered names, or classes, whose `name` it is then; and
+        pretrained patchers (names in this package, folders), which are frozen. All hold exactly
+        the count of the fixed ones.
     """
     lengths = [n for n in PATCH_LENGTHS if 2 * n <= context_length]
     if len(lengths) < 2:
         lengths = sorted({max(1, context_length // 4), max(1, context_length // 2)})
     arms: dict[str, Patcher] = {f"fixed {n}": FixedPatcher(compression_rate=n) for n in lengths}
-    names, others = list(dict.fromkeys(challengers)), lengths[1:] or lengths
-    controls = ["frozen", "random"] if "reinpatch" in names else ["random"]
-    for name in [*names, *controls]:
-        is_learned = name == "frozen" or _is_trainable(name)
+    others = lengths[1:] or lengths
+    kinds = {kind if isinstance(kind, str) else kind.name: kind for kind in challengers}
+    controls = ["frozen", "random"] if "reinpatch" in kinds else ["random"]
+    for name, kind in {**kinds, **{control: control for control in controls}}.items():
+        is_learned = name == "frozen" or _is_trainable(kind)
         for n in others[-LEARNED_LENGTHS:] if is_learned else others:
-            arms[f"{name} {n}"] = _at_rate(name, n)
+            arms[f"{name} {n}"] = _at_rate(kind, n)
     return arms
 
 
-def _is_trainable(name: str) -> bool:
-    return not is_pretrained(name) and patcher_class(name).trainable
+def _is_trainable(kind: str | type[Patcher]) -> bool:
+    if isinstance(kind, str):
+        return not is_pretrained(kind) and patcher_class(kind).trainable
+    return kind.trainable
 
 
-def _at_rate(name: str, rate: int) -> Patcher:
+def _at_rate(kind: str | type[Patcher], rate: int) -> Patcher:
+    if isinstance(kind, str):
+        return _named_at_rate(kind, rate)
+    made: Any = kind
+    if "compression_rate" not in made._get_param_names():
+        raise InvalidParameterError(
+            "A challenger given by name must have a compression rate. "
+            f"{kind.__name__} has none. Pass an instance to adaptivepatch.compare in Python."
+        )
+    if kind is RecencyPatcher:
+        return RecencyPatcher(compression_rate=rate, shortest=max(1, rate // 2))
+    patcher: Patcher = made(compression_rate=rate)
+    if getattr(patcher, "budget", "exact") != "exact":  # equal counts, or nothing is compared
+        BaseEstimator.set_params(patcher, budget="exact")
+    return patcher
+
+
+def _named_at_rate(name: str, rate: int) -> Patcher:
     if is_pretrained(name):
         loaded: Patcher = load_patcher(name, compression_rate=rate)
         return loaded
@@ -86,18 +107,7 @@ def _at_rate(name: str, rate: int) -> Patcher:
         return ReinPatcher(rate, gradient=gradient)
     if name == "dynamic_chunking":  # narrow, for the same reason
         return DynamicChunkingPatcher(rate, budget="exact", width=8, num_layers=1)
-    kind: Any = patcher_class(name)
-    if "compression_rate" not in kind._get_param_names():
-        raise InvalidParameterError(
-            "A challenger given by name must have a compression rate. "
-            f"{kind.__name__} has none. Pass an instance to adaptivepatch.compare in Python."
-        )
-    if kind is RecencyPatcher:
-        return RecencyPatcher(compression_rate=rate, shortest=max(1, rate // 2))
-    patcher: Patcher = kind(compression_rate=rate)
-    if getattr(patcher, "budget", "exact") != "exact":  # equal counts, or nothing is compared
-        BaseEstimator.set_params(patcher, budget="exact")
-    return patcher
+    return _at_rate(patcher_class(name), rate)
 
 
 def fit_seed(seed: int, name: str) -> int:

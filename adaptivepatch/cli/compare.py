@@ -40,8 +40,8 @@ def _setting(text: str, **more: Any) -> Any:
 Challengers = Annotated[
     list[str] | None,
     _setting(
-        "Challenger by name, a pretrained patcher (reinpatch-small or a folder) among them; repeat "
-        "for more.",
+        "Challenger: a name, a pretrained patcher (reinpatch-small or a folder), or module:Class "
+        "of your own; repeat for more.",
         metavar="NAME",
         show_default="recency, reinpatch, dynamic_chunking",
     ),
@@ -105,10 +105,14 @@ def compare(
         check_folder(out, force)
     table = read_table(file, Columns(item_id, timestamp, target, date_format))
     columns, trainer = table.columns, _trainer(table, max_steps)
+    challengers = [
+        options.patcher_class(p) if ":" in p and not Path(p).exists() else p
+        for p in patcher or CHALLENGERS
+    ]
     with _progress() as progress:
         result = compare_frame(
             table.frame,
-            default_patchers(context_length, patcher or CHALLENGERS),
+            default_patchers(context_length, challengers),
             horizon=horizon,
             context_length=context_length,
             seeds=seeds,

@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 
 from adaptivepatch import (
+    DeviationPatcher,
     FixedPatcher,
     Forecaster,
     GroupPolicyGradient,
     InvalidFrameError,
     InvalidParameterError,
+    PeriodicPatcher,
     RandomPatcher,
     RecencyPatcher,
     ReinPatcher,
@@ -432,6 +434,18 @@ def test_a_learned_patcher_is_compared_with_its_control():
     assert result.headline == "new"
     assert result.table.tokens.tolist() == [3, 3, 3]
     assert result.controls["the same policy without learning"] == "run: old"
+
+
+def test_a_class_is_a_challenger_under_its_own_name():
+    class Mine(DeviationPatcher):
+        name = "mine"
+
+    arms = default_patchers(96, ["recency", Mine])
+    assert [name for name in arms if name.startswith("mine")] == ["mine 16", "mine 24", "mine 48"]
+    assert isinstance(arms["mine 24"], Mine)
+    assert arms["mine 24"].budget == "exact"
+    with pytest.raises(InvalidParameterError, match="PeriodicPatcher has none"):
+        default_patchers(96, [PeriodicPatcher])
 
 
 def test_unknown_challengers_are_refused():

@@ -62,6 +62,18 @@ def test_a_pretrained_patcher_is_a_challenger(run):
     assert roles["reinpatch-small 8"] == "challenger"
 
 
+def test_a_class_of_ones_own_is_a_challenger(run, tmp_path, monkeypatch):
+    (tmp_path / "mine_of_compare.py").write_text(
+        "from adaptivepatch.patchers import DeviationPatcher\n"
+        "class Mine(DeviationPatcher):\n"
+        "    name = 'mine'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    result = run("--patcher", "mine_of_compare:Mine")
+    assert result.exit_code == 0
+    assert "mine 8" in result.stdout
+
+
 def test_results_are_not_replaced_unasked_and_that_is_told_first(run, tmp_path):
     (tmp_path / "table.csv").touch()
     with pytest.raises(InvalidParameterError, match=r"not replaced unasked"):
