@@ -15,6 +15,7 @@ Writes one row per setting to ``results/compare_intervals.csv``, anew.
 
 from __future__ import annotations
 
+import argparse
 import time
 from pathlib import Path
 
@@ -75,6 +76,9 @@ def plain_excludes_zero(pair: NDArray[np.float64], horizon: int, rng: np.random.
 
 def main() -> None:
     """Simulate every setting."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    out = parser.parse_args().out
     origin, rows = provenance(torch.device("cpu")), []
     for num_windows, horizon in SIZES:
         for number, noise in enumerate(NOISE):
@@ -107,8 +111,8 @@ def main() -> None:
                 }
             )
             print(num_windows, *noise, plain, built, found, flush=True)
-    RESULTS.unlink(missing_ok=True)
-    append_rows(RESULTS, rows)
+    out.unlink(missing_ok=True)
+    append_rows(out, rows)
 
 
 if __name__ == "__main__":

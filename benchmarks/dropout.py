@@ -7,6 +7,7 @@ Writes one row per pair to ``results/dropout.csv``; quote the median of the rati
 
 from __future__ import annotations
 
+import argparse
 import time
 from pathlib import Path
 
@@ -29,6 +30,9 @@ def cpu_seconds(module: torch.nn.Module, values: torch.Tensor) -> float:
 
 def main() -> None:
     """Time the two in turn, after a warm-up."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    out = parser.parse_args().out
     torch.set_num_threads(1)
     origin = provenance(torch.device("cpu"))
     rows = []
@@ -51,7 +55,7 @@ def main() -> None:
                         **origin,
                     }
                 )
-    append_rows(RESULTS, rows)
+    append_rows(out, rows)
 
 
 if __name__ == "__main__":

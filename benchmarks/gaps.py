@@ -45,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     frame, borders = load_ltsf("ETTh1")
@@ -102,7 +103,7 @@ def main() -> None:
                     **origin,
                 }
             )
-    append_rows(RESULTS, table)
+    append_rows(arguments.out, table)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ frequency group and one for all to ``results/m3.csv``; times are of a shared mac
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import sys
@@ -121,6 +122,9 @@ def describe(group: Group) -> str:
 
 def main() -> None:
     """Run the four groups in turn, and sum them up."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    out = parser.parse_args().out
     torch.set_num_threads(1)
     origin = provenance(torch.device("cpu"))
     outcomes = {group.name: [run(group)] for group in GROUPS}
@@ -146,7 +150,7 @@ def main() -> None:
         }
         for name, parts in outcomes.items()
     ]
-    append_rows(RESULTS, rows)
+    append_rows(out, rows)
 
 
 if __name__ == "__main__":

@@ -239,18 +239,24 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
-    if not is_new:
-        header = path.read_text(encoding="utf-8").partition("\n")[0].split(",")
-        if header != list(rows[0]):
-            raise InvalidParameterError(
-                f"Rows must have the columns of the file they are appended to. {str(path)!r} has "
-                f"{header}, the new rows {list(rows[0])}. Write to a new file."
-            )
+    check_columns(path, list(rows[0]))
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         if is_new:
             writer.writeheader()
         writer.writerows(rows)
+
+
+def check_columns(path: Path, columns: list[str]) -> None:
+    """Raise `InvalidParameterError` if the file is there and has other columns."""
+    if not path.exists():
+        return
+    header = path.read_text(encoding="utf-8").partition("\n")[0].split(",")
+    if header != columns:
+        raise InvalidParameterError(
+            f"Rows must have the columns of the file they are appended to. {str(path)!r} has "
+            f"{header}, the new rows {columns}. Write to a new file."
+        )
 
 
 _CURVE = ("step", "train_loss", "validation_loss", "auxiliary_loss", "learning_rate", "seconds")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,10 +13,15 @@ from adaptivepatch.bench.ltsf import run_ltsf
 from adaptivepatch.bench.planted import run_planted
 from adaptivepatch.bench.protocol import CELLS, verify_repeat_oracle
 from adaptivepatch.bench.record import (
+    FamilyRecord,
     Measured,
+    PlantedRecord,
     Record,
+    RunRecord,
     append_record,
     append_rows,
+    check_columns,
+    column_names,
     finished_keys,
     provenance,
     write_windows,
@@ -62,12 +67,14 @@ def run_suite(
     done = finished_keys(results)
     todo = [run for run in wanted if run.key not in done]
     _check_protocols({run.task.protocol for run in todo})
+    for protocol in sorted({run.task.protocol for run in todo}):
+        check_columns(results, column_names(_PROTOCOLS[protocol].record))
     _verify({run.task.dataset for run in todo if "planted" not in run.task.protocol})
     records: list[Record] = []
     for number, run in enumerate(todo, start=1):
         if on_start is not None:
             on_start(run, number, len(todo))
-        measure = _MEASURES[run.task.protocol]
+        measure = _PROTOCOLS[run.task.protocol].measure
         measured = Measured(*measure(run, device=device, callback=on_validation))
         if measured.window_mse is not None:
             write_windows(results, measured.record, measured.window_mse)
@@ -79,10 +86,10 @@ def run_suite(
 
 def _check_protocols(protocols: set[str]) -> None:
     for protocol in sorted(protocols):
-        if protocol not in _MEASURES:
+        if protocol not in _PROTOCOLS:
             raise InvalidParameterError(
-                f"Unknown protocol {protocol!r} of a task. Available: {sorted(_MEASURES)}."
-                f"{suggest(protocol, _MEASURES)}"
+                f"Unknown protocol {protocol!r} of a task. Available: {sorted(_PROTOCOLS)}."
+                f"{suggest(protocol, _PROTOCOLS)}"
             )
 
 
@@ -98,11 +105,17 @@ def _verify(datasets: set[str]) -> None:
         )
 
 
-_MEASURES: dict[str, Callable[..., tuple[Any, ...]]] = {
-    "ltsf": run_ltsf,
-    "small": run_ltsf,
-    "planted": run_planted,
-    "family": run_family,
-    "family_planted": run_family_planted,
+class _Protocol(NamedTuple):
+    """What runs one training, and the kind of row that it leaves."""
+
+    measure: Callable[..., tuple[Any, ...]]
+    record: type[Record]
+
+
+_PROTOCOLS = {
+    "ltsf": _Protocol(run_ltsf, RunRecord),
+    "small": _Protocol(run_ltsf, RunRecord),
+    "planted": _Protocol(run_planted, PlantedRecord),
+    "family": _Protocol(run_family, FamilyRecord),
+    "family_planted": _Protocol(run_family_planted, FamilyRecord),
 }
-"""What runs one training, by the protocol of its task."""

@@ -269,3 +269,11 @@ def test_results_are_not_appended_to_another_table(suite, tmp_path, ltsf_data):
     with pytest.raises(InvalidParameterError, match="lacks some of them. Write to a new file"):
         run_suite(suite, out, device="cpu")
     assert out.read_text() == "date,load\n2024-01-01,3\n"
+
+
+def test_rows_of_another_kind_are_refused_before_anything_runs(tmp_path):
+    out, started = tmp_path / "results.csv", []
+    out.write_text(",".join(column_names()) + "\n")
+    with pytest.raises(InvalidParameterError, match="columns of the file they are appended to"):
+        run_suite("planted", out, device="cpu", on_start=lambda *run: started.append(run))
+    assert not started
