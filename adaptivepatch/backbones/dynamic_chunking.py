@@ -41,7 +41,7 @@ class DynamicChunkingBackbone(Backbone):
         Reads the tokens after the way back, at the encoder's width. None: nothing does.
     compression_rate : float, default=3.0
         Tokens per chunk that the stage aims at; there is no limit.
-    router : {"cosine", "calibrated"}, default="calibrated"
+    router : {"cosine", "calibrated", "even"}, default="calibrated"
         See `adaptivepatch.nn.chunking`.
     ratio_weight : float, default=0.03
         Weight of the ratio loss.

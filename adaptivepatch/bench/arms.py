@@ -26,6 +26,8 @@ from adaptivepatch.patchers import (
 
 PATCH_LENGTHS = (8, 16, 24, 48)
 CHALLENGERS = ("recency", "reinpatch", "dynamic_chunking")
+CONTROLS = {"reinpatch": "frozen", "dynamic_chunking": "even_chunks"}
+"""Of learned challengers, the same without learned boundaries."""
 LEARNED_LENGTHS = 2
 """Rates of a learned challenger: the longest ones, where its fits are cheap."""
 
@@ -47,8 +49,9 @@ def default_patchers(
     Fixed patches of 8, 16, 24 and 48 steps, as far as two fit into the look-back; at all but the
     shortest, each challenger and random boundaries of the same count. The newest of recency
     patches are half as long as the fixed ones. Learned challengers, whose fits cost more, have the
-    two longest lengths only; "reinpatch" has a control, "frozen": the same policy, which samples
-    alike and never learns.
+    two longest lengths only. Two have a control without learned boundaries: "reinpatch" has
+    "frozen", the same policy, which samples alike and never learns, and "dynamic_chunking" has
+    "even_chunks", the same network with even patches.
 
     Parameters
     ----------
@@ -65,9 +68,9 @@ def default_patchers(
     arms: dict[str, Patcher] = {f"fixed {n}": FixedPatcher(compression_rate=n) for n in lengths}
     others = lengths[1:] or lengths
     kinds = {kind if isinstance(kind, str) else kind.name: kind for kind in challengers}
-    controls = ["frozen", "random"] if "reinpatch" in kinds else ["random"]
-    for name, kind in {**kinds, **{control: control for control in controls}}.items():
-        is_learned = name == "frozen" or _is_trainable(kind)
+    controls = [CONTROLS[name] for name in kinds if name in CONTROLS]
+    for name, kind in {**kinds, **{name: name for name in (*controls, "random")}}.items():
+        is_learned = name in controls or _is_trainable(kind)
         for n in others[-LEARNED_LENGTHS:] if is_learned else others:
             arms[f"{name} {n}"] = _at_rate(kind, n)
     return arms
@@ -105,8 +108,9 @@ def _named_at_rate(name: str, rate: int) -> Patcher:
         if name == "frozen":
             gradient.set_params(learning_rate=0.0)
         return ReinPatcher(rate, gradient=gradient)
-    if name == "dynamic_chunking":  # narrow, for the same reason
-        return DynamicChunkingPatcher(rate, budget="exact", width=8, num_layers=1)
+    if name in ("dynamic_chunking", "even_chunks"):  # narrow, for the same reason
+        router = "even" if name == "even_chunks" else "calibrated"
+        return DynamicChunkingPatcher(rate, budget="exact", router=router, width=8, num_layers=1)
     return _at_rate(patcher_class(name), rate)
 
 
@@ -182,7 +186,9 @@ def _arm(name: str, value: Any, baseline: Sequence[str] | None) -> Candidate:
 
 
 def _is_control(patcher: Patcher) -> bool:
-    """Tell whether a patcher places boundaries by chance only: random ones, or never learned."""
+    """Tell whether a patcher places boundaries by chance or evenly, though it could learn them."""
+    if isinstance(patcher, DynamicChunkingPatcher):
+        return patcher.router == "even"
     if isinstance(patcher, ReinPatcher):
         settings = patcher.gradient
         return isinstance(settings, GroupPolicyGradient) and settings.learning_rate == 0

@@ -426,6 +426,7 @@ def _runs_of(arm: Candidate, fits: list[Fitted], tests: list[Tested]) -> ArmRuns
     return ArmRuns(
         name=arm.name,
         role=arm.role,
+        kind=arm.patcher.name,
         patcher=repr(arm.patcher),
         is_trainable=arm.patcher.trainable,
         total=np.stack([test.total for test in tests]),

@@ -247,7 +247,7 @@ def conclude(
 def _beyond_frozen(
     headline: ArmRuns, arms: list[ArmRuns], count: NDArray[np.float64], shared: dict[str, Any]
 ) -> Interval | None:
-    """Compare with the same policy without learning, where that control was run."""
+    """Compare with the same without learned boundaries, where that control was run."""
     frozen = frozen_control(headline, arms)
     if frozen is None:
         return None

@@ -19,6 +19,12 @@ Role = Literal["baseline candidate", "challenger", "control"]
 MIN_SEEDS = 5
 """Seeds an arm needs for a verdict; fewer are exploratory."""
 
+_UNLEARNED = {
+    "reinpatch": ("the same policy without learning", "the sampling noise"),
+    "dynamic_chunking": ("the same network with even patches", "the network"),
+}
+"""By kind: what a control that learns no boundaries is, and what its gain is due to."""
+
 EQUAL_TOKENS = 0.02
 """Relative difference of mean tokens per window up to which two arms are compared as equal."""
 
@@ -28,6 +34,7 @@ class ArmRuns(NamedTuple):
 
     name: str
     role: Role
+    kind: str  # registered name of the patcher
     patcher: str
     is_trainable: bool
     total: NDArray[np.float64]  # (seeds, windows): sums of losses
@@ -51,8 +58,8 @@ def of_equal_tokens(
 
 
 def frozen_control(headline: ArmRuns, arms: list[ArmRuns]) -> ArmRuns | None:
-    """Return the policy of as many tokens that samples and never learned, of a learned headline."""
-    frozen = [arm for arm in arms if arm.role == "control" and arm.is_trainable]
+    """Return the patcher of the headline's kind and tokens that learned no boundaries, if any."""
+    frozen = [arm for arm in arms if arm.is_trainable and arm.kind == headline.kind]
     return of_equal_tokens(headline, frozen, "control") if headline.is_trainable else None
 
 
@@ -134,15 +141,16 @@ def _doubts(
     gains = against[headline.name].verdict == "helps"
     if frozen is None or beyond_frozen is None or not gains or beyond_frozen.verdict == "helps":
         return text
+    control, cause = _UNLEARNED[frozen.kind]
     same = (
-        f"; but {frozen.name}, the same policy without learning, is not told apart from it "
+        f"; but {frozen.name}, {control}, is not told apart from it "
         f"({headline.name} is {_change(beyond_frozen.difference)}, {_bounds(beyond_frozen)})"
     )
     if beyond_frozen.verdict == "hurts":
-        same = f"; but {frozen.name}, the same policy without learning, is better still"
+        same = f"; but {frozen.name}, {control}, is better still"
     if against[frozen.name].verdict == "helps" or beyond_frozen.verdict == "hurts":
-        return f"{text}{same}: the gain is that of the sampling noise"
-    return f"{text}{same}: the gain may be that of the sampling noise"
+        return f"{text}{same}: the gain is that of {cause}"
+    return f"{text}{same}: the gain may be that of {cause}"
 
 
 def _random_control(headline: ArmRuns, arms: list[ArmRuns]) -> ArmRuns | None:
@@ -186,7 +194,7 @@ def controls_of(headline: ArmRuns, arms: list[ArmRuns], twin: ArmRuns | None) ->
             else _absence(any(p.trainable for p in PATCHERS.values()))
         ),
         "boundaries at entropy quantiles, of as many tokens": _absence("entropy" in PATCHERS),
-        "the same policy without learning": (
+        "the same patcher without learned boundaries": (
             f"run: {', '.join(frozen)}" if frozen else _absence(exists=True)
         ),
     }

@@ -8,11 +8,14 @@ Tensor suffixes: N rows, T elements of the sequence, P chunks, W width outside, 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adaptivepatch.distributions import Rollout, SegmentationDistribution
+from adaptivepatch.nn.candidates import even_starts
 from adaptivepatch.nn.linear import Linear
 from adaptivepatch.nn.patch_embedding import gated
 from adaptivepatch.nn.policy_gradient import mean_over_processes
@@ -29,7 +32,59 @@ def set_rate_factor(module: nn.Module, factor: float) -> None:
     module.__dict__["rate_factor"] = factor
 
 
-class CosineRouter(nn.Module):
+class Router(nn.Module, ABC):
+    """Says how likely an element starts a chunk; element 0 always does."""
+
+    @abstractmethod
+    def distance(self, points: Tensor) -> Tensor:
+        """Compare vectors (N, T, W) with their neighbours: (N, T - 1), from 0 to 2.
+
+        In float32 at least, whatever the precision around it: neighbours are nearly alike.
+        """
+
+    @abstractmethod
+    def boundary_prob(
+        self, distance: Tensor, counted: Tensor | None = None, spacing: int = 0
+    ) -> Tensor:
+        """Turn distances (N, T - 1) to boundary probabilities (N, T).
+
+        Parameters
+        ----------
+        distance : Tensor of shape (N, T - 1)
+            From `distance`.
+        counted : Tensor of bool, shape (N, T), or None
+            Elements that may start a chunk; others get 0, but element 0. None: all.
+        spacing : int, default=0
+            Elements on each side of a start to keep free. Of a calibrated router; others leave it
+            out.
+        """
+
+    def calibrate(
+        self,
+        distance: Tensor,
+        counted: Tensor | None,
+        share: float,
+        weight: float = 1.0,
+        spacing: int = 0,
+    ) -> None:
+        """Move the router towards the wanted share of boundaries; one without a setting does not.
+
+        Parameters
+        ----------
+        distance : Tensor of shape (N, T - 1)
+            From `distance`.
+        counted : Tensor of bool, shape (N, T), or None
+            Elements that may start a chunk. None: all.
+        share : float
+            Wanted share of boundaries.
+        weight : float, default=1.0
+            How far to move; 1 forgets what was so far.
+        spacing : int, default=0
+            As in `boundary_prob`: elements that are too close to another do not count.
+        """
+
+
+class CosineRouter(Router):
     """Boundary where neighbouring vectors point in different directions.
 
     Parameters
@@ -52,10 +107,7 @@ class CosineRouter(nn.Module):
         nn.init.eye_(self.key.weight)
 
     def distance(self, points: Tensor) -> Tensor:
-        """Compare vectors (N, T, W) with their neighbours: (N, T - 1), from 0 to 2.
-
-        In float32 at least, whatever the precision around it: neighbours are nearly alike.
-        """
+        """See `Router.distance`."""
         with torch.autocast(points.device.type, enabled=False):
             return self._distance(points.to(self.query.weight.dtype))
 
@@ -71,29 +123,9 @@ class CosineRouter(nn.Module):
     def boundary_prob(
         self, distance: Tensor, counted: Tensor | None = None, spacing: int = 0
     ) -> Tensor:
-        """Turn distances (N, T - 1) to boundary probabilities (N, T).
-
-        Parameters
-        ----------
-        distance : Tensor of shape (N, T - 1)
-            From `distance`.
-        counted : Tensor of bool, shape (N, T), or None
-            Elements that may start a chunk; others get 0, but element 0. None: all.
-        spacing : int, default=0
-            Of a calibrated router; this one leaves it out.
-        """
+        """See `Router.boundary_prob`."""
         del spacing
         return _from_first((distance / 2).clamp(0, 1), counted)
-
-    def calibrate(
-        self,
-        distance: Tensor,
-        counted: Tensor | None,
-        share: float,
-        weight: float = 1.0,
-        spacing: int = 0,
-    ) -> None:
-        """Do nothing: this router has no threshold."""
 
 
 class CalibratedRouter(CosineRouter):
@@ -138,7 +170,7 @@ class CalibratedRouter(CosineRouter):
     def boundary_prob(
         self, distance: Tensor, counted: Tensor | None = None, spacing: int = 0
     ) -> Tensor:
-        """Turn distances (N, T - 1) to boundary probabilities (N, T); see `CosineRouter`.
+        """See `Router.boundary_prob`.
 
         With a spacing, elements within it of a chosen one, or of element 0, get a thousandth of
         their probability; see `spaced_maxima`.
@@ -158,21 +190,7 @@ class CalibratedRouter(CosineRouter):
         weight: float = 1.0,
         spacing: int = 0,
     ) -> None:
-        """Move the threshold towards the quantile that leaves `share` of the elements above it.
-
-        Parameters
-        ----------
-        distance : Tensor of shape (N, T - 1)
-            From `distance`.
-        counted : Tensor of bool, shape (N, T), or None
-            Elements that may start a chunk. None: all.
-        share : float
-            Wanted share of boundaries.
-        weight : float, default=1.0
-            How far to move; 1 forgets the threshold so far.
-        spacing : int, default=0
-            As in `boundary_prob`: elements that are too close to another do not count as above.
-        """
+        """Move the threshold towards the quantile that leaves the share above it."""
         score = standardise(distance, counted)
         can = torch.ones_like(score, dtype=torch.bool) if counted is None else counted[:, 1:]
         wanted = share * int(can.sum())
@@ -184,7 +202,60 @@ class CalibratedRouter(CosineRouter):
         self.threshold.lerp_(quantile.to(self.threshold.dtype), weight)
 
 
-ROUTERS: dict[str, type[CosineRouter]] = {"cosine": CosineRouter, "calibrated": CalibratedRouter}
+class EvenRouter(Router):
+    """Boundaries at even distances, whatever the vectors: what the others have to beat.
+
+    Parameters
+    ----------
+    width : int
+        Not read.
+
+    Attributes
+    ----------
+    share : Tensor
+        Wanted share of boundaries, set by `calibrate`.
+    """
+
+    share: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        del width
+        self.register_buffer("share", torch.tensor(0.0, dtype=torch.float64))
+
+    def distance(self, points: Tensor) -> Tensor:
+        """Return zeros (N, T - 1)."""
+        return points.new_zeros(len(points), points.shape[1] - 1)
+
+    def boundary_prob(
+        self, distance: Tensor, counted: Tensor | None = None, spacing: int = 0
+    ) -> Tensor:
+        """See `Router.boundary_prob`: 1 at the starts, 0 elsewhere."""
+        del spacing
+        num_steps = distance.shape[1] + 1
+        num_chunks = 1 + int(float(self.share) * (num_steps - 1) + 1e-3)
+        prob = distance.new_zeros(len(distance), num_steps)
+        prob[:, even_starts(num_steps, num_chunks)] = 1
+        return _from_first(prob[:, 1:], counted)
+
+    def calibrate(
+        self,
+        distance: Tensor,
+        counted: Tensor | None,
+        share: float,
+        weight: float = 1.0,
+        spacing: int = 0,
+    ) -> None:
+        """Take the share."""
+        del distance, counted, weight, spacing
+        self.share.fill_(share)
+
+
+ROUTERS: dict[str, type[Router]] = {
+    "cosine": CosineRouter,
+    "calibrated": CalibratedRouter,
+    "even": EvenRouter,
+}
 
 
 def _from_first(later: Tensor, counted: Tensor | None) -> Tensor:

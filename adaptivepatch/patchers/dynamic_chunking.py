@@ -24,9 +24,9 @@ from adaptivepatch.errors import (
 from adaptivepatch.nn.boundary_measures import alignment_loss
 from adaptivepatch.nn.chunking import (
     ROUTERS,
-    CosineRouter,
     PointUnpatch,
     PooledEmbedding,
+    Router,
     SelectEmbedding,
     confidence_gate,
     set_rate_factor,
@@ -73,10 +73,11 @@ class DynamicChunkingPatcher(RatePatcher):
         "hnet": vectors at the starts are the tokens; behind the backbone they go back to points,
         which a decoder and the head read. "encoder": tokens hold the points of their patch, and
         the head reads them.
-    router : {"calibrated", "cosine"}, default="calibrated"
+    router : {"calibrated", "cosine", "even"}, default="calibrated"
         "cosine", as published, starts with next to no boundary on smooth series; encoder and
         decoder then end in a norm, as published. "calibrated" compares with a quantile that it
         follows, starts are more than a quarter of a nominal patch apart, and there is no norm.
+        "even" is a control: the same network, patches as even as fixed ones.
     mixer : {"convolution", "attention"}, default="convolution"
         Of encoder and decoder: local and linear in T, or over all points.
     width : int, default=16
@@ -151,7 +152,7 @@ class DynamicChunkingPatcher(RatePatcher):
 
     name = "dynamic_chunking"
     trainable = True
-    routing: CosineRouter
+    routing: Router
     stochastic = InstanceTag(lambda patcher: patcher.sharpness is not None)
 
     def __init__(

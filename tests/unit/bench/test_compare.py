@@ -210,7 +210,7 @@ def test_an_interrupted_fit_interrupts_the_comparison(monkeypatch):
 
 
 def arm(
-    name, role, error, *, tokens=3.0, validation=None, cost=1.0, seeds=5, noise=0.002, learned=False
+    name, role, error, *, tokens=3.0, validation=None, cost=1.0, seeds=5, noise=0.002, learned=None
 ):
     rng = np.random.default_rng(len(name))
     spread = 1 + noise * np.array([-1.5, -0.5, 0.0, 0.5, 1.5])[:seeds, None]
@@ -218,8 +218,9 @@ def arm(
     return ArmRuns(
         name=name,
         role=role,
+        kind=learned or "fixed",
         patcher=name,
-        is_trainable=learned,
+        is_trainable=learned is not None,
         total=total,
         tokens=tokens,
         parameters=1,
@@ -282,23 +283,38 @@ def test_gain_that_random_boundaries_have_too_is_not_called_placement():
 def test_gain_of_a_policy_that_never_learned_is_not_called_learning(frozen, noise, told):
     result = verdict_of(
         arm(*FIXED),
-        arm("new", "challenger", 0.9, learned=True),
-        arm("frozen", "control", frozen, learned=True, noise=noise),
+        arm("new", "challenger", 0.9, learned="reinpatch"),
+        arm("frozen", "control", frozen, learned="reinpatch", noise=noise),
         arm("random", "control", 1.1),
     )
     assert result.verdict.startswith("new helps by 9.7 %")
     assert (told or "frozen") in result.verdict if told else "frozen" not in result.verdict
     assert ("the gain is that of the sampling noise" in result.verdict) == (frozen < 1)
     assert "random" not in result.verdict
-    assert result.controls["the same policy without learning"] == "run: frozen"
+    assert result.controls["the same patcher without learned boundaries"] == "run: frozen"
     assert result.controls["learned patchers"] == "run: new"
     assert result.controls["random boundaries of as many tokens"] == "run: random"
     assert result.settings["comparisons"] == 3
 
 
+@pytest.mark.parametrize(("even", "told"), [(0.9, True), (1.0, False)])
+def test_gain_of_even_chunks_is_that_of_the_network(even, told):
+    result = verdict_of(
+        arm(*FIXED),
+        arm("chunks", "challenger", 0.9, learned="dynamic_chunking"),
+        arm("even", "control", even, learned="dynamic_chunking"),
+        arm("frozen", "control", 0.8, learned="reinpatch"),  # of another patcher: says nothing
+    )
+    assert "frozen" not in result.verdict
+    assert ("even, the same network with even patches, is not told apart" in result.verdict) == told
+    assert ("the gain is that of the network" in result.verdict) == told
+
+
 def test_frozen_control_says_nothing_of_patchers_that_do_not_learn():
     result = verdict_of(
-        arm(*FIXED), arm("new", "challenger", 0.9), arm("frozen", "control", 0.9, learned=True)
+        arm(*FIXED),
+        arm("new", "challenger", 0.9),
+        arm("frozen", "control", 0.9, learned="reinpatch"),
     )
     assert "frozen" not in result.verdict
 
@@ -413,7 +429,7 @@ def test_default_arms_hold_the_learned_patcher_and_its_control():
         *("fixed 8", "fixed 16", "fixed 24", "fixed 48"),
         *("recency 16", "recency 24", "recency 48"),
         *("reinpatch 24", "reinpatch 48", "dynamic_chunking 24", "dynamic_chunking 48"),
-        *("frozen 24", "frozen 48"),
+        *("frozen 24", "frozen 48", "even_chunks 24", "even_chunks 48"),
         *("random 16", "random 24", "random 48"),
     ]
     for length in (24, 48):
@@ -422,6 +438,9 @@ def test_default_arms_hold_the_learned_patcher_and_its_control():
         assert frozen.patcher.gradient.learning_rate == 0
         frozen.patcher.gradient.set_params(learning_rate=3.0)
         assert repr(frozen.patcher) == repr(learned.patcher)  # nothing else differs
+        chunks, even = arms[f"dynamic_chunking {length}"], arms[f"even_chunks {length}"]
+        assert (chunks.role, even.role) == ("challenger", "control")
+        assert repr(even.patcher.set_params(router="calibrated")) == repr(chunks.patcher)
     assert not any(name.startswith("frozen") for name in default_patchers(336, ["recency"]))
 
 
@@ -433,7 +452,7 @@ def test_a_learned_patcher_is_compared_with_its_control():
     assert result.table.role.tolist() == ["baseline candidate", "challenger", "control"]
     assert result.headline == "new"
     assert result.table.tokens.tolist() == [3, 3, 3]
-    assert result.controls["the same policy without learning"] == "run: old"
+    assert result.controls["the same patcher without learned boundaries"] == "run: old"
 
 
 def test_a_class_is_a_challenger_under_its_own_name():

@@ -37,9 +37,11 @@ def test_prints_table_controls_and_verdict(run, tmp_path):
     assert result.exit_code == 0
     assert "fixed 8" in result.stdout
     assert "learned patchers: run: reinpatch 8" in result.stdout
-    assert "the same policy without learning: run: frozen 8" in result.stdout
+    assert (
+        "the same patcher without learned boundaries: run: frozen 8, even_chunks 8" in result.stdout
+    )
     assert result.stdout.strip().splitlines()[-1].startswith("Exploratory, as 1 seed(s)")
-    assert "[1/7] fixed 4, seed 0: fitted" in result.stderr
+    assert "[1/8] fixed 4, seed 0: fitted" in result.stderr
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"table.csv", "runs.csv", "verdict.json", "comparison.png"}
 

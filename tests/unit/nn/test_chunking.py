@@ -9,6 +9,7 @@ from adaptivepatch.nn.chunking import (
     CalibratedRouter,
     CosineRouter,
     Dechunk,
+    EvenRouter,
     PooledEmbedding,
     SelectEmbedding,
     confidence_gate,
@@ -135,6 +136,20 @@ def test_padding_changes_nothing_and_starts_nothing(make):
     again = router.boundary_prob(router.distance(changed), counted)
     torch.testing.assert_close(prob, again, rtol=0, atol=1e-12)
     assert (prob[~counted] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "chunks"), [(12, 3), (12, 12), (337, 7), (2048, 128), (5, 1)]
+)
+def test_even_router_starts_as_fixed_patches_do(num_steps, chunks):
+    router, points = EvenRouter(W), vectors(num_steps).float()
+    distance = router.distance(points)
+    assert distance.shape == (ROWS, num_steps - 1)
+    router.calibrate(distance, None, (chunks - 1) / (num_steps - 1))
+    prob = router.to(torch.float32).boundary_prob(distance)
+    even = Segmentation.even(num_steps, chunks, ROWS).boundary_mask
+    assert torch.equal(prob, even.float())
+    assert list(router.parameters()) == []
 
 
 def test_a_slope_below_zero_turns_no_decision_round():

@@ -11,6 +11,7 @@ from adaptivepatch.nn.rate_control import ratio_loss
 from adaptivepatch.nn.scan import smooth
 from adaptivepatch.patchers import DynamicChunkingPatcher, FixedPatcher, HierarchicalPatcher
 from adaptivepatch.patchers.base import Rollout
+from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch
 from adaptivepatch.training.step import TrainingStep
@@ -200,6 +201,24 @@ def test_exact_patches_of_a_constant_row_are_even():
     constant = torch.zeros(1, STEPS, dtype=torch.float64)
     mode = prepared(compression_rate=8, budget="exact", router="cosine")(constant).mode
     assert mode.patch_lengths.tolist() == [[8] * 8]
+
+
+@both_wirings
+@pytest.mark.parametrize("budget", ["target", "exact"])
+def test_the_even_control_is_the_same_network_with_even_patches(wiring, budget):
+    patcher = prepared(compression_rate=10, wiring=wiring, budget=budget, router="even")
+    assert torch.equal(
+        patcher(series()).mode.boundary_mask, Segmentation.even(STEPS, 6, ROWS).boundary_mask
+    )
+    network = small_network(patcher=patcher, context_length=STEPS, d_model=16).train()
+    TrainingStep(network, make_loss("mse"))(batch(), torch.Generator(), 0.0).loss.backward()
+    learned = small_network(
+        patcher=prepared(compression_rate=10, wiring=wiring), context_length=STEPS, d_model=16
+    )
+    router = {name for name, _ in learned.named_parameters() if ".routing." in name}
+    assert {name for name, _ in network.named_parameters()} == {
+        name for name, _ in learned.named_parameters()
+    } - router
 
 
 def test_smoothing_mixes_vectors_by_the_probabilities():
