@@ -8,15 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from adaptivepatch.bench.record import windows_path
-from adaptivepatch.bench.report_family import family_etth1, family_planted, markdown
-from adaptivepatch.bench.statistics import relative_difference
+from adaptivepatch.bench.report_family import family_etth1, family_planted
+from adaptivepatch.bench.report_parts import against, markdown, records
 from adaptivepatch.errors import InvalidParameterError, suggest
 
 PLANTED_ARMS = (
@@ -41,7 +37,7 @@ def patchtst_etth1(results: Path) -> str:
             f"{run['fit_seconds'] / 60:.0f}",
             run["commit"],
         ]
-        for run in _records(runs)
+        for run in records(runs)
     ]
     mean = ["mean", f"{runs.test_mse.mean():.4f}", f"{runs.test_mae.mean():.4f}", "", "", "", ""]
     header = ["seed", "test MSE", "test MAE", "windows", "best epoch", "minutes", "commit"]
@@ -102,7 +98,7 @@ def quantiles(results: Path) -> str:
             f"{100 * row['coverage_80']:.1f} %",
             str(row["num_crossings"]),
         ]
-        for row in _records(pd.read_csv(results / "quantiles.csv"))
+        for row in records(pd.read_csv(results / "quantiles.csv"))
     ]
     return markdown(
         ["model", "seed", "quantile loss", "inside the 80 % interval", "crossings"], rows
@@ -112,7 +108,7 @@ def quantiles(results: Path) -> str:
 def compare_etth1_ot(results: Path) -> str:
     """List the arms of a comparison on the oil temperature of ETTh1."""
     rows = []
-    for row in _records(pd.read_csv(results / "compare_etth1_ot.csv")):
+    for row in records(pd.read_csv(results / "compare_etth1_ot.csv")):
         low, high = 100 * row["low"], 100 * row["high"]
         rows.append(
             [
@@ -148,7 +144,7 @@ def compare_intervals(results: Path) -> str:
     """Count wrong verdicts on simulated losses, by what differs between fits."""
     table = pd.read_csv(results / "compare_intervals.csv")
     rows = []
-    for row in _records(table):
+    for row in records(table):
         parts = [
             f"seeds {100 * row['seed_sd']:g} %" if row["seed_sd"] else "",
             f"seeds in time {row['seed_noise']:g}" if row["seed_noise"] else "",
@@ -176,7 +172,7 @@ def peers(results: Path) -> str:
             f"{row['ratio']:.2f}",
             f"{row['lowest_ratio']:.2f} to {row['highest_ratio']:.2f}",
         ]
-        for row in _records(pd.read_csv(results / "peers.csv"))
+        for row in records(pd.read_csv(results / "peers.csv"))
         if row["what"] in kinds
     ]
     return markdown(
@@ -195,7 +191,7 @@ def m3(results: Path) -> str:
             f"{row['smape_seasonal_naive']:.2f}",
             f"{row['cpu_seconds']:.0f}",
         ]
-        for row in _records(pd.read_csv(results / "m3.csv"))
+        for row in records(pd.read_csv(results / "m3.csv"))
     ]
     header = ["group", "series", "horizon", "sMAPE", "seasonal naive", "CPU seconds"]
     return markdown(header, rows)
@@ -254,7 +250,7 @@ def _small_rows(file: Path) -> Iterator[list[str]]:
             compared: list[str] = []
             for base in bases:
                 is_other = arm not in set(base.arm) and arm != bases[0].arm.iloc[0]
-                found = _against(file, of_arm, base, len(names) - 1) if is_other else ("", "")
+                found = against(file, of_arm, base, len(names) - 1) if is_other else ("", "")
                 compared.extend(found)
             yield [
                 str(dataset),
@@ -276,30 +272,11 @@ def embedding(results: Path) -> str:
                 own = part[part.arm == f"{aligned}_{rate}"]
                 base = part[part.arm == f"{resampled}_{rate}"]
                 by_seed = (", ".join(f"{mse:.4f}" for mse in some.test_mse) for some in (base, own))
-                compared = _against(file, own, base, num_comparisons=1)
+                compared = against(file, own, base, num_comparisons=1)
                 name = resampled.partition("_")[0]
                 rows.append([str(dataset), str(rate), name, *by_seed, *compared])
     header = ["data", "points per patch", "patches", "resampled", "aligned"]
     return markdown([*header, "aligned to resampled", "95 % interval"], rows)
-
-
-def _against(
-    file: Path, own: pd.DataFrame, base: pd.DataFrame, num_comparisons: int
-) -> tuple[str, str]:
-    """Return the change of the error and its interval, over the seeds that both have."""
-    both = sorted({*base.seed} & {*own.seed})
-    if not both:
-        return "", ""
-    errors, of_base = (_window_errors(file, some, both) for some in (own, base))
-    found = relative_difference(
-        errors,
-        of_base,
-        np.ones(errors.shape[1]),
-        horizon=int(own.horizon.iloc[0]),
-        num_comparisons=num_comparisons,
-    )
-    interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f} %" if len(both) > 2 else ""
-    return f"{100 * found.difference:+.1f} %", interval
 
 
 def recency_policy(results: Path) -> str:
@@ -321,7 +298,7 @@ def _to_one_arm(file: Path, base: str) -> str:
             own = part[part.arm == arm]
             compared = ("", "")
             if arm != base:
-                compared = _against(file, own, of_base, part.arm.nunique() - 1)
+                compared = against(file, own, of_base, part.arm.nunique() - 1)
             rows.append(
                 [
                     str(dataset),
@@ -346,17 +323,11 @@ def _small_name(arm: str) -> str:
     return name if newest is None else f"{name}, newest {newest}"
 
 
-def _window_errors(file: Path, runs: pd.DataFrame, seeds: list[int]) -> NDArray[np.float64]:
-    """Return the errors (seeds, windows) of an arm."""
-    chosen = runs[runs.seed.isin(seeds)].sort_values("seed")
-    return np.stack([np.load(windows_path(file, row)) for row in _records(chosen)]).astype(float)
-
-
 def shared_channels(results: Path) -> str:
     """Compare boundaries per channel with boundaries shared by channels, on planted sets."""
     runs = pd.read_csv(results / "shared_channels.csv").sort_values("seed")
     rows = []
-    for row in _records(pd.read_csv(results / "shared_channels_intervals.csv")):
+    for row in records(pd.read_csv(results / "shared_channels_intervals.csv")):
         part = runs[runs["set"] == row["set"]]
         by_arm = [
             ", ".join(f"{mse:.3f}" for mse in part[part.arm == arm].test_mse)
@@ -386,14 +357,10 @@ def policy_cost(results: Path) -> str:
             f"{row['ratio']:.2f}",
             f"{row['lowest_ratio']:.2f} to {row['highest_ratio']:.2f}",
         ]
-        for row in _records(pd.read_csv(results / "policy_cost.csv"))
+        for row in records(pd.read_csv(results / "policy_cost.csv"))
     ]
     header = ["width", "what", "patches", "CPU milliseconds", "times fixed", "range of rounds"]
     return markdown(header, rows)
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 TABLES: dict[str, Callable[[Path], str]] = {

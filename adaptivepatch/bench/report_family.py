@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-_RATES = (48, 16)
+from adaptivepatch.bench.report_parts import against, markdown
+
+_RATES = (48, 24, 16, 8, 4)
 
 
 def family_etth1(results: Path) -> str:
@@ -17,14 +19,14 @@ def family_etth1(results: Path) -> str:
     means = runs.groupby("arm", sort=False).agg(
         dict.fromkeys(runs.select_dtypes("number").columns, "mean")
     )
-    fixed = means[means.index.str.startswith("fixed_")]
-    rows = [row for rate in _RATES for row in _at_rate(runs, means, fixed, rate)]
+    rows = [row for rate in _RATES for row in _at_rate(results / "family.csv", runs, means, rate)]
     header = [
         "points per patch",
         "patches",
         "MSE",
-        "against fixed, equal tokens",
-        "against fixed, equal time",
+        "to fixed aligned, equal tokens",
+        "95 % interval",
+        "to fixed, equal time",
         "realised, training / test",
         "enrichment",
         "churn",
@@ -33,21 +35,22 @@ def family_etth1(results: Path) -> str:
     return markdown(header, rows)
 
 
-def _at_rate(
-    runs: pd.DataFrame, means: pd.DataFrame, fixed: pd.DataFrame, rate: int
-) -> Iterator[list[str]]:
+def _at_rate(file: Path, runs: pd.DataFrame, means: pd.DataFrame, rate: int) -> Iterator[list[str]]:
     """Yield the rows of one rate, best first."""
+    fixed = means[means.index.str.startswith("fixed_")]
     of_rate = means[means.index.str.endswith(f"_{rate}")].sort_values("test_mse")
-    base = runs[runs.arm == f"fixed_{rate}"].set_index("seed").test_mse
+    base = runs[runs.arm == f"fixed_aligned_{rate}"]
     for arm, mean in of_rate.iterrows():
-        own = runs[runs.arm == arm].set_index("seed").test_mse
+        own = runs[runs.arm == arm]
+        is_base = arm == f"fixed_aligned_{rate}"
+        compared = ("", "") if is_base else against(file, own, base, len(of_rate) - 1)
         # Fixed patches of whatever count that take no longer to predict with (5 % are noise).
         as_fast = fixed[fixed.predict_cpu_seconds <= 1.05 * mean.predict_cpu_seconds]
         yield [
             str(rate),
             str(arm).rpartition("_")[0].replace("_", " "),
-            _with_spread(own),
-            "" if arm == f"fixed_{rate}" else _change(own, base),
+            _with_spread(own.test_mse),
+            *compared,
             _percent(mean.test_mse / as_fast.test_mse.min() - 1) if len(as_fast) else "",
             f"{mean.train_rate:.1f} / {mean.compression_rate:.1f}",
             _measure(mean.enrichment, mean.enrichment_z),
@@ -89,25 +92,9 @@ def _with_spread(errors: pd.Series[float]) -> str:
     return f"{errors.mean():.4f}{spread}"
 
 
-def _change(own: pd.Series[float], base: pd.Series[float]) -> str:
-    """Return the mean difference over the seeds that both have, and its range."""
-    both = (own / base - 1).dropna()
-    if len(both) == 0:
-        return ""
-    if len(both) == 1:
-        return f"{_percent(both.iloc[0])} (one seed)"
-    return f"{_percent(both.mean())} ({_percent(both.min())} to {_percent(both.max())})"
-
-
 def _percent(share: float) -> str:
     return f"{100 * share:+.1f} %"
 
 
 def _measure(value: float, z: float) -> str:
     return "" if np.isnan(value) else f"{value:.2f} (z {z:.0f})"
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from adaptivepatch.bench.family import run_family
-from adaptivepatch.bench.record import FamilyRecord, column_names
+from adaptivepatch.bench.record import FamilyRecord, column_names, windows_path
 from adaptivepatch.bench.report_family import family_etth1, family_planted
 from adaptivepatch.bench.runner import run_suite
 from adaptivepatch.bench.task import build_patcher, read_suite
@@ -111,14 +111,18 @@ def rows(suite, arms, **columns):
 
 
 def test_tables_rank_at_equal_tokens_and_at_equal_time(tmp_path):
-    arms = ["fixed_48", "fixed_16", "chunking_48", "fixed_48", "chunking_48"]
+    arms = ["fixed_aligned_48", "fixed_16", "chunking_48"]
     etth1 = rows(
         "family_etth1",
-        arms,
+        3 * arms,
         dataset="ETTh1",
-        seed=[1, 1, 1, 2, 2],
-        test_mse=[0.5, 0.4, 0.45, 0.6, 0.45],
-        predict_cpu_seconds=[1.0, 2.0, 3.0, 1.0, 3.0],
+        task="t",
+        settings_id="s",
+        context_length=336,
+        horizon=2,
+        seed=[1, 1, 1, 2, 2, 2, 3, 3, 3],
+        test_mse=3 * [0.5, 0.4, 0.45],
+        predict_cpu_seconds=3 * [1.0, 2.0, 3.0],
         fit_cpu_seconds=1.0,
         train_rate=48.0,
         compression_rate=50.0,
@@ -126,10 +130,17 @@ def test_tables_rank_at_equal_tokens_and_at_equal_time(tmp_path):
         enrichment_z=9.0,
         churn=0.5,
     )
+    noise = np.random.default_rng(0).normal(size=200)
+    for row in etth1.to_dict("records"):
+        path = windows_path(tmp_path / "family.csv", row)
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, (row["test_mse"] * (1 + 0.1 * noise)).astype(np.float32))
     planted = rows(
         "family_planted",
         ["fixed", "oracle"],
         dataset="planted_a",
+        context_length=192,
+        horizon=24,
         seed=1,
         test_mse=[1.0, 0.25],
         boundary_f1=[0.2, 1.0],
@@ -137,12 +148,12 @@ def test_tables_rank_at_equal_tokens_and_at_equal_time(tmp_path):
     )
     pd.concat([etth1, planted]).to_csv(tmp_path / "family.csv", index=False)
     lines = [line.split(" | ") for line in family_etth1(tmp_path).splitlines()[2:]]
-    assert [line[1] for line in lines] == ["chunking", "fixed", "fixed"]
+    assert [line[1] for line in lines] == ["chunking", "fixed aligned", "fixed"]
     assert lines[0][2] == "0.4500 ± 0.0000"
-    assert lines[0][3] == "-17.5 % (-25.0 % to -10.0 %)"
-    assert lines[0][4] == "+12.5 %"  # fixed patches of 16 points are as fast, and better
-    assert lines[1][3] == ""
-    assert lines[1][4] == "+0.0 %"
+    assert lines[0][3:5] == ["-10.0 %", "-10.0 to -10.0 %"]  # equal windows, 10 % apart
+    assert lines[0][5] == "+12.5 %"  # fixed patches of 16 points are as fast, and better
+    assert lines[1][3:6] == ["", "", "+0.0 %"]
+    assert lines[2][3:6] == ["", "", "+0.0 %"]
     planted_lines = family_planted(tmp_path).splitlines()[2:]
     assert [line.split(" | ")[:4] for line in planted_lines] == [
         ["| A", "oracle", "0.2500", "0.25"],
