@@ -87,6 +87,8 @@ def cut_exactly(
 def check_lengths(owner: Any, num_patches: int, num_steps: int) -> None:
     """Raise `InvalidParameterError` unless K patches can keep the owner's limits of length.
 
+    One patch alone is the whole look-back, whatever they are.
+
     Parameters
     ----------
     owner : object
