@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STEPS, RATE, SEED = 336, 16, 1
 ROUTERS = {"cosine": "#D55E00", "calibrated": "#0072B2"}
 ARMS = {"chunking_published_16": "#D55E00", "chunking_16": "#0072B2"}
+LABELS = {"chunking_published_16": "cosine, as published", "chunking_16": "calibrated"}
 PANELS = {
     "compression_rate": "points per patch in training steps",
     "router_confidence": "mean probability of the decision",
@@ -76,13 +77,15 @@ def draw_training(curves: pd.DataFrame, path: Path) -> None:
         for number, (_, part) in enumerate(curves[curves.arm == arm].groupby("seed")):
             known = pd.DataFrame([json.loads(text) for text in part.patcher])
             for ax, (column, title) in zip(axes, PANELS.items(), strict=True):
-                label = arm.rpartition("_")[0] if number == 0 else None
+                label = LABELS[arm] if number == 0 else None
                 ax.plot(part.step, known[column], color=color, linewidth=1.2, label=label)
                 ax.set_title(title, fontsize="small")
                 ax.set_xlabel("step")
     axes[0].axhline(RATE, color="#777777", linewidth=0.7, linestyle=":")
-    axes[0].set_yscale("log")
-    axes[2].set_yscale("log")
+    for ax in (axes[0], axes[2]):
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("{x:g}")
     axes[0].legend(fontsize="x-small")
     figure.savefig(path, dpi=120)
 

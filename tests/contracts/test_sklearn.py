@@ -45,7 +45,8 @@ PATCHERS["fine"], PATCHERS["fine_chunks"] = Fine, FineChunks
 results = check_estimator({estimator}, on_fail=None)
 print(json.dumps([[r["check_name"], r["status"], str(r["exception"])] for r in results]))
 """
-QUICK = "Trainer(max_steps=60, learning_rate=1e-2, batch_size=64)"
+# At 1e-2 the last steps are so noisy that one start in twelve ends at an R2 of 0.3.
+QUICK = "Trainer(max_steps=80, learning_rate=4e-3, batch_size=64)"
 
 
 def run_battery(estimator: str) -> list[list[str]]:
