@@ -145,6 +145,16 @@ def test_every_patcher_is_in_the_family_of_three_seeds(family):
     }
 
 
+def test_planted_rows_of_the_family_hold_eight_patches(family):
+    rows = family[family.suite == "family_planted"]
+    wanted = {(run.task.dataset, run.arm.name, run.seed) for run in read_suite("family_planted")}
+    assert set(rows[["dataset", "arm", "seed"]].itertuples(index=False, name=None)) == wanted
+    assert (rows.tokens == 8).all()
+    assert (rows.tokens_std == 0).all()
+    assert (rows.boundary_f1[rows.arm == "oracle"] == 1).all()
+    assert rows.boundary_f1.between(0, 1).all()
+
+
 def test_patchers_that_only_aim_at_a_rate_reach_it(family):
     """Without a cap, within 10 % on training and on test windows, mean of three seeds."""
     rows = family[family.suite == "family_etth1"].groupby("arm")
