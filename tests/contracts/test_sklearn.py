@@ -45,8 +45,13 @@ PATCHERS["fine"], PATCHERS["fine_chunks"] = Fine, FineChunks
 results = check_estimator({estimator}, on_fail=None)
 print(json.dumps([[r["check_name"], r["status"], str(r["exception"])] for r in results]))
 """
-# At 1e-2 the last steps are so noisy that one start in twelve ends at an R2 of 0.3.
+# The battery asks for an R2 of 0.5. At 1e-2 one start in twelve of the wide backbone ends at 0.3;
+# at 4e-3 the narrow one is not there after 80 steps.
 QUICK = "Trainer(max_steps=80, learning_rate=4e-3, batch_size=64)"
+BACKBONES = {
+    "PatchTSTBackbone()": QUICK,
+    "TransformerBackbone(d_model=16)": "Trainer(max_steps=60, learning_rate=1e-2, batch_size=64)",
+}
 
 
 def run_battery(estimator: str) -> list[list[str]]:
@@ -75,11 +80,12 @@ def test_window_regressor_passes_the_full_battery(patcher):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["PatchTSTBackbone()", "TransformerBackbone(d_model=16)"])
+@pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("patcher", sorted(PATCHERS))
 def test_window_regressor_passes_the_battery_with_everything(patcher, backbone):
+    trainer = BACKBONES[backbone]
     results = run_battery(
-        f"WindowRegressor(patcher={patcher!r}, backbone={backbone}, trainer={QUICK})"
+        f"WindowRegressor(patcher={patcher!r}, backbone={backbone}, trainer={trainer})"
     )
     assert [r for r in results if r[1] != "passed"] == []
     assert len(results) >= 52
