@@ -67,13 +67,27 @@ def default_patchers(
         lengths = sorted({max(1, context_length // 4), max(1, context_length // 2)})
     arms: dict[str, Patcher] = {f"fixed {n}": FixedPatcher(compression_rate=n) for n in lengths}
     others = lengths[1:] or lengths
-    kinds = {kind if isinstance(kind, str) else kind.name: kind for kind in challengers}
+    kinds = _by_name(challengers)
     controls = [CONTROLS[name] for name in kinds if name in CONTROLS]
     for name, kind in {**kinds, **{name: name for name in (*controls, "random")}}.items():
         is_learned = name in controls or _is_trainable(kind)
         for n in others[-LEARNED_LENGTHS:] if is_learned else others:
             arms[f"{name} {n}"] = _at_rate(kind, n)
     return arms
+
+
+def _by_name(challengers: Sequence[str | type[Patcher]]) -> dict[str, str | type[Patcher]]:
+    """Return the challengers by the names of their arms."""
+    kinds: dict[str, str | type[Patcher]] = {}
+    for kind in challengers:
+        name = kind if isinstance(kind, str) else kind.name
+        taken = not isinstance(kind, str) and name in {"fixed", "random", *CONTROLS.values()}
+        if taken or kinds.setdefault(name, kind) != kind:
+            raise InvalidParameterError(
+                f"Every challenger must have a name of its own. {kind!r} is called {name!r}, which "
+                "is another arm's. Give the class another 'name'."
+            )
+    return kinds
 
 
 def _is_trainable(kind: str | type[Patcher]) -> bool:

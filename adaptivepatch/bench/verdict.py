@@ -24,6 +24,7 @@ _UNLEARNED = {
     "dynamic_chunking": ("the same network with even patches", "the network"),
 }
 """By kind: what a control that learns no boundaries is, and what its gain is due to."""
+_OF_ANY_KIND = ("the same patcher without learned boundaries", "something else than learning them")
 
 EQUAL_TOKENS = 0.02
 """Relative difference of mean tokens per window up to which two arms are compared as equal."""
@@ -141,7 +142,7 @@ def _doubts(
     gains = against[headline.name].verdict == "helps"
     if frozen is None or beyond_frozen is None or not gains or beyond_frozen.verdict == "helps":
         return text
-    control, cause = _UNLEARNED[frozen.kind]
+    control, cause = _UNLEARNED.get(frozen.kind, _OF_ANY_KIND)
     same = (
         f"; but {frozen.name}, {control}, is not told apart from it "
         f"({headline.name} is {_change(beyond_frozen.difference)}, {_bounds(beyond_frozen)})"

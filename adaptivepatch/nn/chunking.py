@@ -71,16 +71,12 @@ class Router(nn.Module, ABC):
 
         Parameters
         ----------
-        distance : Tensor of shape (N, T - 1)
-            From `distance`.
-        counted : Tensor of bool, shape (N, T), or None
-            Elements that may start a chunk. None: all.
+        distance, counted, spacing
+            As in `boundary_prob`.
         share : float
             Wanted share of boundaries.
         weight : float, default=1.0
             How far to move; 1 forgets what was so far.
-        spacing : int, default=0
-            As in `boundary_prob`: elements that are too close to another do not count.
         """
 
 
@@ -233,6 +229,7 @@ class EvenRouter(Router):
         """See `Router.boundary_prob`: 1 at the starts, 0 elsewhere."""
         del spacing
         num_steps = distance.shape[1] + 1
+        # What rounding takes off a share must not take a chunk off.
         num_chunks = 1 + int(float(self.share) * (num_steps - 1) + 1e-3)
         prob = distance.new_zeros(len(distance), num_steps)
         prob[:, even_starts(num_steps, num_chunks)] = 1

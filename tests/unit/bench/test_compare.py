@@ -310,6 +310,16 @@ def test_gain_of_even_chunks_is_that_of_the_network(even, told):
     assert ("the gain is that of the network" in result.verdict) == told
 
 
+def test_gain_of_a_still_patcher_of_ones_own_is_told_without_a_name_for_it():
+    result = verdict_of(
+        arm(*FIXED),
+        arm("mine", "challenger", 0.9, learned="mine"),
+        arm("still", "control", 0.9, learned="mine"),
+    )
+    assert "still, the same patcher without learned boundaries, is not told apart" in result.verdict
+    assert "the gain is that of something else than learning them" in result.verdict
+
+
 def test_frozen_control_says_nothing_of_patchers_that_do_not_learn():
     result = verdict_of(
         arm(*FIXED),
@@ -463,6 +473,12 @@ def test_a_class_is_a_challenger_under_its_own_name():
     assert [name for name in arms if name.startswith("mine")] == ["mine 16", "mine 24", "mine 48"]
     assert isinstance(arms["mine 24"], Mine)
     assert arms["mine 24"].budget == "exact"
+    for taken in ("fixed", "random", "frozen", "even_chunks", "recency"):
+        Mine.name = taken
+        with pytest.raises(
+            InvalidParameterError, match=f"called '{taken}', which is another arm's"
+        ):
+            default_patchers(96, ["recency", Mine])
     with pytest.raises(InvalidParameterError, match="PeriodicPatcher has none"):
         default_patchers(96, [PeriodicPatcher])
 

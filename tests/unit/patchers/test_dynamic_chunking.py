@@ -236,8 +236,9 @@ def test_alignment_draws_boundaries_to_surprises():
     given = Batch(rows[:, :STEPS], None, rows[:, STEPS:], None, None)
     found = {}
     for weight in (0.0, 10.0):
-        torch.default_generator.manual_seed(0)
-        patcher = DynamicChunkingPatcher(8, width=8, num_layers=1, alignment_weight=weight)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            patcher = DynamicChunkingPatcher(8, width=8, num_layers=1, alignment_weight=weight)
         network = small_network(patcher=patcher, context_length=STEPS, d_model=16).train()
         optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
         step = TrainingStep(network, make_loss("mse"))
