@@ -173,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=120, help="training steps before")
-    parser.add_argument("--draws", type=int, default=160)
+    parser.add_argument("--draws", type=int, default=640)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     provenance(torch.device("cpu"))  # remembers the commit of the code loaded now
