@@ -6,7 +6,7 @@ A small network is trained for some steps on ETTh1 (look-back 192, horizon 96, 1
 each form and window of `ScoreFunctionPatcher`. Then its weights stay, and for the same training
 windows it draws one action a row, many times over. With g the gradient that a draw gives to the
 gate's weights, ``signal_to_noise`` is ``|E g|^2 / trace(cov g)``: of one step, without bias (so it
-may come out below zero), with a jackknife standard error. ``steps`` is its inverse, the steps that
+may come out below zero), with a jackknife standard error. Its inverse is the number of steps that
 would have to be averaged for a gradient that is half signal. All settings of a form and window see
 the same draws. Without discount the signal is another one, too: that of all later rewards.
 Writes ``results/score_function_noise.csv``.
@@ -147,6 +147,7 @@ def measure(form: str, window: int, options: argparse.Namespace) -> list[dict[st
         rows.append(
             {
                 "dataset": "ETTh1",
+                "protocol": "draws at fixed weights, gradient of the gate, mean of rows",
                 "form": form,
                 "window": window,
                 "setting": name,
@@ -161,7 +162,6 @@ def measure(form: str, window: int, options: argparse.Namespace) -> list[dict[st
                 "noise": f"{noise:.4g}",
                 "signal_to_noise": f"{ratio:.4g}",
                 "standard_error": f"{standard_error(torch.stack(gradients)):.2g}",
-                "steps": round(1 / ratio, 1) if ratio > 0 else "",
                 **provenance(torch.device("cpu")),
             }
         )
@@ -183,7 +183,7 @@ def main() -> None:
             for window in (1, 8):
                 rows = measure(form, window, options)
                 append_rows(options.out, rows)
-                shown = ("form", "window", "setting", "signal_to_noise", "standard_error", "steps")
+                shown = ("form", "window", "setting", "signal_to_noise", "standard_error")
                 for row in rows:
                     print(*(row[key] for key in shown))
 

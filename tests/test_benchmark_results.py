@@ -172,6 +172,7 @@ def test_patchers_that_only_aim_at_a_rate_reach_it(family):
         ("dropout", ["pair"]),
         ("m3", ["group"]),
         ("peers", ["what", "library", "look_back"]),
+        ("score_function_noise", ["form", "window", "setting", "seed"]),
     ],
 )
 def test_single_measurements_are_unique_and_name_their_origin(name, key):
