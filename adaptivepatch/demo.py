@@ -123,13 +123,17 @@ def default_arms() -> dict[str, Patcher]:
     """Return the patchers that the demo compares, at 14 patches for 336 hours each.
 
     The policy ("learned") learns at every other step, which halves what learning costs; chunks are
-    H-Net's, narrow and held to the count of the others.
+    H-Net's, narrow and held to the count of the others. "Even chunks" are the same network without
+    anything to learn about boundaries: what chunked patches gain beyond it is theirs.
     """
     return {
         "fixed patches": FixedPatcher(compression_rate=24),
         "recency patches": RecencyPatcher(compression_rate=24, shortest=12),
         "learned patches": ReinPatcher(24, gradient=GroupPolicyGradient(every=2)),
         "chunked patches": DynamicChunkingPatcher(24, budget="exact", width=8, num_layers=1),
+        "even chunks": DynamicChunkingPatcher(
+            24, budget="exact", router="even", width=8, num_layers=1
+        ),
     }
 
 

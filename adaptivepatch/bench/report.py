@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptivepatch.bench.report_family import family_etth1, family_planted
+from adaptivepatch.bench.report_family import (
+    family_etth1,
+    family_planted,
+    score_function_noise,
+)
 from adaptivepatch.bench.report_parts import against, markdown, records
 from adaptivepatch.errors import InvalidParameterError, suggest
 
@@ -369,7 +373,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
         *(patchtst_etth1, recency, gaps, quantiles, m3),
         *(compare_etth1_ot, compare_calibration, compare_intervals),
         *(peers, planted, small, embedding, recency_policy, levels_etth1, shared_channels),
-        *(policy_cost, family_etth1, family_planted),
+        *(policy_cost, family_etth1, family_planted, score_function_noise),
     )
 }
 

@@ -1,4 +1,4 @@
-"""The tables of all patchers, from the committed rows of the suites ``family_...``."""
+"""The tables of docs/patchers.md: the suites ``family_...``, and the score function's noise."""
 
 from __future__ import annotations
 
@@ -79,6 +79,47 @@ def family_planted(results: Path) -> str:
             )
     header = ["task", "patches", "MSE", "times fixed", "boundary F1", "enrichment", "CPU s"]
     return markdown(header, rows)
+
+
+def score_function_noise(results: Path) -> str:
+    """Show what each part of variance reduction does, as means over networks."""
+    table = pd.read_csv(results / "score_function_noise.csv")
+    networks = ["form", "window", "seed"]
+    whole = table[table.setting == "all"].set_index(networks).noise
+    table = table.join(whole.rename("noise_of_all"), on=networks)
+    rows = []
+    for (form, window, setting), own in table.groupby([*networks[:2], "setting"], sort=False):
+        ratio = own.signal_to_noise
+        error = float(np.sqrt((own.standard_error**2).sum())) / len(own)
+        times = float(np.exp(np.log(own.noise / own.noise_of_all).mean()))
+        rows.append(
+            [
+                str(form),
+                str(window),
+                str(setting),
+                f"{ratio.mean():.2g} ± {error:.1g}",
+                f"{ratio.min():.2g} to {ratio.max():.2g}",
+                _steps(float(ratio.mean()), error),
+                f"{times:.3g}",
+            ]
+        )
+    header = [
+        "form",
+        "window",
+        "parts",
+        "signal to noise",
+        "range of networks",
+        "steps for half signal",
+        "noise, times that of all",
+    ]
+    return markdown(header, rows)
+
+
+def _steps(ratio: float, error: float) -> str:
+    """Return how many steps average to half signal; a bound where the ratio may be zero."""
+    if ratio > 2 * error:
+        return f"{1 / ratio:.2g}" if ratio > 0.1 else f"{1 / ratio:.0f}"
+    return f"over {1 / (max(ratio, 0.0) + 2 * error):.0f}"
 
 
 def _runs(results: Path, suite: str) -> pd.DataFrame:

@@ -9,7 +9,11 @@ import yaml
 
 from adaptivepatch.bench.family import run_family
 from adaptivepatch.bench.record import FamilyRecord, column_names, windows_path
-from adaptivepatch.bench.report_family import family_etth1, family_planted
+from adaptivepatch.bench.report_family import (
+    family_etth1,
+    family_planted,
+    score_function_noise,
+)
 from adaptivepatch.bench.runner import run_suite
 from adaptivepatch.bench.task import build_patcher, read_suite
 from adaptivepatch.data.datasets import load_dataset
@@ -159,3 +163,18 @@ def test_tables_rank_at_equal_tokens_and_at_equal_time(tmp_path):
         ["| A", "oracle", "0.2500", "0.25"],
         ["| A", "fixed", "1.0000", "1.00"],
     ]
+
+
+def test_the_table_of_noise_compares_networks_with_themselves(tmp_path):
+    """Noise is a geometric mean of ratios; a ratio that may be zero gives a bound of steps."""
+    parts = pd.DataFrame({"setting": ["all", "none"], "signal_to_noise": [0.25, -0.001]})
+    networks = [
+        parts.assign(form="direct", window=1, seed=seed, noise=[noise, noise * times])
+        for seed, noise, times in ((1, 1.0, 4.0), (2, 100.0, 9.0))
+    ]
+    table = pd.concat(networks).assign(standard_error=0.01)
+    table.to_csv(tmp_path / "score_function_noise.csv", index=False)
+    lines = [line.split(" | ") for line in score_function_noise(tmp_path).splitlines()[2:]]
+    assert [line[2] for line in lines] == ["all", "none"]
+    assert lines[0][3:] == ["0.25 ± 0.007", "0.25 to 0.25", "4", "1 |"]
+    assert lines[1][3:] == ["-0.001 ± 0.007", "-0.001 to -0.001", "over 71", "6 |"]
