@@ -28,7 +28,7 @@ from adaptivepatch.bench.verdict import (
     sentence,
 )
 from adaptivepatch.data.windows import Windows
-from adaptivepatch.errors import InvalidParameterError, MissingDependencyError
+from adaptivepatch.errors import InvalidParameterError, MissingDependencyError, suggest
 from adaptivepatch.files import write_atomic
 
 FILES = ("table.csv", "runs.csv", "verdict.json", "comparison.png")
@@ -61,6 +61,9 @@ class Comparison:
         Task, training and statistics.
     losses : mapping of str to ndarray of shape (seeds, windows)
         Mean loss of every test window, by arm.
+    windows : pandas.DataFrame
+        A row per test window: item, time (position of its cutoff, in strides) and observed (how
+        many targets its loss is a mean of).
     """
 
     table: pd.DataFrame
@@ -72,9 +75,43 @@ class Comparison:
     headline: str
     settings: Mapping[str, Any]
     losses: Mapping[str, NDArray[np.float64]]
+    windows: pd.DataFrame
 
     def __repr__(self) -> str:
         return f"Comparison({self.verdict!r})"
+
+    def between(self, arm: str, other: str) -> Interval:
+        """Compare any two arms, such as a challenger with its control.
+
+        Parameters
+        ----------
+        arm, other : str
+            Names of arms.
+
+        Returns
+        -------
+        Interval
+            Of ``error(arm) / error(other) - 1``, as wide as those of the table: corrected for as
+            many comparisons as these are, and not for your choice of a pair after seeing them.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there is no such arm.
+        """
+        for name in (arm, other):
+            if name not in self.losses:
+                raise InvalidParameterError(
+                    f"Unknown arm {name!r}. Available: {list(self.losses)}."
+                    f"{suggest(name, self.losses)}"
+                )
+        count = self.windows.observed.to_numpy(dtype=np.float64)
+        return relative_difference(
+            self.losses[arm] * count,
+            self.losses[other] * count,
+            count,
+            **_resampling(self.settings, self.windows, self.settings["comparisons"]),
+        )
 
     def plot(self) -> Any:  # matplotlib is optional, and loaded by `plotting` only
         """Draw every arm: test error of each seed, difference with interval, and cost.
@@ -135,7 +172,7 @@ class Comparison:
         return folder
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but runs and losses, as JSON has it (None where there is no number)."""
+        """Return all but runs, losses and windows, as JSON has it (None: there is no number)."""
         rows = [
             {k: None if pd.isna(v) else getattr(v, "item", lambda v=v: v)() for k, v in row.items()}
             for row in self.table.to_dict("records")
@@ -193,13 +230,8 @@ def conclude(
     baseline = _best(arms, "baseline candidate")
     headline = _best(arms, "challenger")
     compared = [arm for arm in arms if arm.role != "baseline candidate"]
-    shared: dict[str, Any] = {
-        "horizon": int(np.ceil(settings["horizon"] / settings["stride"])),
-        "time": time_position(windows),
-        "item": windows.item,
-        "confidence": settings["confidence"],
-        "num_comparisons": len(compared),
-    }
+    tested = pd.DataFrame({"item": windows.item, "time": time_position(windows), "observed": count})
+    shared = _resampling(settings, tested, len(compared))
     against = {
         arm.name: relative_difference(arm.total, baseline.total, count, **shared)
         for arm in compared
@@ -241,7 +273,21 @@ def conclude(
         headline=headline.name,
         settings=settings,
         losses={arm.name: arm.total / np.maximum(count, 1) for arm in arms},
+        windows=tested,
     )
+
+
+def _resampling(
+    settings: Mapping[str, Any], windows: pd.DataFrame, num_comparisons: int
+) -> dict[str, Any]:
+    """Return how intervals are made, the same for all of a comparison."""
+    return {
+        "horizon": int(np.ceil(settings["horizon"] / settings["stride"])),
+        "time": windows.time.to_numpy(),
+        "item": windows.item.to_numpy(),
+        "confidence": settings["confidence"],
+        "num_comparisons": num_comparisons,
+    }
 
 
 def _beyond_frozen(

@@ -96,6 +96,21 @@ def test_baseline_and_headline_are_chosen_on_validation(found):
     assert row.difference == pytest.approx(row.test_error / base.test_error - 1)
 
 
+def test_any_two_arms_can_be_compared(found):
+    row = found.table.set_index("arm").loc["recency 8"]
+    again = found.between("recency 8", found.baseline)
+    assert (again.low, again.high) == pytest.approx((row.low, row.high), rel=1e-9)
+    twin = found.between("recency 8", "fixed 8")
+    assert twin.difference == pytest.approx(row.equal_tokens_difference)
+    errors = found.table.set_index("arm").test_error
+    with_control = found.between("recency 8", "random 8")
+    assert with_control.difference == pytest.approx(errors["recency 8"] / errors["random 8"] - 1)
+    assert with_control.low < with_control.difference < with_control.high
+    assert found.windows.observed.tolist() == 55 * [6]
+    with pytest.raises(InvalidParameterError, match="Unknown arm 'random 9'.*Did you mean"):
+        found.between("recency 8", "random 9")
+
+
 def test_two_seeds_are_exploratory(found):
     assert found.is_exploratory
     assert found.verdict.startswith("Exploratory, as 2 seed(s) are fewer than 5")
