@@ -42,6 +42,7 @@ FILES = ("metrics.csv", "forecasts.csv", "forecast.png", "patches.png")
 UNIT = "pedestrians per hour"
 DAY, WEEK = 24, 7 * 24
 ALL = "all sensors"
+CONTROL = "even chunks"  # cut like fixed patches: measured, not drawn
 
 Report = Callable[[str], None]
 
@@ -131,7 +132,7 @@ def default_arms() -> dict[str, Patcher]:
         "recency patches": RecencyPatcher(compression_rate=24, shortest=12),
         "learned patches": ReinPatcher(24, gradient=GroupPolicyGradient(every=2)),
         "chunked patches": DynamicChunkingPatcher(24, budget="exact", width=8, num_layers=1),
-        "even chunks": DynamicChunkingPatcher(
+        CONTROL: DynamicChunkingPatcher(
             24, budget="exact", router="even", width=8, num_layers=1
         ),
     }
@@ -213,8 +214,9 @@ def run_demo(
     overall = metrics[metrics["sensor"] == ALL].drop(columns="sensor").reset_index(drop=True)
     metrics.to_csv(files[0], index=False, float_format="%.6g")
     _forecast_frame(backtests).to_csv(files[1], index=False, float_format="%.6g")
-    _draw_forecasts(backtests, list(models), files[2])
-    _draw_patches(models, counts, first, files[3])
+    drawn = {name: model for name, model in models.items() if name != CONTROL}
+    _draw_forecasts({k: b for k, b in backtests.items() if k != CONTROL}, list(drawn), files[2])
+    _draw_patches(drawn, counts, first, files[3])
     return DemoResult(overall, backtests, num_targets, files)
 
 

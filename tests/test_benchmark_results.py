@@ -203,6 +203,7 @@ def test_single_measurements_are_unique_and_name_their_origin(name, key):
         ("intervals", ["windows", "seed"]),
         ("calibration", ["kind", "repeat"]),
         ("etth1_ot", ["arm"]),
+        ("pedestrians", ["arm"]),
     ],
 )
 def test_comparisons_are_unique_and_name_their_origin(name, key):

@@ -6,8 +6,9 @@ A document marks the place of a table by ``<!-- table: NAME -->`` and ``<!-- end
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -130,6 +131,37 @@ def compare_etth1_ot(results: Path) -> str:
         *("cost of a fit", "verdict"),
     ]
     return markdown(header, rows)
+
+
+def compare_pedestrians(results: Path) -> str:
+    """List the arms of the comparison on pedestrian counts, chunks beside even chunks."""
+    rows = []
+    for row in records(pd.read_csv(results / "compare_pedestrians.csv")):
+        rows.append(
+            [
+                row["arm"],
+                f"{row['tokens']:.0f}",
+                f"{row['test_error']:.4f} ± {row['test_error_std']:.4f}",
+                _change(row, ("difference", "low", "high")),
+                _change(row, [f"equal_tokens_{key}" for key in ("difference", "low", "high")]),
+                _change(row, [f"control_{key}" for key in ("difference", "low", "high")]),
+                f"{row['fit_cpu_seconds']:.0f} / {row['predict_cpu_seconds']:.1f}",
+            ]
+        )
+    header = [
+        *("patches", "tokens", "test MAE", "to the best fixed", "to fixed of as many tokens"),
+        *("to even chunks", "CPU s, fit / prediction"),
+    ]
+    return markdown(header, rows)
+
+
+def _change(row: dict[str, Any], keys: Sequence[str]) -> str:
+    """Return a change in percent with its interval, where it has one."""
+    difference, low, high = (100 * row[key] for key in keys)
+    if pd.isna(difference):
+        return ""
+    interval = "" if pd.isna(low) else f" ({low:+.1f} to {high:+.1f})"
+    return f"{difference:+.1f} %{interval}"
 
 
 def compare_calibration(results: Path) -> str:
@@ -371,7 +403,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     table.__name__: table
     for table in (
         *(patchtst_etth1, recency, gaps, quantiles, m3),
-        *(compare_etth1_ot, compare_calibration, compare_intervals),
+        *(compare_etth1_ot, compare_pedestrians, compare_calibration, compare_intervals),
         *(peers, planted, small, embedding, recency_policy, levels_etth1, shared_channels),
         *(policy_cost, family_etth1, family_planted, score_function_noise),
     )

@@ -29,7 +29,8 @@ from adaptivepatch.training.trainer import Callback, Trainer, TrainingRecord, Wi
 
 Component = TypeVar("Component", bound=BaseEstimator)
 
-_PREPARE_WINDOWS = 2048
+_PREPARE_ROWS = 8192  # a window has one for every channel
+_PREPARE_WINDOWS = (64, 2048)  # how many these are of, fewest and most
 _MOST_STEPS = 1 << 20  # of a look-back or a horizon
 
 
@@ -259,14 +260,22 @@ def train(
 
 @torch.no_grad()
 def _prepare(network: PatchNetwork, source: WindowSource, windows: Tensor, seed: int) -> None:
-    """Let the patcher fit what is not trained by gradient, on evenly spaced training windows."""
+    """Let the patcher fit what is not trained by gradient, on rows of spaced training windows."""
     if type(network.patcher).prepare is Patcher.prepare or network.patcher.is_frozen:
         return
-    spacing = max(1, len(windows) // _PREPARE_WINDOWS)
-    batch = source.batch(windows[::spacing])
+    num_channels = len(source.batch(windows[:1]).series)
+    fewest, most = _PREPARE_WINDOWS
+    wanted = min(max(_PREPARE_ROWS // num_channels, fewest), most)
+    batch = source.batch(windows[:: max(1, len(windows) // wanted)])
     normalised, _ = network.norm(batch.series, batch.observed)
+    observed = batch.observed
     generator = torch.Generator(normalised.device).manual_seed(seed)
-    network.patcher.prepare(normalised, batch.observed, generator)
+    if len(normalised) > _PREPARE_ROWS:
+        order = torch.randperm(len(normalised), generator=generator, device=normalised.device)
+        rows = order[:_PREPARE_ROWS].sort().values
+        normalised = normalised[rows]
+        observed = None if observed is None else observed[rows]
+    network.patcher.prepare(normalised, observed, generator)
 
 
 def count_parameters(module: nn.Module) -> int:
