@@ -132,9 +132,7 @@ def default_arms() -> dict[str, Patcher]:
         "recency patches": RecencyPatcher(compression_rate=24, shortest=12),
         "learned patches": ReinPatcher(24, gradient=GroupPolicyGradient(every=2)),
         "chunked patches": DynamicChunkingPatcher(24, budget="exact", width=8, num_layers=1),
-        CONTROL: DynamicChunkingPatcher(
-            24, budget="exact", router="even", width=8, num_layers=1
-        ),
+        CONTROL: DynamicChunkingPatcher(24, budget="exact", router="even", width=8, num_layers=1),
     }
 
 

@@ -24,7 +24,6 @@ from adaptivepatch.segmentation import Segmentation
 LARGEST_LOGIT = 6.0  # of the network's part, reached smoothly
 _FIRST_WEIGHTS = 1 / 16  # of a gate, as a share of a linear layer's
 _LARGEST_SHARE = 0.999
-_UNKNOWN = -1e3  # a saved number must be finite; no logit is as small
 _HALVINGS = 22
 
 
@@ -105,7 +104,7 @@ class WindowedBernoulli:
         Parameters
         ----------
         level : float
-            In units of the logit.
+            In units of the logit, from that of `share`.
 
         Returns
         -------
@@ -113,7 +112,7 @@ class WindowedBernoulli:
         logits : Tensor of shape (N, T - 1)
             Given that action.
         """
-        return self._chosen(self.terms[:, 0, 0], lambda _, logit: logit > level)
+        return self._chosen(self.terms[:, 0, 0], lambda _, logit: logit > self.prior + level)
 
     def _chosen(
         self, like: Tensor, choose: Callable[[int | slice, Tensor], Tensor]
@@ -149,7 +148,8 @@ class Gate(nn.Module):
     Attributes
     ----------
     level : Tensor
-        What the logits of `WindowedBernoulli.decide` are compared with.
+        See `WindowedBernoulli.decide`. The logit of the share moves with the length of the
+        look-back, and so does what logits are compared with.
 
     Notes
     -----
@@ -166,12 +166,7 @@ class Gate(nn.Module):
         with torch.no_grad():
             for parameter in self.projection.parameters():
                 parameter.mul_(_FIRST_WEIGHTS)
-        self.register_buffer("level", torch.tensor(_UNKNOWN))
-
-    @property
-    def is_calibrated(self) -> bool:
-        """Whether the level is known."""
-        return float(self.level) != _UNKNOWN
+        self.register_buffer("level", torch.zeros(()))
 
     def forward(self, points: Tensor) -> Tensor:
         """Map point vectors (N, T, W) to the terms V (N, T, w) of a policy."""
@@ -188,31 +183,28 @@ class Gate(nn.Module):
         share : float
             Wanted share.
         weight : float, default=1.0
-            How far to move; 1, and where the level is not known yet, all the way.
+            How far to move; 1 forgets what was so far.
 
         Notes
         -----
         To the quantile of the logits. With a window they depend on the decisions, hence on the
-        level: a known one moves to the quantile of the logits as they are under it, at which it
-        rests where the share is right; an unknown one is found by bisection.
+        level: with a weight below 1 it moves towards the quantile of the logits as they are under
+        it, at which it rests where the share is right; with 1 it is found by bisection.
         """
         if policy.terms.shape[1] == 1:  # nothing to decide: what is known stays
-            if not self.is_calibrated:
-                self.level.fill_(policy.prior)
-        elif weight < 1 and self.is_calibrated:
-            found = _quantile(policy.decide(float(self.level))[1], share)
-            self.level.lerp_(mean_over_processes(found).to(self.level.dtype), weight)
+            return
+        if weight < 1:
+            found = _quantile(policy.decide(float(self.level))[1], share) - policy.prior
         else:
-            found = mean_over_processes(level_for(policy, share))
-            self.level.copy_(found.to(self.level.dtype))
+            found = level_for(policy, share)
+        self.level.lerp_(mean_over_processes(found).to(self.level.dtype), weight)
 
 
 def level_for(policy: WindowedBernoulli, share: float) -> Tensor:
     """Return the level, a scalar, above which a share of the logits under it lies."""
     if policy.window == 1:
-        return _quantile(policy.decide(0.0)[1], share)
-    low = policy.prior - LARGEST_LOGIT
-    high = policy.prior + LARGEST_LOGIT
+        return _quantile(policy.decide(0.0)[1], share) - policy.prior
+    low, high = -LARGEST_LOGIT, LARGEST_LOGIT
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         found = float(policy.decide(middle)[0][:, 1:].double().mean())
@@ -250,8 +242,8 @@ class GatedDistribution(SegmentationDistribution):
         From scores (N, T), by keyword with a threshold, to a segmentation; see
         `adaptivepatch.nn.score_rules.cut_by_scores`.
     level : callable or None
-        Returns the level above which a logit starts a patch. None, for independent decisions: as
-        many start one as are expected of a draw, the likeliest.
+        Returns the level of `WindowedBernoulli.decide`. None, for independent decisions: as many
+        start a patch as are expected of a draw, the likeliest.
     group : Tensor of shape (N,), optional
         Rows of equal group have equal terms, and share their noise.
     """
@@ -274,7 +266,9 @@ class GatedDistribution(SegmentationDistribution):
     def _mode(self) -> Segmentation:
         level = 0.0 if self.level is None else self.level()
         _, logits = self.policy.decide(level)
-        above = _as_many_as_expected(logits) if self.level is None else level
+        above: Tensor | float = self.policy.prior + level
+        if self.level is None:
+            above = _as_many_as_expected(logits)
         return self.cut(F.pad(logits - above, (1, 0)), threshold=0.0)
 
     @property

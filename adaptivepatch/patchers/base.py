@@ -26,7 +26,7 @@ from adaptivepatch.distributions import Rollout as Rollout
 from adaptivepatch.distributions import SegmentationDistribution as SegmentationDistribution
 from adaptivepatch.distributions import StepContext as StepContext
 from adaptivepatch.distributions import StepPlan as StepPlan
-from adaptivepatch.errors import InvalidParameterError, check_choice, check_float
+from adaptivepatch.errors import InvalidParameterError, check_float
 from adaptivepatch.errors import not_prepared as not_prepared
 from adaptivepatch.nn.groups import mean_in_groups as mean_in_groups
 from adaptivepatch.nn.groups import shared_in_groups as shared_in_groups
@@ -35,7 +35,6 @@ from adaptivepatch.nn.patch_embedding import (
     ResampleEmbedding,
     check_aligned,
 )
-from adaptivepatch.nn.score_rules import BUDGETS
 from adaptivepatch.segmentation import Segmentation
 
 
@@ -296,8 +295,18 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     def _make_anew(self) -> None:
         """Become a new patcher of the same parameters, as if only now constructed."""
         made = type(self)(**BaseEstimator.get_params(self, deep=False)).train(self.training)
+        weight = next(self.parameters(), None)
+        if weight is not None:  # device and type of number stay
+            made = made.to(weight)
         self.__dict__.clear()  # an attribute that was None would hide a module of its name
         self.__dict__.update(made.__dict__)
+
+    def _make_anew_if_reshaped(self) -> None:
+        """Become a new patcher if a weight would have another shape by the parameters now."""
+        made = type(self)(**BaseEstimator.get_params(self, deep=False))
+        own, new = self.state_dict(), made.state_dict()
+        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in new.items()}:
+            self._make_anew()
 
     # ------------------------------------------------------------------ apart from any forecaster
 
@@ -398,47 +407,6 @@ class StaticPatcher(Patcher):
     def reference_patches(self, num_steps: int) -> Segmentation:
         """Return the patches themselves."""
         return Segmentation.shared(self.starts(num_steps), num_steps)
-
-
-class RatePatcher(Patcher):
-    """Base class of patchers with a compression rate that they keep to, or only aim at.
-
-    A subclass has the constructor arguments `compression_rate` and `budget`.
-
-    Attributes
-    ----------
-    compression_rate : float
-        Points per patch r; K = max(1, floor(T / r)) patches.
-    budget : {"exact", "min", "target"}
-        Exactly K patches in every row, at most K, or no limit: K only on average over the data that
-        it was trained on.
-    """
-
-    compression_rate: float
-    budget: str
-
-    def num_patches(self, num_steps: int) -> int:
-        """Return K, the patches of a look-back of T steps that the rate asks for."""
-        check_choice(self, BUDGETS, budget=self.budget)
-        return rate_capacity(self, num_steps, self.compression_rate)
-
-    def boundary_share(self, num_steps: int) -> float:
-        """Return the wanted share of boundaries among the steps after the first, in (0, 1)."""
-        wanted, most = num_steps / self.compression_rate - 1, max(1, num_steps - 1)
-        return min(max(wanted, 0.5), most - 0.5) / most
-
-    def capacity(self, num_steps: int) -> int:
-        """Return K, or without a limit T."""
-        num_patches = self.num_patches(num_steps)
-        return num_steps if self.budget == "target" else num_patches
-
-    def reference_patches(self, num_steps: int) -> Segmentation:
-        """Return K even patches."""
-        return Segmentation.even(num_steps, self.num_patches(num_steps))
-
-    def nominal_length(self, num_steps: int) -> int:
-        """Return the mean patch length."""
-        return max(1, round(num_steps / self.num_patches(num_steps)))
 
 
 def rate_capacity(owner: Patcher, num_steps: int, compression_rate: float) -> int:

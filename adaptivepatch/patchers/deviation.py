@@ -7,6 +7,8 @@ Tensor suffixes: N rows, T steps, K patches.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,13 +16,8 @@ from torch.nn import functional as F
 from adaptivepatch.errors import check_int
 from adaptivepatch.nn.groups import mean_of_known
 from adaptivepatch.nn.score_rules import check_lengths, cut_by_scores, cut_exactly, threshold_for
-from adaptivepatch.patchers.base import (
-    Deterministic,
-    InstanceTag,
-    RatePatcher,
-    SegmentationDistribution,
-    not_prepared,
-)
+from adaptivepatch.patchers.base import Deterministic, InstanceTag, SegmentationDistribution
+from adaptivepatch.patchers.rate import LevelOf, RatePatcher
 
 _LEAST_POWER = 0.01  # a normalised row has the variance 1
 _UNKNOWN = -1.0  # below every score
@@ -54,7 +51,8 @@ class DeviationPatcher(RatePatcher):
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range or K patches of these lengths do not fill T steps.
+        When used, if a value is out of range or K patches of these lengths do not fill T steps, or
+        if a threshold is needed that was found for another rate or window.
     NotFittedError
         If the budget is "min" or "target", and `prepare` has not been called.
 
@@ -96,6 +94,7 @@ class DeviationPatcher(RatePatcher):
 
     name = "deviation"
     causal = InstanceTag(lambda patcher: patcher.budget == "target")
+    level_of: ClassVar[LevelOf] = {"compression_rate": None, "window": None}
     threshold: Tensor
 
     def __init__(
@@ -133,6 +132,7 @@ class DeviationPatcher(RatePatcher):
         scores, known = _scores(series, observed, self.window)
         threshold = threshold_for(scores.float(), self.compression_rate, known)
         self.threshold.fill_(min(threshold, torch.finfo(torch.float32).max))
+        self.mark_prepared()
 
     def propose(
         self, series: Tensor, observed: Tensor | None, group: Tensor | None
@@ -144,8 +144,7 @@ class DeviationPatcher(RatePatcher):
         if self.budget == "exact":
             cut = cut_exactly(scores, num_patches, self.min_length, self.max_length)
             return Deterministic(cut)
-        if float(self.threshold) == _UNKNOWN:
-            raise not_prepared(self)
+        self.check_prepared()
         # float32 as the threshold is: what equals it in float64 must not be above it.
         cut = cut_by_scores(scores.float(), num_patches, self.budget, float(self.threshold))
         return Deterministic(cut)

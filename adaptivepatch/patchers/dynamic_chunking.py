@@ -40,13 +40,13 @@ from adaptivepatch.nn.score_rules import cut_by_scores
 from adaptivepatch.patchers.base import (
     InstanceTag,
     NetworkParts,
-    RatePatcher,
     Rollout,
     SegmentationDistribution,
     StepContext,
     mean_in_groups,
     shared_in_groups,
 )
+from adaptivepatch.patchers.rate import RatePatcher
 from adaptivepatch.segmentation import Segmentation
 
 WIRINGS = ("hnet", "encoder")
@@ -101,8 +101,11 @@ class DynamicChunkingPatcher(RatePatcher):
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range; `router`, `mixer`, `width`, `num_layers` and
+        When used, if a value is out of range, or if boundaries are asked for at another rate than
+        it was trained for, without an exact budget; `router`, `mixer`, `width`, `num_layers` and
         `alignment_weight` at construction.
+    NotFittedError
+        If the router is not "cosine", the budget not exact, and `prepare` has not been called.
 
     Notes
     -----
@@ -233,6 +236,8 @@ class DynamicChunkingPatcher(RatePatcher):
         """Return the router's boundaries, with their probabilities and the encoder's vectors."""
         self._check()
         num_steps = series.shape[1]
+        num_patches = self.num_patches(num_steps)
+        self._check_level()
         points = self.encoder(series, observed)
         distance = mean_in_groups(self.routing.distance(points), group)
         counted = None
@@ -241,7 +246,7 @@ class DynamicChunkingPatcher(RatePatcher):
         prob = self.routing.boundary_prob(distance, counted, self._spacing(num_steps))
         if self.smoothing:
             points = smooth(points, prob).to(points.dtype)
-        cut = partial(cut_by_scores, num_patches=self.num_patches(num_steps), budget=self.budget)
+        cut = partial(cut_by_scores, num_patches=num_patches, budget=self.budget)
         return _Routed(distance, counted, prob, points, cut, self.sharpness, group)
 
     @torch.no_grad()
@@ -252,6 +257,15 @@ class DynamicChunkingPatcher(RatePatcher):
         num_steps = series.shape[1]
         share, spacing = self.boundary_share(num_steps), self._spacing(num_steps)
         self.routing.calibrate(distance, observed, share, spacing=spacing)
+        self.mark_prepared()
+
+    def _check_level(self) -> None:
+        """Refuse boundaries at another rate than the router was set, or trained, for."""
+        if self.budget == "exact" and self.router != "even":
+            return  # the likeliest ones, as many as are asked for
+        needs_level = self.budget != "exact" and self.router != "cosine"
+        if needs_level or self.is_prepared:
+            self.check_prepared()
 
     def _spacing(self, num_steps: int) -> int:
         """Return how many steps on each side of a start a calibrated router keeps free."""
@@ -291,7 +305,8 @@ class DynamicChunkingPatcher(RatePatcher):
         assert isinstance(routed, _Routed)
         if mask.shape[1] == 0:  # step 0 alone
             return None
-        prob, num_steps = routed.boundary_prob[:, 1:], routed.boundary_prob.shape[1]
+        copies, num_steps = len(mask) // len(routed.boundary_prob), mask.shape[1] + 1
+        prob = routed.boundary_prob[:, 1:].repeat(copies, 1)  # other levels may ask for rollouts
         share = self.boundary_share(num_steps)
         spacing = self._spacing(num_steps)
         self.routing.calibrate(routed.distance, routed.counted, share, _FOLLOWED, spacing)
@@ -303,7 +318,8 @@ class DynamicChunkingPatcher(RatePatcher):
             }
         )
         if routed.counted is not None:  # gaps start no patch, whatever the router says
-            mask, prob = mask[routed.counted[:, 1:]], prob[routed.counted[:, 1:]]
+            counted = routed.counted[:, 1:].repeat(copies, 1)
+            mask, prob = mask[counted], prob[counted]
         if mask.numel() == 0:
             return None
         loss = self.ratio_weight * ratio_loss(mask, prob, 1 / share)

@@ -29,21 +29,19 @@ from adaptivepatch.nn.score_rules import cut_by_scores, rank_above, row_scale
 from adaptivepatch.patchers.base import (
     InstanceTag,
     NetworkParts,
-    RatePatcher,
     Rollout,
     SegmentationDistribution,
     StepContext,
     mean_in_groups,
-    not_prepared,
     shared_in_groups,
 )
+from adaptivepatch.patchers.rate import RatePatcher
 from adaptivepatch.segmentation import Segmentation
 
 PREDICTORS = ("gumbel", "spikes")
 THRESHOLDS = ("calibrated", "half")
 
 _FOLLOWED = 0.5  # how far a step moves the level; all logits drift by more than they differ
-_UNKNOWN = torch.finfo(torch.float32).min  # a saved number must be finite
 
 
 class DynamicPoolingPatcher(RatePatcher):
@@ -81,8 +79,8 @@ class DynamicPoolingPatcher(RatePatcher):
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range; `predictor`, `mixer`, `width` and `num_layers` at
-        construction.
+        When used, if a value is out of range, or if the calibrated threshold is needed and was
+        found for another rate; `predictor`, `mixer`, `width` and `num_layers` at construction.
     NotFittedError
         If the calibrated threshold is needed before training windows were seen.
 
@@ -99,6 +97,8 @@ class DynamicPoolingPatcher(RatePatcher):
     c_t whether its point should weigh more *inside the patch it is in*, whether it starts that
     patch or not. It does not tell what another boundary would do: within a patch these gradients
     sum to 0 (in the first with that of step 0, which is dropped), a patch of one point has none.
+
+    The encoder is told of gaps, and patches may start there.
 
     "spikes": ``H_t`` is the log-scale that a causal network predicts for step t; the target is 1
     where H_t is greater than each of the two before it. Binary cross-entropy trains MLP and
@@ -172,7 +172,7 @@ class DynamicPoolingPatcher(RatePatcher):
         self.scoring = nn.Sequential(Linear(width, 2 * width), nn.GELU(), last)
         told = NextPointPredictor(width=width) if predictor == "spikes" else None
         self.register_module("next_point", told)  # also None, which set_params may replace
-        self.register_buffer("level", torch.tensor(_UNKNOWN))
+        self.register_buffer("level", torch.zeros(()))
         self._metrics = MetricMeans()
 
     def set_params(self, **params: Any) -> Self:
@@ -202,8 +202,9 @@ class DynamicPoolingPatcher(RatePatcher):
             level = None
         elif self.threshold == "half":
             level = 0.0
-        elif (level := float(self.level)) == _UNKNOWN:
-            raise not_prepared(self)
+        else:
+            self.check_prepared()
+            level = float(self.level)
         points = self.encoder(series, observed)
         cut = partial(cut_by_scores, num_patches=num_patches, budget=self.budget)
         temperature = self.temperature if self.stochastic else None
@@ -231,20 +232,17 @@ class DynamicPoolingPatcher(RatePatcher):
         del generator
         self.num_patches(series.shape[1])
         self._follow(self._logits(self.encoder(series, observed), series, None), 1.0)
+        self.mark_prepared()
 
     @torch.no_grad()
     def _follow(self, logits: Tensor, weight: float) -> None:
         """Move the level towards the quantile that leaves the wanted share above it."""
         share, found = self.boundary_share(logits.shape[1]), self._relative(logits)[:, 1:].flatten()
         if len(found) == 0:  # step 0 alone: nothing is decided
-            self.level.fill_(0.0 if float(self.level) == _UNKNOWN else self.level)
             return
         rank = rank_above(share, len(found))
         quantile = mean_over_processes(found.kthvalue(rank).values).to(self.level.dtype)
-        if weight == 1 or float(self.level) == _UNKNOWN:
-            self.level.copy_(quantile)
-        else:
-            self.level.lerp_(quantile, weight)
+        self.level.lerp_(quantile, weight)
 
     def parts(
         self,

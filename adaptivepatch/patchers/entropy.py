@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -24,10 +24,10 @@ from adaptivepatch.nn.score_rules import check_lengths, cut_by_scores, cut_exact
 from adaptivepatch.patchers.base import (
     Deterministic,
     InstanceTag,
-    RatePatcher,
     SegmentationDistribution,
     not_prepared,
 )
+from adaptivepatch.patchers.rate import LevelOf, RatePatcher
 
 SCORES = ("entropy", "surprisal")
 RULES = ("level", "rise")
@@ -142,8 +142,8 @@ class EntropyPatcher(RatePatcher):
 
     name = "entropy"
     causal = InstanceTag(lambda patcher: patcher.budget == "target")
+    level_of: ClassVar[LevelOf] = {"compression_rate": None, "score": SCORES, "rule": RULES}
     threshold: Tensor
-    prepared_for: Tensor  # rate, number of the score, of the rule; rate 0 before `prepare`
 
     def __init__(
         self,
@@ -173,7 +173,6 @@ class EntropyPatcher(RatePatcher):
             )
         self.predictor = NextPointPredictor(width).requires_grad_(requires_grad=False)
         self.register_buffer("threshold", torch.zeros(()))
-        self.register_buffer("prepared_for", torch.zeros(3))
         self._kept: _Kept = ((), OrderedDict())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -227,24 +226,7 @@ class EntropyPatcher(RatePatcher):
         scores, known = self._scores(series[chosen], seen)
         found = threshold_for(scores.float(), self.compression_rate, known)
         self.threshold.fill_(min(found, torch.finfo(torch.float32).max))
-        self.prepared_for.copy_(self._asked())
-
-    def _asked(self) -> Tensor:
-        """Return what a threshold belongs to."""
-        return torch.tensor(
-            [self.compression_rate, SCORES.index(self.score), RULES.index(self.rule)],
-            dtype=torch.float32,
-        )
-
-    def _check_threshold(self) -> None:
-        found = self.prepared_for.float().cpu()
-        if not torch.equal(found, self._asked()):
-            rate, score, rule = found.tolist()
-            raise InvalidParameterError(
-                f"The threshold was found for compression_rate={rate:g}, "
-                f"score={SCORES[int(score)]!r} and rule={RULES[int(rule)]!r}, and serves these "
-                f"alone. Got {self!r}. Call prepare again, or use budget='exact'."
-            )
+        self.mark_prepared()
 
     # ------------------------------------------------------------------ segmentation
 
@@ -254,11 +236,11 @@ class EntropyPatcher(RatePatcher):
         """Cut at the scores."""
         num_steps = series.shape[1]
         num_patches = self.num_patches(num_steps)
-        if float(self.prepared_for[0]) == 0:
+        if not self.is_prepared:
             raise not_prepared(self)
         scores = mean_of_known(*self._scores(series, observed), group, _UNKNOWN)
         if self.budget != "exact":
-            self._check_threshold()
+            self.check_prepared()
             # float32 as the threshold is: what equals it in float64 must not be above it.
             cut = cut_by_scores(scores.float(), num_patches, self.budget, float(self.threshold))
             return Deterministic(cut)

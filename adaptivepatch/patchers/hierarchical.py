@@ -72,7 +72,8 @@ class HierarchicalPatcher(Patcher):
     Raises
     ------
     InvalidParameterError
-        When used, if `fine` has several levels itself: nest the coarse one.
+        When used, if `fine` has several levels itself: nest the coarse one; or if a level needs a
+        causal backbone.
 
     Notes
     -----
@@ -87,6 +88,9 @@ class HierarchicalPatcher(Patcher):
       and the losses of all. The series, distribution and group of a coarse level have a row for
       every row of every rollout, (G * N, P), as its look-back differs between them; losses and
       ``log_prob`` are (G, N) everywhere. The advantage of a rollout then credits all levels.
+    * Of a coarse patcher its boundaries, its gate and its own loss are used, not its `parts`:
+      what is only about its way to tokens and back, such as `wiring` and `smoothing` of dynamic
+      chunking, has no effect.
     * The plan is the largest of what the levels ask for. A level that is neither stochastic nor
       trained asks for nothing, nor does a frozen one, which takes part in rollouts with its mode.
       Where another level trains on the mode, all of them do.
@@ -121,6 +125,11 @@ class HierarchicalPatcher(Patcher):
             raise TypeError(
                 f"The {name!r} parameter of HierarchicalPatcher must be a Patcher instance or "
                 f"None. Got {patcher!r} instead."
+            )
+        if patcher.needs_causal_backbone:  # its own loss reads tokens that a backbone made
+            raise InvalidParameterError(
+                "A level of HierarchicalPatcher must not need a causal backbone: one of levels is "
+                f"none. Got {name}={patcher!r}. Use it alone, or another form of it."
             )
         return patcher
 

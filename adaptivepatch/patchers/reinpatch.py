@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any, ClassVar, Self
 
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from adaptivepatch.errors import InvalidParameterError, check_choice, check_float, check_int
@@ -214,10 +213,7 @@ class ReinPatcher(Patcher):
             params = {"gradient": GroupPolicyGradient(), **params}
         super().set_params(**params)
         if changed & {"network", "width", "policy", "budget", "gradient"}:
-            made = type(self)(**BaseEstimator.get_params(self, deep=False))
-            own, new = self.state_dict(), made.state_dict()
-            if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in new.items()}:
-                self._make_anew()
+            self._make_anew_if_reshaped()
         return self
 
     @property

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from adaptivepatch.errors import (
@@ -34,13 +33,12 @@ from adaptivepatch.nn.score_rules import cut_by_scores
 from adaptivepatch.patchers.base import (
     InstanceTag,
     NetworkParts,
-    RatePatcher,
     SegmentationDistribution,
     StepContext,
     StepPlan,
     mean_in_groups,
-    not_prepared,
 )
+from adaptivepatch.patchers.rate import RatePatcher
 
 FORMS = ("direct", "next_patch")
 _FOLLOWED = 0.05  # how far a step moves the level of the decisions
@@ -109,7 +107,7 @@ class ScoreFunctionPatcher(RatePatcher):
 
     Prediction starts as many patches as draws are expected to, at the likeliest steps. In
     "next_patch", or with a window, it starts one where the logit is above a level, which training
-    moves to the quantile that keeps the rate.
+    moves to the quantile that keeps the rate. The encoder is told of gaps; patches may start there.
 
     Deviations from the published code:
 
@@ -214,10 +212,7 @@ class ScoreFunctionPatcher(RatePatcher):
         """Set parameters; networks of another kind or size are made anew."""
         super().set_params(**params)
         if params.keys() & _STRUCTURE:
-            made = type(self)(**BaseEstimator.get_params(self, deep=False))
-            own, new = self.state_dict(), made.state_dict()
-            if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in new.items()}:
-                self._make_anew()
+            self._make_anew_if_reshaped()
         return self
 
     # ------------------------------------------------------------------ segmentations
@@ -241,9 +236,14 @@ class ScoreFunctionPatcher(RatePatcher):
         return inputs if self.form == "direct" else torch.cat([inputs[:, :1], inputs[:, :-1]], 1)
 
     def _level(self) -> float:
-        if not self.gate.is_calibrated:
-            raise not_prepared(self)
+        self.check_prepared()
         return float(self.gate.level)
+
+    def _follow(self, policy: WindowedBernoulli, weight: float) -> None:
+        """Move the level to where the wanted share of decisions is above it."""
+        share = self.boundary_share(policy.terms.shape[1])
+        self.gate.calibrate(policy, share, weight if self.is_prepared else 1.0)
+        self.mark_prepared()
 
     @torch.no_grad()
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
@@ -252,7 +252,7 @@ class ScoreFunctionPatcher(RatePatcher):
         if self._has_level:
             share = self.boundary_share(series.shape[1])
             inputs = self._inputs(self.encoder(series, observed), None)
-            self.gate.calibrate(WindowedBernoulli(self.gate(inputs), share), share)
+            self._follow(WindowedBernoulli(self.gate(inputs), share), 1.0)
 
     def parts(
         self,
@@ -280,7 +280,7 @@ class ScoreFunctionPatcher(RatePatcher):
             return StepPlan(num_samples=0)
         if self.form == "next_patch":
             return StepPlan(num_samples=1 - int(self.steps_done) % 2)
-        can_decide = self.gate.is_calibrated or not self._has_level
+        can_decide = self.is_prepared or not self._has_level
         return StepPlan(is_scored=True, mode_share=_ON_DECISIONS * can_decide)
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
@@ -294,7 +294,7 @@ class ScoreFunctionPatcher(RatePatcher):
         assert isinstance(gated, GatedDistribution)
         share = self.boundary_share(context.series.shape[1])
         if self._has_level:
-            self.gate.calibrate(gated.policy, share, _FOLLOWED)
+            self._follow(gated.policy, _FOLLOWED)
         rewards, action = self._rewards(context), context.rollout.action
         loss = rewards.own
         if action is not None and action.shape[1] > 1:
@@ -346,9 +346,8 @@ class ScoreFunctionPatcher(RatePatcher):
         advantage = self._advantage(rewards)
         log_prob = gated.policy.step_log_prob(action.view(-1, *gated.features.shape[:2]))
         terms = (advantage.to(log_prob.dtype) * log_prob).mean(-1)  # (G, N)
-        weight = torch.ones_like(terms[0])
-        if self.form == "direct":
-            weight = rewards.counted[0, :, 0].to(terms.dtype).expand_as(weight)
+        is_direct = self.form == "direct"
+        weight = rewards.counted[0, :, 0].to(terms) if is_direct else torch.ones_like(terms[0])
         return score_function_loss(torch.ones_like(terms), terms, weight)
 
     def _rewards(self, context: StepContext) -> _Rewards:
@@ -356,7 +355,8 @@ class ScoreFunctionPatcher(RatePatcher):
 
     def _forecast_rewards(self, context: StepContext) -> _Rewards:
         """Reward a row's decisions by its forecast: values (G, N, 1)."""
-        own, loss = None, context.forecast_loss
+        own, loss, features = None, context.forecast_loss, context.distribution.features
+        assert features is not None
         value = -(loss + _SMALLEST_LOSS).log()
         if self.early_exit:
             assert self.early is not None
@@ -365,10 +365,11 @@ class ScoreFunctionPatcher(RatePatcher):
             )
             own = self.early_weight * early.mean()
             value = value + (early.detach() + _SMALLEST_LOSS).log().view(-1, loss.shape[1])
-        counted = torch.ones_like(loss[0])
+        counted = torch.ones_like(loss)
         if context.target_observed is not None:
-            counted = context.target_observed.to(loss.dtype).mean(1)
-        return _Rewards(value[..., None], counted[None, :, None].expand(*value.shape, 1), own)
+            counted = counted * context.target_observed.to(loss.dtype).mean(1)
+        shape = (-1, len(features), 1)  # a coarse level has a row for every rollout
+        return _Rewards(value.view(shape), counted.view(shape), own)
 
     def _next(self, context: StepContext) -> _Rewards:
         """Reward every step by its predictions of the next points: values (1, N, T)."""

@@ -38,6 +38,7 @@ from adaptivepatch.patchers.base import (
     SegmentationDistribution,
     mean_in_groups,
 )
+from adaptivepatch.patchers.rate import RatePatcher
 from adaptivepatch.pretrained import build_component, describe
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.losses import make_loss
@@ -66,6 +67,15 @@ EXTRA = {
     "score_function": [
         {"compression_rate": 4, "budget": "min"},
         {"compression_rate": 4, "budget": "exact", "window": 3},
+        {"compression_rate": 4, "window": 2},
+    ],
+    "dynamic_chunking": [
+        {"compression_rate": 4, "wiring": "encoder", "budget": "exact"},
+        {"compression_rate": 4, "router": "cosine", "alignment_weight": 0.01},
+        {"compression_rate": 4, "router": "even"},
+        {"compression_rate": 4, "router": "even", "budget": "min"},
+        {"compression_rate": 4, "budget": "min", "smoothing": True},
+        {"compression_rate": 4, "sharpness": 6.0, "mixer": "attention"},
     ],
     "dynamic_pooling": [
         {"compression_rate": 4, "predictor": "spikes"},
@@ -175,7 +185,7 @@ def without_space(text):
 def test_every_patcher_file_is_listed():
     folder = Path(adaptivepatch.patchers.__file__).parent
     for file in sorted(folder.glob("*.py")):
-        if file.stem in ("__init__", "base"):
+        if file.stem in ("__init__", "base", "rate"):
             continue
         module = importlib.import_module(f"adaptivepatch.patchers.{file.stem}")
         found = [
@@ -355,6 +365,51 @@ def test_budget_is_respected(make):
     check_budget_is_respected(make)
 
 
+def realised(patcher, num_steps):
+    return num_steps / float(patcher(rows(300, num_steps)).mode.num_patches.double().mean())
+
+
+def aims_at_a_rate(patcher):
+    """Whether the rate is only aimed at; faithful and half forms promise none before training."""
+    named = {getattr(patcher, name, None) for name in ("router", "threshold")}
+    return getattr(patcher, "budget", "exact") == "target" and not named & {"cosine", "half"}
+
+
+def check_another_length_has_the_rate(make):
+    patcher = built(make)
+    if aims_at_a_rate(patcher) and patcher.compression_rate <= 6:
+        for num_steps in (24, 96):
+            assert 0.6 < realised(patcher, num_steps) / patcher.compression_rate < 1.7
+
+
+@every_patcher
+def test_another_length_has_the_rate(make):
+    check_another_length_has_the_rate(make)
+
+
+def check_another_rate_is_had_or_refused(make, rate=8.0):
+    patcher = built(make)
+    if "compression_rate" not in patcher.get_params() or patcher.compression_rate is None:
+        return
+    patcher.set_params(compression_rate=rate)
+    try:
+        found = realised(patcher, STEPS)
+    except InvalidParameterError:
+        with pytest.raises(InvalidParameterError, match="found for: compression_rate="):
+            mask_of(patcher, rows())
+        patcher.prepare(rows(32, seed=3), None, torch.Generator().manual_seed(0))
+        found = realised(patcher, STEPS)
+    if getattr(patcher, "budget", "exact") == "exact":
+        assert found == pytest.approx(rate)
+    elif aims_at_a_rate(patcher):
+        assert 0.6 < found / rate < 1.7
+
+
+@every_patcher
+def test_another_rate_is_had_or_refused(make):
+    check_another_rate_is_had_or_refused(make)
+
+
 @every_patcher
 def test_reference_fits_the_network(make):
     patcher = make()
@@ -480,6 +535,8 @@ def check_frequencies(make, num_steps=6, draws=4000):
     actions = [tuple(action) for action in rollout.action.tolist()]
     prob = dict(zip(actions, rollout.log_prob.detach()[:, 0].double().exp().tolist(), strict=True))
     assert sum(prob.values()) <= 1 + 1e-6
+    if len(actions[0]) == num_steps:  # of 2**5 actions, those not met in 4,000 draws are unlikely
+        assert sum(prob.values()) >= 0.98
     for action, count in Counter(actions).items():
         sigma = np.sqrt(draws * prob[action] * (1 - prob[action]))
         assert abs(count - draws * prob[action]) <= 5 * sigma + 1e-6
@@ -661,6 +718,25 @@ class Spendthrift(Leaky):
         )
 
 
+class Deaf(RatePatcher):
+    """Compares with a level that was found for one rate and length, whatever is asked for."""
+
+    name = "deaf"
+
+    def __init__(self, compression_rate=4.0, budget="target"):
+        super().__init__()
+        self.compression_rate = compression_rate
+        self.budget = budget
+
+    def prepare(self, series, observed, generator):
+        self.level = series.abs().quantile(1 - 1 / self.compression_rate)
+
+    def propose(self, series, observed, group):
+        mask = series.abs() * (series.shape[1] / STEPS) ** 2 > self.level
+        mask[:, 0] = True
+        return Deterministic(Segmentation(mask))
+
+
 class Overconfident(RandomPatcher):
     """States that every step is as likely a boundary as a coin's head."""
 
@@ -708,6 +784,8 @@ class Filling(Leaky):
         (check_budget_is_respected, Spendthrift),
         (check_groups_share, Spendthrift),
         (check_frequencies, Overconfident),
+        (check_another_length_has_the_rate, Deaf),
+        (check_another_rate_is_had_or_refused, Deaf),
     ],
 )
 def test_the_checks_notice_a_broken_promise(check, cls):

@@ -16,7 +16,8 @@ from adaptivepatch import (
     segment,
 )
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
-from adaptivepatch.patchers.base import Deterministic, RatePatcher
+from adaptivepatch.patchers.base import Deterministic
+from adaptivepatch.patchers.rate import RatePatcher
 from adaptivepatch.segmentation import Segmentation
 
 COLUMNS = ["item_id", "target_name", "windows", "patches", "compression_rate", "churn"]

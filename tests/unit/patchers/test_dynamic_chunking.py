@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from scipy import stats
+from sklearn.exceptions import NotFittedError
 
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.nn.rate_control import ratio_loss
@@ -40,6 +41,29 @@ def prepared(dtype=torch.float64, rows=400, **params):
 def batch(horizon=4):
     rows = 3 * series(ROWS, STEPS + horizon) + 5
     return Batch(rows[:, :STEPS], None, rows[:, STEPS:], None, None)
+
+
+@pytest.mark.parametrize("router", ["calibrated", "even"])
+@pytest.mark.parametrize("budget", ["target", "min"])
+def test_a_rate_needs_windows_to_set_the_router_by(router, budget):
+    patcher = DynamicChunkingPatcher(4, budget, router=router)
+    with pytest.raises(NotFittedError, match="DynamicChunkingPatcher must see training windows"):
+        patcher(series(dtype=torch.float32))
+    exact = DynamicChunkingPatcher(4, "exact", router=router)(series(dtype=torch.float32)).mode
+    assert set(exact.num_patches.tolist()) == {STEPS // 4}
+
+
+@pytest.mark.parametrize("router", ["calibrated", "cosine", "even"])
+def test_another_rate_than_the_prepared_one_is_refused_where_the_router_sets_it(router):
+    patcher = prepared(compression_rate=4, router=router).set_params(compression_rate=8)
+    with pytest.raises(InvalidParameterError, match=r"compression_rate=4\. Got compression_rate=8"):
+        patcher(series())
+    patcher.set_params(budget="exact")
+    if router == "even":  # its boundaries are those of the other rate
+        with pytest.raises(InvalidParameterError, match="prepare again"):
+            patcher(series())
+    else:
+        assert set(patcher(series()).mode.num_patches.tolist()) == {STEPS // 8}
 
 
 @pytest.mark.parametrize("rate", [4, 16])

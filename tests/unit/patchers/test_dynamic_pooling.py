@@ -289,7 +289,7 @@ def test_prepared_it_holds_its_rate_on_the_training_windows_and_on_others(predic
 
 @pytest.mark.parametrize("rate", [2, 5.5, 16])
 def test_before_training_draws_have_the_wanted_rate(rate):
-    patcher = prepared(compression_rate=3).set_params(compression_rate=rate).train()
+    patcher = prepared(compression_rate=rate).train()
     with torch.no_grad():
         patcher.scoring[-1].weight.zero_()
     rollout = patcher(series()).sample(200, torch.Generator().manual_seed(0))

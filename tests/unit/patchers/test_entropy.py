@@ -300,7 +300,7 @@ def test_what_is_not_possible_is_said(trained):
     with pytest.raises(NotFittedError, match="EntropyPatcher must see training windows"):
         EntropyPatcher(6)(series)
     other = copy.deepcopy(trained).set_params(budget="target", compression_rate=8.0)
-    with pytest.raises(InvalidParameterError, match="threshold was found for compression_rate=6"):
+    with pytest.raises(InvalidParameterError, match="for: compression_rate=6, score='entropy'"):
         other(series)
     with pytest.raises(InvalidParameterError, match="'width' parameter.*must be even.*Use 8"):
         EntropyPatcher(width=7)

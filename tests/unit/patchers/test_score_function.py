@@ -281,7 +281,7 @@ def test_a_budget_keeps_the_likeliest(budget, window):
         ordered = (logits[n].argsort(descending=True, stable=True) + 1).tolist()
         likeliest = set(ordered[:7])
         if budget == "min":
-            wanted = int((logits[n] > float(patcher.gate.level)).sum())
+            wanted = int((logits[n] > distribution.policy.prior + float(patcher.gate.level)).sum())
             if window == 1:
                 wanted = int(logits[n].sigmoid().sum().round())
             likeliest &= set(ordered[:wanted])
@@ -591,10 +591,9 @@ def test_short_look_backs(params, num_steps):
 def test_a_level_is_followed_from_the_first_step_where_nothing_was_prepared():
     patcher = ScoreFunctionPatcher(8, window=3)
     network = small_network(patcher=patcher, context_length=STEPS, d_model=16).train()
-    patcher.gate.level.fill_(-1e3)  # as at construction
-    assert not patcher.gate.is_calibrated
+    patcher.prepared_for.zero_()  # as at construction
     TrainingStep(network, make_loss("mse"))(batch(), seeded(), 0.0)
-    assert patcher.gate.is_calibrated
+    assert patcher.is_prepared
     policy = patcher.eval()(network.norm(batch().series)[0]).policy
     found = policy.decide(float(patcher.gate.level))[0].double().mean()
     assert float(found) == pytest.approx(1 / 8, rel=0.1)
