@@ -118,7 +118,9 @@ def churn(before: Segmentation, after: Segmentation, slide: int = 1) -> Tensor:
     return 1 - torch.where(either > 0, (old & new).sum(1) / either.clamp(min=1), 1.0)
 
 
-def alignment_loss(tail_probability: Tensor, boundary_prob: Tensor) -> Tensor:
+def alignment_loss(
+    tail_probability: Tensor, boundary_prob: Tensor, observed: Tensor | None = None
+) -> Tensor:
     """Return the loss that draws boundary probabilities to where the series surprises.
 
     Parameters
@@ -128,6 +130,8 @@ def alignment_loss(tail_probability: Tensor, boundary_prob: Tensor) -> Tensor:
         farther from it than the one that came. No gradient is taken.
     boundary_prob : Tensor of shape (N, T)
         Of the same steps.
+    observed : Tensor of bool, shape (N, T), optional
+        A step counts if it is observed and so is the one before it. None: all are.
 
     Notes
     -----
@@ -140,4 +144,8 @@ def alignment_loss(tail_probability: Tensor, boundary_prob: Tensor) -> Tensor:
     """
     edge = 1e-6
     expected = tail_probability[:, 1:].detach().clamp(edge, 1 - edge)
-    return (1 - expected - boundary_prob[:, 1:].clamp(edge, 1 - edge)).square().mean()
+    square = (1 - expected - boundary_prob[:, 1:].clamp(edge, 1 - edge)).square()
+    if observed is None:
+        return square.mean()
+    counted = (observed[:, 1:] & observed[:, :-1]).to(square.dtype)
+    return (square * counted).sum() / counted.sum().clamp(min=1)

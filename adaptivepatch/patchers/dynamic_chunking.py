@@ -326,7 +326,9 @@ class DynamicChunkingPatcher(RatePatcher):
         if self.next_point is None:
             return loss
         tail = self.next_point.tail_probability(context.series)
-        aligned = self.alignment_weight * alignment_loss(tail, routed.boundary_prob)
+        aligned = self.alignment_weight * alignment_loss(
+            tail, routed.boundary_prob, context.observed
+        )
         return loss + aligned + self.next_point.loss(context.series, context.observed)
 
     def take_metrics(self) -> dict[str, float]:

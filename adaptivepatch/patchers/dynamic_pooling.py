@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adaptivepatch.errors import check_choice, check_float, check_int
+from adaptivepatch.nn.boundary_measures import alignment_loss
 from adaptivepatch.nn.linear import Linear
 from adaptivepatch.nn.next_point import NextPointPredictor
 from adaptivepatch.nn.point_layers import MIXERS, PointEncoder
@@ -69,6 +70,9 @@ class DynamicPoolingPatcher(RatePatcher):
         Of the relaxed samples.
     prior_weight : float, default=1.0
         Weight of the prior on the number of starts.
+    alignment_weight : float, default=0.0
+        Weight of a loss that draws boundaries to where the series surprises a small causal
+        forecaster of the next value, which is trained beside (SOMBRERO; 0.01 there).
     mixer : {"convolution", "attention"}, default="convolution"
         Of the encoder: local and linear in T, or over all points.
     width : int, default=16
@@ -80,7 +84,8 @@ class DynamicPoolingPatcher(RatePatcher):
     ------
     InvalidParameterError
         When used, if a value is out of range, or if the calibrated threshold is needed and was
-        found for another rate; `predictor`, `mixer`, `width` and `num_layers` at construction.
+        found for another rate; `predictor`, `mixer`, `width`, `num_layers` and `alignment_weight`
+        at construction.
     NotFittedError
         If the calibrated threshold is needed before training windows were seen.
 
@@ -126,6 +131,8 @@ class DynamicPoolingPatcher(RatePatcher):
     P. Nawrot, J. Chorowski, A. Lancucki, E. M. Ponti, "Efficient Transformers with Dynamic Token
     Pooling", ACL 2023, arXiv:2211.09761.
 
+    P. Neitemeier et al., "SOMBRERO", arXiv:2601.22805, 2026 (alignment).
+
     Examples
     --------
     >>> import torch
@@ -148,6 +155,7 @@ class DynamicPoolingPatcher(RatePatcher):
         threshold: str = "calibrated",
         temperature: float = 0.5,
         prior_weight: float = 1.0,
+        alignment_weight: float = 0.0,
         mixer: str = "convolution",
         width: int = 16,
         num_layers: int = 2,
@@ -159,6 +167,7 @@ class DynamicPoolingPatcher(RatePatcher):
         self.threshold = threshold
         self.temperature = temperature
         self.prior_weight = prior_weight
+        self.alignment_weight = alignment_weight
         self.mixer = mixer
         self.width = width
         self.num_layers = num_layers
@@ -166,11 +175,13 @@ class DynamicPoolingPatcher(RatePatcher):
         check_choice(self, MIXERS, mixer=mixer)
         check_int(self, 2, width=width)
         check_int(self, num_layers=num_layers)
+        check_float(self, "[0, inf)", alignment_weight=alignment_weight)
         self.encoder = PointEncoder(width, num_layers, mixer)
         last = Linear(2 * width, 1)
         nn.init.zeros_(last.bias)
         self.scoring = nn.Sequential(Linear(width, 2 * width), nn.GELU(), last)
-        told = NextPointPredictor(width=width) if predictor == "spikes" else None
+        surprised = predictor == "spikes" or alignment_weight
+        told = NextPointPredictor(width=width) if surprised else None
         self.register_module("next_point", told)  # also None, which set_params may replace
         self.register_buffer("level", torch.zeros(()))
         self._metrics = MetricMeans()
@@ -178,7 +189,7 @@ class DynamicPoolingPatcher(RatePatcher):
     def set_params(self, **params: Any) -> Self:
         """Set parameters; networks of another kind or size are made anew."""
         super().set_params(**params)
-        if params.keys() & {"predictor", "mixer", "width", "num_layers"}:
+        if params.keys() & {"predictor", "mixer", "width", "num_layers", "alignment_weight"}:
             self._make_anew()
         return self
 
@@ -259,9 +270,10 @@ class DynamicPoolingPatcher(RatePatcher):
     # ------------------------------------------------------------------ training
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
-        """Return the prior on the number of starts, or the losses of spikes and of their source.
+        """Return the prior on the number of starts, or the loss of spikes; and alignment.
 
-        The level follows here, so that `forward` changes nothing.
+        With the loss of the forecaster of the next value, where there is one. The level follows
+        here, so that `forward` changes nothing.
         """
         scored, num_steps = context.distribution, context.series.shape[1]
         if num_steps == 1:
@@ -273,28 +285,34 @@ class DynamicPoolingPatcher(RatePatcher):
         self._metrics.add(
             {"compression_rate": num_steps / count.mean(), "predictor_prob": prob.mean()}
         )
+        terms, action = [], context.rollout.action
+        if self.predictor == "gumbel" and self.budget != "exact" and action is not None:
+            starts = action[:, 1:].double().sum(1)
+            prior = binomial_loss(starts, num_steps - 1, self.boundary_share(num_steps))
+            terms.append(self.prior_weight * prior.to(action.dtype))
         if self.next_point is not None:
-            return self._spike_loss(self.next_point, scored.logits, context)
-        action = context.rollout.action
-        if action is None or self.budget == "exact":
-            return None
-        starts = action[:, 1:].double().sum(1)
-        prior = binomial_loss(starts, num_steps - 1, self.boundary_share(num_steps))
-        return self.prior_weight * prior.to(action.dtype)
+            with torch.autocast(context.series.device.type, enabled=False):  # small differences
+                terms += self._surprise_losses(self.next_point, scored.logits, context)
+        return torch.stack(terms).sum() if terms else None
 
-    def _spike_loss(
+    def _surprise_losses(
         self, next_point: NextPointPredictor, logits: Tensor, context: StepContext
-    ) -> Tensor:
-        """Return the cross-entropy with the spikes, plus the loss of what tells them."""
+    ) -> list[Tensor]:
+        """Return the forecaster's own loss, the cross-entropy with its spikes, and alignment."""
         series, observed = context.series, context.observed
-        with torch.autocast(series.device.type, enabled=False):  # spikes are small differences
+        losses = [next_point.loss(series, observed)]
+        if self.predictor == "spikes":
             with torch.no_grad():
                 scale = mean_in_groups(next_point.entropy(series), context.group)
             target = _spikes(scale)[:, 1:].to(logits.dtype)
             each = F.binary_cross_entropy_with_logits(logits[:, 1:], target, reduction="none")
             seen = torch.ones_like(each) if observed is None else observed[:, 1:].to(each.dtype)
-            own = (each * seen).sum() / seen.sum().clamp(min=1)
-            return own + next_point.loss(series, observed)
+            losses.append((each * seen).sum() / seen.sum().clamp(min=1))
+        if self.alignment_weight:
+            tail = next_point.tail_probability(series)
+            aligned = alignment_loss(tail, logits.sigmoid(), observed)
+            losses.append(self.alignment_weight * aligned)
+        return losses
 
     def take_metrics(self) -> dict[str, float]:
         """See `Patcher.take_metrics`.

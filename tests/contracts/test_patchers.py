@@ -82,6 +82,7 @@ EXTRA = {
         {"compression_rate": 4, "predictor": "spikes", "budget": "exact", "mixer": "attention"},
         {"compression_rate": 4, "budget": "exact"},
         {"compression_rate": 4, "budget": "min", "threshold": "half"},
+        {"compression_rate": 4, "alignment_weight": 0.01},
     ],
 }
 

@@ -83,6 +83,20 @@ def test_churn_against_sets(slide):
     assert found[:2].tolist() == [0, 0]
 
 
+def test_gaps_and_what_follows_them_say_nothing_of_alignment():
+    tail, prob = torch.rand(2, ROWS, STEPS, dtype=torch.float64)
+    observed = random_mask(ROWS, STEPS, 0.7, seed=4)
+    squares = [
+        float((1 - tail[n, t] - prob[n, t]) ** 2)
+        for n in range(ROWS)
+        for t in range(1, STEPS)
+        if observed[n, t] and observed[n, t - 1]
+    ]
+    found = alignment_loss(tail, prob, observed)
+    assert float(found) == pytest.approx(np.mean(squares), rel=1e-5)
+    assert float(alignment_loss(tail, prob, torch.zeros_like(observed))) == 0
+
+
 def test_alignment_is_its_formula_and_trains_the_probability_alone():
     tail = torch.rand(ROWS, STEPS, dtype=torch.float64, requires_grad=True)
     prob = torch.rand(ROWS, STEPS, dtype=torch.float64, requires_grad=True)

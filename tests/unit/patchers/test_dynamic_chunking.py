@@ -252,30 +252,6 @@ def test_smoothing_mixes_vectors_by_the_probabilities():
     torch.testing.assert_close(found.features, smooth(given.features, given.boundary_prob))
 
 
-def test_alignment_draws_boundaries_to_surprises():
-    generator = torch.Generator().manual_seed(4)
-    calm = 0.02 * torch.randn(64, STEPS + 4, generator=generator, dtype=torch.float64)
-    jump = torch.rand(64, STEPS + 4, generator=generator, dtype=torch.float64) < 0.08
-    rows = (calm + 2 * jump * torch.randn(64, STEPS + 4, generator=generator).double()).cumsum(1)
-    given = Batch(rows[:, :STEPS], None, rows[:, STEPS:], None, None)
-    found = {}
-    for weight in (0.0, 10.0):
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
-            patcher = DynamicChunkingPatcher(8, width=8, num_layers=1, alignment_weight=weight)
-        network = small_network(patcher=patcher, context_length=STEPS, d_model=16).train()
-        optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-        step = TrainingStep(network, make_loss("mse"))
-        for _ in range(200):
-            optimizer.zero_grad()
-            step(given, torch.Generator(), 0.0).loss.backward()
-            optimizer.step()
-        prob = network.eval().segment(given.series)[1].boundary_prob[:, 1:]
-        is_jump = jump[:, 1:STEPS]
-        found[weight] = float((prob[is_jump].mean() / prob[~is_jump].mean()).detach())
-    assert found[10.0] > 1.2 * found[0.0]
-
-
 def test_grouping_fixed_patches_is_a_hierarchy():
     patcher = HierarchicalPatcher(
         FixedPatcher(compression_rate=4), DynamicChunkingPatcher(4, sharpness=6.0)
