@@ -137,6 +137,21 @@ def _times(fit: Seconds, predict: Seconds) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------ boundaries
 
 
+def cut_test_lookbacks(patcher: Patcher, dataset: str, num_steps: int) -> Segmentation:
+    """Cut 400 test look-backs of a data set, all channels of each; in eval mode.
+
+    Parameters
+    ----------
+    patcher : Patcher
+        Trained.
+    dataset : str
+        Of real series.
+    num_steps : int
+        Look-back T.
+    """
+    return _cut(patcher, _normalised(_look_backs(dataset, num_steps)[1][:, :-1]))
+
+
 def _boundaries(patcher: Patcher, train: Tensor, test: Tensor, surprise: Tensor) -> dict[str, Any]:
     """Return the columns that describe the boundaries of rows (N, T + 1)."""
     before = _cut(patcher, _normalised(test[:, :-1]))

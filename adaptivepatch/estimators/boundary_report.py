@@ -1,7 +1,8 @@
-"""One row per series on its boundaries: how many, where surprise is, and whether they stay."""
+"""One row per series on its boundaries: how many, do they surprise, stay and agree."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from adaptivepatch.data.panel import Panel
 from adaptivepatch.errors import InvalidFrameError
 from adaptivepatch.estimators.sharing import Sharing, channel_groups
-from adaptivepatch.nn.boundary_measures import churn, enrichment, ranks
+from adaptivepatch.nn.boundary_measures import Agreement, agreement, churn, enrichment, ranks
 from adaptivepatch.nn.next_point import NextPointPredictor, fit_next_point
 from adaptivepatch.nn.normalization import InstanceNorm
 from adaptivepatch.patchers import Patcher
@@ -21,10 +22,15 @@ from adaptivepatch.segmentation import Segmentation
 
 _WINDOWS = 32  # look-backs of each series, evenly spaced
 _WIDTH = 16  # of the reference forecaster
+_TOLERANCE = 1  # steps by which boundaries that agree may differ
 
 
 def report_boundaries(
-    patcher: Patcher, panel: Panel, context_length: int, share_segmentation: Sharing = False
+    patcher: Patcher,
+    panel: Panel,
+    context_length: int,
+    share_segmentation: Sharing = False,
+    others: Sequence[Patcher] = (),
 ) -> pd.DataFrame:
     """Measure the boundaries of up to 32 look-backs of each series.
 
@@ -38,6 +44,8 @@ def report_boundaries(
         Look-back T, in time steps.
     share_segmentation : bool or lists of str, default=False
         Channels that share their patches.
+    others : sequence of Patcher, default=()
+        To compare the boundaries with.
 
     Returns
     -------
@@ -81,6 +89,8 @@ def report_boundaries(
             deviation = np.sqrt(np.where(known, std**2, 0.0).sum(1))
             columns[name] = np.where(known, value, 0.0).sum(1) / known.sum(1)
             columns[f"{name}_z"] = excess / deviation
+    if others:
+        columns["agreement"] = _agreement(before, others, flat[:, :-1], group, (items, channels))
     return _as_frame(panel, columns)
 
 
@@ -128,6 +138,26 @@ def _cut(
     patcher.train(was_training)
     cpu = None if known is None else known.cpu()
     return mode.to("cpu"), cpu, normalised.cpu()
+
+
+def _agreement(
+    own: Segmentation,
+    others: Sequence[Patcher],
+    rows: Tensor,
+    group: Tensor | None,
+    shape: tuple[int, int],
+) -> NDArray[np.float64]:
+    """Return the mean agreement with others beyond chance, (items, channels)."""
+    items, channels = shape
+    found = np.empty((len(others), items, channels))
+    for number, other in enumerate(others):
+        like = next(other.parameters(), torch.zeros(()))
+        theirs, _, _ = _cut(other, rows.to(like), group)
+        parts = [part.view(items, -1, channels) for part in agreement(own, theirs, _TOLERANCE)]
+        for item, channel in np.ndindex(items, channels):
+            of_series = Agreement(*(part[item, :, channel] for part in parts))
+            found[number, item, channel] = of_series.beyond_chance
+    return found.mean(0)
 
 
 @torch.no_grad()

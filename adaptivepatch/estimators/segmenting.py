@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,12 @@ from numpy.typing import ArrayLike
 
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.panel import Panel
-from adaptivepatch.errors import InvalidFrameError, check_choice, check_int
+from adaptivepatch.errors import (
+    InvalidFrameError,
+    InvalidParameterError,
+    check_choice,
+    check_int,
+)
 from adaptivepatch.estimators.boundary_report import report_boundaries
 from adaptivepatch.estimators.frames import segmentation_frame
 from adaptivepatch.estimators.panel_model import last_lookbacks
@@ -34,6 +40,7 @@ def segment(
     freq: Any = None,
     share_segmentation: Sharing = False,
     by: Literal["patch", "series"] = "patch",
+    others: Sequence[Patcher] = (),
 ) -> pd.DataFrame:
     """Show where a patcher puts the patches of the last look-back of each series.
 
@@ -56,6 +63,8 @@ def segment(
         Give all channels of an item the same patches.
     by : {"patch", "series"}, default="patch"
         What has a row.
+    others : sequence of Patcher, default=()
+        By series: patchers whose boundaries should be the same, such as of other seeds.
 
     Returns
     -------
@@ -69,8 +78,9 @@ def segment(
         step), enrichment (how much larger the squared error of a one-step forecast is at
         boundaries than elsewhere; 1 for boundaries that know nothing of it) and enrichment_z (by
         how many standard deviations it exceeds that of the same boundaries rotated);
-        rank_enrichment and rank_enrichment_z, the same of the errors' ranks. See
-        `adaptivepatch.nn.boundary_measures`.
+        rank_enrichment and rank_enrichment_z, the same of the errors' ranks; and with `others`
+        agreement, the share of boundaries that another has within a step, beyond chance: 1 for the
+        same boundaries, 0 for chance. See `adaptivepatch.nn.boundary_measures`.
 
     Raises
     ------
@@ -85,16 +95,21 @@ def segment(
     >>> segment(FixedPatcher(4), np.arange(20.0), context_length=12)["length"].tolist()
     [4, 4, 4]
     """
-    if not isinstance(patcher, Patcher):
-        raise TypeError(f"segment needs a Patcher instance. Got {patcher!r} instead.")
+    for given in (patcher, *others):
+        if not isinstance(given, Patcher):
+            raise TypeError(f"segment needs a Patcher instance. Got {given!r} instead.")
     check_int(None, low=2, context_length=context_length)
     check_sharing(None, share_segmentation)
     frame = data if isinstance(data, pd.DataFrame | pd.Series) else _as_frame(data, item_id)
     columns: dict[str, Any] = {"item_id": item_id, "timestamp": timestamp, "target": target}
     panel = read_frame(frame, **columns, missing="mask", freq=freq, require_observed=False)
     check_choice(None, ("patch", "series"), by=by)
+    if others and by != "series":
+        raise InvalidParameterError(
+            f"Patchers are compared by series. Got others with by={by!r}. Use by='series'."
+        )
     if by == "series":
-        return report_boundaries(patcher, panel, context_length, share_segmentation)
+        return report_boundaries(patcher, panel, context_length, share_segmentation, others)
     rows = _rows(panel, context_length)
     group, numbers = None, channel_groups(share_segmentation, panel.channels)
     if numbers is not None:

@@ -1,4 +1,4 @@
-"""Do boundaries stand where the series surprises, and do they stay where they are? Pure functions.
+"""Boundaries: are they where the series surprises, do they stay, do two patchers agree on them.
 
 Step 0 starts a patch whatever a patcher decides, so all measures are over the steps after it.
 
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from adaptivepatch.segmentation import Segmentation
 
@@ -116,6 +117,53 @@ def churn(before: Segmentation, after: Segmentation, slide: int = 1) -> Tensor:
     new = after.boundary_mask[:, 1 : after.num_steps - slide]
     either = (old | new).sum(1).double()
     return 1 - torch.where(either > 0, (old & new).sum(1) / either.clamp(min=1), 1.0)
+
+
+class Agreement(NamedTuple):
+    """How many boundaries two patchers share, and how many they would by chance.
+
+    Parameters
+    ----------
+    value : Tensor of shape (N,)
+        Mean, over the two, of the share of boundaries that the other has, too. NaN for a row
+        where one has none.
+    chance : Tensor of shape (N,)
+        The same in the mean over all M rotations of the boundaries of one or the other.
+    """
+
+    value: Tensor
+    chance: Tensor
+
+    @property
+    def beyond_chance(self) -> float:
+        """1 for the same boundaries, 0 for chance, over all rows; NaN where chance is certain."""
+        known = self.value.isfinite()
+        value, chance = self.value[known].sum(), self.chance[known].sum()
+        room = float(known.sum() - chance)
+        return float(value - chance) / room if room > 1e-9 else float("nan")
+
+
+def agreement(one: Segmentation, other: Segmentation, tolerance: int = 0) -> Agreement:
+    """Compare the boundaries of two patchers, or of one trained twice, in the same look-backs.
+
+    Parameters
+    ----------
+    one, other : Segmentation
+        N rows of T steps each.
+    tolerance : int, default=0
+        Steps by which boundaries that count as the same may differ.
+
+    Notes
+    -----
+    A boundary that may be anywhere meets one of `other` with a probability of the share of steps
+    that these reach, which is the mean over rotations.
+    """
+    marks = [segmentation.boundary_mask[:, 1:].double() for segmentation in (one, other)]
+    width = 2 * tolerance + 1
+    reached = [F.max_pool1d(mark[:, None], width, 1, tolerance)[:, 0] for mark in marks]
+    met = [(mark * near).sum(1) for mark, near in zip(marks, reached[::-1], strict=True)]
+    value = met[0] / marks[0].sum(1) + met[1] / marks[1].sum(1)
+    return Agreement(value / 2, (reached[0] + reached[1]).mean(1) / 2)
 
 
 def alignment_loss(

@@ -74,6 +74,29 @@ def test_boundaries_at_jumps_are_enriched_and_stay(gaps):
     pd.testing.assert_frame_equal(again, jumps)
 
 
+@pytest.mark.parametrize("gaps", [0.0, 0.1])
+def test_patchers_are_compared_series_by_series(gaps):
+    data = frame(gaps=gaps)
+    columns = {"context_length": 64, "by": "series"}
+    same = segment(JumpPatcher(8), data, others=[JumpPatcher(8)], **columns)
+    assert same.columns.tolist() == [*COLUMNS, *MEASURES, "agreement"]
+    assert same.agreement.tolist() == pytest.approx([1, 1])
+    others = [RandomPatcher(8, seed=s) for s in (1, 2, 3)]
+    random = segment(RandomPatcher(8), data, others=others, **columns)
+    assert (random.agreement.abs() < 0.4).all()  # one draw for all look-backs of a series
+    mixed = segment(JumpPatcher(8), data, others=[JumpPatcher(8), *others[:1]], **columns)
+    assert (mixed.agreement < same.agreement).all()
+    assert (mixed.agreement > random.agreement).all()
+    pd.testing.assert_frame_equal(mixed.drop(columns="agreement"), same.drop(columns="agreement"))
+
+
+def test_what_is_compared_must_be_patchers_and_by_series():
+    with pytest.raises(InvalidParameterError, match="others with by='patch'.*by='series'"):
+        segment(FixedPatcher(8), frame(), context_length=64, others=[FixedPatcher(8)])
+    with pytest.raises(TypeError, match="segment needs a Patcher instance. Got 'fixed'"):
+        segment(FixedPatcher(8), frame(), context_length=64, by="series", others=["fixed"])
+
+
 def test_a_forecaster_reports_its_own():
     model = Forecaster(
         horizon=4,

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from adaptivepatch.nn.boundary_measures import alignment_loss, churn, enrichment, ranks
+from adaptivepatch.nn.boundary_measures import agreement, alignment_loss, churn, enrichment, ranks
 from adaptivepatch.segmentation import Segmentation
 from tests.builders import random_mask
 
@@ -107,3 +107,48 @@ def test_alignment_is_its_formula_and_trains_the_probability_alone():
     assert tail.grad is None
     assert (prob.grad[:, 0] == 0).all()
     assert torch.equal(prob.grad[:, 1:].sign(), (prob + tail - 1)[:, 1:].sign())
+
+
+# ------------------------------------------------------------------------------------- agreement
+
+
+def reaches(mask, step, tolerance):
+    return any(0 < t < len(mask) and mask[t] for t in range(step - tolerance, step + tolerance + 1))
+
+
+@pytest.mark.parametrize("tolerance", [0, 1, 3])
+def test_agreement_and_its_chance_are_counted_over_all_rotations(tolerance):
+    one, other = random_mask(ROWS, STEPS, 0.1, seed=1), random_mask(ROWS, STEPS, 0.2, seed=2)
+    found = agreement(Segmentation(one), Segmentation(other), tolerance)
+    for n in range(ROWS):
+        shares, chances = [], []
+        for a, b in ((one[n].numpy(), other[n].numpy()), (other[n].numpy(), one[n].numpy())):
+            met = []
+            for turn in range(STEPS - 1):
+                starts = 1 + np.flatnonzero(np.roll(a[1:], turn))
+                met.append(np.mean([reaches(b, step, tolerance) for step in starts]))
+            shares.append(met[0])
+            chances.append(np.mean(met))
+        assert float(found.value[n]) == pytest.approx(np.mean(shares))
+        assert float(found.chance[n]) == pytest.approx(np.mean(chances))
+
+
+def test_the_same_boundaries_agree_and_others_do_as_by_chance():
+    one, other = (Segmentation(random_mask(500, 300, 0.1, seed=s)) for s in (1, 2))
+    assert agreement(one, one).beyond_chance == pytest.approx(1)
+    assert abs(agreement(one, other, 1).beyond_chance) < 0.02
+    moved = one.boundary_mask.roll(1, 1)
+    moved[:, 0] = True
+    near = agreement(one, Segmentation(moved), 1).beyond_chance
+    assert near > 0.95 > 0.1 > agreement(one, Segmentation(moved)).beyond_chance
+
+
+def test_a_row_without_boundaries_says_nothing_of_agreement():
+    one, other = random_mask(3, STEPS, 0.2, seed=1), random_mask(3, STEPS, 0.2, seed=2)
+    one[1, 1:] = False
+    found = agreement(Segmentation(one), Segmentation(other), 1)
+    assert found.value.isnan().tolist() == [False, True, False]
+    without = agreement(Segmentation(one[[0, 2]]), Segmentation(other[[0, 2]]), 1)
+    assert found.beyond_chance == pytest.approx(without.beyond_chance)
+    every = Segmentation(torch.ones(2, 5, dtype=torch.bool))
+    assert np.isnan(agreement(every, every).beyond_chance)  # no room beyond chance
