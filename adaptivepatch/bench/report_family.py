@@ -19,6 +19,8 @@ def family_etth1(results: Path) -> str:
     means = runs.groupby("arm", sort=False).agg(
         dict.fromkeys(runs.select_dtypes("number").columns, "mean")
     )
+    pairs = pd.read_csv(results / "boundary_agreement.csv")
+    means["agreement"] = pairs.groupby("arm").beyond_chance.mean()
     rows = [row for rate in _RATES for row in _at_rate(results / "family.csv", runs, means, rate)]
     header = [
         "points per patch",
@@ -30,6 +32,7 @@ def family_etth1(results: Path) -> str:
         "realised, training / test",
         "enrichment",
         "churn",
+        "agreement",
         "CPU s, training / prediction",
     ]
     return markdown(header, rows)
@@ -52,11 +55,18 @@ def _at_rate(file: Path, runs: pd.DataFrame, means: pd.DataFrame, rate: int) -> 
             _with_spread(own.test_mse),
             *compared,
             _percent(mean.test_mse / as_fast.test_mse.min() - 1) if len(as_fast) else "",
-            f"{mean.train_rate:.1f} / {mean.compression_rate:.1f}",
+            f"{mean.train_rate:.1f} / {_with_range(own.compression_rate)}",
             _measure(mean.enrichment, mean.enrichment_z),
             f"{mean.churn:.2f}",
+            "" if pd.isna(mean.agreement) else f"{mean.agreement:.2f}",
             f"{mean.fit_cpu_seconds:.0f} / {mean.predict_cpu_seconds:.1f}",
         ]
+
+
+def _with_range(values: pd.Series) -> str:
+    """Return the mean of the seeds, and their range where they differ by more than 1 %."""
+    low, mean, high = values.min(), values.mean(), values.max()
+    return f"{mean:.1f}" + (f" ({low:.1f} to {high:.1f})" if high > 1.01 * low else "")
 
 
 def family_planted(results: Path) -> str:

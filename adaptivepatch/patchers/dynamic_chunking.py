@@ -81,7 +81,7 @@ class DynamicChunkingPatcher(RatePatcher):
     mixer : {"convolution", "attention"}, default="convolution"
         Of encoder and decoder: local and linear in T, or over all points.
     width : int, default=16
-        Width W of the point vectors.
+        Width W of the point vectors, at least 2: of one value there is no direction.
     num_layers : int, default=2
         Layers of the encoder, and of the decoder.
     ratio_weight : float, default=0.03
@@ -186,7 +186,8 @@ class DynamicChunkingPatcher(RatePatcher):
         self.smoothing = smoothing
         self.sharpness = sharpness
         self.learning_rate_factor = learning_rate_factor
-        check_int(self, width=width, num_layers=num_layers)
+        check_int(self, 2, width=width)
+        check_int(self, num_layers=num_layers)
         check_choice(self, ROUTERS, router=router)
         check_choice(self, MIXERS, mixer=mixer)
         check_float(self, "[0, inf)", alignment_weight=alignment_weight)

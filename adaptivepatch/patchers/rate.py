@@ -55,7 +55,11 @@ class RatePatcher(Patcher):
         return rate_capacity(self, num_steps, self.compression_rate)
 
     def boundary_share(self, num_steps: int) -> float:
-        """Return the wanted share of boundaries among the steps after the first, in (0, 1)."""
+        """Return the wanted share of boundaries among the steps after the first, in (0, 1).
+
+        Half a boundary from 0 and from all of them: a "target" of T or more points a patch leaves
+        one and a half patches a row, as nothing could be learned from none.
+        """
         wanted, most = num_steps / self.compression_rate - 1, max(1, num_steps - 1)
         return min(max(wanted, 0.5), most - 0.5) / most
 

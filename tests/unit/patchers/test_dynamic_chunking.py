@@ -310,7 +310,7 @@ def test_values_out_of_range_are_refused_when_used(params, message):
     [
         ({"router": "cos"}, "'router' parameter.*Did you mean 'cosine'"),
         ({"mixer": "mamba"}, "'mixer' parameter.*must be one of"),
-        ({"width": 0}, r"'width' parameter.*\[1, inf\)"),
+        ({"width": 1}, r"'width' parameter.*\[2, inf\)"),
         ({"num_layers": 1.5}, r"'num_layers' parameter.*\[1, inf\)"),
         ({"alignment_weight": -1}, r"'alignment_weight' parameter.*\[0, inf\)"),
     ],
