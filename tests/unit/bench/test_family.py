@@ -129,7 +129,7 @@ def test_tables_rank_at_equal_tokens_and_at_equal_time(tmp_path):
         predict_cpu_seconds=3 * [1.0, 2.0, 3.0],
         fit_cpu_seconds=1.0,
         train_rate=48.0,
-        compression_rate=50.0,
+        compression_rate=[50.0, 50.0, 49.0, 50.0, 50.0, 50.0, 50.0, 50.0, 51.0],
         enrichment=2.0,
         enrichment_z=9.0,
         churn=0.5,
@@ -151,11 +151,15 @@ def test_tables_rank_at_equal_tokens_and_at_equal_time(tmp_path):
         fit_cpu_seconds=3.0,
     )
     pd.concat([etth1, planted]).to_csv(tmp_path / "family.csv", index=False)
+    pairs = pd.DataFrame({"arm": "chunking_48", "beyond_chance": [0.2, 0.3, 0.4]})
+    pairs.to_csv(tmp_path / "boundary_agreement.csv", index=False)
     lines = [line.split(" | ") for line in family_etth1(tmp_path).splitlines()[2:]]
     assert [line[1] for line in lines] == ["chunking", "fixed aligned", "fixed"]
     assert lines[0][2] == "0.4500 ± 0.0000"
     assert lines[0][3:5] == ["-10.0 %", "-10.0 to -10.0 %"]  # equal windows, 10 % apart
     assert lines[0][5] == "+12.5 %"  # fixed patches of 16 points are as fast, and better
+    assert lines[0][6:10] == ["48.0 / 50.0 (49.0 to 51.0)", "2.00 (z 9)", "0.50", "0.30"]
+    assert lines[1][6:10] == ["48.0 / 50.0", "2.00 (z 9)", "0.50", ""]
     assert lines[1][3:6] == ["", "", "+0.0 %"]
     assert lines[2][3:6] == ["", "", "+0.0 %"]
     planted_lines = family_planted(tmp_path).splitlines()[2:]
