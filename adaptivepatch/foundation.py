@@ -311,7 +311,9 @@ def load_patcher(
     kind : type, default=Patcher
         Class it must be of.
     **parameters
-        Parameters to change that the weights do not depend on, such as `compression_rate`.
+        Parameters to change that the weights do not depend on, such as `compression_rate`. A
+        patcher that starts patches above a level (`RatePatcher`) refuses another rate when it is
+        used, unless its budget is exact or a fit prepares it again, which needs ``frozen=False``.
 
     Returns
     -------

@@ -65,9 +65,8 @@ def report_boundaries(
         look = torch.arange(items * windows)[:, None]
         group = (look * channels + torch.tensor(numbers)).flatten()
     flat = torch.from_numpy(rows.reshape(-1, rows.shape[-1]))
-    like = next(patcher.parameters(), torch.zeros(()))
-    before, observed, normalised = _cut(patcher, flat[:, :-1].to(like), group)
-    after, _, _ = _cut(patcher, flat[:, 1:].to(like), group)
+    before, observed, normalised = _cut(patcher, flat[:, :-1], group)
+    after, _, _ = _cut(patcher, flat[:, 1:], group)
     surprise = _surprise(normalised.float(), observed)
     found, ranked = enrichment(before, surprise), enrichment(before, ranks(surprise))
 
@@ -130,6 +129,7 @@ def _cut(
     patcher: Patcher, rows: Tensor, group: Tensor | None
 ) -> tuple[Segmentation, Tensor | None, Tensor]:
     """Return the patches of rows (N, T), what is observed of them, and them normalised."""
+    rows = rows.to(next(patcher.parameters(), torch.zeros(())))
     observed = torch.isfinite(rows)
     known = None if bool(observed.all()) else observed
     normalised, _ = InstanceNorm()(rows.nan_to_num(), known)
@@ -151,8 +151,7 @@ def _agreement(
     items, channels = shape
     found = np.empty((len(others), items, channels))
     for number, other in enumerate(others):
-        like = next(other.parameters(), torch.zeros(()))
-        theirs, _, _ = _cut(other, rows.to(like), group)
+        theirs, _, _ = _cut(other, rows, group)
         parts = [part.view(items, -1, channels) for part in agreement(own, theirs, _TOLERANCE)]
         for item, channel in np.ndindex(items, channels):
             of_series = Agreement(*(part[item, :, channel] for part in parts))

@@ -236,11 +236,12 @@ class EntropyPatcher(RatePatcher):
         """Cut at the scores."""
         num_steps = series.shape[1]
         num_patches = self.num_patches(num_steps)
-        if not self.is_prepared:
+        if self.budget != "exact":
+            self.check_prepared()
+        elif not self.is_prepared:  # its forecaster is what must be there
             raise not_prepared(self)
         scores = mean_of_known(*self._scores(series, observed), group, _UNKNOWN)
         if self.budget != "exact":
-            self.check_prepared()
             # float32 as the threshold is: what equals it in float64 must not be above it.
             cut = cut_by_scores(scores.float(), num_patches, self.budget, float(self.threshold))
             return Deterministic(cut)

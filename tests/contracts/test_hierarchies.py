@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import pytest
 import torch
+from torch.nn.functional import logsigmoid
 
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.patchers import PATCHERS, HierarchicalPatcher, ReinPatcher, ScoreFunctionPatcher
+from adaptivepatch.patchers import (
+    PATCHERS,
+    DynamicChunkingPatcher,
+    HierarchicalPatcher,
+    ReinPatcher,
+    ScoreFunctionPatcher,
+)
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.step import TrainingStep
 from tests.builders import small_network
-from tests.contracts.test_patchers import STEPS, one_batch
+from tests.contracts.test_patchers import STEPS, one_batch, seeded
 
 # What a level is made of, beside its rate; more than one way where losses take other paths.
 OPTIONS = {
@@ -49,7 +57,7 @@ def pairs():
 
 @pytest.mark.parametrize(("fine", "coarse"), list(pairs()))
 def test_a_training_step_of_any_two(fine, coarse):
-    patcher = HierarchicalPatcher(level(fine), level(coarse))
+    patcher = seeded(lambda: HierarchicalPatcher(level(fine), level(coarse)))
     network = small_network("transformer", patcher, context_length=STEPS, d_model=16).train()
     step = TrainingStep(network, make_loss("mse"))
     for gaps in (0.0, 0.2):
@@ -62,6 +70,68 @@ def test_a_training_step_of_any_two(fine, coarse):
                 found = [p.grad for p in part.parameters() if p.grad is not None]
                 assert any(bool((gradient != 0).any()) for gradient in found), name
                 assert all(bool(gradient.isfinite().all()) for gradient in found), name
+
+
+def own_losses(patcher, level, gaps):
+    """A training step: what a level was given, and the loss that it returned."""
+    network = small_network("transformer", patcher, context_length=STEPS, d_model=16).train()
+    part, given = getattr(patcher, level), []
+    loss_of = part.auxiliary_loss
+
+    def listen(context):
+        given.append((context, loss_of(context)))
+        return given[0][1]
+
+    part.auxiliary_loss = listen
+    TrainingStep(network, make_loss("mse"))(one_batch(gaps), torch.Generator().manual_seed(0), 0.5)
+    (found,) = given
+    return found
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.2])
+def test_a_coarse_score_function_credits_every_rollout_of_every_row(gaps):
+    coarse = ScoreFunctionPatcher(3, rate_weight=0.0, early_weight=0.0)
+    patcher = HierarchicalPatcher(ReinPatcher(3, prior=0.0), coarse)
+    context, loss = own_losses(patcher, "coarse", gaps)
+    rollouts, num_rows = context.forecast_loss.shape
+    assert rollouts > 1
+    early = coarse.early.row_loss(
+        context.series, context.target, context.target_observed, context.scale
+    )
+    seen = torch.ones(num_rows) if gaps == 0 else context.target_observed.double().mean(1)
+    action = context.rollout.action
+    logits = context.distribution.policy.logits(action[None])[0]
+    rewards, logs, weights = [], [], []
+    for g, n in product(range(rollouts), range(num_rows)):
+        row = g * num_rows + n
+        error = float(context.forecast_loss[g, n].detach())
+        rewards.append(math.log(float(early[row]) + 1e-8) - math.log(error + 1e-8))
+        signs = torch.where(action[row, 1:], 1, -1)
+        logs.append(float(logsigmoid(signs * logits[row]).mean()))
+        weights.append(float(seen[n]))
+    mean = sum(w * r for w, r in zip(weights, rewards, strict=True)) / sum(weights)
+    terms = zip(weights, rewards, logs, strict=True)
+    exact = -sum(w * (r - mean) * log for w, r, log in terms) / sum(weights)
+    assert float(loss.detach()) == pytest.approx(exact, rel=1e-9)
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.2])
+def test_the_ratio_loss_of_a_fine_level_is_over_all_rollouts(gaps):
+    fine = DynamicChunkingPatcher(3, sharpness=6.0)
+    patcher = HierarchicalPatcher(fine, ReinPatcher(3, prior=0.0))
+    context, loss = own_losses(patcher, "fine", gaps)
+    mask, prob = context.rollout.segmentation.boundary_mask, context.distribution.boundary_prob
+    assert len(mask) > len(prob)
+    places = [
+        (row, row % len(prob), step)
+        for row, step in product(range(len(mask)), range(1, STEPS))
+        if gaps == 0 or context.distribution.counted[row % len(prob), step]
+    ]
+    starts = sum(float(mask[row, step]) for row, _, step in places) / len(places)
+    mean = sum(float(prob[n, step].detach()) for _, n, step in places) / len(places)
+    ratio = 1 / fine.boundary_share(STEPS)
+    exact = ratio / (ratio - 1) * ((ratio - 1) * starts * mean + (1 - starts) * (1 - mean))
+    assert float(loss.detach()) == pytest.approx(fine.ratio_weight * exact, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["fine", "coarse"])

@@ -152,9 +152,16 @@ def rows(num_rows=ROWS, num_steps=STEPS, dtype=torch.float32, seed=0):
     return series.cumsum(1).sub(series.cumsum(1).mean(1, keepdim=True)).to(dtype)
 
 
-def built(make, dtype=torch.float32, train=False):
+def seeded(make, seed=0):
+    """What `make` returns, of weights that do not depend on the tests before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return make()
+
+
+def built(make, dtype=torch.float32, train=False, seed=0):
     """The patcher after it has seen data, where it asks for that."""
-    patcher = make().to(dtype)
+    patcher = seeded(make, seed).to(dtype)
     patcher.prepare(rows(32, dtype=dtype, seed=3), None, torch.Generator().manual_seed(0))
     return patcher.train(train)
 
@@ -252,7 +259,7 @@ def test_pickle_and_state_dict_round_trip(make):
     again = pickle.loads(pickle.dumps(patcher))
     assert repr(again) == repr(patcher)
     assert torch.equal(mask_of(again, series), expected)
-    fresh = built(make)
+    fresh = built(make, seed=1)
     fresh.load_state_dict(patcher.state_dict())
     assert torch.equal(mask_of(fresh, series), expected)
 
@@ -642,7 +649,7 @@ def one_batch(gaps):
 
 
 def check_every_parameter_gets_gradient(make, backbone="transformer"):
-    network = small_network(backbone, make(), context_length=STEPS, d_model=16)
+    network = small_network(backbone, seeded(make), context_length=STEPS, d_model=16)
     step = TrainingStep(network.train(), make_loss("mse"))
     for gaps in (0.0, 0.2):
         output = step(one_batch(gaps), torch.Generator().manual_seed(0), 0.5)
@@ -672,7 +679,7 @@ def test_every_parameter_gets_gradient(make, backbone):
 @every_patcher
 @every_backbone
 def test_forecasts_of_rows_do_not_influence_each_other(make, backbone):
-    network = small_network(backbone, make(), context_length=STEPS, d_model=16).eval()
+    network = small_network(backbone, seeded(make), context_length=STEPS, d_model=16).eval()
     series = 3 * rows(dtype=torch.float64) + 5
     with torch.no_grad():
         together = network(series)
@@ -684,7 +691,7 @@ def test_forecasts_of_rows_do_not_influence_each_other(make, backbone):
 @every_patcher
 @every_backbone
 def test_a_training_step_draws_only_from_its_generator(make, backbone):
-    network = small_network(backbone, make(), context_length=STEPS, d_model=16).train()
+    network = small_network(backbone, seeded(make), context_length=STEPS, d_model=16).train()
     state, step = torch.get_rng_state(), TrainingStep(network, make_loss("mse"))
     weights, losses = copy.deepcopy(network.state_dict()), []
     for _ in range(2):

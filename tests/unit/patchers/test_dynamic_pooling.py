@@ -501,9 +501,12 @@ def test_it_groups_fixed_patches_in_a_hierarchy(predictor):
 
 
 @both_predictors
-def test_it_trains_in_lower_precision(predictor):
+@pytest.mark.parametrize("weight", [0.0, 0.01])
+def test_it_trains_in_lower_precision(predictor, weight):
     network = small_network(
-        patcher=made(torch.float32, compression_rate=8, predictor=predictor),
+        patcher=made(
+            torch.float32, compression_rate=8, predictor=predictor, alignment_weight=weight
+        ),
         context_length=STEPS,
         d_model=16,
         dtype=torch.float32,
