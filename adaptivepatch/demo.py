@@ -20,21 +20,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptivepatch import plotting
-from adaptivepatch.backbones import PatchTSTBackbone
-from adaptivepatch.data.datasets import load_auckland_pedestrians
+from adaptivepatch.backbones.patchtst import PatchTSTBackbone
 from adaptivepatch.data.naive import last_value, seasonal_naive
 from adaptivepatch.data.windows import Windows
+from adaptivepatch.datasets.loading import load_auckland_pedestrians
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.estimators.backtest import Backtest
 from adaptivepatch.estimators.forecaster import Forecaster
-from adaptivepatch.nn.policy_gradient import GroupPolicyGradient
-from adaptivepatch.patchers import (
-    DynamicChunkingPatcher,
-    FixedPatcher,
-    Patcher,
-    RecencyPatcher,
-    ReinPatcher,
-)
+from adaptivepatch.nn.policies.group_policy_gradient import GroupPolicyGradient
+from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.patchers.dynamic_chunking import DynamicChunkingPatcher
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.recency import RecencyPatcher
+from adaptivepatch.patchers.reinpatch import ReinPatcher
 from adaptivepatch.training.trainer import Trainer
 
 DEFAULT_FOLDER = Path("demo_output")  # ignored by git

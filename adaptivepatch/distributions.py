@@ -1,7 +1,7 @@
 """What a patcher and a training step exchange.
 
 A patcher returns a distribution over segmentations for a batch of rows, a `Deterministic` one where
-nothing is random (policies have theirs in ``nn/policy_distribution.py``); the step draws rollouts
+nothing is random (policies have theirs in ``nn/policies/distribution.py``); the step draws rollouts
 from it as the patcher's plan says, and gives a context to the patcher's own loss.
 
 Tensor suffixes: N rows, T steps, P patches, H horizon, D width, G rollouts of a row.
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from adaptivepatch.segmentation import Segmentation
 
 if TYPE_CHECKING:
-    from adaptivepatch.nn.normalization import Scale
+    from adaptivepatch.nn.layers.normalization import Scale
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from adaptivepatch.backbones.base import Backbone
 from adaptivepatch.backbones.multi_level import for_levels
+from adaptivepatch.distributions import Rollout, SegmentationDistribution
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.nn.heads import TimeAlignedHead
-from adaptivepatch.nn.normalization import InstanceNorm, Scale
-from adaptivepatch.patchers.base import Patcher, Rollout, SegmentationDistribution
+from adaptivepatch.nn.layers.normalization import InstanceNorm, Scale
+from adaptivepatch.nn.tokens.heads import TimeAlignedHead
+from adaptivepatch.patchers.base import Patcher
 
 
 class Lookback(NamedTuple):

@@ -1,220 +1,487 @@
-"""Models on disk: a folder of ``config.json`` and ``model.safetensors``, never a pickle."""
+"""Foundation patchers: a trained patcher apart from any forecaster, kept, published and loaded.
+
+A folder in the layout of the Hugging Face Hub: ``config.json``, ``model.safetensors`` and the model
+card ``README.md``. Nothing is unpickled, and only registered or given classes are built. Patchers
+that come with this package lie in ``pretrained_patchers/NAME/``.
+"""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
+import datetime
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from sklearn.base import BaseEstimator
-from torch import Tensor
+from torch import nn
 
 from adaptivepatch import __version__
-from adaptivepatch.backbones import Backbone, backbone_class
-from adaptivepatch.errors import InvalidModelError, InvalidParameterError
-from adaptivepatch.files import make_folder, write_atomic
-from adaptivepatch.nn.policy_gradient import GroupPolicyGradient
-from adaptivepatch.patchers import Patcher, patcher_class
+from adaptivepatch.errors import (
+    InvalidModelError,
+    InvalidParameterError,
+    OutputError,
+    suggest,
+)
+from adaptivepatch.files import write_atomic
+from adaptivepatch.model_folder import (
+    CONFIG,
+    WEIGHTS,
+    build_component,
+    describe,
+    load_folder,
+    load_weights,
+    save_folder,
+)
 
-FORMAT = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-
-
-SETTINGS: dict[str, type] = {kind.name: kind for kind in (GroupPolicyGradient,)}
-"""Classes of settings that components take as parameters, by name."""
-
-
-def describe(component: Any) -> dict[str, Any]:
-    """Return the name and parameters of a component, and whether it is frozen; nested ones, too."""
-    nested = (Patcher, Backbone, *SETTINGS.values())
-    parameters = {
-        key: {"component": describe(value)} if isinstance(value, nested) else value
-        for key, value in BaseEstimator.get_params(component, deep=False).items()
-    }
-    description = {"name": component.name, "parameters": parameters}
-    if isinstance(component, Patcher) and component.is_frozen:
-        description["frozen"] = True
-    return description
+CARD = "README.md"
+SHIPPED = Path(__file__).with_name("pretrained_patchers")
+_KIND = "patcher"
+_FILES = (CONFIG, WEIGHTS, CARD)
 
 
-def build_component(
-    description: Mapping[str, Any], kind: str, classes: Mapping[str, type] | None = None
-) -> Any:
-    """Return an untrained component from `describe`'s result.
+@dataclass(frozen=True)
+class TrainingData:
+    """One source of training series, for a model card.
 
     Parameters
     ----------
-    description : mapping
-        Name and parameters.
-    kind : {"patcher", "backbone"}
-        What it describes.
-    classes : mapping of str to type, optional
-        Classes outside the registry, by name.
+    name, licence, origin : str
+        As stated with the data.
+    sha256 : str
+        Digest of the file.
+    num_series, num_points : int
+        What was used of it.
     """
-    name = description["name"]
-    by_name = patcher_class if kind == "patcher" else backbone_class
-    try:
-        component = (classes or {}).get(name) or SETTINGS.get(name) or by_name(name)
-    except InvalidParameterError as error:
-        raise InvalidModelError(
-            f"The model uses a {kind} this installation does not know. {error} For a class of your "
-            f"own pass classes=[YourClass] to load."
-        ) from error
-    parameters = {
-        key: build_component(value["component"], kind, classes)
-        if isinstance(value, dict)
-        else value
-        for key, value in description["parameters"].items()
-    }
-    built = component(**parameters)
-    return built.freeze() if description.get("frozen") is True else built
+
+    name: str
+    licence: str
+    origin: str
+    sha256: str
+    num_series: int
+    num_points: int
 
 
-def save_folder(
-    path: str | Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, overwrite: bool
+@dataclass(frozen=True)
+class PatcherCard:
+    """What people should know of a pretrained patcher.
+
+    Parameters
+    ----------
+    data : sequence of TrainingData
+        What it was trained on.
+    command : str, optional
+        How to train it again.
+    notes : sequence of str
+        Sentences: what it serves, what was checked.
+    history : sequence of mapping
+        Rows of the course of training, all with the same columns.
+    license : str, default="apache-2.0"
+        Of the weights, as the Hub names licences.
+    date : str
+        Of training; default: today.
+    """
+
+    data: Sequence[TrainingData] = ()
+    command: str | None = None
+    notes: Sequence[str] = ()
+    history: Sequence[Mapping[str, Any]] = ()
+    license: str = "apache-2.0"
+    date: str = field(default_factory=lambda: datetime.datetime.now().date().isoformat())
+
+    def render(self, patcher: Any) -> str:
+        """Return the card of a patcher as Markdown, its first part for the Hub."""
+        count = sum(parameter.numel() for parameter in patcher.parameters())
+        lines = ["---", f"license: {self.license}", "library_name: adaptivepatch"]
+        lines += ["tags:", "- time-series", "- patching", f"- {patcher.name}", "---", ""]
+        lines += ["# A pretrained patcher", ""]
+        lines += [f"`{' '.join(repr(patcher).split())}`", ""]
+        lines += ["It decides where the patches of a look-back begin; a forecaster of any kind is"]
+        lines += ["trained behind it. Load it with `adaptivepatch.load_patcher(...)`.", ""]
+        lines += [f"* {count} parameters, adaptivepatch {__version__}, {self.date}"]
+        lines += [f"* {note}" for note in self.notes]
+        lines += ["", "## Training data", ""]
+        if self.data:
+            lines += _table(
+                {
+                    "name": source.name,
+                    "series": source.num_series,
+                    "points": source.num_points,
+                    "licence": source.licence,
+                    "origin": source.origin,
+                    "SHA-256": source.sha256,
+                }
+                for source in self.data
+            )
+        else:
+            lines += ["Not stated."]
+        if self.command:
+            lines += ["", "## Command", "", "```", self.command, "```"]
+        if self.history:
+            lines += ["", "## Course of training", "", *_table(self.history)]
+        return "\n".join(lines) + "\n"
+
+
+def _table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return rows as a Markdown table."""
+    lines: list[str] = []
+    for row in rows:
+        if not lines:
+            lines = [f"| {' | '.join(row)} |", f"|{' --- |' * len(row)}"]
+        cells = [_cell(value) for value in row.values()]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() else f"{value:.4g}"
+    return str(value).replace("|", "\\|")
+
+
+def weights_digest(patcher: nn.Module) -> str:
+    """Return the SHA-256 of a patcher's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(patcher.state_dict().items()):
+        digest.update(name.encode())
+        exact = value.detach().to("cpu", torch.float64)  # the same whatever the type
+        digest.update(exact.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def frozen_parts(patcher: Any) -> list[Any]:
+    """Return the frozen patchers among a patcher and those inside it, outermost only."""
+    if patcher.is_frozen:
+        return [patcher]
+    inner = [child for child in patcher.children() if isinstance(child, PretrainedMixin)]
+    return [part for child in inner for part in frozen_parts(child)]
+
+
+class PretrainedMixin:
+    """The methods of a patcher that save it, load it and publish it apart from any forecaster."""
+
+    card: str | None = None
+
+    def save_pretrained(self, path: str | Path, card: Any = None, overwrite: bool = False) -> Path:
+        """Write a folder that `from_pretrained` and the Hugging Face Hub read.
+
+        Parameters
+        ----------
+        path : path
+            Folder for config.json, model.safetensors and README.md, the model card.
+        card : PatcherCard, optional
+            What it was trained on, and how. Default: the card it was loaded with, if any.
+        overwrite : bool, default=False
+            Replace a patcher that is there.
+        """
+        return save_patcher(self, path, card, overwrite=overwrite)
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, *, frozen: bool = True, revision: str | None = None, **params: Any
+    ) -> Self:
+        """Load a patcher of this class; see `adaptivepatch.load_patcher`.
+
+        Parameters
+        ----------
+        path : path
+            Folder, name of a patcher in this package, or repository of the Hugging Face Hub.
+        frozen : bool, default=True
+            Freeze it.
+        revision : str, optional
+            Of the repository.
+        **params
+            Parameters to change that the weights do not depend on, such as `compression_rate`.
+        """
+        patcher: Self = load_patcher(path, frozen=frozen, revision=revision, kind=cls, **params)
+        return patcher
+
+    def push_to_hub(self, repository: str, card: Any = None, **options: Any) -> str:
+        """Publish on the Hugging Face Hub; see `adaptivepatch.pretrained.push_patcher`.
+
+        Parameters
+        ----------
+        repository : str
+            As ``owner/name``.
+        card : PatcherCard, optional
+            See `save_pretrained`.
+        **options
+            private, token, message.
+        """
+        return push_patcher(self, repository, card, **options)
+
+
+# ---------------------------------------------------------------------------------------- writing
+
+
+def save_patcher(
+    patcher: Any, path: str | Path, card: PatcherCard | None = None, *, overwrite: bool = False
 ) -> Path:
-    """Write a model folder; each file appears complete or not at all.
+    """Write a patcher into a folder; each file appears complete or not at all.
+
+    Parameters
+    ----------
+    patcher : Patcher
+        With its weights as they are.
+    path : path
+        Folder.
+    card : PatcherCard, optional
+        Default: the card it was loaded with, else one that knows no training data.
+    overwrite : bool, default=False
+        Replace a patcher that is there.
+
+    Returns
+    -------
+    Path
+        The folder.
 
     Raises
     ------
     FileExistsError
         If the folder holds a model and `overwrite` is False.
+    OutputError
+        If it cannot be written.
     """
-    folder = make_folder(_folder(path))
-    if (folder / CONFIG).exists() and not overwrite:
-        raise FileExistsError(
-            f"The folder {str(folder)!r} holds a model already. Pass overwrite=True to replace it."
+    if card is not None and not isinstance(card, PatcherCard):
+        raise TypeError(
+            f"save_pretrained(card=...) must be a PatcherCard. Got {card!r} instead. Leave it out "
+            "to keep the card the patcher was loaded with."
         )
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    config = plain({"format": FORMAT, "adaptivepatch": __version__, **config})
-    text = json.dumps(config, indent=2, allow_nan=False) + "\n"
-    write_atomic(folder / WEIGHTS, lambda target: _save_tensors(stored, target))
-    write_atomic(folder / CONFIG, lambda target: target.write_text(text, encoding="utf-8"))
+    text = patcher.card if card is None else card.render(patcher)
+    text = PatcherCard().render(patcher) if text is None else text
+    config = {
+        "kind": _KIND,
+        "library_name": "adaptivepatch",
+        "patcher": describe(patcher),
+    }
+    folder = save_folder(path, config, patcher.state_dict(), overwrite=overwrite)
+    write_atomic(folder / CARD, lambda target: target.write_text(text, encoding="utf-8"))
     return folder
 
 
-def _save_tensors(tensors: dict[str, Tensor], target: Path) -> None:
-    try:
-        save_file(tensors, target)
-    except SafetensorError as error:  # how it says that the disk is full
-        raise OSError(str(error)) from error
-
-
-def _folder(path: object) -> Path:
-    if not isinstance(path, str | Path):
-        raise TypeError(f"The path of a model must be a str or Path. Got {path!r} instead.")
-    return Path(path)
-
-
-def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read a model folder written by `save_folder`.
+def push_patcher(
+    patcher: Any,
+    repository: str,
+    card: PatcherCard | None = None,
+    *,
+    private: bool = False,
+    token: str | None = None,
+    message: str = "Upload patcher",
+) -> str:
+    """Publish a patcher on the Hugging Face Hub.
 
     Parameters
     ----------
-    path : str or Path
-        The folder.
-    kind : str
-        What the config must say it holds, such as "forecaster".
+    patcher : Patcher
+        With its weights as they are.
+    repository : str
+        As ``owner/name``; created if it is not there.
+    card : PatcherCard, optional
+        See `save_patcher`.
+    private : bool, default=False
+        Hide a new repository.
+    token : str, optional
+        Of the account. Default: what ``hf auth login`` stored.
+    message : str
+        Of the commit.
+
+    Returns
+    -------
+    str
+        Address of the commit.
+
+    Raises
+    ------
+    OutputError
+        If the Hub cannot be reached or refuses.
+    """
+    from huggingface_hub import HfApi
+
+    if repository.count("/") != 1:
+        raise InvalidParameterError(
+            f"A repository of the Hub is named owner/name. Got {repository!r}."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        save_patcher(patcher, folder, card, overwrite=True)
+        try:
+            api = HfApi(token=token)
+            api.create_repo(repository, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repository,
+                folder_path=folder,
+                commit_message=message,
+                allow_patterns=list(_FILES),
+            )
+        except Exception as error:  # of the network, of the Hub, of the name
+            raise OutputError(
+                f"Publishing needs the Hub and the right to write to {repository!r}. It failed: "
+                f"{' '.join(str(error).split())}. Check the name and log in with: hf auth login."
+            ) from error
+    return str(commit)
+
+
+# ---------------------------------------------------------------------------------------- reading
+
+
+def shipped_patchers() -> list[str]:
+    """Return the names of the patchers in this package."""
+    if not SHIPPED.is_dir():
+        return []
+    return sorted(path.name for path in SHIPPED.iterdir() if (path / CONFIG).is_file())
+
+
+def is_pretrained(name: str) -> bool:
+    """Tell whether a name is that of a patcher in this package, or a folder."""
+    return name in shipped_patchers() or Path(name).is_dir()
+
+
+def load_patcher(
+    path: str | Path,
+    *,
+    classes: Sequence[type] = (),
+    frozen: bool = True,
+    revision: str | None = None,
+    kind: type | None = None,
+    **parameters: Any,
+) -> Any:
+    """Load a pretrained patcher.
+
+    Frozen, it is for ``Forecaster(patcher=...)``: only what reads the patches is trained then.
+
+    Parameters
+    ----------
+    path : path
+        Folder that `Patcher.save_pretrained` wrote, name of a patcher in this package, or
+        repository of the Hugging Face Hub, as ``owner/name``; looked for in this order.
+    classes : sequence of type, optional
+        Patchers of your own that it is made of.
+    frozen : bool, default=True
+        Freeze it: no gradients, eval mode, shared by clones.
+    revision : str, optional
+        Branch, tag or commit of a repository on the Hub.
+    kind : type, optional
+        Class that the patcher must be of. Default: any patcher.
+    **parameters
+        Parameters to change that the weights do not depend on, such as `compression_rate`. A
+        patcher that starts patches above a level (`RatePatcher`) refuses another rate when it is
+        used, unless its budget is exact or a fit prepares it again, which needs ``frozen=False``.
+
+    Returns
+    -------
+    Patcher
 
     Raises
     ------
     InvalidModelError
-        If the folder is absent, incomplete, damaged, of another kind or of a newer format.
-    """
-    folder = _folder(path)
-    config_file, weights_file = folder / CONFIG, folder / WEIGHTS
-    for file in (config_file, weights_file):
-        if not _is_file(file):
-            raise InvalidModelError(
-                f"A saved model is a folder with {CONFIG} and {WEIGHTS}. {str(file)!r} does not "
-                "exist. Pass the folder that save() wrote."
-            )
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-        found = config.get("kind"), config.get("format")
-    except (ValueError, AttributeError, OSError, RecursionError) as error:
-        raise InvalidModelError(
-            f"{str(config_file)!r} is not the JSON that save() wrote ({error}). Save the model "
-            "again."
-        ) from error
-    if found[0] != kind or type(found[1]) is not int or found[1] < 1:
-        raise InvalidModelError(
-            f"{str(folder)!r} must hold a {kind!r}, but its {CONFIG} says kind={found[0]!r}, "
-            f"format={found[1]!r}. Load it with the class that saved it."
-        )
-    if found[1] > FORMAT:
-        raise InvalidModelError(
-            f"{str(folder)!r} was saved in format {found[1]} by adaptivepatch "
-            f"{config.get('adaptivepatch')}; this version, {__version__}, reads up to format "
-            f"{FORMAT}. Update adaptivepatch-forecasting."
-        )
-    try:
-        return config, load_file(weights_file)
-    except (SafetensorError, OSError) as error:
-        raise InvalidModelError(
-            f"{str(weights_file)!r} is damaged or no safetensors file ({error}). Save the model "
-            "again."
-        ) from error
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # such as a name that is too long
-        return False
-
-
-def first_mismatch(error: RuntimeError) -> str:
-    """Return the first of the reasons for which torch refuses a state dict."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    more = len(lines) - 2
-    return lines[min(1, len(lines) - 1)].rstrip(".") + (f", and {more} more" if more > 0 else "")
-
-
-def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], path: object) -> None:
-    """Put stored weights into a network of the same configuration."""
-    try:
-        network.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        raise InvalidModelError(
-            f"The weights in {str(path)!r} do not fit its {CONFIG} ({first_mismatch(error)}). Save "
-            "the model again."
-        ) from error
-    broken = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
-    if broken:
-        raise InvalidModelError(
-            f"Weights must be finite. Those of {broken[0]!r} in {str(path)!r} are not. Save the "
-            "model again."
-        )
-
-
-def plain(value: Any, name: str = "config") -> Any:
-    """Return a value as JSON can hold it, NaN as None.
-
-    Raises
-    ------
+        If there is none, or it cannot be read by this version.
     InvalidParameterError
-        If it is not made of numbers, strings, lists and mappings.
+        If a parameter is unknown, or the weights depend on it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from adaptivepatch import load_patcher
+    >>> patcher = load_patcher("reinpatch-small", compression_rate=24)
+    >>> patcher(torch.randn(1, 96)).mode.num_patches.tolist()
+    [4]
     """
-    if isinstance(value, dict):
-        return {str(key): plain(inner, f"{name}.{key}") for key, inner in value.items()}
-    if not isinstance(value, np.generic) and hasattr(value, "tolist"):  # array, index
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [plain(inner, name) for inner in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise InvalidParameterError(
-        f"A saved model is made of numbers, strings and lists. {name!r} holds {value!r}. Set it to "
-        "one of these before saving."
-    )
+    folder = _find(path, revision)
+    config, weights = load_folder(folder, _KIND)
+    classes = classes if kind is None else (*classes, kind)
+    known = {getattr(given, "name", given.__name__): given for given in classes}
+    with _reading(folder):
+        description = dict(config["patcher"])
+        description.pop("frozen", None)
+        description["parameters"] = {**description["parameters"], **_checked(config, parameters)}
+        patcher = build_component(description, "patcher", known)
+    if kind is not None and not isinstance(patcher, kind):
+        raise InvalidModelError(
+            f"{str(folder)!r} must hold a {kind.__name__}. It holds a {type(patcher).__name__}. "
+            "Load it with load_patcher(...)."
+        )
+    own = patcher.state_dict()
+    fits = own.keys() == weights.keys() and all(own[n].shape == weights[n].shape for n in own)
+    if parameters and not fits:
+        raise InvalidParameterError(
+            "Only parameters that the weights do not depend on can be changed. Got "
+            f"{', '.join(f'{name}={value!r}' for name, value in parameters.items())}. Leave out "
+            "what changes the network."
+        )
+    load_weights(patcher, weights, folder)
+    if parameters:
+        patcher.capacity(2048)  # a wrong parameter is told here
+    card = folder / CARD
+    if card.is_file():
+        patcher.card = card.read_text(encoding="utf-8")
+    patcher.eval()
+    return patcher.freeze() if frozen else patcher
+
+
+def _checked(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters to change, after checking that the patcher has them."""
+    available = config["patcher"]["parameters"]
+    for name in parameters:
+        if name not in available:
+            raise InvalidParameterError(
+                f"This patcher has no parameter {name!r}. Available: {sorted(available)}."
+                f"{suggest(name, available)}"
+            )
+    return {
+        name: {"component": describe(value)} if hasattr(value, "get_params") else value
+        for name, value in parameters.items()
+    }
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Phrase what is wrong with a config."""
+    try:
+        yield
+    except (InvalidModelError, InvalidParameterError):
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise InvalidModelError(
+            f"The {CONFIG} in {str(folder)!r} is not one that save_pretrained() wrote "
+            f"({type(error).__name__}: {' '.join(str(error).split())}). Save the patcher again."
+        ) from error
+
+
+def _find(path: str | Path, revision: str | None) -> Path:
+    """Return the folder of a patcher, fetched if it is on the Hub."""
+    if not isinstance(path, str | Path):
+        raise TypeError(f"A patcher is named by a str or Path. Got {path!r} instead.")
+    folder = Path(path)
+    if isinstance(path, str) and not folder.is_dir():
+        if path in shipped_patchers():
+            folder = SHIPPED / path
+        elif path.count("/") == 1 and not path.startswith((".", "/", "~")):
+            return _fetch(path, revision)
+        else:
+            raise InvalidModelError(
+                f"A patcher is a folder, a name or a repository of the Hub (owner/name). {path!r} "
+                f"is none. In this package: {shipped_patchers()}."
+                f"{suggest(path, shipped_patchers())}"
+            )
+    if revision is not None:
+        raise InvalidParameterError(
+            f"revision chooses a version of a repository on the Hub. Got {revision!r} for "
+            f"{str(path)!r}, which is on this machine. Leave revision out."
+        )
+    return folder
+
+
+def _fetch(repository: str, revision: str | None) -> Path:
+    """Fetch a patcher's files from the Hub into its cache."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(_FILES)))
+    except Exception as error:  # of the network, of the Hub, of the name
+        raise InvalidModelError(
+            f"{repository!r} is no folder here, so it must be a repository of the Hugging Face "
+            f"Hub. Fetching it failed: {' '.join(str(error).split())}. Check the name and the "
+            "network."
+        ) from error

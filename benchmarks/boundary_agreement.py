@@ -6,7 +6,7 @@ Trains the arms of the suite family_etth1 that learn where patches start, once f
 seeds, and compares their boundaries in 400 test look-backs, pair by pair of seeds. ``agreement`` is
 the share of boundaries that the other network has within two steps, ``chance`` the same for
 boundaries put down anywhere, and ``beyond_chance`` is 1 for the same boundaries and 0 for chance
-(`adaptivepatch.nn.boundary_measures.agreement`). Appends to ``results/boundary_agreement.csv`` arm
+(`adaptivepatch.boundaries.measures.agreement`). Appends to ``results/boundary_agreement.csv`` arm
 by arm; arms that are there are not trained again.
 """
 
@@ -23,7 +23,7 @@ from adaptivepatch.bench.family import cut_test_lookbacks
 from adaptivepatch.bench.ltsf import fit_ltsf
 from adaptivepatch.bench.record import append_rows, as_settings, provenance
 from adaptivepatch.bench.task import Run, read_suite
-from adaptivepatch.nn.boundary_measures import agreement
+from adaptivepatch.boundaries.measures import agreement
 from adaptivepatch.segmentation import Segmentation
 
 RESULTS = Path(__file__).parent / "results" / "boundary_agreement.csv"

@@ -2,7 +2,7 @@
 
 Each repeat is one call of the public `compare` on a series of its own (two seasons and white
 noise, 1,200 rows), with five seeds an arm. Both arms are the *same* patcher under two names; the
-names give them different random streams (`adaptivepatch.bench.arms.fit_seed`), so that their fits
+names give them different random streams (`adaptivepatch.comparison.arms.fit_seed`), so that their fits
 differ as two independent sets of five fits do.
 
 * ``a_a`` (200 repeats): the verdict as it is. Any verdict but "no evidence" is wrong.
@@ -29,7 +29,7 @@ import torch
 
 from adaptivepatch import Comparison, FixedPatcher, Trainer, TransformerBackbone, compare
 from adaptivepatch.bench.record import append_rows, as_settings, provenance
-from adaptivepatch.bench.statistics import Interval, relative_difference
+from adaptivepatch.comparison.statistics import Interval, relative_difference
 
 RESULTS = Path(__file__).parent / "results" / "compare_calibration.csv"
 REPEATS = {"a_a": range(200), "planted": range(200, 250)}

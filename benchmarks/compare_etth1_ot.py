@@ -17,7 +17,7 @@ import torch
 
 from adaptivepatch.bench.record import append_rows, provenance
 from adaptivepatch.cli import main as command
-from adaptivepatch.data.datasets import load_dataset, load_stamps
+from adaptivepatch.datasets.loading import load_dataset, load_stamps
 
 RESULTS = Path(__file__).parent / "results" / "compare_etth1_ot.csv"
 HORIZON = 96

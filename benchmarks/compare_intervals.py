@@ -5,7 +5,7 @@ the horizon of an autocorrelated squared error. Arms and seeds differ in four wa
 size in the results: seeds by a factor (``seed_sd``), seeds by noise of their own in time
 (``seed_noise``), arms by noise in time that all their seeds share (``arm_noise``), and all noise is
 autocorrelated by ``persistence`` from step to step. ``plain`` is the usual percentile bootstrap of
-seeds, then blocks of one horizon; ``built`` is `adaptivepatch.bench.statistics`. ``power`` is how
+seeds, then blocks of one horizon; ``built`` is `adaptivepatch.comparison.statistics`. ``power`` is how
 often ``built`` finds a challenger whose losses are 5 % smaller.
 
 Writes one row per setting to ``results/compare_intervals.csv``, anew.
@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from adaptivepatch.bench.record import append_rows, provenance
-from adaptivepatch.bench.statistics import relative_difference
+from adaptivepatch.comparison.statistics import relative_difference
 
 RESULTS = Path(__file__).parent / "results" / "compare_intervals.csv"
 SEEDS, REPEATS, REPLICATES = 5, 500, 1000

@@ -18,10 +18,11 @@ from pathlib import Path
 import torch
 
 from adaptivepatch import DynamicChunkingPatcher, FixedPatcher, RandomPatcher, Trainer, compare
-from adaptivepatch.backbones import PatchTSTBackbone
+from adaptivepatch.backbones.patchtst import PatchTSTBackbone
 from adaptivepatch.bench.record import append_rows, provenance
 from adaptivepatch.demo import WEEK, DemoSettings, demo_counts
-from adaptivepatch.patchers import Patcher, RecencyPatcher
+from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.patchers.recency import RecencyPatcher
 
 RESULTS = Path(__file__).parent / "results" / "compare_pedestrians.csv"
 DEMO = DemoSettings()

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from adaptivepatch.bench.record import append_rows, provenance
-from adaptivepatch.nn.dropout import Dropout
+from adaptivepatch.nn.layers.dropout import Dropout
 
 RESULTS = Path(__file__).parent / "results" / "dropout.csv"
 SHAPE, P, REPEATS, PAIRS = (896, 42, 128), 0.3, 10, 7

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from adaptivepatch.bench.planted import TEST, held_out
-from adaptivepatch.data.planted import HORIZON, NUM_REGIMES, PLANTED_TASKS
-from adaptivepatch.plotting import new_figure
+from adaptivepatch.datasets.planted import HORIZON, NUM_REGIMES, PLANTED_TASKS
+from adaptivepatch.plotting.figures import new_figure
 
 ROOT = Path(__file__).resolve().parents[1]
 ARMS = {

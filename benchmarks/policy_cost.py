@@ -21,9 +21,10 @@ import torch
 from adaptivepatch import FixedPatcher, GroupPolicyGradient, PatchTSTBackbone, ReinPatcher
 from adaptivepatch.bench.record import append_rows, provenance
 from adaptivepatch.network import build_network
+from adaptivepatch.training.loop import train_step
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch
-from adaptivepatch.training.step import TrainingStep, train_step
+from adaptivepatch.training.step import TrainingStep
 
 RESULTS = Path(__file__).parent / "results" / "policy_cost.csv"
 ROWS, CONTEXT, HORIZON, RATE = 224, 336, 96, 16

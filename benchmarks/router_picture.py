@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 
 from adaptivepatch import DynamicChunkingPatcher
-from adaptivepatch.nn.normalization import InstanceNorm
-from adaptivepatch.plotting import new_figure
+from adaptivepatch.nn.layers.normalization import InstanceNorm
+from adaptivepatch.plotting.figures import new_figure
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS, RATE, SEED = 336, 16, 1

@@ -26,10 +26,11 @@ from adaptivepatch.bench.protocol import load_ltsf
 from adaptivepatch.bench.record import append_rows, provenance
 from adaptivepatch.distributions import StepContext
 from adaptivepatch.network import PatchNetwork, build_network
-from adaptivepatch.patchers import ScoreFunctionPatcher
+from adaptivepatch.patchers.score_function import ScoreFunctionPatcher
+from adaptivepatch.training.loop import train_step
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch, SeriesSource
-from adaptivepatch.training.step import TrainingStep, train_step
+from adaptivepatch.training.step import TrainingStep
 
 RESULTS = Path(__file__).parent / "results" / "score_function_noise.csv"
 CONTEXT, HORIZON, RATE = 192, 96, 16

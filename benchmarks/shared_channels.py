@@ -26,14 +26,14 @@ from torch import Tensor
 
 from adaptivepatch import GroupPolicyGradient, ReinPatcher, Trainer, TransformerBackbone
 from adaptivepatch.bench.record import append_rows, provenance
-from adaptivepatch.bench.statistics import relative_difference
+from adaptivepatch.comparison.statistics import relative_difference
 from adaptivepatch.network import PatchNetwork
-from adaptivepatch.nn.heads import SlotHead
-from adaptivepatch.nn.patch_embedding import ResampleEmbedding
+from adaptivepatch.nn.tokens.heads import SlotHead
+from adaptivepatch.nn.tokens.patch_embedding import ResampleEmbedding
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.losses import make_loss
+from adaptivepatch.training.record import WindowSets
 from adaptivepatch.training.sampler import Batch
-from adaptivepatch.training.trainer import WindowSets
 
 RESULTS = Path(__file__).parent / "results" / "shared_channels.csv"
 SETS, ARMS = ("lead_lag", "independent"), ("per_channel", "shared")

@@ -9,9 +9,11 @@ import pandas as pd
 import torch
 from hypothesis import strategies as st
 
-from adaptivepatch.backbones import BACKBONES, PatchTSTBackbone, TransformerBackbone
+from adaptivepatch.backbones.patchtst import PatchTSTBackbone
+from adaptivepatch.backbones.transformer import TransformerBackbone
 from adaptivepatch.network import build_network
-from adaptivepatch.patchers import FixedPatcher
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.registry import BACKBONES
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.sampler import SeriesSource
 

@@ -18,8 +18,8 @@ from adaptivepatch.bench.record import (
 )
 from adaptivepatch.bench.report import render
 from adaptivepatch.bench.task import read_suite
-from adaptivepatch.data.datasets import split_borders
-from adaptivepatch.patchers import PATCHERS
+from adaptivepatch.datasets.catalog import split_borders
+from adaptivepatch.registry import PATCHERS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

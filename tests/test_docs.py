@@ -66,7 +66,7 @@ def test_the_list_of_errors_is_current():
 
 
 def test_the_table_of_patchers_holds_every_patcher():
-    from adaptivepatch.patchers import PATCHERS
+    from adaptivepatch.registry import PATCHERS
 
     text = (ROOT / "docs" / "patchers.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|(.*)\|$", text, flags=re.MULTILINE)

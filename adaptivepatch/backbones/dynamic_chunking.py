@@ -12,14 +12,9 @@ from torch import Tensor
 
 from adaptivepatch.backbones.base import Backbone
 from adaptivepatch.errors import InvalidParameterError, check_choice, check_float
-from adaptivepatch.nn.chunking import (
-    ROUTERS,
-    Dechunk,
-    SelectEmbedding,
-    confidence_gate,
-    set_rate_factor,
-)
-from adaptivepatch.nn.rate_control import ratio_loss
+from adaptivepatch.nn.placement.losses import ratio_loss
+from adaptivepatch.nn.placement.routers import ROUTERS, set_rate_factor
+from adaptivepatch.nn.tokens.chunks import Dechunk, SelectEmbedding, confidence_gate
 from adaptivepatch.segmentation import Segmentation
 
 _FOLLOWED = 0.05  # how far a step moves the calibrated router's threshold
@@ -42,7 +37,7 @@ class DynamicChunkingBackbone(Backbone):
     compression_rate : float, default=3.0
         Tokens per chunk that the stage aims at; there is no limit.
     router : {"cosine", "calibrated", "even"}, default="calibrated"
-        See `adaptivepatch.nn.chunking`.
+        See `adaptivepatch.nn.placement.routers`.
     ratio_weight : float, default=0.03
         Weight of the ratio loss.
     learning_rate_factor : float, default=1.0
@@ -57,7 +52,7 @@ class DynamicChunkingBackbone(Backbone):
     -----
     With x the encoder's output and p the router's probabilities, the vectors at p > 1/2 are the
     chunks (and the first one is), `inner` maps them to h, and the decoder reads
-    ``c z + R x``, as in `adaptivepatch.nn.chunking.Dechunk`. Encoder and decoder are backbones of
+    ``c z + R x``, as in `adaptivepatch.nn.placement.routers.Dechunk`. Encoder and decoder are backbones of
     this package, which read all tokens; H-Net's are causal and recurrent.
 
     References

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from adaptivepatch.backbones.base import Backbone
 from adaptivepatch.errors import InvalidParameterError, check_int
-from adaptivepatch.nn.linear import Linear
-from adaptivepatch.nn.pooling import broadcast, pool_mean
+from adaptivepatch.nn.layers.linear import Linear
+from adaptivepatch.nn.tokens.pooling import broadcast, pool_mean
 from adaptivepatch.segmentation import Segmentation
 
 

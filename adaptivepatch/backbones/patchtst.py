@@ -9,8 +9,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from adaptivepatch.backbones.base import Backbone
-from adaptivepatch.nn.dropout import Dropout
-from adaptivepatch.nn.transformer import ReferencePositions, ResidualAttentionLayer
+from adaptivepatch.nn.layers.dropout import Dropout
+from adaptivepatch.nn.layers.transformer import ReferencePositions, ResidualAttentionLayer
 from adaptivepatch.segmentation import Segmentation
 
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from adaptivepatch.backbones.base import Backbone
 from adaptivepatch.errors import check_bool
-from adaptivepatch.nn.dropout import Dropout
-from adaptivepatch.nn.transformer import PreNormLayer, ReferencePositions
+from adaptivepatch.nn.layers.dropout import Dropout
+from adaptivepatch.nn.layers.transformer import PreNormLayer, ReferencePositions
 from adaptivepatch.segmentation import Segmentation
 
 

@@ -1,1 +1,1 @@
-"""Benchmark harness: protocol, oracle, runner and reports. Nothing else imports it."""
+"""The benchmark harness: suites of tasks and arms, one record for each run."""

@@ -25,19 +25,18 @@ from adaptivepatch.bench.planted import (
 from adaptivepatch.bench.protocol import load_ltsf, scaled_panel
 from adaptivepatch.bench.record import FamilyRecord, Measured, as_settings
 from adaptivepatch.bench.task import Run
-from adaptivepatch.data.planted import CONTEXT_LENGTH
+from adaptivepatch.boundaries.cutting import cut_rows
+from adaptivepatch.boundaries.measures import churn, enrichment, ranks
+from adaptivepatch.boundaries.surprise import reference_forecaster, surprise
+from adaptivepatch.datasets.planted import CONTEXT_LENGTH
 from adaptivepatch.estimators.fitting import count_parameters
-from adaptivepatch.nn.boundary_measures import churn, enrichment, ranks
-from adaptivepatch.nn.next_point import NextPointPredictor, fit_next_point
-from adaptivepatch.nn.normalization import InstanceNorm
-from adaptivepatch.patchers import Patcher
+from adaptivepatch.nn.layers.normalization import InstanceNorm
+from adaptivepatch.nn.placement.surprise import NextPointPredictor
+from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.segmentation import Segmentation
-from adaptivepatch.training.record import TrainingRecord
-from adaptivepatch.training.trainer import Callback
+from adaptivepatch.training.record import Callback, TrainingRecord
 
 _LOOK_BACKS = 400  # of training and of test, whose boundaries are measured
-_ROWS = 256  # segmented at once
-_REFERENCE_WIDTH = 16
 
 
 def run_family(run: Run, *, device: str = "auto", callback: Callback | None = None) -> Measured:
@@ -51,13 +50,13 @@ def run_family(run: Run, *, device: str = "auto", callback: Callback | None = No
     model, error, fit, predict, origin = fit_ltsf(run, device=device, callback=callback)
     name, steps = run.task.dataset, run.task.context_length
     train, test = _look_backs(name, steps)
-    surprise = _surprise(name, steps, _normalised(test[:, :-1]))
+    errors = surprise(_reference(name, steps), _normalised(test[:, :-1]))
     record = FamilyRecord(
         **identity(run),
         num_windows=len(error),
         test_mse=float(np.mean(error**2)),
         test_mae=float(np.mean(np.abs(error))),
-        **_boundaries(model.patcher_, train, test, surprise),
+        **_boundaries(model.patcher_, train, test, errors),
         boundary_f1=float("nan"),
         **_training(model.record_),
         num_parameters=count_parameters(model.network_),
@@ -90,10 +89,11 @@ def run_family_planted(
     mse, mae, predicted = evaluate(network, source, test)
     predict = Seconds.now().since(started)
     train = held_out(run.task.dataset, VALIDATION).series  # another draw of the same process
-    surprise = _surprise(run.task.dataset, CONTEXT_LENGTH, test.series[:_LOOK_BACKS])
+    reference = _reference(run.task.dataset, CONTEXT_LENGTH)
+    errors = surprise(reference, test.series[:_LOOK_BACKS])
     network.patcher.cpu()
     found = Segmentation(torch.from_numpy(predicted[:_LOOK_BACKS]))
-    measured = _enrichments(found, surprise)
+    measured = _enrichments(found, errors)
     tokens = predicted.sum(1)
     record = FamilyRecord(
         **identity(run),
@@ -103,7 +103,9 @@ def run_family_planted(
         tokens=float(tokens.mean()),
         tokens_std=float(tokens.std()),
         compression_rate=CONTEXT_LENGTH / float(tokens.mean()),
-        train_rate=_rate(network.patcher, train[:_LOOK_BACKS]) if source.truth is None else 24.0,
+        train_rate=_rate(network.patcher, train[:_LOOK_BACKS], normalise=False)
+        if source.truth is None
+        else 24.0,
         boundary_f1=boundary_f1(predicted, test.boundary_mask.numpy()),
         churn=float("nan"),  # windows are drawn apart: there is no next step
         **measured,
@@ -149,26 +151,26 @@ def cut_test_lookbacks(patcher: Patcher, dataset: str, num_steps: int) -> Segmen
     num_steps : int
         Look-back T.
     """
-    return _cut(patcher, _normalised(_look_backs(dataset, num_steps)[1][:, :-1]))
+    return _coarsest(cut_rows(patcher, _look_backs(dataset, num_steps)[1][:, :-1]).patches)
 
 
-def _boundaries(patcher: Patcher, train: Tensor, test: Tensor, surprise: Tensor) -> dict[str, Any]:
+def _boundaries(patcher: Patcher, train: Tensor, test: Tensor, errors: Tensor) -> dict[str, Any]:
     """Return the columns that describe the boundaries of rows (N, T + 1)."""
-    before = _cut(patcher, _normalised(test[:, :-1]))
-    after = _cut(patcher, _normalised(test[:, 1:]))
+    before = _coarsest(cut_rows(patcher, test[:, :-1]).patches)
+    after = _coarsest(cut_rows(patcher, test[:, 1:]).patches)
     tokens = before.num_patches.double()
     return {
         "tokens": float(tokens.mean()),
         "tokens_std": float(tokens.std()),
         "compression_rate": before.num_steps / float(tokens.mean()),
-        "train_rate": _rate(patcher, _normalised(train[:, :-1])),
+        "train_rate": _rate(patcher, train[:, :-1]),
         "churn": float(churn(before, after).mean()),
-        **_enrichments(before, surprise),
+        **_enrichments(before, errors),
     }
 
 
-def _enrichments(found: Segmentation, surprise: Tensor) -> dict[str, Any]:
-    by_size, by_rank = enrichment(found, surprise), enrichment(found, ranks(surprise))
+def _enrichments(found: Segmentation, errors: Tensor) -> dict[str, Any]:
+    by_size, by_rank = enrichment(found, errors), enrichment(found, ranks(errors))
     return {
         "enrichment": float(by_size.value.nanmean()),
         "enrichment_z": by_size.z_of_mean,
@@ -177,27 +179,10 @@ def _enrichments(found: Segmentation, surprise: Tensor) -> dict[str, Any]:
     }
 
 
-def _rate(patcher: Patcher, rows: Tensor) -> float:
+def _rate(patcher: Patcher, rows: Tensor, *, normalise: bool = True) -> float:
     """Return points per patch, over all rows together."""
-    return rows.shape[1] / float(_cut(patcher, rows).num_patches.double().mean())
-
-
-@torch.no_grad()
-def _cut(patcher: Patcher, rows: Tensor) -> Segmentation:
-    """Return the coarsest patches of rows (N, T)."""
-    like = next(patcher.parameters(), torch.zeros(()))
-    parts = []
-    for part in rows.split(_ROWS):
-        mode = patcher.eval()(part.to(like)).mode
-        while mode.parent is not None:
-            mode = mode.coarse
-        parts.append(mode.to("cpu"))
-    return Segmentation.cat(parts)
-
-
-def _normalised(rows: Tensor) -> Tensor:
-    """Return rows as a network gives them to its patcher."""
-    return InstanceNorm()(rows, None)[0]
+    patches = _coarsest(cut_rows(patcher, rows, normalise=normalise).patches)
+    return rows.shape[1] / float(patches.num_patches.double().mean())
 
 
 @cache
@@ -216,23 +201,22 @@ def _look_backs(dataset: str, num_steps: int) -> tuple[Tensor, Tensor]:
     return rows(0, borders.train_end), rows(test_start, borders.test_end)
 
 
-@torch.no_grad()
-def _surprise(dataset: str, num_steps: int, rows: Tensor) -> Tensor:
-    """Return the squared error of a forecaster of the next value, the same for all arms."""
-    return _reference(dataset, num_steps).squared_error(rows)
+def _normalised(rows: Tensor) -> Tensor:
+    """Return rows as a network gives them to its patcher."""
+    return InstanceNorm()(rows, None)[0]
 
 
 @cache
 def _reference(dataset: str, num_steps: int) -> NextPointPredictor:
-    """Train the forecaster that says what surprises, on training rows, with a fixed seed."""
+    """Train the forecaster whose errors say what surprises, on training rows, for all arms."""
     if dataset.startswith("planted"):
         rows = held_out(dataset, VALIDATION).series
     else:
         rows = _normalised(_look_backs(dataset, num_steps)[0][:, :-1])
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        predictor = NextPointPredictor(_REFERENCE_WIDTH)
-    with torch.no_grad():
-        generator = torch.Generator().manual_seed(0)
-        fit_next_point(predictor, rows, None, generator, num_steps=200, batch_size=32)
-    return predictor
+    return reference_forecaster(rows, num_steps=200, batch_size=32)
+
+
+def _coarsest(patches: Segmentation) -> Segmentation:
+    while patches.parent is not None:
+        patches = patches.coarse
+    return patches

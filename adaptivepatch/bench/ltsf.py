@@ -16,7 +16,7 @@ from adaptivepatch.errors import AdaptivePatchError
 from adaptivepatch.estimators.fitting import count_parameters
 from adaptivepatch.estimators.forecaster import Forecaster
 from adaptivepatch.training.devices import resolve_device
-from adaptivepatch.training.trainer import Callback
+from adaptivepatch.training.record import Callback
 
 
 class Seconds(NamedTuple):

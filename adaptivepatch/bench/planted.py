@@ -1,6 +1,6 @@
 """The planted benchmark: whether boundaries that are there are found, and what they are worth.
 
-Every arm trains the same network on the same windows of a planted task (``data/planted.py``): one
+Every arm trains the same network on the same windows of a planted task (``datasets/planted.py``): one
 mean a token plus its log length and start, a transformer, a head over the K patch slots. Arms
 differ in their patcher and in what it is trained by.
 """
@@ -19,27 +19,29 @@ from torch import Tensor
 from adaptivepatch.bench.ltsf import Seconds, curve_of, identity
 from adaptivepatch.bench.planted_patchers import ChangePointPatcher, TruePatcher, TwoWindowPatcher
 from adaptivepatch.bench.record import PlantedRecord, as_settings, provenance
-from adaptivepatch.bench.task import Run, build_backbone, build_patcher
-from adaptivepatch.data.planted import (
+from adaptivepatch.bench.task import Run
+from adaptivepatch.components import backbone_from_settings, patcher_from_settings
+from adaptivepatch.datasets.planted import (
     CONTEXT_LENGTH,
     HORIZON,
     NUM_REGIMES,
     PLANTED_TASKS,
     planted_windows,
 )
+from adaptivepatch.distributions import Rollout
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.estimators.fitting import count_parameters
 from adaptivepatch.network import PatchNetwork
-from adaptivepatch.nn.heads import SlotHead
-from adaptivepatch.nn.patch_embedding import ResampleEmbedding
-from adaptivepatch.patchers import patcher_class
-from adaptivepatch.patchers.base import Patcher, Rollout
+from adaptivepatch.nn.tokens.heads import SlotHead
+from adaptivepatch.nn.tokens.patch_embedding import ResampleEmbedding
+from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.registry import PATCHERS
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.devices import resolve_device
 from adaptivepatch.training.losses import make_loss
-from adaptivepatch.training.record import TrainingRecord
+from adaptivepatch.training.record import Callback, TrainingRecord, WindowSets
 from adaptivepatch.training.sampler import Batch
-from adaptivepatch.training.trainer import Callback, Trainer, WindowSets
+from adaptivepatch.training.trainer import Trainer
 
 WINDOWS_PER_DRAW = 64
 NUM_VALIDATION, NUM_TEST = 2000, 5000
@@ -65,7 +67,7 @@ class PlantedSource:
     Parameters
     ----------
     task : str
-        See `adaptivepatch.data.planted.planted_windows`.
+        See `adaptivepatch.datasets.planted.planted_windows`.
     seed : int
         Of the training draws.
     device : torch.device
@@ -222,7 +224,7 @@ def _places(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def _patcher_class(name: str) -> type[Patcher]:
     """Return a patcher of this benchmark or a registered one."""
-    return _PATCHERS[name] if name in _PATCHERS else patcher_class(name)
+    return _PATCHERS[name] if name in _PATCHERS else PATCHERS.find(name)
 
 
 def build_planted_network(settings: Mapping[str, Any], seed: int) -> PatchNetwork:
@@ -238,12 +240,12 @@ def build_planted_network(settings: Mapping[str, Any], seed: int) -> PatchNetwor
     reference = Segmentation.even(CONTEXT_LENGTH, NUM_REGIMES)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        backbone = build_backbone(settings["backbone"])
+        backbone = backbone_from_settings(settings["backbone"])
         backbone.build(reference)
         width = backbone.d_model
         embedding = ResampleEmbedding(1, width, CONTEXT_LENGTH // NUM_REGIMES)
         head = SlotHead(NUM_REGIMES, width, HORIZON)
-        patcher = build_patcher(settings["patcher"], _patcher_class)
+        patcher = patcher_from_settings(settings["patcher"], _patcher_class)
     capacity = patcher.capacity(CONTEXT_LENGTH)
     if capacity != NUM_REGIMES:
         raise InvalidParameterError(

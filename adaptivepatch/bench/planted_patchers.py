@@ -11,13 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from adaptivepatch.distributions import Deterministic, SegmentationDistribution
 from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError, check_int
-from adaptivepatch.patchers.base import (
-    Deterministic,
-    Patcher,
-    SegmentationDistribution,
-    rate_capacity,
-)
+from adaptivepatch.patchers.base import Patcher, rate_capacity
 from adaptivepatch.segmentation import Segmentation
 
 

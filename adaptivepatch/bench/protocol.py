@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptivepatch.data.datasets import SplitBorders, load_dataset, split_borders
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.panel import Panel
 from adaptivepatch.data.scaling import Scaling
+from adaptivepatch.datasets.catalog import SplitBorders, split_borders
+from adaptivepatch.datasets.loading import load_dataset
 from adaptivepatch.errors import InvalidParameterError, suggest
 
 PROTOCOLS = {"full": 1, "drop_last_32": 32, "drop_last_128": 128}

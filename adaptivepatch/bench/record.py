@@ -138,7 +138,7 @@ class FamilyRecord:
 
     ``tokens`` and ``compression_rate`` are means over test windows, ``train_rate`` over training
     windows, all of the coarsest level. ``boundary_f1`` is NaN where no boundary is known. For
-    enrichment and churn see `adaptivepatch.nn.boundary_measures`. Times are seconds.
+    enrichment and churn see `adaptivepatch.boundaries.measures`. Times are seconds.
     """
 
     suite: str

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptivepatch.bench.record import windows_path
-from adaptivepatch.bench.statistics import relative_difference
+from adaptivepatch.comparison.statistics import relative_difference
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:

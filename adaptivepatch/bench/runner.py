@@ -28,7 +28,7 @@ from adaptivepatch.bench.record import (
 )
 from adaptivepatch.bench.task import Run, read_suite
 from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError, suggest
-from adaptivepatch.training.trainer import Callback
+from adaptivepatch.training.record import Callback
 
 
 def run_suite(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from textwrap import shorten
@@ -12,12 +12,9 @@ from typing import Any
 
 import yaml
 
-from adaptivepatch.backbones import Backbone, backbone_class
+from adaptivepatch.components import backbone_from_settings, patcher_from_settings
 from adaptivepatch.errors import InvalidParameterError, suggest
 from adaptivepatch.estimators.forecaster import Forecaster
-from adaptivepatch.foundation import load_patcher, weights_digest
-from adaptivepatch.nn.policy_gradient import GroupPolicyGradient
-from adaptivepatch.patchers import Patcher, patcher_class
 from adaptivepatch.training.trainer import Trainer
 
 SUITES = Path(__file__).parent / "suites"
@@ -87,63 +84,14 @@ class Arm:
 
     def _forecaster(self, task: Task, seed: int) -> Forecaster:
         settings = dict(self.settings)
-        for key, build in (("patcher", build_patcher), ("backbone", build_backbone)):
+        for key, build in (
+            ("patcher", patcher_from_settings),
+            ("backbone", backbone_from_settings),
+        ):
             if key in settings:
                 settings[key] = build(settings[key])
         settings["trainer"] = Trainer(**settings.get("trainer", {}))
         return Forecaster(task.horizon, task.context_length, random_state=seed, **settings)
-
-
-def build_patcher(
-    settings: Mapping[str, Any], by_name: Callable[[str], type[Patcher]] = patcher_class
-) -> Patcher:
-    """Return a patcher as a suite file writes it.
-
-    Parameters
-    ----------
-    settings : mapping
-        The registered ``name`` and arguments, patchers among them in the same form; ``gradient``,
-        if any, is a mapping of the arguments of `GroupPolicyGradient`. Or ``pretrained``, what
-        `load_patcher` takes, with the parameters to change and ``weights``, the first digits of the
-        SHA-256 of its weights: rows of other weights are other rows.
-    by_name : callable, optional
-        Finds the class.
-    """
-    if "pretrained" in settings:
-        return _pretrained(**settings)
-    arguments = {
-        key: build_patcher(value, by_name) if _is_component(value) else value
-        for key, value in settings.items()
-    }
-    if isinstance(arguments.get("gradient"), Mapping):
-        arguments["gradient"] = GroupPolicyGradient(**arguments["gradient"])
-    return by_name(arguments.pop("name"))(**arguments)
-
-
-def _pretrained(pretrained: str, weights: str = "", **parameters: Any) -> Patcher:
-    """Load a frozen patcher whose weights are the ones a suite means."""
-    patcher: Patcher = load_patcher(pretrained, **parameters)
-    digest = weights_digest(patcher)
-    if len(weights) < 8 or not digest.startswith(weights):
-        raise InvalidParameterError(
-            f"A suite names the weights of a pretrained patcher by 8 or more digits of their "
-            f"SHA-256. Got {weights!r} for {pretrained!r}, whose weights are {digest[:12]!r}. "
-            "Correct the suite, so that its new rows stand beside the old ones."
-        )
-    return patcher
-
-
-def build_backbone(settings: Mapping[str, Any]) -> Backbone:
-    """Return a backbone as a suite file writes it: ``name`` and arguments, backbones among them."""
-    arguments = {
-        key: build_backbone(value) if _is_component(value) else value
-        for key, value in settings.items()
-    }
-    return backbone_class(arguments.pop("name"))(**arguments)
-
-
-def _is_component(value: object) -> bool:
-    return isinstance(value, Mapping) and ("name" in value or "pretrained" in value)
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,8 @@ def predict(
     horizon: Annotated[
         int | None, typer.Option(help="Time steps to forecast.", show_default="that of fit")
     ] = None,
-    rollout: Annotated[
-        bool, typer.Option("--rollout", help="Allow more steps than those of fit.")
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Allow more steps than those of fit.")
     ] = False,
     out: Out = None,
     force: options.Force = False,
@@ -110,7 +110,7 @@ def predict(
     options.set_threads(threads)
     forecaster = _load(model, patcher)
     frame = None if file is None else _read(file, model, forecaster, date_format)
-    forecast = forecaster.predict(frame, horizon=horizon, rollout=rollout)
+    forecast = forecaster.predict(frame, horizon=horizon, recursive=recursive)
     _deliver(forecast, out, "forecast", model, as_json=as_json)
 
 
@@ -327,7 +327,7 @@ def _num_seen(backtest: Backtest, forecaster: Forecaster) -> int:
 
 def _check_plot(plot: Path, *, force: bool) -> None:
     from adaptivepatch.cli.outputs import check_target
-    from adaptivepatch.plotting import new_figure
+    from adaptivepatch.plotting.figures import new_figure
 
     if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InvalidParameterError(
@@ -342,13 +342,14 @@ def _draw(
     forecaster: Forecaster, frame: pd.DataFrame | None, patches: pd.DataFrame, path: Path
 ) -> None:
     """Draw the patches of each series and channel below one another."""
-    from adaptivepatch.estimators.frames import read_like_fitted
+    from adaptivepatch.data.frame import read_frame_like_fitted
     from adaptivepatch.files import write_atomic
-    from adaptivepatch.plotting import new_figure, plot_segmentation
+    from adaptivepatch.plotting.figures import new_figure
+    from adaptivepatch.plotting.series import plot_segmentation
 
     panel = forecaster.history_
     if frame is not None:
-        panel = read_like_fitted(
+        panel = read_frame_like_fitted(
             frame,
             forecaster.columns_,
             forecaster.channels_,

@@ -56,19 +56,20 @@ def make_forecaster(
     settings : list of str
         More parameters, as ``name=value``.
     """
-    from adaptivepatch.backbones import backbone_class
+    from adaptivepatch.components import make_patcher, resolve_backbone
     from adaptivepatch.estimators.forecaster import Forecaster
-    from adaptivepatch.foundation import is_pretrained, load_patcher
+    from adaptivepatch.pretrained import is_pretrained
     from adaptivepatch.training.trainer import Trainer
 
     parameters, values = dict(parameters), dict(map(read_setting, settings))
-    if isinstance(parameters["patcher"], str) and is_pretrained(parameters["patcher"]):
+    patcher = parameters["patcher"]
+    if isinstance(patcher, str) and is_pretrained(patcher):
         own = {name: values.pop(name) for name in list(values) if name.startswith("patcher__")}
         changes = {name.removeprefix("patcher__"): value for name, value in own.items()}
-        parameters["patcher"] = load_patcher(parameters["patcher"], **changes)
-    for name, by_name in (("patcher", options.patcher_class), ("backbone", backbone_class)):
-        if isinstance(parameters[name], str):
-            parameters[name] = by_name(parameters[name])()
+        parameters["patcher"] = make_patcher(patcher, **changes)
+    elif isinstance(patcher, str):
+        parameters["patcher"] = options.patcher_class(patcher)()
+    parameters["backbone"] = resolve_backbone(parameters["backbone"])
     try:
         forecaster = Forecaster(trainer=Trainer(**training), **parameters)
         forecaster.set_params(**values)

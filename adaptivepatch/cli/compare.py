@@ -26,8 +26,8 @@ from adaptivepatch.cli.screen import note, show_table, write_json
 from adaptivepatch.cli.tables import ITEM_ID, Columns, read_table
 
 if TYPE_CHECKING:
-    from adaptivepatch.bench.comparison import Comparison
     from adaptivepatch.cli.tables import Table
+    from adaptivepatch.comparison.result import Comparison
     from adaptivepatch.training.trainer import Trainer
 
 EXAMPLE = "Example:\n\nadaptivepatch compare my.csv --horizon 96 --jobs 2 --out comparison"
@@ -97,9 +97,9 @@ def compare(
     Every arm is fitted several times on the rows before the test part; validation rows choose
     the best fixed length and the challenger; the test part is forecast once, at the end.
     """
-    from adaptivepatch.bench.arms import CHALLENGERS, default_patchers
-    from adaptivepatch.bench.compare import compare as compare_frame
-    from adaptivepatch.bench.comparison import check_folder
+    from adaptivepatch.comparison.arms import CHALLENGERS, default_patchers
+    from adaptivepatch.comparison.compare import compare as compare_frame
+    from adaptivepatch.comparison.result import check_folder
 
     if out is not None:
         check_folder(out, force)
@@ -139,7 +139,7 @@ def compare(
 
 def _trainer(table: Table, max_steps: int | None) -> Trainer:
     """Return the default training for a file, perhaps of another length."""
-    from adaptivepatch.bench.compare import default_trainer
+    from adaptivepatch.comparison.compare import default_trainer
 
     columns = table.columns
     keys = {columns.item_id or ITEM_ID, columns.timestamp}

@@ -24,7 +24,7 @@ def list_(as_json: options.Json = False) -> None:
 
     Files are looked for in the folder ADAPTIVEPATCH_DATA and in the cache.
     """
-    from adaptivepatch.data.sources import dataset_table
+    from adaptivepatch.datasets.sources import dataset_table
 
     rows = dataset_table()
     if as_json:
@@ -46,7 +46,7 @@ def list_(as_json: options.Json = False) -> None:
 @app.command(epilog='Example:\n\nadaptivepatch fit "$(adaptivepatch datasets path ETTh1)" ...')
 def path(name: Name, as_json: options.Json = False) -> None:
     """Print the path of a data set's file."""
-    from adaptivepatch.data.sources import dataset_path
+    from adaptivepatch.datasets.sources import dataset_path
 
     found = dataset_path(name)
     if as_json:
@@ -58,7 +58,7 @@ def path(name: Name, as_json: options.Json = False) -> None:
 @app.command(epilog="Example:\n\nadaptivepatch datasets fetch ETTh1")
 def fetch(name: Name, as_json: options.Json = False) -> None:
     """Download a data set, check it, and print its path."""
-    from adaptivepatch.data.sources import fetch_dataset
+    from adaptivepatch.datasets.sources import fetch_dataset
 
     found = (
         _fetch_with_bar(name) if sys.stderr.isatty() else fetch_dataset(name, progress=_Lines(name))
@@ -73,7 +73,7 @@ def _fetch_with_bar(name: str) -> object:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    from adaptivepatch.data.sources import fetch_dataset
+    from adaptivepatch.datasets.sources import fetch_dataset
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as bar:

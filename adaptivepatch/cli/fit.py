@@ -321,7 +321,7 @@ class _Job:
 
     def report(self, forecaster: Forecaster, *, as_json: bool) -> None:
         """Say what was trained; end with exit status 130 after an interruption."""
-        from adaptivepatch.estimators.frames import step_name
+        from adaptivepatch.data.steps import step_name
 
         record, history = forecaster.record_, forecaster.history_
         step = step_name(history.freq)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptivepatch.errors import InvalidParameterError
+if TYPE_CHECKING:
+    from adaptivepatch.patchers.base import Patcher
 
 _COLUMNS, _OUTPUT, _MODEL = "Columns of FILE", "Output", "Model"
 
@@ -89,38 +89,14 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def patcher_class(name: str) -> type[Any]:
-    """Return a registered patcher class, or import one that is named as ``module:Class``.
+def patcher_class(name: str) -> type[Patcher]:
+    """Return the class that --patcher names; see `adaptivepatch.components.patcher_class`.
 
-    Parameters
-    ----------
-    name : str
-        Such as "fixed" or "my_package.patchers:MyPatcher"; the current folder is searched, too.
-
-    Raises
-    ------
-    InvalidParameterError
-        If there is no such class, or it is no patcher.
+    A class of the user's, ``module:Class``, is also looked for in the current folder.
     """
-    from adaptivepatch import patchers
+    from adaptivepatch.components import patcher_class
 
-    if ":" not in name:
-        return patchers.patcher_class(name)
-    module_name, _, class_name = name.partition(":")
     here = str(Path.cwd())
-    if here not in sys.path:
+    if ":" in name and here not in sys.path:
         sys.path.insert(0, here)
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:  # whatever a module of the user's raises
-        raise InvalidParameterError(
-            f"--patcher must be a registered name or module:Class. {name!r} cannot be imported "
-            f"({type(error).__name__}: {error}). Check the name, and run from the folder that "
-            "holds the module, or install it."
-        ) from error
-    if not (isinstance(found, type) and issubclass(found, patchers.Patcher)):
-        raise InvalidParameterError(
-            f"--patcher must name a subclass of adaptivepatch's Patcher. {name!r} is {found!r}. "
-            "Name the class."
-        )
-    return found
+    return patcher_class(name)

@@ -18,10 +18,10 @@ from adaptivepatch.cli.screen import note, write_json
 from adaptivepatch.errors import InvalidParameterError
 
 if TYPE_CHECKING:
-    from adaptivepatch.data.corpora import Corpus
-    from adaptivepatch.estimators.pretraining import PretrainingRecord, PretrainingSettings
-    from adaptivepatch.foundation import PatcherCard
-    from adaptivepatch.patchers import Patcher
+    from adaptivepatch.datasets.corpora import Corpus
+    from adaptivepatch.patchers.base import Patcher
+    from adaptivepatch.pretrained import PatcherCard
+    from adaptivepatch.pretraining.pretrain import PretrainingRecord, PretrainingSettings
 
 EXAMPLES = r"""Examples:
 
@@ -110,10 +110,10 @@ def pretrain_patcher(
     Hugging Face Hub reads them; load_patcher(FOLDER) loads it. Progress is
     kept at every checkpoint, and --resume goes on from there.
     """
-    from adaptivepatch.data.corpora import PERMITTED as OPEN
-    from adaptivepatch.data.corpora import load_corpora
-    from adaptivepatch.estimators.pretraining import PretrainingSettings, make_card
-    from adaptivepatch.estimators.pretraining_data import CELLS, Cell
+    from adaptivepatch.datasets.corpora import PERMITTED as OPEN
+    from adaptivepatch.datasets.corpora import load_corpora
+    from adaptivepatch.pretraining.pretrain import PretrainingSettings, make_card
+    from adaptivepatch.pretraining.windows import CELLS, Cell
 
     job = _Job(out, steps, force=force, resume=resume)
     job.check()
@@ -141,10 +141,10 @@ def pretrain_patcher(
 
 def _make_patcher(name: str, settings: list[str], seed: int) -> Patcher:
     """Return an untrained patcher."""
-    from adaptivepatch.estimators.pretraining import initialised
-    from adaptivepatch.nn.policy_gradient import GroupPolicyGradient
+    from adaptivepatch.nn.policies.group_policy_gradient import GroupPolicyGradient
+    from adaptivepatch.pretraining.pretrain import initialised
 
-    made = options.patcher_class(name)()
+    made: Any = options.patcher_class(name)()
     if made.get_params(deep=False).get("gradient", made) is None:
         # Series differ in scale, and the forecasters are thrown away: no last phase for them.
         made.set_params(gradient=GroupPolicyGradient(reward="log_loss", frozen_share=0.0))
@@ -159,7 +159,7 @@ def _make_patcher(name: str, settings: list[str], seed: int) -> Patcher:
 
 def _without_long_cells(series: list[Corpus], how: PretrainingSettings) -> PretrainingSettings:
     """Leave out the cells that no series is long enough for, and say so."""
-    from adaptivepatch.estimators.pretraining import fitting_cells
+    from adaptivepatch.pretraining.pretrain import fitting_cells
 
     fitting = fitting_cells(series, how)
     left_out = [str(cell) for cell in how.cells if cell not in fitting]
@@ -170,7 +170,7 @@ def _without_long_cells(series: list[Corpus], how: PretrainingSettings) -> Pretr
 
 def _refuse_overlap(series: list[Corpus]) -> str:
     """Raise if a benchmark series is in a corpus; return what was checked, for the card."""
-    from adaptivepatch.data.overlap import OverlapIndex, benchmark_series
+    from adaptivepatch.datasets.overlap import OverlapIndex, benchmark_series
 
     references = benchmark_series()
     sets = sorted({name.partition("/")[0] for name in references})
@@ -239,8 +239,8 @@ class _Job:
         self, patcher: Patcher, series: list[Corpus], how: PretrainingSettings
     ) -> PretrainingRecord:
         """Train, showing progress and writing checkpoints."""
-        from adaptivepatch.estimators.pretraining import identity_of, pretrain
         from adaptivepatch.files import make_folder
+        from adaptivepatch.pretraining.pretrain import identity_of, pretrain
         from adaptivepatch.training.checkpoint import CheckpointFile
 
         make_folder(self.folder)

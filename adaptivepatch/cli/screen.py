@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Errors speak of Python arguments; here they are options.
 _OPTIONS = (
     (r"\boverwrite=True", "--force"),
-    (r"rollout=True", "--rollout"),
+    (r"recursive=True", "--recursive"),
     (r"\b(missing|short)=(['\"])(\w+)\2", r"--\1 \3"),
     (r"\b(freq|start|target|timestamp|item_id)=\[?\.\.\.\]?", r"--\1 ..."),
     (r"\b(timestamp|start)=('[^']*'|\"[^\"]*\")", r"--\1 \2"),

@@ -15,9 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptivepatch.data.frequency import Step, complete_grid, find_step, parse_step
-from adaptivepatch.data.keys import check_keys
 from adaptivepatch.data.panel import FrameLayout, Panel, future_index, row_offsets
+from adaptivepatch.data.steps import Step, complete_grid, find_step, parse_step, step_name
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, suggest
 
 __all__ = ["FrameLayout", "Panel", "future_index", "read_frame"]
@@ -61,6 +60,7 @@ def read_frame(
     missing: Literal["error", "mask"] = "error",
     freq: str | Step | pd.Timedelta | None = None,
     require_observed: bool = True,
+    keys_must_exist: bool = False,
 ) -> Panel:
     """Check a wide or long frame and return its series in canonical order.
 
@@ -81,6 +81,9 @@ def read_frame(
         One step. By default it is inferred; an int is for integer stamps.
     require_observed : bool, default=True
         Refuse a channel that has no observed value at all in an item.
+    keys_must_exist : bool, default=False
+        Refuse a key column that the caller names and the frame lacks. The default names may be
+        absent in any case.
 
     Returns
     -------
@@ -106,6 +109,8 @@ def read_frame(
             f"The 'missing' parameter must be 'error' or 'mask'. Got {missing!r} instead."
         )
     check_keys(item_id, timestamp)
+    if keys_must_exist:
+        _check_named_keys(df, item_id, timestamp)
     frame = _as_frame(df)
     was_long = item_id in frame.columns
     stamps, in_index = _stamps(frame, item_id, timestamp, was_long)
@@ -143,6 +148,53 @@ def read_frame(
     )
     _check_values(panel, missing, require_observed)
     return panel
+
+
+def read_frame_like_fitted(
+    df: pd.DataFrame,
+    columns: Mapping[str, Any],
+    channels: tuple[str, ...],
+    step: Step,
+    *,
+    missing: Literal["error", "mask"],
+) -> Panel:
+    """Read a frame that must have the channels and the time step of training.
+
+    Parameters
+    ----------
+    df : pandas.DataFrame
+        Later or other series.
+    columns : mapping
+        Names of the key columns in `fit`.
+    channels : tuple of str
+        Channels of `fit`; other columns are left out.
+    step : pandas offset or int
+        Time step of `fit`.
+    missing : {"error", "mask"}
+        See `adaptivepatch.data.frame.read_frame`.
+    """
+    keys = {"item_id": columns["item_id"], "timestamp": columns["timestamp"]}
+    if isinstance(df, pd.DataFrame | pd.Series) and not df.empty:
+        given = list(df.columns) if isinstance(df, pd.DataFrame) else [df.name or "target"]
+        absent = [name for name in channels if name not in given]
+        if absent:
+            raise InvalidFrameError(
+                f"The frame must have the channels of fit, {list(channels)}. It lacks {absent}; it "
+                f"has {[c for c in given if c not in keys.values()]}. Add or rename columns."
+            )
+    names = list(channels)
+    if isinstance(df, pd.DataFrame):
+        names.sort(key=list(df.columns).index)  # forecasts come in the order of this frame
+    try:
+        return read_frame(
+            df, **keys, target=names, missing=missing, freq=step, require_observed=False
+        )
+    except InvalidParameterError as error:  # of the step: its kind is that of the stamps
+        kind = "integers" if isinstance(step, int) else "datetimes"
+        raise InvalidFrameError(
+            f"The stamps must be {kind}, as in fit, with the step {step_name(step)!r}. Those of "
+            "this frame are of another kind. Convert them."
+        ) from error
 
 
 def _as_frame(df: object) -> pd.DataFrame:
@@ -370,3 +422,57 @@ def _where(panel: Panel, bad: NDArray[np.bool_]) -> str:
         f"Channel {panel.channels[column]!r} of series {panel.item_ids[item]!r} has "
         f"{int(bad[start:stop, column].sum())} value(s), the first at {str(stamp)!r}, that are"
     )
+
+
+def check_keys(item_id: object, timestamp: object) -> None:
+    """Raise unless both are names, of two columns.
+
+    Parameters
+    ----------
+    item_id, timestamp : object
+        What the user names.
+
+    Raises
+    ------
+    InvalidParameterError
+        If they are no names, or the same one.
+    """
+    for name, value in (("item_id", item_id), ("timestamp", timestamp)):
+        if not isinstance(value, str):
+            raise InvalidParameterError(
+                f"The {name!r} parameter must be the name of one column. Got {value!r} instead. "
+                "Leave it out if there is no such column."
+            )
+    if item_id == timestamp:
+        raise InvalidParameterError(
+            "One column cannot hold both items and stamps. Got item_id and timestamp="
+            f"{timestamp!r}. Name two columns, or leave out the key that is not there."
+        )
+
+
+def _check_named_keys(df: object, item_id: str, timestamp: str) -> None:
+    """Refuse keys that the user names and the frame lacks; the default names may be absent.
+
+    Parameters
+    ----------
+    df : object
+        What was passed for a frame; anything else is refused later.
+    item_id, timestamp : str
+        Names of the key columns; the stamps may be the index of that name.
+
+    Raises
+    ------
+    InvalidFrameError
+        If there is no such column.
+    """
+    if not isinstance(df, pd.DataFrame) or df.empty:
+        return
+    present = [*df.columns, *df.index.names]
+    for key, name in (("item_id", item_id), ("timestamp", timestamp)):
+        if name != key and name not in present:
+            columns = [column for column in df.columns if isinstance(column, str)]
+            raise InvalidFrameError(
+                f"The frame must have the column that {key} names. {name!r} is not among "
+                f"{list(df.columns)!r}. Correct {key}=..., or leave it out if there is no such "
+                f"column.{suggest(name, columns)}"
+            )

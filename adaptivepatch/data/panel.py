@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from adaptivepatch.data.frequency import Step, following
+from adaptivepatch.data.steps import Step, following
 from adaptivepatch.errors import InvalidFrameError
 
 
@@ -158,6 +159,46 @@ class Panel:
             layout=replace(self.layout, item_order=order),
         )
 
+    def extended(self, rows: NDArray[np.float64]) -> Panel:
+        """Return the panel with rows (items, horizon, channels) appended to each item."""
+        horizon = rows.shape[1]
+        values = [np.concatenate([self.item(i), rows[i]]) for i in range(self.num_items)]
+        index = tuple(
+            stamps.append(future_index(stamps, self.freq, horizon)) for stamps in self.index
+        )
+        return replace(
+            self,
+            values=np.concatenate(values),
+            index=index,
+            row_offsets=row_offsets(self.lengths + horizon),
+        )
+
+    def rows_before(self, start: Any) -> NDArray[np.int64]:
+        """Return, for each item, the number of rows before a stamp.
+
+        Raises
+        ------
+        InvalidFrameError
+            If the stamp is not of the kind of the panel's stamps.
+        """
+        try:
+            return np.array([index.searchsorted(_like(index, start)) for index in self.index])
+        except (TypeError, ValueError) as error:
+            raise InvalidFrameError(
+                f"start must be a stamp of the frame's kind, such as {str(self.index[0][0])!r}. Got "
+                f"{start!r} instead ({error})."
+            ) from error
+
+    def digest(self) -> str:
+        """Return a fingerprint of values, items, channels and stamps: 16 hexadecimal digits."""
+        # Stamps are regular: the first, the last and the step decide the others.
+        stamps = [f"{index[0]} {index[-1]}" for index in self.index if len(index)]
+        names = repr((self.item_ids, self.channels, self.freq, stamps))
+        digest = hashlib.sha256()
+        for array in (self.values, self.row_offsets, np.frombuffer(names.encode(), np.uint8)):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
     def to_frame(self) -> pd.DataFrame:
         """Return a long frame in canonical order, with the key columns of the layout."""
         ids = [id_ for id_, n in zip(self.item_ids, self.lengths, strict=True) for _ in range(n)]
@@ -197,6 +238,15 @@ def future_index(index: pd.Index[Any], freq: Step, horizon: int) -> pd.Index[Any
     if len(stamps) < horizon or not (stamps[0] > index[-1] and stamps.is_monotonic_increasing):
         raise _no_future(index, freq, horizon)  # numbers that wrapped around
     return stamps.rename(index.name)
+
+
+def _like(index: pd.Index[Any], start: Any) -> Any:
+    if not isinstance(index, pd.DatetimeIndex):
+        return int(start)
+    if isinstance(start, int | float | np.number):
+        raise TypeError("a number is no date")
+    stamp = pd.Timestamp(start)
+    return stamp.tz_localize(index.tz) if index.tz is not None and stamp.tz is None else stamp
 
 
 def _no_future(index: pd.Index[Any], freq: Step, horizon: int) -> InvalidFrameError:

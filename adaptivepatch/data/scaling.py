@@ -78,6 +78,23 @@ class Scaling:
             std[position] = np.where((low == high) | (std[position] == 0), 1, std[position])
         return cls(mean=mean, std=std)
 
+    @classmethod
+    def of_first_rows(cls, panel: Panel, num_rows: int) -> Scaling:
+        """Measure the first look-back of each item; channels unobserved there keep mean 0, std 1."""
+        mean = np.zeros((panel.num_items, panel.num_channels))
+        std = np.ones_like(mean)
+        for i in range(panel.num_items):
+            rows = panel.item(i)[:num_rows]
+            observed = ~np.isnan(rows)
+            count = np.maximum(1, observed.sum(0))
+            mean[i] = np.where(observed, rows, 0).sum(0) / count
+            centred = np.where(observed, rows - mean[i], 0)
+            size = np.abs(centred).max(0, initial=0)  # squares of tiny numbers would vanish
+            unit = np.where((size > 0) & (size < 1e-140), size, 1)
+            variance = ((centred / unit) ** 2).sum(0) / count
+            std[i] = np.where(variance > 0, np.sqrt(variance) * unit, 1)
+        return cls(mean, std)
+
     def transform(
         self, values: NDArray[np.float64], item: ArrayLike, *, channel_axis: int = -1
     ) -> NDArray[np.float64]:

@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from adaptivepatch.data.panel import Panel, future_index
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_int
 
+MIN_LOOKBACK = 2  # rows before the first target that a window needs
+
 Selection = slice | NDArray[np.integer[Any]] | NDArray[np.bool_] | list[int]
 
 
@@ -206,6 +208,38 @@ def make_windows(
     )
 
 
+def complete_or_padded(
+    panel: Panel,
+    context_length: int,
+    horizon: int,
+    *,
+    stride: int = 1,
+    targets_from: ArrayLike | None = None,
+    targets_to: ArrayLike | None = None,
+) -> Windows:
+    """Cut windows with complete look-backs, and padded ones for items that have no other.
+
+    Parameters
+    ----------
+    panel, context_length, horizon, stride, targets_from, targets_to
+        As in `make_windows`. An item needs 2 look-back rows plus the horizon.
+    """
+    limits: dict[str, Any] = {
+        "stride": stride,
+        "targets_from": targets_from,
+        "targets_to": targets_to,
+    }
+    complete = make_windows(panel, context_length, horizon, **limits)
+    if not complete.skipped:
+        return complete
+    padded = make_windows(panel, context_length, horizon, allow_short=True, **limits)
+    needs_padding = ~np.isin(padded.item, complete.item)
+    item = np.concatenate([complete.item, padded.item[needs_padding]])
+    cutoff_row = np.concatenate([complete.cutoff_row, padded.cutoff_row[needs_padding]])
+    order = np.argsort(item, kind="stable")
+    return replace(padded, item=item[order], cutoff_row=cutoff_row[order])
+
+
 def forecast_windows(
     panel: Panel, context_length: int, horizon: int, *, min_context: int = 2
 ) -> Windows:
@@ -227,6 +261,34 @@ def forecast_windows(
         skipped=tuple(id_ for id_, ok in zip(panel.item_ids, enough, strict=True) if not ok),
         min_context=context,
     )
+
+
+def last_lookbacks(panel: Panel, context_length: int, horizon: int, what: str) -> Windows:
+    """Return the last look-back of every item, which `what` is asked for.
+
+    Raises
+    ------
+    InvalidFrameError
+        If a channel has fewer than 2 observed points there.
+    """
+    windows = forecast_windows(panel, context_length, horizon)
+    if windows.skipped:
+        item = windows.skipped[0]
+        raise InvalidFrameError(
+            f"{what} needs 2 look-back points. Series {item!r} has "
+            f"{int(panel.lengths[panel.position[item]])}. Leave it out, or pass more of "
+            "its history."
+        )
+    observed = windows.num_observed_past()
+    if (observed < 2).any():
+        window, channel = np.argwhere(observed < 2)[0]
+        raise InvalidFrameError(
+            f"{what} needs 2 observed look-back points. Channel "
+            f"{panel.channels[channel]!r} of series {windows.item_id[window]!r} has "
+            f"{int(observed[window, channel])} in the last {context_length} steps. Leave "
+            "the series out, fill it, or use a longer context_length."
+        )
+    return windows
 
 
 def sliding_windows(

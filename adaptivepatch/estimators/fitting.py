@@ -1,261 +1,146 @@
-"""What both estimators do in `fit`: resolve components, build a network, train, train again."""
+"""The course of `fit`, the same for both estimators.
+
+`fit_and_refit` builds a network and trains it with some windows held out, which select the number
+of steps; then it builds the network again and trains it on everything. Each training is a
+`Trainer.fit` (``training/trainer.py``).
+"""
 
 from __future__ import annotations
 
-import copy
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import pairwise
-from typing import Any, TypeVar
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
-from adaptivepatch.backbones import Backbone, backbone_class
-from adaptivepatch.errors import InvalidParameterError, check_bool, check_choice, check_int
-from adaptivepatch.estimators.sharing import check_sharing
-from adaptivepatch.foundation import frozen_parts
+from adaptivepatch.estimators.resuming import Checkpoints, NoCheckpoints
 from adaptivepatch.network import PatchNetwork
-from adaptivepatch.nn.patch_embedding import EMBEDDINGS
-from adaptivepatch.patchers import Patcher, patcher_class
-from adaptivepatch.training.checkpoint import CheckpointFile
-from adaptivepatch.training.devices import resolve_device, resolve_precision
+from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.training.losses import RowLoss
-from adaptivepatch.training.sampler import WindowSource
-from adaptivepatch.training.trainer import Callback, Trainer, TrainingRecord, WindowSets
+from adaptivepatch.training.record import Callback, TrainingRecord
+from adaptivepatch.training.sampler import TrainingSet, WindowSource
+from adaptivepatch.training.trainer import Trainer
 
-Component = TypeVar("Component", bound=BaseEstimator)
-
-_PREPARE_ROWS = 8192  # a window has one for every channel
-_PREPARE_WINDOWS = (64, 2048)  # how many these are of, fewest and most
-_MOST_STEPS = 1 << 20  # of a look-back or a horizon
+_PREPARE_ROWS = 8192  # rows that a patcher is prepared on; a window has one for every channel
+_PREPARE_WINDOWS = (64, 2048)  # fewest and most windows that these rows are taken from
 
 
-def resolve(
-    value: object, parameter: str, base: type[Component], by_name: Callable[[str], type[Component]]
-) -> Component:
-    """Return a fresh, untrained component from an instance or a registered name.
-
-    Raises
-    ------
-    TypeError
-        For anything else. A plain torch module would carry its trained weights into every fold
-        of a cross-validation.
-    """
-    if isinstance(value, str):
-        return by_name(value)()
-    if isinstance(value, base):
-        fresh: Component = clone(value)
-        return fresh
-    hint = f" Pass {value.__name__}() instead of the class." if isinstance(value, type) else ""
-    raise TypeError(
-        f"The {parameter!r} parameter must be a {base.__name__} instance or a registered name. Got "
-        f"{value!r} instead.{hint}"
-    )
-
-
-def resolve_patcher(value: object) -> Patcher:
-    """Return a fresh patcher, frozen ones and frozen parts with their weights.
-
-    These are copied: a network moves to its device and type, and what it was made from must not.
-    """
-    fresh = resolve(value, "patcher", Patcher, patcher_class)  # type: ignore[type-abstract]
-    return copy.deepcopy(fresh) if frozen_parts(fresh) else fresh
-
-
-def resolve_backbone(value: object) -> Backbone:
-    """Return a fresh backbone."""
-    return resolve(value, "backbone", Backbone, backbone_class)  # type: ignore[type-abstract]
-
-
-def resolve_trainer(value: object) -> Trainer:
-    """Return the trainer, or one with default settings for None, after checking its settings."""
-    trainer = Trainer() if value is None else value
-    if not isinstance(trainer, Trainer):
-        raise TypeError(
-            f"The 'trainer' parameter must be a Trainer instance or None. Got {value!r} instead."
-        )
-    trainer.check()
-    return trainer
-
-
-def check_quantiles(owner: object, quantiles: Sequence[float] | None) -> tuple[float, ...] | None:
-    """Return quantile levels as floats; they must increase inside (0, 1) and hold the median."""
-    if quantiles is None:
-        return None
-    try:
-        levels = tuple(float(level) for level in quantiles)
-    except (TypeError, ValueError):
-        levels = ()
-    increasing = all(a < b for a, b in pairwise(levels))
-    if not increasing or 0.5 not in levels or not 0 < levels[0] <= levels[-1] < 1:
-        raise InvalidParameterError(
-            f"The 'quantiles' parameter of {type(owner).__name__} must increase strictly inside "
-            f"(0, 1) and hold 0.5, the point forecast. Got {quantiles!r} instead."
-        )
-    return levels
-
-
-def check_size(owner: object, **values: int) -> None:
-    """Raise `InvalidParameterError` for numbers of time steps that no memory could hold."""
-    for name, value in values.items():
-        if value > _MOST_STEPS:
-            raise InvalidParameterError(
-                f"The {name!r} parameter of {type(owner).__name__} must be at most "
-                f"{_MOST_STEPS}. Got {value!r} instead."
-            )
-
-
-def check_reach(model: Any, horizon: int, rollout: bool) -> None:
-    """Refuse more steps than were trained, unless forecasts may be fed back.
-
-    Parameters
-    ----------
-    model : PanelModel
-        Trained.
-    horizon : int
-        Steps that are asked for.
-    rollout : bool
-        Whether forecasts may be fed back.
-    """
-    if horizon > model.horizon and not rollout:
-        raise InvalidParameterError(
-            f"The model was trained to forecast {model.horizon} steps. Got horizon={horizon!r}."
-            " Pass rollout=True to feed forecasts back, or fit with the longer horizon."
-        )
-    if horizon > model.horizon and model.quantiles is not None:
-        raise InvalidParameterError(
-            "Feeding forecasts back gives no quantiles: the spread of later steps would be "
-            f"that of the first {model.horizon}. Got horizon={horizon!r}. Fit with the longer "
-            "horizon, or without quantiles."
-        )
-
-
-def check_shape(forecaster: Any) -> None:
-    """Check the parameters of a `Forecaster` that shape its network."""
-    check_int(forecaster, horizon=forecaster.horizon)
-    check_int(forecaster, low=2, context_length=forecaster.context_length)
-    check_size(forecaster, horizon=forecaster.horizon, context_length=forecaster.context_length)
-    check_sharing(forecaster, forecaster.share_segmentation)
-    if forecaster.values_per_patch is not None:
-        check_int(forecaster, values_per_patch=forecaster.values_per_patch)
-    if forecaster.embedding is not None:
-        check_choice(forecaster, EMBEDDINGS, embedding=forecaster.embedding)
-    check_quantiles(forecaster, forecaster.quantiles)
-
-
-def check_training(owner: object, validation_rows: object, refit: object, callback: object) -> None:
-    """Check arguments of `Forecaster.fit` that are about training."""
-    if validation_rows is not None:
-        check_int(owner, validation_rows=validation_rows)
-    check_bool(owner, refit=refit)
-    if callback is not None and not callable(callback):
-        raise TypeError(
-            "fit(callback=...) must be a function of the step and a mapping of metrics. Got "
-            f"{callback!r} instead."
-        )
-
-
-@contextmanager
-def enough_memory() -> Iterator[None]:
-    """Phrase the error of a network that is too large to be created."""
-    try:
-        yield
-    except (RuntimeError, MemoryError, OverflowError) as error:
-        found = str(error).splitlines()[0] if str(error) else type(error).__name__
-        found = re.sub(r"^\[enforce fail[^]]*\] err == 0\. ", "", found).rstrip(". ")
-        raise InvalidParameterError(
-            f"The network must fit into memory. Creating its weights failed ({found}). Reduce the "
-            "horizon, the look-back or the sizes of the backbone."
-        ) from error
-
-
-def placement(trainer: Trainer, fallback: str | None = None) -> dict[str, Any]:
-    """Return where a network and its series live: keyword arguments of `Tensor.to`.
-
-    Parameters
-    ----------
-    trainer : Trainer
-        Names device and precision.
-    fallback : str, optional
-        Device to use where this machine lacks the named one.
-    """
-    try:
-        device = resolve_device(trainer.device)
-    except InvalidParameterError:
-        if fallback is None:
-            raise
-        device = resolve_device(fallback)
-    return {"device": device, "dtype": resolve_precision(trainer.precision)[0]}
-
-
-def draw_seed(random_state: Any) -> int:
-    """Return a seed from a random_state: an int stands for itself, None draws one."""
-    try:
-        return int(check_random_state(random_state).randint(2**31 - 1))
-    except ValueError as error:
-        raise InvalidParameterError(
-            "The 'random_state' parameter must be an int from 0 to 2**32 - 1, a RandomState or "
-            f"None. Got {random_state!r} instead."
-        ) from error
-
-
-def train(
-    make_network: Callable[[], PatchNetwork],
-    source: WindowSource,
-    windows: WindowSets,
-    row_loss: RowLoss,
-    trainer: Trainer,
-    *,
-    seed: int,
-    callback: Callback | None = None,
-    plan: TrainingRecord | None = None,
-    init: Mapping[str, Tensor] | None = None,
-    checkpoint: CheckpointFile | None = None,
-) -> tuple[PatchNetwork, TrainingRecord]:
-    """Build a network from `seed` and train it.
+@dataclass(frozen=True)
+class FitJob:
+    """What a fit trains and how, apart from the data.
 
     Parameters
     ----------
     make_network : callable
-        Returns a freshly initialised network.
-    source, windows, row_loss, callback, plan, checkpoint
-        See `adaptivepatch.training.trainer.Trainer.fit`.
+        Returns an untrained network; it is called once for each training.
+    row_loss : callable
+        See `adaptivepatch.training.losses.RowLoss`.
     trainer : Trainer
-        Settings.
+        Checked.
     seed : int
-        Determines everything random; torch's global generator is left as it was.
+        Seed of weights, batch order and sampling.
+    callback : callable, optional
+        Called as ``callback(step, metrics)`` after every validation, not in the refit.
     init : mapping, optional
-        Weights to begin with, in place of random ones. The network then is validated before the
-        first step, too: if no step improves it, it stays as it was.
+        Weights to begin with, in place of random ones.
+    checkpoints : Checkpoints or NoCheckpoints
+        Where to write states, and to go on from.
+    """
+
+    make_network: Callable[[], PatchNetwork]
+    row_loss: RowLoss
+    trainer: Trainer
+    seed: int
+    callback: Callback | None = None
+    init: Mapping[str, Tensor] | None = None
+    checkpoints: Checkpoints | NoCheckpoints = field(default_factory=NoCheckpoints)
+
+
+class TrainingData(Protocol):
+    """The data of a fit, with and without the windows that are held out."""
+
+    def selection(self) -> TrainingSet:
+        """Return the windows to train on, and those that select the number of steps."""
+        ...
+
+    def everything(self) -> TrainingSet:
+        """Return all windows to train on."""
+        ...
+
+
+class Fit(NamedTuple):
+    """A trained network, the units it forecasts in, and the record of the first training."""
+
+    network: PatchNetwork
+    scaling: Any
+    record: TrainingRecord
+
+
+def fit_and_refit(job: FitJob, data: TrainingData, *, refit: bool) -> Fit:
+    """Train with windows held out, then on all of them for the best number of steps.
+
+    torch's global generator is left as it was. A network that begins with given weights is
+    validated before the first step, too: if no step improves it, it stays as it was.
+
+    Parameters
+    ----------
+    job : FitJob
+        What to train and how.
+    data : TrainingData
+        What to train on.
+    refit : bool
+        False leaves out the second training.
 
     Returns
     -------
-    network : PatchNetwork
-        In eval mode, with the weights of the best validation.
-    record : TrainingRecord
+    Fit
+        Its network is in eval mode. If Ctrl-C ended either training, the network is the best one
+        of the first, and ``record.interrupted`` is True.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the CPU's only: weights are drawn there
-        network = make_network().to(**placement(trainer))
-    _prepare(network, source, windows.train, seed)
-    if init is not None:
-        network.load_state_dict(dict(init))
-    record = trainer.fit(
+    training = data.selection()
+    network = _new_network(job, training)
+    record = job.trainer.fit(
         network,
-        source,
-        windows,
-        row_loss,
-        seed=seed,
-        callback=callback,
-        plan=plan,
-        checkpoint=checkpoint,
-        validate_start=init is not None,
+        training.source,
+        training.windows,
+        job.row_loss,
+        seed=job.seed,
+        callback=job.callback,
+        checkpoint=job.checkpoints.first,
+        validate_start=job.init is not None,
     )
-    return network, record
+    selected = Fit(network, training.scaling, record)
+    if record.interrupted or not refit or math.isnan(record.best_loss):
+        return selected
+    training = data.everything()
+    network = _new_network(job, training)
+    try:
+        job.trainer.fit(
+            network,
+            training.source,
+            training.windows,
+            job.row_loss,
+            seed=job.seed,
+            plan=record,
+            checkpoint=job.checkpoints.second,
+        )
+    except KeyboardInterrupt:
+        record.interrupted = record.refit_interrupted = True
+        return selected
+    return Fit(network, training.scaling, record)
+
+
+def _new_network(job: FitJob, training: TrainingSet) -> PatchNetwork:
+    """Build a network, let its patcher see training windows, and give it its first weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(job.seed)  # the CPU's only: weights are drawn there
+        network = job.make_network().to(**job.trainer.placement())
+    _prepare(network, training.source, training.windows.train, job.seed)
+    if job.init is not None:
+        network.load_state_dict(dict(job.init))
+    return network
 
 
 @torch.no_grad()

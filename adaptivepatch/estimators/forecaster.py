@@ -1,12 +1,15 @@
-"""`Forecaster`: the DataFrame face; ``fit(df)``, ``predict()``, ``backtest(df)``.
+"""`Forecaster`: the estimator for data frames: ``fit(df)``, ``predict()``, ``backtest(df)``.
 
-Frames become panels in ``data/frame.py``, panels become window batches here and in
-``panel_source.py``, and from there on everything is torch: ``network.py``.
+``data/frame.py`` turns a frame into a panel and ``training_windows.py`` a panel into batches on the
+device; ``fitting.py`` trains. From there on everything is torch: ``network.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import warnings
+from collections.abc import Hashable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,35 +18,54 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from adaptivepatch.data.frame import Panel, read_frame, refuse_covariates
-from adaptivepatch.data.keys import check_named_keys
-from adaptivepatch.errors import InvalidFrameError, check_int
-from adaptivepatch.estimators import frames, storage
-from adaptivepatch.estimators.backtest import Backtest, run_backtest
-from adaptivepatch.estimators.course import backtest_with_refits, train_and_refit, warn_interrupted
-from adaptivepatch.estimators.fitted import FittedState
-from adaptivepatch.estimators.fitting import (
-    check_quantiles,
-    check_reach,
-    check_shape,
-    check_size,
-    check_training,
-    draw_seed,
-    enough_memory,
-    resolve_backbone,
-    resolve_patcher,
-    resolve_trainer,
+from adaptivepatch.data.frame import (
+    read_frame,
+    read_frame_like_fitted,
+    refuse_covariates,
 )
-from adaptivepatch.estimators.panel_source import complete_or_padded
-from adaptivepatch.estimators.resuming import initial_weights, open_checkpoints
-from adaptivepatch.estimators.seasons import default_season
-from adaptivepatch.estimators.selection import without_short
+from adaptivepatch.data.panel import Panel
+from adaptivepatch.data.result_frames import forecast_frame
+from adaptivepatch.data.scaling import Scaling
+from adaptivepatch.data.seasons import default_season
+from adaptivepatch.data.sharing import check_sharing
+from adaptivepatch.data.splitting import (
+    held_out_rows,
+    refit_borders,
+    rows_to_train_on,
+    without_short,
+)
+from adaptivepatch.data.windows import Windows, complete_or_padded
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_bool, check_int
+from adaptivepatch.estimators import storage
+from adaptivepatch.estimators.backtest import Backtest, join_backtests, run_backtest
+from adaptivepatch.estimators.fitting import Fit, FitJob, fit_and_refit
+from adaptivepatch.estimators.panel_model import PanelModel, warn_if_far
+from adaptivepatch.estimators.resuming import (
+    Checkpoints,
+    NoCheckpoints,
+    checkpoint_folder,
+    identity_of,
+    open_checkpoints,
+    weights_to_begin_with,
+)
+from adaptivepatch.estimators.settings import (
+    NetworkSettings,
+    check_embedding,
+    check_quantiles,
+    check_steps,
+    draw_seed,
+)
+from adaptivepatch.estimators.storage import FittedState
+from adaptivepatch.estimators.training_windows import PanelTrainingData
 from adaptivepatch.metrics import seasonal_naive_scale
-from adaptivepatch.network import PatchNetwork, build_network
-from adaptivepatch.training.trainer import Callback, Trainer
+from adaptivepatch.network import PatchNetwork
+from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.training.losses import make_loss
+from adaptivepatch.training.record import Callback, TrainingRecord
+from adaptivepatch.training.trainer import Trainer, resolve_trainer
 
 
-class Forecaster(FittedState, BaseEstimator):
+class Forecaster(BaseEstimator):
     """Forecast the series of a DataFrame.
 
     One network serves all items and channels; each channel of a window is forecast on its own
@@ -207,72 +229,148 @@ class Forecaster(FittedState, BaseEstimator):
         InvalidParameterError
             If a parameter is out of range.
         """
-        trainer = self._check()
+        settings, trainer = self._settings(), resolve_trainer(self.trainer)
         refuse_covariates(covariates)
-        check_named_keys(df, item_id, timestamp)
         columns: dict[str, Any] = {"item_id": item_id, "timestamp": timestamp, "target": target}
-        panel = read_frame(df, **columns, missing=self.missing, freq=freq)
+        panel = read_frame(df, **columns, missing=self.missing, freq=freq, keys_must_exist=True)
         panel, skipped = without_short(panel, self.horizon, short)
-        check_training(self, validation_rows, refit, callback)
-        settings = {"validation_rows": validation_rows, "refit": refit}
-        seed, weights = draw_seed(self.random_state), initial_weights(self, init)
-        checkpoints = open_checkpoints(
-            self,
-            panel,
-            trainer,
-            settings,
-            seed=seed,
-            init=weights,
-            checkpoint=checkpoint,
-            resume=resume,
-        )
-        model, record = train_and_refit(
-            self,
-            panel,
-            trainer,
-            settings,
-            seed=seed if checkpoints is None else checkpoints.seed,
+        data_digest = panel.digest()
+        _check_arguments(self, validation_rows, refit, callback)
+        arguments = {"validation_rows": validation_rows, "refit": refit}
+        held_out = held_out_rows(panel, self.horizon, validation_rows)
+        season = default_season(panel.freq)
+        naive_scale = seasonal_naive_scale(panel.values, season, panel.row_offsets)
+        checkpoints = self._checkpoints(settings, data_digest, arguments, init, checkpoint, resume)
+        job = FitJob(
+            make_network=settings.make,
+            row_loss=make_loss(self.loss, settings.quantiles),
+            trainer=trainer,
+            seed=checkpoints.seed,
             callback=callback,
-            init=weights if checkpoints is None else checkpoints.init,
+            init=checkpoints.init,
             checkpoints=checkpoints,
         )
-        if record.interrupted:
-            warn_interrupted(record, None if checkpoints is None else checkpoints.folder)
-        season = default_season(panel.freq)
-        self.remember(
-            model=model,
-            record=record,
-            columns=columns,
-            settings=settings,
-            history=panel.tail(np.minimum(panel.lengths, self.context_length)),
-            season=season,
-            naive_scale=seasonal_naive_scale(panel.values, season, panel.row_offsets),
-            skipped=skipped,
+        data = PanelTrainingData(panel, held_out, settings, self.share_segmentation, trainer)
+        fit = fit_and_refit(job, data, refit=refit)
+        if fit.record.interrupted:
+            _warn_interrupted(fit.record, checkpoints.how_to_go_on)
+        self._remember(
+            FittedState(
+                model=self._model(fit, panel.item_ids, settings, trainer),
+                record=fit.record,
+                columns=columns,
+                settings=arguments,
+                history=panel.tail(np.minimum(panel.lengths, self.context_length)),
+                season=season,
+                naive_scale=naive_scale,
+                skipped=skipped,
+            )
         )
         return self
 
-    def _check(self) -> Trainer:
-        check_shape(self)
-        return resolve_trainer(self.trainer)
+    def _model(
+        self,
+        fit: Fit,
+        item_ids: tuple[Hashable, ...],
+        settings: NetworkSettings,
+        trainer: Trainer,
+    ) -> PanelModel:
+        """Return a trained network with what it takes to apply it to panels."""
+        return PanelModel(
+            fit.network,
+            fit.scaling,
+            item_ids,
+            settings.context_length,
+            settings.horizon,
+            self.share_segmentation,
+            settings.quantiles,
+            trainer.autocast,
+        )
+
+    def _settings(self) -> NetworkSettings:
+        """Return the parameters that shape the network, after checking them."""
+        check_steps(self, horizon=self.horizon)
+        check_steps(self, low=2, context_length=self.context_length)
+        check_sharing(self, self.share_segmentation)
+        check_embedding(self, self.values_per_patch, self.embedding)
+        return NetworkSettings(
+            patcher=self.patcher,
+            backbone=self.backbone,
+            context_length=self.context_length,
+            horizon=self.horizon,
+            quantiles=check_quantiles(self, self.quantiles),
+            values_per_patch=self.values_per_patch,
+            embedding=self.embedding,
+        )
+
+    def _checkpoints(
+        self,
+        settings: NetworkSettings,
+        data_digest: str,
+        arguments: dict[str, Any],
+        init: Any,
+        checkpoint: Any,
+        resume: Any,
+    ) -> Checkpoints | NoCheckpoints:
+        """Return where the fit writes its states; they know its seed and its first weights, too."""
+        seed, weights = draw_seed(self.random_state), None
+        if init is not None:
+            trained = type(self).load(init) if isinstance(init, str | Path) else init
+            weights = weights_to_begin_with(getattr(trained, "model_", trained), settings)
+        folder = checkpoint_folder(checkpoint, resume)
+        if folder is None:
+            return NoCheckpoints(seed, weights)
+        names = ("horizon", "context_length", "values_per_patch", "embedding", "quantiles", "loss")
+        identity = identity_of(
+            settings.make(),
+            data_digest,
+            seed,
+            weights,
+            resolve_trainer(self.trainer).get_params(),
+            **{name: getattr(self, name) for name in (*names, "share_segmentation")},
+            **arguments,
+        )
+        is_given = hasattr(self.random_state, "__index__")
+        return open_checkpoints(folder, identity, weights, seed_is_given=is_given)
+
+    def _remember(self, state: FittedState) -> None:
+        """Become fitted, all at once: a fit that fails leaves an earlier one as it was."""
+        self.model_ = state.model
+        self.record_ = state.record
+        self.columns_ = state.columns
+        self.settings_ = state.settings
+        self.history_ = state.history
+        self.channels_ = state.history.channels
+        self.freq_ = state.history.freq
+        self.season_ = state.season
+        self.naive_scale_ = state.naive_scale
+        self.skipped_ = state.skipped
 
     def make_network(self) -> PatchNetwork:
         """Return an untrained network with this forecaster's parameters."""
-        check_shape(self)
-        with enough_memory():
-            return build_network(
-                resolve_patcher(self.patcher),
-                resolve_backbone(self.backbone),
-                context_length=self.context_length,
-                horizon=self.horizon,
-                quantiles=check_quantiles(self, self.quantiles),
-                values_per_patch=self.values_per_patch,
-                embedding=self.embedding,
-            )
+        return self._settings().make()
+
+    @property
+    def network_(self) -> PatchNetwork:
+        """The trained network."""
+        check_is_fitted(self, "model_")
+        return self.model_.network
+
+    @property
+    def patcher_(self) -> Patcher:
+        """The trained patcher."""
+        return self.network_.patcher
+
+    @property
+    def scaling_(self) -> Scaling:
+        """Mean and deviation of the training rows."""
+        check_is_fitted(self, "model_")
+        return self.model_.scaling
 
     # ------------------------------------------------------------------ predict
 
     def predict(
-        self, df: pd.DataFrame | None = None, horizon: int | None = None, rollout: bool = False
+        self, df: pd.DataFrame | None = None, horizon: int | None = None, recursive: bool = False
     ) -> pd.DataFrame:
         """Forecast the steps after the end of each series.
 
@@ -283,7 +381,7 @@ class Forecaster(FittedState, BaseEstimator):
             Default: the series of `fit`.
         horizon : int, optional
             Steps to forecast; default: the trained horizon. Fewer are the first of it.
-        rollout : bool, default=False
+        recursive : bool, default=False
             Allow more steps than the trained horizon, by feeding forecasts back as history.
 
         Returns
@@ -297,23 +395,22 @@ class Forecaster(FittedState, BaseEstimator):
         InvalidFrameError
             If a series cannot be forecast.
         InvalidParameterError
-            If `horizon` exceeds the trained one without `rollout`.
+            If `horizon` exceeds the trained one without `recursive`.
         """
         check_is_fitted(self, "model_")
         model = self.model_
         horizon = model.horizon if horizon is None else horizon
-        check_int(self, horizon=horizon)
-        check_size(self, horizon=horizon)
-        check_reach(model, horizon, rollout)
+        check_steps(self, horizon=horizon)
+        _check_reach(model, horizon, recursive)
         panel = self.history_ if df is None else self._read(df)
-        return frames.forecast_frame(panel, model.forecast(panel, horizon), model.quantiles)
+        return forecast_frame(panel, model.forecast(panel, horizon), model.quantiles)
 
     def _read(self, df: pd.DataFrame) -> Panel:
         """Read a frame that must look like the one of `fit`."""
-        panel = frames.read_like_fitted(
+        panel = read_frame_like_fitted(
             df, self.columns_, self.channels_, self.freq_, missing=self.missing
         )
-        return frames.warn_if_far(panel, self.model_)
+        return warn_if_far(panel, self.model_)
 
     # ------------------------------------------------------------------ evaluate, look, keep
 
@@ -359,7 +456,7 @@ class Forecaster(FittedState, BaseEstimator):
             shape.context_length,
             shape.horizon,
             stride=stride,
-            targets_from=None if start is None else frames.rows_before(panel, start),
+            targets_from=None if start is None else panel.rows_before(start),
         )
         if len(windows) == 0:
             raise InvalidFrameError(
@@ -368,8 +465,41 @@ class Forecaster(FittedState, BaseEstimator):
                 f"{int(panel.lengths.max())} rows. Pass more rows or an earlier start."
             )
         if refit_every is not None:
-            return backtest_with_refits(self, self._check(), windows, start, refit_every)
+            check_int(self, refit_every=refit_every)
+            return self._backtest_with_refits(windows, start, refit_every)
         return run_backtest(self.model_, windows, self.naive_scale_, self.season_)
+
+    def _backtest_with_refits(self, windows: Windows, start: Any, refit_every: int) -> Backtest:
+        """Forecast windows block by block of time, each with a model trained on all rows before it.
+
+        Every training begins with random weights, also where the fit began with those of a model.
+        """
+        if start is None:
+            raise InvalidParameterError(
+                "A backtest with refit_every needs the stamp of the first forecast, to train on "
+                "what is before it. Got start=None. Pass start=..."
+            )
+        settings, trainer = self._settings(), resolve_trainer(self.trainer)
+        row_loss = make_loss(self.loss, settings.quantiles)
+        job = FitJob(settings.make, row_loss, trainer, draw_seed(self.random_state))
+        panel, season, parts = windows.panel, self.season_, []
+        borders = [*refit_borders(panel, panel.rows_before(start), refit_every), panel.lengths]
+        first_target = windows.cutoff_row + 1
+        for begin, end in pairwise(borders):
+            inside = (first_target >= begin[windows.item]) & (first_target < end[windows.item])
+            if not inside.any():
+                continue
+            known = rows_to_train_on(panel, begin, self.horizon, start)
+            held_out = held_out_rows(known, self.horizon, self.settings_["validation_rows"])
+            data = PanelTrainingData(known, held_out, settings, self.share_segmentation, trainer)
+            fit = fit_and_refit(job, data, refit=self.settings_["refit"])
+            if fit.record.interrupted:
+                raise KeyboardInterrupt
+            model = self._model(fit, known.item_ids, settings, trainer)
+            scale = seasonal_naive_scale(known.values, season, known.row_offsets)
+            block = windows.select(inside)
+            parts.append((inside, run_backtest(model, block, scale, season)))
+        return join_backtests(windows, parts)
 
     def score(self, df: pd.DataFrame, stride: int = 1) -> float:
         """Return minus the MASE over every window of a frame, so that larger is better.
@@ -411,7 +541,7 @@ class Forecaster(FittedState, BaseEstimator):
         """
         check_is_fitted(self, "model_")
         panel = self.history_ if df is None else self._read(df)
-        return frames.segment_panel(self.model_, panel, by)
+        return self.model_.segment_frame(panel, by)
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write the fitted model into a folder (JSON and safetensors).
@@ -429,7 +559,23 @@ class Forecaster(FittedState, BaseEstimator):
             The folder.
         """
         check_is_fitted(self, "model_")
-        return storage.save(self, path, overwrite=overwrite)
+        state = FittedState(
+            model=self.model_,
+            record=self.record_,
+            columns=self.columns_,
+            settings=self.settings_,
+            history=self.history_,
+            season=self.season_,
+            naive_scale=self.naive_scale_,
+            skipped=self.skipped_,
+        )
+        parameters = self.get_params(deep=False)
+        return storage.save(path, parameters, state, overwrite=overwrite)
+
+    @classmethod
+    def _to_load(cls, parameters: dict[str, Any]) -> NetworkSettings:
+        """Return the settings of the network of a saved model."""
+        return cls(**parameters)._settings()
 
     @classmethod
     def load(cls, path: str | Path, classes: Sequence[type] = ()) -> Forecaster:
@@ -447,4 +593,52 @@ class Forecaster(FittedState, BaseEstimator):
         InvalidModelError
             If the folder does not hold a model that this version can read.
         """
-        return storage.load(cls, path, classes)
+        parameters, state = storage.load(path, classes, make=cls._to_load)
+        model = cls(**parameters)
+        model._remember(state)
+        return model
+
+
+def _check_arguments(
+    owner: object, validation_rows: object, refit: object, callback: object
+) -> None:
+    """Check the arguments of `Forecaster.fit` that are about training."""
+    if validation_rows is not None:
+        check_int(owner, validation_rows=validation_rows)
+    check_bool(owner, refit=refit)
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            "fit(callback=...) must be a function of the step and a mapping of metrics. Got "
+            f"{callback!r} instead."
+        )
+
+
+def _check_reach(model: PanelModel, horizon: int, recursive: bool) -> None:
+    """Refuse more steps than were trained, unless forecasts may be fed back."""
+    if horizon > model.horizon and not recursive:
+        raise InvalidParameterError(
+            f"The model was trained to forecast {model.horizon} steps. Got horizon={horizon!r}."
+            " Pass recursive=True to feed forecasts back, or fit with the longer horizon."
+        )
+    if horizon > model.horizon and model.quantiles is not None:
+        raise InvalidParameterError(
+            "Feeding forecasts back gives no quantiles: the spread of later steps would be "
+            f"that of the first {model.horizon}. Got horizon={horizon!r}. Fit with the longer "
+            "horizon, or without quantiles."
+        )
+
+
+def _warn_interrupted(record: TrainingRecord, how_to_go_on: str) -> None:
+    """Say which weights a fit that Ctrl-C ended has kept, and how to go on."""
+    best = "" if math.isnan(record.best_loss) else f", validation loss {record.best_loss:.4g}"
+    state = (
+        "Training again on all rows was interrupted."
+        if record.refit_interrupted
+        else f"Training was interrupted at step {record.num_steps} of {record.total_steps}."
+    )
+    warnings.warn(
+        f"{state} The model has the weights of step {record.best_step}{best}, and was not trained "
+        f"on the validation rows. {how_to_go_on}",
+        UserWarning,
+        stacklevel=3,
+    )

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from adaptivepatch.boundaries.report import report_boundaries
 from adaptivepatch.data.panel import Panel
+from adaptivepatch.data.result_frames import segmentation_frame, step_frame
 from adaptivepatch.data.scaling import Scaling
-from adaptivepatch.data.windows import Windows, forecast_windows
-from adaptivepatch.errors import InvalidFrameError
-from adaptivepatch.estimators.frames import append_rows, scaling_of_first_rows
-from adaptivepatch.estimators.panel_source import PanelSource
-from adaptivepatch.estimators.sharing import Sharing
+from adaptivepatch.data.sharing import Sharing
+from adaptivepatch.data.windows import Windows, last_lookbacks
+from adaptivepatch.errors import check_choice
+from adaptivepatch.estimators.training_windows import PanelSource
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.inference import (
@@ -79,7 +82,7 @@ class PanelModel:
         parts: list[NDArray[np.float64]] = []
         for number in range(math.ceil(horizon / self.horizon)):
             if number:
-                panel = append_rows(panel, parts[-1][..., 0])
+                panel = panel.extended(parts[-1][..., 0])
             parts.append(self.predict(panel, self.lookbacks(panel), scaling))
         return np.concatenate(parts, axis=1)[:, :horizon]
 
@@ -102,6 +105,27 @@ class PanelModel:
         levels = 1 if self.quantiles is None else len(self.quantiles)
         by_channel = rows.reshape(len(windows), channels, self.horizon, levels)
         return scaling.inverse(by_channel.transpose(0, 2, 1, 3), windows.item, channel_axis=-2)
+
+    def segment_frame(self, panel: Panel, by: str = "patch") -> pd.DataFrame:
+        """Return the patches of the last look-back of each item and channel.
+
+        Parameters
+        ----------
+        panel : Panel
+            What to segment.
+        by : {"patch", "step", "series"}, default="patch"
+            What has a row; see `adaptivepatch.Forecaster.segment`.
+        """
+        check_choice(None, ("patch", "step", "series"), by=by)
+        if by == "series":
+            patcher, sharing = self.network.patcher, self.share_segmentation
+            return report_boundaries(patcher, panel, self.context_length, sharing)
+        windows = self.lookbacks(panel)
+        shape = (len(windows), panel.num_channels, -1)
+        lengths = self.segment(panel, windows).patch_lengths.numpy().reshape(shape)
+        prob = self.boundary_prob(panel, windows)
+        known = None if prob is None else prob.reshape(shape)
+        return (segmentation_frame if by == "patch" else step_frame)(panel, lengths, known)
 
     def segment(self, panel: Panel, windows: Windows) -> Segmentation:
         """Return the patches of windows, one row per window and channel."""
@@ -133,7 +157,7 @@ class PanelModel:
         if panel.item_ids == self.item_ids:
             return self.scaling
         known = {id_: position for position, id_ in enumerate(self.item_ids)}
-        own = scaling_of_first_rows(panel, self.context_length)
+        own = Scaling.of_first_rows(panel, self.context_length)
         for position, id_ in enumerate(panel.item_ids):
             if id_ in known:
                 own.mean[position] = self.scaling.mean[known[id_]]
@@ -152,29 +176,45 @@ class PanelModel:
         )
 
 
-def last_lookbacks(panel: Panel, context_length: int, horizon: int, what: str) -> Windows:
-    """Return the last look-back of every item, which `what` is asked for.
+def warn_if_far(panel: Panel, model: PanelModel) -> Panel:
+    """Return the panel, with a warning if a wide frame can hardly be the series of `fit`.
 
-    Raises
-    ------
-    InvalidFrameError
-        If a channel has fewer than 2 observed points there.
+    Parameters
+    ----------
+    panel : Panel
+        What was given; a long frame names its items, and is believed.
+    model : PanelModel
+        Trained; its last look-back of the panel is looked at.
+
+    Warns
+    -----
+    UserWarning
+        If the mean of a channel there is more than 100 fitted deviations from the fitted mean, or
+        its deviation is more than 1000 times, or, unless it is 0, less than a thousandth of the
+        fitted one. Of a channel that was constant in `fit` the deviation is unknown: there, the
+        mean is measured in units of the fitted mean, at least 1.
     """
-    windows = forecast_windows(panel, context_length, horizon)
-    if windows.skipped:
-        item = windows.skipped[0]
-        raise InvalidFrameError(
-            f"{what} needs 2 look-back points. Series {item!r} has "
-            f"{int(panel.lengths[panel.position[item]])}. Leave it out, or pass more of "
-            "its history."
-        )
-    observed = windows.num_observed_past()
-    if (observed < 2).any():
-        window, channel = np.argwhere(observed < 2)[0]
-        raise InvalidFrameError(
-            f"{what} needs 2 observed look-back points. Channel "
-            f"{panel.channels[channel]!r} of series {windows.item_id[window]!r} has "
-            f"{int(observed[window, channel])} in the last {context_length} steps. Leave "
-            "the series out, fill it, or use a longer context_length."
-        )
-    return windows
+    if panel.layout.was_long or panel.item_ids[0] not in model.item_ids:
+        return panel
+    lookback = panel.tail(model.context_length)
+    own = Scaling.of_first_rows(lookback, model.context_length)
+    position = model.item_ids.index(panel.item_ids[0])
+    mean, std = model.scaling.mean[position], model.scaling.std[position]
+    constant = std == 1  # or indeed 1
+    unit = np.where(constant, np.maximum(1, np.abs(mean)), std)
+    ratio = np.where(constant | (own.std[0] == 1), 1, own.std[0] / std)  # 1 for what is constant
+    far = (np.abs(own.mean[0] - mean) > 100 * unit) | (ratio > 1000) | (ratio < 1e-3)
+    far &= lookback.observed.any(axis=0)
+    if not far.any():
+        return panel
+    channel = int(far.argmax())
+    warnings.warn(
+        "A wide frame is taken for the series of fit and scaled like it. Channel "
+        f"{panel.channels[channel]!r} had mean {mean[channel]:.4g} and deviation "
+        f"{std[channel]:.4g} there, and has {own.mean[0, channel]:.4g} and "
+        f"{own.std[0, channel]:.4g} at the end of this frame. If this is another series, pass it "
+        "as an item of a long frame, so that it is scaled by its own values.",
+        UserWarning,
+        stacklevel=4,
+    )
+    return panel

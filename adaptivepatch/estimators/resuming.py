@@ -5,30 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adaptivepatch.data.panel import Panel
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError
-from adaptivepatch.estimators.fitting import check_quantiles
 from adaptivepatch.estimators.panel_model import PanelModel
+from adaptivepatch.estimators.settings import NetworkSettings
 from adaptivepatch.files import make_folder, write_atomic
-from adaptivepatch.foundation import frozen_parts, weights_digest
+from adaptivepatch.model_folder import describe, first_mismatch, plain
 from adaptivepatch.network import PatchNetwork
-from adaptivepatch.pretrained import describe, first_mismatch, plain
+from adaptivepatch.pretrained import frozen_parts, weights_digest
 from adaptivepatch.training.checkpoint import (
+    NO_CHECKPOINT,
     CheckpointFile,
     read_identity,
     read_state,
     read_weights,
 )
-
-if TYPE_CHECKING:
-    from adaptivepatch.estimators.forecaster import Forecaster
-    from adaptivepatch.training.trainer import Trainer
 
 _FIRST, _SECOND, _INIT = "train.safetensors", "refit.safetensors", "init.safetensors"
 
@@ -62,6 +58,29 @@ class Checkpoints:
         if init is not None:
             write_atomic(self.folder / _INIT, lambda target: save_file(dict(init), target))
 
+    @property
+    def how_to_go_on(self) -> str:
+        """What to do after an interruption, as a sentence."""
+        return f"To go on, call fit with the same data and resume={str(self.folder)!r}."
+
+
+class NoCheckpoints:
+    """Stands for the checkpoints of a fit that keeps none.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the fit.
+    init : mapping, optional
+        Weights to begin with.
+    """
+
+    first = second = NO_CHECKPOINT
+    how_to_go_on = "Next time pass checkpoint=... to be able to go on."
+
+    def __init__(self, seed: int = 0, init: Mapping[str, Tensor] | None = None) -> None:
+        self.seed, self.init = seed, init
+
 
 def has_progress(folder: str | Path) -> bool:
     """Tell whether a folder of checkpoints holds more than the beginning of a run."""
@@ -69,33 +88,20 @@ def has_progress(folder: str | Path) -> bool:
     return file.is_file() and read_state(file, tensors=False).facts["record"]["num_steps"] > 0
 
 
-def open_checkpoints(
-    forecaster: Forecaster,
-    panel: Panel,
-    trainer: Trainer,
-    settings: Mapping[str, Any],
-    *,
-    seed: int,
-    init: Mapping[str, Tensor] | None,
-    checkpoint: str | Path | None,
-    resume: str | Path | None,
-) -> Checkpoints | None:
-    """Return where to write checkpoints, after checking that a run to resume is the same one.
+def checkpoint_folder(checkpoint: Any, resume: Any) -> Path | None:
+    """Return the folder that a fit writes its state to, if it writes any.
 
     Parameters
     ----------
-    forecaster, panel, trainer, settings, seed, init
-        See `identity_of`. Where the user left the seed open, that of the run to resume is taken;
-        its initial weights always are.
     checkpoint, resume : path, optional
-        See `Forecaster.fit`; at most one.
+        See `adaptivepatch.Forecaster.fit`; at most one.
 
     Raises
     ------
     InvalidParameterError
-        If both are given, or the run to resume is another one.
+        If both are given.
     InvalidModelError
-        If there is no run to resume, or its file is damaged.
+        If there is no run to resume.
     FileExistsError
         If `checkpoint` holds a run already.
     """
@@ -113,73 +119,107 @@ def open_checkpoints(
             f"fit(checkpoint=...) and fit(resume=...) must be the path of a folder. Got {folder!r} "
             "instead."
         )
-    file = Path(folder) / _FIRST
-    if checkpoint is not None and any((Path(folder) / f).exists() for f in (_FIRST, _SECOND)):
+    folder = Path(folder)
+    if checkpoint is not None and any((folder / file).exists() for file in (_FIRST, _SECOND)):
         raise FileExistsError(
             f"A fit begins in a folder without a checkpoint, but {str(folder)!r} holds one. Pass "
             "resume=... to go on from it, or delete the folder."
         )
-    if resume is not None and not file.is_file():
+    if resume is not None and not (folder / _FIRST).is_file():
         raise InvalidModelError(
             f"Resuming needs the folder that fit(checkpoint=...) wrote to. There is no {_FIRST!r} "
             f"in {str(folder)!r}. Pass checkpoint=... to begin."
         )
-    if resume is not None and (Path(folder) / _INIT).exists():
-        init = read_weights(Path(folder) / _INIT)
-    identity = identity_of(forecaster, panel, trainer, settings, seed=seed, init=init)
-    if resume is not None:
-        stored = read_identity(file)
-        if not hasattr(forecaster.random_state, "__index__"):
+    return folder
+
+
+def open_checkpoints(
+    folder: Path,
+    identity: Mapping[str, Any],
+    init: Mapping[str, Tensor] | None,
+    *,
+    seed_is_given: bool,
+) -> Checkpoints:
+    """Return where a fit writes its states, after checking that a run to resume is the same one.
+
+    Parameters
+    ----------
+    folder : Path
+        See `checkpoint_folder`. A state that is there is of the run to resume.
+    identity : mapping
+        See `identity_of`.
+    init : mapping, optional
+        Weights to begin with; those of a run to resume are taken instead.
+    seed_is_given : bool
+        False takes the seed of the run to resume.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the run to resume is another one.
+    InvalidModelError
+        If its file is damaged.
+    """
+    identity = dict(identity)
+    if (folder / _FIRST).is_file():
+        stored = read_identity(folder / _FIRST)
+        if (folder / _INIT).exists():
+            init = read_weights(folder / _INIT)
+        if not seed_is_given:
             identity["seed"] = stored.get("seed")
+        identity["init"] = digest_of_weights(init)
         _raise_unless_same(stored, identity, folder)
     return Checkpoints(folder, identity, init)
 
 
 def identity_of(
-    forecaster: Forecaster,
-    panel: Panel,
-    trainer: Trainer,
-    settings: Mapping[str, Any],
-    *,
+    network: PatchNetwork,
+    data: str,
     seed: int,
     init: Mapping[str, Tensor] | None,
+    training: Mapping[str, Any],
+    **settings: Any,
 ) -> dict[str, Any]:
     """Return all that decides what a fit computes, as JSON can hold it.
 
     Parameters
     ----------
-    forecaster : Forecaster
-        Its parameters.
-    panel : Panel
-        The data; only a digest is kept.
-    trainer : Trainer
-        Its parameters but for display and device.
-    settings : mapping
-        Arguments of `fit` that shape training.
+    network : PatchNetwork
+        Untrained, as the fit builds it.
+    data : str
+        Digest of the data.
     seed : int
-        Of everything random.
+        Seed of everything random.
     init : mapping, optional
         Weights to begin with; only a digest is kept.
+    training : mapping
+        Parameters of the trainer; display and device do not matter.
+    **settings
+        Parameters of the estimator and arguments of `fit` that shape training.
     """
-    network = forecaster.make_network()
-    own = ("horizon", "context_length", "values_per_patch", "embedding", "quantiles", "loss")
-    training = trainer.get_params()
-    del training["progress"], training["device"]
+    trainer = {k: v for k, v in training.items() if k not in ("progress", "device")}
     identity: dict[str, Any] = plain(
         {
             "seed": seed,
-            "data": digest_of(panel),
-            "init": None if init is None else _digest(*(init[key].numpy() for key in sorted(init))),
+            "init": digest_of_weights(init),
             "patcher": describe(network.patcher),
             **_frozen_weights(network),
             "backbone": describe(network.backbone),
-            **{name: getattr(forecaster, name) for name in own},
-            "share_segmentation": forecaster.share_segmentation,
-            **{f"trainer.{name}": value for name, value in training.items()},
+            **{f"trainer.{name}": value for name, value in trainer.items()},
             **settings,
         }
     )
-    return identity
+    return {**identity, "data": data}
+
+
+def digest_of_weights(weights: Mapping[str, Tensor] | None) -> str | None:
+    """Return a fingerprint of weights to begin with, or None for random ones."""
+    if weights is None:
+        return None
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(np.ascontiguousarray(weights[name].numpy()).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _frozen_weights(network: PatchNetwork) -> dict[str, list[str]]:
@@ -188,27 +228,12 @@ def _frozen_weights(network: PatchNetwork) -> dict[str, list[str]]:
     return {"frozen weights": digests} if digests else {}
 
 
-def digest_of(panel: Panel) -> str:
-    """Return a fingerprint of the values, items, channels and stamps of a panel."""
-    stamps = [f"{index[0]} {index[-1]}" for index in panel.index if len(index)]
-    # stamps are regular: their ends and the step decide the others
-    names = repr((panel.item_ids, panel.channels, panel.freq, stamps))
-    return _digest(panel.values, panel.row_offsets, np.frombuffer(names.encode(), np.uint8))
-
-
-def _digest(*arrays: np.ndarray[Any, Any]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
-
-
 def _raise_unless_same(stored: Mapping[str, Any], now: Mapping[str, Any], folder: object) -> None:
     changed = [name for name in {**stored, **now} if stored.get(name) != now.get(name)]
     if not changed:
         return
     parts = [
-        f"the {name} are others"
+        "the data have changed"
         if name == "data"
         else f"{name} was {stored.get(name)!r} and is {now.get(name)!r}"
         for name in changed
@@ -219,57 +244,54 @@ def _raise_unless_same(stored: Mapping[str, Any], now: Mapping[str, Any], folder
     )
 
 
-def initial_weights(forecaster: Forecaster, init: Any) -> dict[str, Tensor] | None:
-    """Return the weights of a trained model that a fit begins with.
+# --------------------------------------------------------------------------- a model to begin with
+
+
+def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, Tensor]:
+    """Return a copy of the weights of a trained model that a fit begins with.
 
     Parameters
     ----------
-    forecaster : Forecaster
-        That will be trained.
-    init : Forecaster, path or None
-        Fitted or saved model with the same patcher, backbone and window.
+    trained : PanelModel
+        The trained model.
+    settings : NetworkSettings
+        Of the network that will be trained.
 
     Raises
     ------
     InvalidParameterError
-        If the model is another one than the forecaster would build.
+        If the model is another one than the settings describe.
     TypeError
         If it is no model.
     """
-    if init is None:
-        return None
-    if isinstance(init, str | Path):
-        init = type(forecaster).load(init)
-    trained = getattr(init, "model_", None)
     if not isinstance(trained, PanelModel):
-        state = "an unfitted one" if isinstance(init, type(forecaster)) else repr(init)
+        state = "an unfitted one" if hasattr(trained, "make_network") else repr(trained)
         raise TypeError(
-            f"fit(init=...) must be a fitted Forecaster or the folder of a saved one. Got {state} "
-            "instead."
+            "fit(init=...) must be a fitted Forecaster or the folder of a saved one. Got "
+            f"{state} instead."
         )
-    network = forecaster.make_network()
+    network, theirs = settings.make(), trained.network
     pairs = {
-        "context_length": (trained.context_length, forecaster.context_length),
-        "horizon": (trained.horizon, forecaster.horizon),
-        "quantiles": (trained.quantiles, check_quantiles(forecaster, forecaster.quantiles)),
-        "patcher": (describe(trained.network.patcher), describe(network.patcher)),
-        "backbone": (describe(trained.network.backbone), describe(network.backbone)),
+        "context_length": (trained.context_length, settings.context_length),
+        "horizon": (trained.horizon, settings.horizon),
+        "quantiles": (trained.quantiles, settings.quantiles),
+        "patcher": (describe(theirs.patcher), describe(network.patcher)),
+        "backbone": (describe(theirs.backbone), describe(network.backbone)),
     }
-    for name, (theirs, own) in pairs.items():
-        if theirs != own:
+    for name, (of_init, own) in pairs.items():
+        if of_init != own:
             raise InvalidParameterError(
                 f"fit(init=...) begins with the weights of a model of the same shape. Its {name} "
-                f"is {theirs!r}, this forecaster's {own!r}. Set the same, or fit "
-                "the loaded model itself."
+                f"is {of_init!r}, this forecaster's {own!r}. Set the same, or fit the loaded model "
+                "itself."
             )
-    if _frozen_weights(trained.network) != _frozen_weights(network):
+    if _frozen_weights(theirs) != _frozen_weights(network):
         raise InvalidParameterError(
-            "fit(init=...) begins with the weights of a model with the same frozen patcher. Its "
-            "weights are others than this forecaster's. Pass the patcher of that model."
+            "fit(init=...) begins with the weights of a model with the same frozen patcher. The "
+            "weights of its frozen patcher differ from this forecaster's. Pass the patcher of that "
+            "model."
         )
-    weights = {
-        name: value.detach().cpu().clone() for name, value in trained.network.state_dict().items()
-    }
+    weights = {name: value.detach().cpu().clone() for name, value in theirs.state_dict().items()}
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -3,110 +3,176 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
-from adaptivepatch import pretrained
-from adaptivepatch.data.frequency import parse_step
+from adaptivepatch import model_folder
 from adaptivepatch.data.panel import FrameLayout, Panel, row_offsets
 from adaptivepatch.data.scaling import Scaling
-from adaptivepatch.errors import InvalidModelError, InvalidParameterError, check_int
-from adaptivepatch.estimators import frames
-from adaptivepatch.estimators.fitting import check_quantiles, placement
+from adaptivepatch.data.steps import parse_step, step_name
+from adaptivepatch.errors import InvalidModelError, InvalidParameterError
 from adaptivepatch.estimators.panel_model import PanelModel
-from adaptivepatch.foundation import frozen_parts
-from adaptivepatch.training.devices import resolve_precision
-from adaptivepatch.training.trainer import Trainer, TrainingRecord
-
-if TYPE_CHECKING:
-    from adaptivepatch.estimators.forecaster import Forecaster
+from adaptivepatch.estimators.settings import NetworkSettings
+from adaptivepatch.pretrained import frozen_parts
+from adaptivepatch.training.record import TrainingRecord
+from adaptivepatch.training.trainer import Trainer
 
 _KIND = "forecaster"
 _NETWORK = "network."
 
 
-def save(model: Forecaster, path: str | Path, *, overwrite: bool) -> Path:
-    """Write a fitted forecaster into a folder."""
-    fitted, seed = model.model_, model.random_state
+@dataclass(frozen=True)
+class FittedState:
+    """What a fitted `Forecaster` knows beside its parameters.
+
+    Parameters
+    ----------
+    model : PanelModel
+        Trained.
+    record : TrainingRecord
+        Course of its training.
+    columns : dict
+        Names of the key columns and the target.
+    settings : dict
+        Arguments of `fit` that shape training, to train in the same way again.
+    history : Panel
+        Last look-back of every item.
+    season : int
+        Season of the naive forecast, in time steps.
+    naive_scale : ndarray of shape (items, channels)
+        Error of that forecast on training rows.
+    skipped : tuple of hashable
+        Items that were too short to train on.
+    """
+
+    model: PanelModel
+    record: TrainingRecord
+    columns: dict[str, Any]
+    settings: dict[str, Any]
+    history: Panel
+    season: int
+    naive_scale: NDArray[np.float64]
+    skipped: tuple[Hashable, ...]
+
+
+def save(
+    path: str | Path, parameters: Mapping[str, Any], state: FittedState, *, overwrite: bool
+) -> Path:
+    """Write a fitted forecaster into a folder.
+
+    Parameters
+    ----------
+    path : path
+        The folder.
+    parameters : mapping
+        Constructor arguments of the forecaster; what the trained model knows itself is taken from
+        there.
+    state : FittedState
+        Result of its fit.
+    overwrite : bool
+        Replace a model that is there.
+    """
+    fitted, seed, trainer = state.model, parameters["random_state"], parameters["trainer"]
     config = {
         "kind": _KIND,
         "parameters": {
             "horizon": fitted.horizon,
             "context_length": fitted.context_length,
-            "patcher": pretrained.describe(fitted.network.patcher),
-            "backbone": pretrained.describe(fitted.network.backbone),
-            "values_per_patch": model.values_per_patch,
-            "embedding": model.embedding,
+            "patcher": model_folder.describe(fitted.network.patcher),
+            "backbone": model_folder.describe(fitted.network.backbone),
+            "values_per_patch": parameters["values_per_patch"],
+            "embedding": parameters["embedding"],
             "quantiles": fitted.quantiles,
-            "loss": model.loss,
+            "loss": parameters["loss"],
             "share_segmentation": fitted.share_segmentation,
-            "missing": model.missing,
-            "trainer": None if model.trainer is None else model.trainer.get_params(),
+            "missing": parameters["missing"],
+            "trainer": None if trainer is None else trainer.get_params(),
             "random_state": int(seed) if hasattr(seed, "__index__") else None,
         },
-        "columns": model.columns_,
-        "settings": model.settings_,
-        "skipped": [_plain(id_) for id_ in model.skipped_],
-        "season": model.season_,
-        "record": asdict(model.record_),
-        "history": _describe(model.history_),
+        "columns": state.columns,
+        "settings": state.settings,
+        "skipped": [_plain(id_) for id_ in state.skipped],
+        "season": state.season,
+        "record": asdict(state.record),
+        "history": _describe(state.history),
     }
-    tensors = {_NETWORK + name: value for name, value in model.network_.state_dict().items()}
+    network = fitted.network.state_dict()
+    tensors = {_NETWORK + name: value for name, value in network.items()}
     tensors |= {
-        "scaling.mean": torch.as_tensor(model.scaling_.mean),
-        "scaling.std": torch.as_tensor(model.scaling_.std),
-        "naive_scale": torch.as_tensor(model.naive_scale_),
-        "history": torch.as_tensor(model.history_.values),
-        "stamps": torch.as_tensor(model.history_.stamps.to_numpy("int64", copy=True)),
+        "scaling.mean": torch.as_tensor(fitted.scaling.mean),
+        "scaling.std": torch.as_tensor(fitted.scaling.std),
+        "naive_scale": torch.as_tensor(state.naive_scale),
+        "history": torch.as_tensor(state.history.values),
+        "stamps": torch.as_tensor(state.history.stamps.to_numpy("int64", copy=True)),
     }
-    return pretrained.save_folder(path, config, tensors, overwrite=overwrite)
+    return model_folder.save_folder(path, config, tensors, overwrite=overwrite)
 
 
-def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Forecaster:
-    """Read what `save` wrote; nothing but listed and registered classes is ever constructed."""
-    config, tensors = pretrained.load_folder(path, _KIND)
+def load(
+    path: str | Path,
+    classes: Sequence[type],
+    make: Callable[[dict[str, Any]], NetworkSettings],
+) -> tuple[dict[str, Any], FittedState]:
+    """Read what `save` wrote; nothing but listed and registered classes is ever constructed.
+
+    Parameters
+    ----------
+    path : path
+        The folder.
+    classes : sequence of type
+        Patchers and backbones that are not registered.
+    make : callable
+        Checks constructor arguments and returns the settings of their network.
+
+    Returns
+    -------
+    parameters : dict
+        Constructor arguments of the forecaster.
+    state : FittedState
+        Result of its fit.
+    """
+    config, tensors = model_folder.load_folder(path, _KIND)
     known = {getattr(component, "name", component.__name__): component for component in classes}
     try:
         parameters = dict(config["parameters"])
         parameters.setdefault("embedding", "resampled")  # as all were before there was a choice
         for kind in ("patcher", "backbone"):
-            parameters[kind] = pretrained.build_component(parameters[kind], kind, known)
+            parameters[kind] = model_folder.build_component(parameters[kind], kind, known)
         if parameters["trainer"] is not None:
             parameters["trainer"] = Trainer(**parameters["trainer"])
-        model = cls(**parameters)
+        settings = make(parameters)
         values, stamps = (tensors.pop(name).numpy() for name in ("history", "stamps"))
-        check_int(model, horizon=model.horizon, context_length=model.context_length)
         history = _panel(config["history"], values, stamps)
         _check_columns(config["columns"])
         scaling = Scaling(*(tensors.pop(f"scaling.{name}").numpy() for name in ("mean", "std")))
         naive_scale = tensors.pop("naive_scale").numpy()
         _check_sizes(history, scaling, naive_scale, len(stamps))
         # A model saved on a GPU loads where there is none.
-        trainer = model.trainer or Trainer()
-        network = model.make_network().to(**placement(trainer, fallback="cpu"))
-        record = config["record"]
-        if record["best_loss"] is None:
-            record["best_loss"] = math.nan
-        fitted = PanelModel(
-            network,
-            scaling,
-            history.item_ids,
-            model.context_length,
-            model.horizon,
-            model.share_segmentation,
-            check_quantiles(model, model.quantiles),
-            resolve_precision(trainer.precision)[1],
-        )
-        model.remember(
-            model=fitted,
-            record=TrainingRecord(**record),
+        trainer = parameters["trainer"] or Trainer()
+        network = settings.make().to(**trainer.placement(fallback="cpu"))
+        stored = config["record"]
+        if stored["best_loss"] is None:
+            stored["best_loss"] = math.nan
+        state = FittedState(
+            model=PanelModel(
+                network,
+                scaling,
+                history.item_ids,
+                settings.context_length,
+                settings.horizon,
+                parameters["share_segmentation"],
+                settings.quantiles,
+                trainer.autocast,
+            ),
+            record=TrainingRecord(**stored),
             columns=config["columns"],
             settings=config["settings"],
             history=history,
@@ -118,16 +184,16 @@ def load(cls: type[Forecaster], path: str | Path, classes: Sequence[type]) -> Fo
         raise
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InvalidModelError(
-            f"The {pretrained.CONFIG} in {str(path)!r} is not one that save() wrote "
+            f"The {model_folder.CONFIG} in {str(path)!r} is not one that save() wrote "
             f"({type(error).__name__}: {' '.join(str(error).split())}). "
             "Save the model again."
         ) from error
     weights = {name.removeprefix(_NETWORK): value for name, value in tensors.items()}
-    pretrained.load_weights(network, weights, path)
+    model_folder.load_weights(network, weights, path)
     if frozen_parts(network.patcher):  # the parameter keeps its weights, too: fits begin with it
-        model.patcher.load_state_dict(network.patcher.state_dict())
+        parameters["patcher"].load_state_dict(network.patcher.state_dict())
     network.eval()
-    return model
+    return parameters, state
 
 
 def _check_columns(columns: dict[str, Any]) -> None:
@@ -166,7 +232,7 @@ def _describe(history: Panel) -> dict[str, Any]:
 
 def _freq_name(history: Panel) -> str | int:
     """Return the step as JSON keeps it, after checking that it can be read back."""
-    name = frames.step_name(history.freq)
+    name = step_name(history.freq)
     if parse_step(name, history.index[0]) != history.freq:
         raise InvalidParameterError(
             f"A saved model keeps its time step by name. {history.freq!r} is more than its name "

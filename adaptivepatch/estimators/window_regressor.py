@@ -15,25 +15,19 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from adaptivepatch.errors import (
     InvalidParameterError,
     check_bool,
-    check_choice,
     check_float,
-    check_int,
 )
-from adaptivepatch.estimators.fitting import (
+from adaptivepatch.estimators.fitting import FitJob, fit_and_refit
+from adaptivepatch.estimators.settings import (
+    NetworkSettings,
+    check_embedding,
     draw_seed,
-    placement,
-    resolve_backbone,
-    resolve_patcher,
-    resolve_trainer,
-    train,
 )
-from adaptivepatch.network import PatchNetwork, build_network
-from adaptivepatch.nn.patch_embedding import EMBEDDINGS
-from adaptivepatch.training.devices import resolve_precision
 from adaptivepatch.training.inference import predict_windows
 from adaptivepatch.training.losses import make_loss
-from adaptivepatch.training.sampler import ArraySource
-from adaptivepatch.training.trainer import Callback, WindowSets
+from adaptivepatch.training.record import Callback, WindowSets
+from adaptivepatch.training.sampler import ArraySource, TrainingSet
+from adaptivepatch.training.trainer import resolve_trainer
 
 
 class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -152,10 +146,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         row_loss = make_loss(self.loss)
         check_float(self, "[0, 1)", validation_fraction=self.validation_fraction)
         check_bool(self, instance_norm=self.instance_norm, refit=self.refit)
-        if self.values_per_patch is not None:
-            check_int(self, values_per_patch=self.values_per_patch)
-        if self.embedding is not None:
-            check_choice(self, EMBEDDINGS, embedding=self.embedding)
+        check_embedding(self, self.values_per_patch, self.embedding)
         past, future = validate_data(
             self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2
         )
@@ -168,46 +159,35 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "Values must be small enough to be squared. Those of X reach "
                 f"{float(np.abs(past).max())!r}. Divide X and y by a constant."
             )
-        where = placement(trainer)
+        where = trainer.placement()
         source = ArraySource(
             torch.tensor((past - self.center_) / self.scale_, **where),
             torch.tensor((targets - self.center_) / self.scale_, **where),
         )
-        windows, everything = self._split(len(past), targets.shape[1])
-        seed = draw_seed(self.random_state)
-
-        def make_network() -> PatchNetwork:
-            return build_network(
-                resolve_patcher(self.patcher),
-                resolve_backbone(self.backbone),
-                context_length=past.shape[1],
-                horizon=targets.shape[1],
-                values_per_patch=self.values_per_patch,
-                embedding=self.embedding,
-                instance_norm=self.instance_norm,
-            )
-
-        network, record = train(
-            make_network, source, windows, row_loss, trainer, seed=seed, callback=callback
+        network = NetworkSettings(
+            patcher=self.patcher,
+            backbone=self.backbone,
+            context_length=past.shape[1],
+            horizon=targets.shape[1],
+            values_per_patch=self.values_per_patch,
+            embedding=self.embedding,
+            instance_norm=self.instance_norm,
         )
-        if record.interrupted:  # scikit-learn's searches must stop, too
+        held_out = self._held_out(len(past), targets.shape[1])
+        data = ArrayTrainingData(source, len(past), held_out, gap=targets.shape[1] - 1)
+        seed = draw_seed(self.random_state)
+        job = FitJob(network.make, row_loss, trainer, seed, callback)
+        fit = fit_and_refit(job, data, refit=self.refit)
+        if fit.record.interrupted:  # scikit-learn's searches must stop, too
             raise KeyboardInterrupt
-        self.n_iter_ = record.best_step
-        if self.refit and windows.validation is not None:
-            network, _ = train(
-                make_network, source, everything, row_loss, trainer, seed=seed, plan=record
-            )
-        self.network_, self.record_ = network, record
+        self.n_iter_ = fit.record.best_step
+        self.network_, self.record_ = fit.network, fit.record
         return self
 
-    def _split(self, num_windows: int, horizon: int) -> tuple[WindowSets, WindowSets]:
-        """Return windows to select on, and all of them."""
-        every = torch.arange(num_windows)
-        if self.validation_fraction == 0:
-            return WindowSets(every), WindowSets(every)
+    def _held_out(self, num_windows: int, horizon: int) -> int:
+        """Return how many windows, the last ones, select the number of steps."""
         held_out = math.ceil(self.validation_fraction * num_windows)
-        trained = num_windows - held_out - (horizon - 1)
-        if trained < 1:
+        if held_out and num_windows - held_out - (horizon - 1) < 1:
             warnings.warn(
                 f"{num_windows} windows are too few to hold out {held_out} for validation and "
                 f"leave a gap of {horizon - 1}: training runs its fixed number of steps. Pass "
@@ -215,8 +195,8 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 UserWarning,
                 stacklevel=3,
             )
-            return WindowSets(every), WindowSets(every)
-        return WindowSets(every[:trained], every[num_windows - held_out :]), WindowSets(every)
+            return 0
+        return held_out
 
     @property
     def patcher_(self) -> Any:
@@ -251,7 +231,39 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             self.network_,
             lambda windows: (past[windows], None, None),
             torch.arange(len(past)),
-            precision=resolve_precision(resolve_trainer(self.trainer).precision)[1],
+            precision=resolve_trainer(self.trainer).autocast,
         ).numpy()
         forecast = forecast * self.scale_ + self.center_
         return forecast[:, 0] if self._one_output else forecast
+
+
+class ArrayTrainingData:
+    """The training windows of arrays, with and without those that are held out.
+
+    Parameters
+    ----------
+    source : ArraySource
+        All windows, in time order.
+    num_windows : int
+        How many there are.
+    held_out : int
+        Windows at the end that validate; 0: training runs its fixed number of steps.
+    gap : int
+        Windows between the two parts whose targets would overlap with those of the validation.
+    """
+
+    def __init__(self, source: ArraySource, num_windows: int, held_out: int, gap: int) -> None:
+        self.source, self.held_out, self.gap = source, held_out, gap
+        self.numbers = torch.arange(num_windows)
+
+    def selection(self) -> TrainingSet:
+        """Return the windows to train on, and those that select the number of steps."""
+        if self.held_out == 0:
+            return self.everything()
+        border = len(self.numbers) - self.held_out
+        windows = WindowSets(self.numbers[: border - self.gap], self.numbers[border:])
+        return TrainingSet(self.source, windows)
+
+    def everything(self) -> TrainingSet:
+        """Return all windows to train on."""
+        return TrainingSet(self.source, WindowSets(self.numbers))

@@ -1,1 +1,1 @@
-"""Torch blocks that know `Segmentation` but no patcher and no pandas."""
+"""Torch modules that know `Segmentation`, but no patcher and no pandas."""

@@ -9,32 +9,29 @@ Tensor suffixes: N rows, T steps, P patches, H horizon, G rollouts of a row, D w
 
 from __future__ import annotations
 
-import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
-from adaptivepatch.distributions import Deterministic as Deterministic
-from adaptivepatch.distributions import NetworkParts as NetworkParts
-from adaptivepatch.distributions import Rollout as Rollout
-from adaptivepatch.distributions import SegmentationDistribution as SegmentationDistribution
-from adaptivepatch.distributions import StepContext as StepContext
-from adaptivepatch.distributions import StepPlan as StepPlan
+from adaptivepatch.distributions import (
+    Deterministic,
+    NetworkParts,
+    SegmentationDistribution,
+    StepContext,
+    StepPlan,
+)
 from adaptivepatch.errors import InvalidParameterError, check_float
-from adaptivepatch.errors import not_prepared as not_prepared
-from adaptivepatch.nn.groups import mean_in_groups as mean_in_groups
-from adaptivepatch.nn.groups import shared_in_groups as shared_in_groups
-from adaptivepatch.nn.patch_embedding import (
+from adaptivepatch.nn.tokens.patch_embedding import (
     AlignedEmbedding,
     ResampleEmbedding,
     check_aligned,
 )
+from adaptivepatch.pretrained import PretrainedMixin
 from adaptivepatch.segmentation import Segmentation
 
 
@@ -54,7 +51,7 @@ class InstanceTag:
         return patcher is not None and self.tell(patcher)
 
 
-class Patcher(nn.Module, BaseEstimator, ABC):
+class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
     """Base class of all patchers: a torch module with scikit-learn parameters.
 
     A subclass stores its constructor arguments under their own names and implements `propose` and
@@ -79,7 +76,6 @@ class Patcher(nn.Module, BaseEstimator, ABC):
     stochastic: ClassVar[bool] = False
     trainable: ClassVar[bool] = False
     default_embedding: ClassVar[str] = "aligned"
-    card: str | None = None
 
     __repr__ = BaseEstimator.__repr__
 
@@ -307,80 +303,6 @@ class Patcher(nn.Module, BaseEstimator, ABC):
         own, new = self.state_dict(), made.state_dict()
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in new.items()}:
             self._make_anew()
-
-    # ------------------------------------------------------------------ apart from any forecaster
-
-    def segment(self, data: Any, context_length: int = 336, **columns: Any) -> Any:
-        """Show the patches of the last look-back of each series; see `adaptivepatch.segment`.
-
-        Parameters
-        ----------
-        data : pandas.DataFrame or array
-            Wide or long frame, or array of shape (steps,) or (series, steps).
-        context_length : int, default=336
-            Look-back, in time steps.
-        **columns
-            item_id, timestamp, target, freq, share_segmentation.
-        """
-        return _above("estimators.segmenting").segment(self, data, context_length, **columns)
-
-    def save_pretrained(self, path: str | Path, card: Any = None, overwrite: bool = False) -> Path:
-        """Write a folder that `from_pretrained` and the Hugging Face Hub read.
-
-        Parameters
-        ----------
-        path : path
-            Folder for config.json, model.safetensors and README.md, the model card.
-        card : PatcherCard, optional
-            What it was trained on, and how. Default: the card it was loaded with, if any.
-        overwrite : bool, default=False
-            Replace a patcher that is there.
-        """
-        return _above("foundation").save_patcher(self, path, card, overwrite=overwrite)
-
-    @classmethod
-    def from_pretrained(
-        cls, path: str | Path, *, frozen: bool = True, revision: str | None = None, **params: Any
-    ) -> Self:
-        """Load a patcher of this class; see `adaptivepatch.load_patcher`.
-
-        Parameters
-        ----------
-        path : path
-            Folder, name of a patcher in this package, or repository of the Hugging Face Hub.
-        frozen : bool, default=True
-            Freeze it.
-        revision : str, optional
-            Of the repository.
-        **params
-            Parameters to change that the weights do not depend on, such as `compression_rate`.
-        """
-        return _above("foundation").load_patcher(
-            path, frozen=frozen, revision=revision, kind=cls, **params
-        )
-
-    def push_to_hub(self, repository: str, card: Any = None, **options: Any) -> str:
-        """Publish on the Hugging Face Hub; see `adaptivepatch.foundation.push_patcher`.
-
-        Parameters
-        ----------
-        repository : str
-            As ``owner/name``.
-        card : PatcherCard, optional
-            See `save_pretrained`.
-        **options
-            private, token, message.
-        """
-        return _above("foundation").push_patcher(self, repository, card, **options)
-
-
-def _above(module: str) -> Any:
-    """Import a module of a higher layer, for the methods that only pass a call on to it.
-
-    The one call upwards, by name: the import contracts hold for everything else
-    (docs/decisions/008-foundation-patchers.md).
-    """
-    return importlib.import_module(f"adaptivepatch.{module}")
 
 
 class StaticPatcher(Patcher):

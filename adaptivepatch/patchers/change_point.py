@@ -16,13 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adaptivepatch.distributions import Deterministic, SegmentationDistribution
 from adaptivepatch.errors import InvalidParameterError, check_int, require
-from adaptivepatch.patchers.base import (
-    Deterministic,
-    Patcher,
-    SegmentationDistribution,
-    rate_capacity,
-)
+from adaptivepatch.patchers.base import Patcher, rate_capacity
 from adaptivepatch.segmentation import Segmentation
 
 _RESULTS_KEPT = 65_536

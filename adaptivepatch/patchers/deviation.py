@@ -13,10 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from adaptivepatch.distributions import Deterministic, SegmentationDistribution
 from adaptivepatch.errors import check_int
-from adaptivepatch.nn.groups import mean_of_known
-from adaptivepatch.nn.score_rules import check_lengths, cut_by_scores, cut_exactly, threshold_for
-from adaptivepatch.patchers.base import Deterministic, InstanceTag, SegmentationDistribution
+from adaptivepatch.nn.placement.groups import mean_of_known
+from adaptivepatch.nn.placement.score_rules import (
+    check_lengths,
+    cut_by_scores,
+    cut_exactly,
+    threshold_for,
+)
+from adaptivepatch.patchers.base import InstanceTag
 from adaptivepatch.patchers.rate import LevelOf, RatePatcher
 
 _LEAST_POWER = 0.01  # a normalised row has the variance 1

@@ -15,37 +15,28 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from adaptivepatch.distributions import NetworkParts, Rollout, SegmentationDistribution, StepContext
 from adaptivepatch.errors import (
     check_bool,
     check_choice,
     check_float,
     check_int,
 )
-from adaptivepatch.nn.boundary_measures import alignment_loss
-from adaptivepatch.nn.chunking import (
-    ROUTERS,
+from adaptivepatch.nn.layers.point_layers import MIXERS, PointEncoder, PointLayers
+from adaptivepatch.nn.layers.scan import smooth
+from adaptivepatch.nn.placement.groups import mean_in_groups, shared_in_groups
+from adaptivepatch.nn.placement.losses import alignment_loss, ratio_loss
+from adaptivepatch.nn.placement.routers import ROUTERS, Router, set_rate_factor
+from adaptivepatch.nn.placement.score_rules import cut_by_scores
+from adaptivepatch.nn.placement.surprise import NextPointPredictor
+from adaptivepatch.nn.policies.metrics import MetricMeans, gradient_norm
+from adaptivepatch.nn.tokens.chunks import (
     PointUnpatch,
     PooledEmbedding,
-    Router,
     SelectEmbedding,
     confidence_gate,
-    set_rate_factor,
 )
-from adaptivepatch.nn.next_point import NextPointPredictor
-from adaptivepatch.nn.point_layers import MIXERS, PointEncoder, PointLayers
-from adaptivepatch.nn.policy_metrics import MetricMeans, gradient_norm
-from adaptivepatch.nn.rate_control import ratio_loss
-from adaptivepatch.nn.scan import smooth
-from adaptivepatch.nn.score_rules import cut_by_scores
-from adaptivepatch.patchers.base import (
-    InstanceTag,
-    NetworkParts,
-    Rollout,
-    SegmentationDistribution,
-    StepContext,
-    mean_in_groups,
-    shared_in_groups,
-)
+from adaptivepatch.patchers.base import InstanceTag
 from adaptivepatch.patchers.rate import RatePatcher
 from adaptivepatch.segmentation import Segmentation
 
@@ -109,7 +100,7 @@ class DynamicChunkingPatcher(RatePatcher):
 
     Notes
     -----
-    With x the encoder's vectors and p the router's probabilities (`adaptivepatch.nn.chunking`),
+    With x the encoder's vectors and p the router's probabilities (`adaptivepatch.nn.placement.routers`),
     step t starts a patch where p_t > 1/2. Forecast gradient reaches p through the smoothing of
     chunks and through factors of value 1 (straight-through): the confidences in the decisions
     ("hnet") or the probabilities of the starts ("encoder"). The ratio loss moves all p the same

@@ -17,25 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adaptivepatch.distributions import NetworkParts, Rollout, SegmentationDistribution, StepContext
 from adaptivepatch.errors import check_choice, check_float, check_int
-from adaptivepatch.nn.boundary_measures import alignment_loss
-from adaptivepatch.nn.linear import Linear
-from adaptivepatch.nn.next_point import NextPointPredictor
-from adaptivepatch.nn.point_layers import MIXERS, PointEncoder
-from adaptivepatch.nn.policy_gradient import mean_over_processes
-from adaptivepatch.nn.policy_metrics import MetricMeans, gradient_norm
-from adaptivepatch.nn.pooling import pool_mean
-from adaptivepatch.nn.rate_control import binomial_loss
-from adaptivepatch.nn.score_rules import cut_by_scores, rank_above, row_scale
-from adaptivepatch.patchers.base import (
-    InstanceTag,
-    NetworkParts,
-    Rollout,
-    SegmentationDistribution,
-    StepContext,
-    mean_in_groups,
-    shared_in_groups,
-)
+from adaptivepatch.nn.layers.linear import Linear
+from adaptivepatch.nn.layers.point_layers import MIXERS, PointEncoder
+from adaptivepatch.nn.placement.groups import mean_in_groups, shared_in_groups
+from adaptivepatch.nn.placement.losses import alignment_loss, binomial_loss
+from adaptivepatch.nn.placement.score_rules import cut_by_scores, rank_above, row_scale
+from adaptivepatch.nn.placement.surprise import NextPointPredictor
+from adaptivepatch.nn.policies.group_policy_gradient import mean_over_processes
+from adaptivepatch.nn.policies.metrics import MetricMeans, gradient_norm
+from adaptivepatch.nn.tokens.pooling import pool_mean
+from adaptivepatch.patchers.base import InstanceTag
 from adaptivepatch.patchers.rate import RatePatcher
 from adaptivepatch.segmentation import Segmentation
 

@@ -17,16 +17,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adaptivepatch.errors import InvalidParameterError, check_choice, check_int
-from adaptivepatch.nn.groups import mean_of_known
-from adaptivepatch.nn.next_point import NextPointPredictor, fit_next_point
-from adaptivepatch.nn.score_rules import check_lengths, cut_by_scores, cut_exactly, threshold_for
-from adaptivepatch.patchers.base import (
-    Deterministic,
-    InstanceTag,
-    SegmentationDistribution,
-    not_prepared,
+from adaptivepatch.distributions import Deterministic, SegmentationDistribution
+from adaptivepatch.errors import InvalidParameterError, check_choice, check_int, not_prepared
+from adaptivepatch.nn.placement.groups import mean_of_known
+from adaptivepatch.nn.placement.score_rules import (
+    check_lengths,
+    cut_by_scores,
+    cut_exactly,
+    threshold_for,
 )
+from adaptivepatch.nn.placement.surprise import NextPointPredictor, fit_next_point
+from adaptivepatch.patchers.base import InstanceTag
 from adaptivepatch.patchers.rate import LevelOf, RatePatcher
 
 SCORES = ("entropy", "surprisal")

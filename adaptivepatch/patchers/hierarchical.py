@@ -15,20 +15,17 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.nn.pooling import pool_mean, pool_sum
-from adaptivepatch.patchers.base import (
+from adaptivepatch.distributions import (
     Deterministic,
-    InstanceTag,
     NetworkParts,
-    Patcher,
     Rollout,
     SegmentationDistribution,
-    StaticPatcher,
     StepContext,
     StepPlan,
-    rate_capacity,
 )
+from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.nn.tokens.pooling import pool_mean, pool_sum
+from adaptivepatch.patchers.base import InstanceTag, Patcher, StaticPatcher, rate_capacity
 from adaptivepatch.segmentation import Segmentation
 
 

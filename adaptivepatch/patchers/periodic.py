@@ -14,8 +14,8 @@ import math
 import torch
 from torch import Tensor
 
-from adaptivepatch.errors import InvalidParameterError, check_float, check_int
-from adaptivepatch.patchers.base import StaticPatcher, not_prepared
+from adaptivepatch.errors import InvalidParameterError, check_float, check_int, not_prepared
+from adaptivepatch.patchers.base import StaticPatcher
 from adaptivepatch.segmentation import Segmentation
 
 _SHORTEST = 2  # steps of a cycle that can be found

@@ -5,14 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from adaptivepatch.distributions import Rollout, SegmentationDistribution
 from adaptivepatch.errors import check_int
-from adaptivepatch.patchers.base import (
-    Patcher,
-    Rollout,
-    SegmentationDistribution,
-    mean_in_groups,
-    rate_capacity,
-)
+from adaptivepatch.nn.placement.groups import mean_in_groups
+from adaptivepatch.patchers.base import Patcher, rate_capacity
 from adaptivepatch.segmentation import Segmentation
 
 _MIX = 0x9E3779B1  # odd, so that multiplication modulo 2**32 is a bijection

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adaptivepatch.errors import InvalidParameterError, check_choice, not_prepared
-from adaptivepatch.nn.score_rules import BUDGETS
+from adaptivepatch.nn.placement.score_rules import BUDGETS
 from adaptivepatch.patchers.base import Patcher, rate_capacity
 from adaptivepatch.segmentation import Segmentation
 

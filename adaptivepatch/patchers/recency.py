@@ -7,7 +7,7 @@ scale.
 from __future__ import annotations
 
 from adaptivepatch.errors import check_int
-from adaptivepatch.nn.candidates import recency_starts
+from adaptivepatch.nn.policies.candidates import recency_starts
 from adaptivepatch.patchers.base import StaticPatcher, rate_capacity
 
 

@@ -13,36 +13,35 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from adaptivepatch.distributions import (
+    Deterministic,
+    SegmentationDistribution,
+    StepContext,
+    StepPlan,
+)
 from adaptivepatch.errors import InvalidParameterError, check_choice, check_float, check_int
-from adaptivepatch.nn.boundary_networks import (
+from adaptivepatch.nn.placement.boundary_networks import (
     ConvolutionalBoundaryNetwork,
     EarlyExit,
     NormedBoundaryNetwork,
     TransformerBoundaryNetwork,
     site_features,
 )
-from adaptivepatch.nn.candidates import Sites, candidate_sites, even_starts, recency_starts
-from adaptivepatch.nn.conditional_bernoulli import ConditionalBernoulli
-from adaptivepatch.nn.policy_distribution import PolicyDistribution
-from adaptivepatch.nn.policy_gradient import (
+from adaptivepatch.nn.placement.groups import mean_in_groups
+from adaptivepatch.nn.policies.candidates import Sites, candidate_sites, even_starts, recency_starts
+from adaptivepatch.nn.policies.conditional_bernoulli import ConditionalBernoulli
+from adaptivepatch.nn.policies.distribution import PolicyDistribution
+from adaptivepatch.nn.policies.group_policy_gradient import (
     GROUP_BASELINES,
     GroupPolicyGradient,
     mean_over_processes,
     reconstruction_error,
     score_function_loss,
 )
-from adaptivepatch.nn.policy_metrics import PolicyMetrics, mode_metrics, policy_metrics
-from adaptivepatch.nn.segmental import Segmental
-from adaptivepatch.nn.subset_policies import CappedBernoulli, Stratified, SubsetPolicy
-from adaptivepatch.patchers.base import (
-    Deterministic,
-    Patcher,
-    SegmentationDistribution,
-    StepContext,
-    StepPlan,
-    mean_in_groups,
-    rate_capacity,
-)
+from adaptivepatch.nn.policies.metrics import PolicyMetrics, mode_metrics, policy_metrics
+from adaptivepatch.nn.policies.segmental import Segmental
+from adaptivepatch.nn.policies.subsets import CappedBernoulli, Stratified, SubsetPolicy
+from adaptivepatch.patchers.base import Patcher, rate_capacity
 from adaptivepatch.segmentation import Segmentation
 
 POLICIES = (

@@ -14,6 +14,12 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from adaptivepatch.distributions import (
+    NetworkParts,
+    SegmentationDistribution,
+    StepContext,
+    StepPlan,
+)
 from adaptivepatch.errors import (
     InvalidParameterError,
     check_bool,
@@ -21,23 +27,17 @@ from adaptivepatch.errors import (
     check_float,
     check_int,
 )
-from adaptivepatch.nn.boundary_networks import EarlyExit
-from adaptivepatch.nn.chunking import PooledEmbedding
-from adaptivepatch.nn.gate_policy import Gate, GatedDistribution, WindowedBernoulli
-from adaptivepatch.nn.next_points import CausalPointEncoder, NextPoints, discounted
-from adaptivepatch.nn.point_layers import PointEncoder
-from adaptivepatch.nn.policy_gradient import score_function_loss, signal_to_noise
-from adaptivepatch.nn.policy_metrics import MetricMeans, gradient_norm
-from adaptivepatch.nn.rate_control import target_rate_loss
-from adaptivepatch.nn.score_rules import cut_by_scores
-from adaptivepatch.patchers.base import (
-    InstanceTag,
-    NetworkParts,
-    SegmentationDistribution,
-    StepContext,
-    StepPlan,
-    mean_in_groups,
-)
+from adaptivepatch.nn.layers.point_layers import PointEncoder
+from adaptivepatch.nn.placement.boundary_networks import EarlyExit
+from adaptivepatch.nn.placement.groups import mean_in_groups
+from adaptivepatch.nn.placement.losses import target_rate_loss
+from adaptivepatch.nn.placement.score_rules import cut_by_scores
+from adaptivepatch.nn.policies.gates import Gate, GatedDistribution, WindowedBernoulli
+from adaptivepatch.nn.policies.group_policy_gradient import score_function_loss, signal_to_noise
+from adaptivepatch.nn.policies.metrics import MetricMeans, gradient_norm
+from adaptivepatch.nn.policies.token_rewards import CausalPointEncoder, NextPoints, discounted
+from adaptivepatch.nn.tokens.chunks import PooledEmbedding
+from adaptivepatch.patchers.base import InstanceTag
 from adaptivepatch.patchers.rate import RatePatcher
 
 FORMS = ("direct", "next_patch")
@@ -95,7 +95,7 @@ class ScoreFunctionPatcher(RatePatcher):
     Notes
     -----
     The encoder's vectors give every step after the first a logit (see
-    `adaptivepatch.nn.gate_policy.WindowedBernoulli`); training draws one action a row. With A its
+    `adaptivepatch.nn.policies.gates.WindowedBernoulli`); training draws one action a row. With A its
     advantage, ``-mean(A log p(a)) + mean(logits) (mean(p) - share)`` is minimised, the second
     factors constant. Gradient of the policy flows into the encoder; forecast gradient reaches the
     encoder through the tokens, and the gate not at all.

@@ -7,7 +7,7 @@ state or the new one. It is a safetensors file whose header holds the JSON part;
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,6 +73,10 @@ class CheckpointFile:
         }
         write_atomic(self.path, lambda target: _save(tensors, target, header))
 
+    def save(self, state: Callable[[], TrainingState]) -> None:
+        """Write the state that a function returns; see `write`."""
+        self.write(state())
+
     def read(self) -> TrainingState | None:
         """Return the state in the file; None where there is no file.
 
@@ -91,6 +95,21 @@ class CheckpointFile:
                 "start."
             )
         return state
+
+
+class NoCheckpoint:
+    """Stands for the checkpoint of a run that keeps none."""
+
+    path = None
+
+    def save(self, state: Callable[[], TrainingState]) -> None:
+        """Write nothing; the state is not even made."""
+
+    def read(self) -> None:
+        """Return None: there is no state to go on from."""
+
+
+NO_CHECKPOINT = NoCheckpoint()
 
 
 def _save(tensors: dict[str, Tensor], target: Path, header: str) -> None:
@@ -185,12 +204,12 @@ def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def load_network(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+def load_network(network: nn.Module, tensors: Mapping[str, Tensor], origin: object) -> None:
     """Put stored weights into a network of the same configuration."""
     try:
         network.load_state_dict(dict(tensors))
     except RuntimeError as error:
         raise InvalidModelError(
-            f"The weights in {str(path)!r} do not fit the network "
+            f"The weights in {str(origin)!r} do not fit the network "
             f"({' '.join(str(error).split())}). Train from the start."
         ) from error

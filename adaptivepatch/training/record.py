@@ -1,4 +1,4 @@
-"""What goes into a training run and what comes out: window sets, callbacks, the record."""
+"""What goes into a training run and what comes out of it: window sets, losses, the record."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ Callback = Callable[[int, dict[str, float]], None]
 
 class TrainingDivergedError(AdaptivePatchError, ArithmeticError):
     """The training or the validation loss became infinite or NaN."""
+
+
+class StepOutput(NamedTuple):
+    """Total loss with gradient, and its two parts without."""
+
+    loss: Tensor
+    forecast_loss: Tensor
+    auxiliary_loss: Tensor
 
 
 class WindowSets(NamedTuple):

@@ -6,12 +6,14 @@ Tensor suffixes: B windows, C channels, N = B * C rows, T look-back, H horizon, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from adaptivepatch.training.record import WindowSets
 
 
 class Batch(NamedTuple):
@@ -35,6 +37,24 @@ class WindowSource(Protocol):
     def batch(self, windows: Tensor) -> Batch:
         """Return look-backs and targets of the windows with these numbers."""
         ...
+
+
+class TrainingSet(NamedTuple):
+    """What one training reads.
+
+    Parameters
+    ----------
+    source : WindowSource
+        Where batches come from.
+    windows : WindowSets
+        Which windows to train and validate on.
+    scaling : object, optional
+        Turns forecasts back into the user's units. None where the estimator does it itself.
+    """
+
+    source: WindowSource
+    windows: WindowSets
+    scaling: Any = None
 
 
 class SeriesSource:

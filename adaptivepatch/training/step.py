@@ -1,4 +1,4 @@
-"""The one training step, shared by fixed, differentiable and sampled patchers.
+"""The loss of one training step, the same for fixed, differentiable and sampled patchers.
 
 (a) If the patcher's plan says so, score its rollouts with the network in eval mode and without
 gradient: dropout noise and batch statistics would swamp the differences between them.
@@ -10,25 +10,17 @@ Tensor suffixes: N rows, G rollouts, T steps, H horizon.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from adaptivepatch.distributions import Rollout, SegmentationDistribution, StepContext, StepPlan
 from adaptivepatch.network import Lookback, PatchNetwork
-from adaptivepatch.patchers.base import Rollout, SegmentationDistribution, StepContext, StepPlan
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.devices import autocast
 from adaptivepatch.training.losses import RowLoss, weighted_sum
+from adaptivepatch.training.record import StepOutput
 from adaptivepatch.training.sampler import Batch
-
-
-class StepOutput(NamedTuple):
-    """Total loss with gradient, and its two parts without."""
-
-    loss: Tensor
-    forecast_loss: Tensor
-    auxiliary_loss: Tensor
 
 
 class TrainingStep(nn.Module):
@@ -167,38 +159,3 @@ def _training_rollout(
 def _per_sample(row_loss: Tensor, batch: Batch) -> Tensor:
     """Turn (G * N,) into (G, N)."""
     return row_loss.view(-1, len(batch.target))
-
-
-def train_step(
-    step: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    *,
-    generator: torch.Generator,
-    progress: float = 0.0,
-    gradient_clip: float | None = None,
-) -> StepOutput:
-    """Do one forward, backward and optimizer step.
-
-    Parameters
-    ----------
-    step : TrainingStep
-        Or a distributed wrapper of one.
-    optimizer : torch.optim.Optimizer
-        Over the network's parameters.
-    batch : Batch
-        N rows.
-    generator : torch.Generator
-        Draws rollouts.
-    progress : float, default=0.0
-        Share of the training done.
-    gradient_clip : float, optional
-        Largest gradient norm.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    output: StepOutput = step(batch, generator, progress)
-    output.loss.backward()
-    if gradient_clip is not None:
-        nn.utils.clip_grad_norm_(step.parameters(), gradient_clip)
-    optimizer.step()
-    return output

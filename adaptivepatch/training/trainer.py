@@ -1,27 +1,40 @@
-"""`Trainer`: how long, how fast and where to train.
+"""`Trainer`: how long, how fast and where to train a network, and the loop that does it.
 
-`fit` hands over to ``training/run.py``, the loop; ``training/step.py`` is what one step does.
+`Trainer.fit` makes a `ForecastLoop`, whose steps are done by ``training/loop.py``; the loss of a
+step is in ``training/step.py``.
 """
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from sklearn.base import BaseEstimator
+from torch import Tensor
 
 from adaptivepatch.errors import InvalidParameterError, check_float, check_int
 from adaptivepatch.network import PatchNetwork
-from adaptivepatch.training.checkpoint import CheckpointFile
-from adaptivepatch.training.devices import Processes, resolve_device, resolve_precision
-from adaptivepatch.training.losses import RowLoss
-from adaptivepatch.training.record import Callback as Callback
-from adaptivepatch.training.record import TrainingDivergedError as TrainingDivergedError
-from adaptivepatch.training.record import TrainingRecord as TrainingRecord
-from adaptivepatch.training.record import WindowSets as WindowSets
-from adaptivepatch.training.run import Run
-from adaptivepatch.training.sampler import WindowSource
+from adaptivepatch.training.checkpoint import (
+    NO_CHECKPOINT,
+    CheckpointFile,
+    NoCheckpoint,
+    TrainingState,
+    load_network,
+    load_optimizer,
+    optimizer_tensors,
+)
+from adaptivepatch.training.devices import Processes, autocast, resolve_device, resolve_precision
+from adaptivepatch.training.loop import NextStep, TrainingLoop
+from adaptivepatch.training.losses import RowLoss, weighted_sum
+from adaptivepatch.training.optimizer import make_optimizer
+from adaptivepatch.training.progress import TrainingProgress
+from adaptivepatch.training.record import Callback, TrainingRecord, WindowSets
+from adaptivepatch.training.sampler import ShuffledBatches, WindowSource
 from adaptivepatch.training.schedules import make_schedule
+from adaptivepatch.training.step import TrainingStep
 
 DEFAULT_MAX_STEPS = 1000
 
@@ -125,7 +138,7 @@ class Trainer(BaseEstimator):
         seed: int,
         callback: Callback | None = None,
         plan: TrainingRecord | None = None,
-        checkpoint: CheckpointFile | None = None,
+        checkpoint: CheckpointFile | NoCheckpoint = NO_CHECKPOINT,
         validate_start: bool = False,
     ) -> TrainingRecord:
         """Train a network in place and leave the best weights in it.
@@ -170,7 +183,7 @@ class Trainer(BaseEstimator):
                 "look-back or the horizon, or pass longer series."
             )
         processes = Processes.current(resolve_device(self.device))
-        if checkpoint is not None and processes.count > 1:
+        if processes.count > 1 and not isinstance(checkpoint, NoCheckpoint):
             raise InvalidParameterError(
                 "Checkpoints are written by training in one process. Got "
                 f"{processes.count} processes. Leave checkpoints out, or train in one process."
@@ -182,8 +195,46 @@ class Trainer(BaseEstimator):
             for device in cuda:
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed + 7919 * processes.rank)
-            run = Run(self, network, source, windows, row_loss, processes, seed, plan, checkpoint)
-            return run.run(callback, validate_start=validate_start)
+            loop = ForecastLoop(
+                self, network, source, windows, row_loss, processes, seed, plan, checkpoint
+            )
+            loop.validate_start = validate_start
+            enabled = self.progress and processes.rank == 0
+            with TrainingProgress(loop.last_step, enabled=enabled) as progress:
+
+                def report(step: int, metrics: dict[str, float]) -> None:
+                    progress.show_losses(metrics)
+                    if callback is not None:
+                        callback(step, metrics)
+
+                try:
+                    loop.run(progress.show_steps, report)
+                except KeyboardInterrupt:
+                    if loop.kept is None or loop.is_repeat:
+                        raise
+                    loop.record.interrupted = True
+            return loop.finish()
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """Lower precision to compute forward passes in, if any."""
+        return resolve_precision(self.precision)[1]
+
+    def placement(self, fallback: str | None = None) -> dict[str, Any]:
+        """Return where a network and its series live: keyword arguments of `Tensor.to`.
+
+        Parameters
+        ----------
+        fallback : str, optional
+            Device to use where this machine lacks the named one.
+        """
+        try:
+            device = resolve_device(self.device)
+        except InvalidParameterError:
+            if fallback is None:
+                raise
+            device = resolve_device(fallback)
+        return {"device": device, "dtype": resolve_precision(self.precision)[0]}
 
     def lengths(self, num_windows: int) -> tuple[int, int, int]:
         """Return steps per epoch, total steps and steps between validations."""
@@ -194,3 +245,208 @@ class Trainer(BaseEstimator):
             total = self.max_steps or DEFAULT_MAX_STEPS
         every = self.validate_every or max(1, min(per_epoch, math.ceil(total / 10)))
         return per_epoch, total, every
+
+
+def resolve_trainer(value: object) -> Trainer:
+    """Return the trainer, or one with default settings for None, after checking its settings."""
+    trainer = Trainer() if value is None else value
+    if not isinstance(trainer, Trainer):
+        raise TypeError(
+            f"The 'trainer' parameter must be a Trainer instance or None. Got {value!r} instead."
+        )
+    trainer.check()
+    return trainer
+
+
+class ForecastLoop(TrainingLoop):
+    """The loop of one `Trainer.fit`: batches of windows, validation, the best weights.
+
+    Parameters
+    ----------
+    trainer, network, source, windows, row_loss, seed, plan, checkpoint
+        See `Trainer.fit`.
+    processes : Processes
+        Processes that train together.
+    """
+
+    record: TrainingRecord
+    validate_start = False
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        network: PatchNetwork,
+        source: WindowSource,
+        windows: WindowSets,
+        row_loss: RowLoss,
+        processes: Processes,
+        seed: int,
+        plan: TrainingRecord | None = None,
+        checkpoint: CheckpointFile | NoCheckpoint = NO_CHECKPOINT,
+    ) -> None:
+        self.trainer, self.network, self.source = trainer, network, source
+        self.row_loss, self.processes = row_loss, processes
+        self.is_repeat = plan is not None
+        self.validation = None if self.is_repeat else windows.validation
+        per_epoch, total, every = trainer.lengths(len(windows.train))
+        last = total
+        if plan is not None:
+            per_epoch, total, last = plan.steps_per_epoch, plan.total_steps, plan.best_step
+        super().__init__(
+            optimizer=make_optimizer(network, trainer.learning_rate, trainer.weight_decay),
+            schedule=make_schedule(trainer.schedule),
+            record=TrainingRecord(total_steps=total, steps_per_epoch=per_epoch),
+            total_steps=total,
+            steps_per_epoch=per_epoch,
+            last_step=last,
+            validate_every=every,
+            gradient_clip=trainer.gradient_clip,
+            checkpoint=checkpoint,
+            device=processes.device,
+        )
+        order = torch.Generator().manual_seed(seed)
+        self.batches = ShuffledBatches(windows.train, trainer.batch_size, order)
+        self.rollouts = torch.Generator(processes.device).manual_seed(seed + processes.rank)
+        self.autocast = resolve_precision(trainer.precision)[1]
+        step = TrainingStep(network, row_loss, total_weight=processes.mean, precision=self.autocast)
+        self.step = processes.wrap(step)
+        self.stale = 0  # validations since the best one
+        self.kept: dict[str, Tensor] | None = None  # weights of the best validation
+        network.train()
+
+    def begin(self) -> None:
+        """Validate before the first step, where that is wanted."""
+        if self.validate_start and self.validation is not None:
+            self._add_to_history({})
+
+    def is_finished(self) -> bool:
+        """Tell whether patience has run out."""
+        return self.trainer.patience is not None and self.stale >= self.trainer.patience
+
+    def next_step(self, done: int) -> NextStep:
+        """Return the next batch of windows; with several processes, this one's part of it."""
+        batch = self.source.batch(self.processes.share(next(self.batches)))
+        return NextStep(self.step, batch, self.rollouts)
+
+    def take_stock(self) -> dict[str, float]:
+        """Validate, add an entry to the history, and keep the weights if they are the best."""
+        # The mean over processes, so that all of them see the same and stop together.
+        forecast, auxiliary = self.processes.mean(self.take_losses()).tolist()
+        self.check_finite("training", forecast + auxiliary, self.trainer.learning_rate)
+        return self._add_to_history(
+            {
+                "train_loss": forecast,
+                "auxiliary_loss": auxiliary,
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                **self.network.patcher.take_metrics(),
+            }
+        )
+
+    def finish(self) -> TrainingRecord:
+        """Put the best weights into the network and return the record."""
+        if self.kept is not None:
+            self.network.load_state_dict(self.kept)
+        self.network.eval()
+        self.record.seconds = self.seconds()
+        return self.record
+
+    # ------------------------------------------------------------------ validation
+
+    def _add_to_history(self, metrics: dict[str, float]) -> dict[str, float]:
+        record, loss = self.record, math.nan
+        if self.validation is not None:
+            loss = metrics["validation_loss"] = self._validation_loss(self.validation)
+        metrics["seconds"] = self.seconds()
+        record.history.append({"step": float(record.num_steps), **metrics})
+        if self.validation is None or not loss >= record.best_loss:
+            self.kept, self.stale = copy.deepcopy(self.network.state_dict()), 0
+            record.best_step, record.best_loss = record.num_steps, loss
+        else:
+            self.stale += 1
+        return metrics
+
+    def _validation_loss(self, windows: Tensor) -> float:
+        loss = self.validate(windows)
+        if self.processes.count > 1:  # BatchNorm statistics differ there; decisions must not
+            own = torch.tensor(loss, dtype=torch.float64, device=self.processes.device)
+            loss = float(self.processes.mean(own))
+        self.check_finite("validation", loss, self.trainer.learning_rate)
+        return loss
+
+    @torch.no_grad()
+    def validate(self, windows: Tensor) -> float:
+        """Return the mean loss over windows, in eval mode with the most probable patches."""
+        self.network.eval()
+        total = weight = 0.0
+        for chunk in windows.split(self.trainer.batch_size):
+            batch = self.source.batch(chunk)
+            if len(batch.series) == 0:
+                continue
+            with autocast(self.processes.device, self.autocast):
+                forecast = self.network(batch.series, batch.observed, batch.group)
+            row_loss = self.row_loss(forecast, batch.target, batch.target_observed)
+            part = weighted_sum(row_loss.double(), batch.target_observed)
+            total, weight = total + float(part[0]), weight + float(part[1])
+        self.network.train()
+        if weight == 0:
+            raise InvalidParameterError(
+                f"Validation needs an observed target, however: {len(windows)} windows hold none. "
+                "Leave such windows out."
+            )
+        return total / weight
+
+    # ------------------------------------------------------------------ state
+
+    def state(self) -> TrainingState:
+        """Return weights, optimizer, random generators and the course of training."""
+        device, record = self.processes.device, self.record
+        epoch, position = self.batches.state()
+        tensors = {
+            "random.torch": torch.default_generator.get_state(),
+            "random.rollouts": self.rollouts.get_state(),
+            "random.epoch": epoch,
+        }
+        if device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+        tensors |= {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"optimizer.{k}": v for k, v in optimizer_tensors(self.optimizer).items()}
+        if self.kept is not None and record.best_step < record.num_steps:
+            tensors |= {f"kept.{k}": v for k, v in self.kept.items()}
+        facts: dict[str, Any] = {
+            "record": asdict(record) | {"seconds": self.seconds()},
+            "stale": self.stale,
+            "position": position,
+            "keeps": self.kept is not None,
+            "device": device.type,
+        }
+        return TrainingState(tensors, facts)
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from what `state` returned.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the state was written on another kind of device.
+        """
+        device, facts, random = self.processes.device, state.facts, state.part("random")
+        if facts["device"] != device.type:
+            raise InvalidParameterError(
+                f"A run goes on on the kind of device it began on, {facts['device']!r}. Got "
+                f"device={self.trainer.device!r}, which is {device.type!r} here. Resume it there, "
+                "or train from the start."
+            )
+        load_network(self.network, state.part("network"), self.checkpoint.path)
+        load_optimizer(self.optimizer, state.part("optimizer"))
+        self.record = TrainingRecord(**facts["record"])
+        self.stale = facts["stale"]
+        if facts["keeps"]:
+            self.kept = copy.deepcopy(self.network.state_dict())
+            self.kept |= {
+                name: value.to(self.kept[name].device) for name, value in state.part("kept").items()
+            }
+        self.batches.restore(random["epoch"], facts["position"])
+        self.rollouts.set_state(random["rollouts"])
+        torch.default_generator.set_state(random["torch"])
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"], device)

@@ -32,13 +32,15 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from adaptivepatch.backbones import PatchTSTBackbone, TransformerBackbone
+from adaptivepatch.backbones.patchtst import PatchTSTBackbone
+from adaptivepatch.backbones.transformer import TransformerBackbone
 from adaptivepatch.estimators.forecaster import Forecaster
 from adaptivepatch.network import build_network
-from adaptivepatch.patchers import FixedPatcher
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.training.loop import train_step
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch
-from adaptivepatch.training.step import TrainingStep, train_step
+from adaptivepatch.training.step import TrainingStep
 from adaptivepatch.training.trainer import Trainer
 
 HORIZON, WINDOWS, CHANNELS = 96, 128, 7

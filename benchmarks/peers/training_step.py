@@ -27,9 +27,10 @@ import torch
 from models import BACKBONES, CHANNELS, HORIZON, WINDOWS, bare, public_fit, single_thread
 
 from adaptivepatch.bench.record import append_rows, provenance
-from adaptivepatch.data.datasets import load_dataset, split_borders
+from adaptivepatch.datasets.catalog import split_borders
+from adaptivepatch.datasets.loading import load_dataset
 from adaptivepatch.estimators.forecaster import Forecaster
-from adaptivepatch.patchers import FixedPatcher
+from adaptivepatch.patchers.fixed import FixedPatcher
 from adaptivepatch.training.trainer import Trainer
 
 RESULTS = Path(__file__).parents[1] / "results" / "peers.csv"

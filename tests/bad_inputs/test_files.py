@@ -21,7 +21,9 @@ import pytest
 
 from adaptivepatch import files, load_dataset
 from adaptivepatch.cli import main
-from adaptivepatch.data.datasets import dataset_path, fetch_dataset, load_stamps, split_borders
+from adaptivepatch.datasets.catalog import split_borders
+from adaptivepatch.datasets.loading import load_stamps
+from adaptivepatch.datasets.sources import dataset_path, fetch_dataset
 from adaptivepatch.errors import DatasetError
 from tests.bad_inputs.helpers import Case, assert_refused, num_distinct, parametrized, says, wide
 
@@ -811,7 +813,7 @@ FOLDERS = [
         "predict too far",
         "predict out --horizon 5",
         (
-            "The model was trained to forecast 4 steps. Got horizon=5. Pass --rollout to feed "
+            "The model was trained to forecast 4 steps. Got horizon=5. Pass --recursive to feed "
             "forecasts back, or fit with the longer horizon."
         ),
     ),

@@ -980,7 +980,7 @@ REQUESTS = [
         "predict",
         PARAMETER,
         (
-            "The model was trained to forecast 4 steps. Got horizon=5. Pass rollout=True to feed "
+            "The model was trained to forecast 4 steps. Got horizon=5. Pass recursive=True to feed "
             "forecasts back, or fit with the longer horizon."
         ),
         horizon=5,
@@ -1014,7 +1014,7 @@ REQUESTS = [
             "instead."
         ),
         horizon=10**12,
-        rollout=True,
+        recursive=True,
     ),
     asked(
         "roll out quantiles",
@@ -1025,7 +1025,7 @@ REQUESTS = [
             "of the first 4. Got horizon=5. Fit with the longer horizon, or without quantiles."
         ),
         horizon=5,
-        rollout=True,
+        recursive=True,
         model=fitted_quantiles,
     ),
     asked(

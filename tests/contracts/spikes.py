@@ -16,21 +16,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adaptivepatch.backbones import Backbone, PatchTSTBackbone, TransformerBackbone
-from adaptivepatch.network import PatchNetwork, build_network
-from adaptivepatch.nn.heads import TimeAlignedHead
-from adaptivepatch.nn.pooling import broadcast, pool_mean
-from adaptivepatch.patchers import FixedPatcher, RandomPatcher
-from adaptivepatch.patchers.base import (
+from adaptivepatch.backbones.base import Backbone
+from adaptivepatch.backbones.patchtst import PatchTSTBackbone
+from adaptivepatch.backbones.transformer import TransformerBackbone
+from adaptivepatch.distributions import (
     Deterministic,
-    Patcher,
     Rollout,
     SegmentationDistribution,
     StepContext,
     StepPlan,
-    mean_in_groups,
-    rate_capacity,
 )
+from adaptivepatch.network import PatchNetwork, build_network
+from adaptivepatch.nn.placement.groups import mean_in_groups
+from adaptivepatch.nn.tokens.heads import TimeAlignedHead
+from adaptivepatch.nn.tokens.pooling import broadcast, pool_mean
+from adaptivepatch.patchers.base import Patcher, rate_capacity
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.random import RandomPatcher
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.sampler import Batch
 from tests.builders import with_parent

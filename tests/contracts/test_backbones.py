@@ -12,9 +12,10 @@ import torch
 from sklearn.base import clone
 
 import adaptivepatch.backbones
-from adaptivepatch.backbones import BACKBONES, COMBINATIONS, Backbone, backbone_class
+from adaptivepatch.backbones.base import Backbone
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.pretrained import build_component, describe
+from adaptivepatch.model_folder import build_component, describe
+from adaptivepatch.registry import BACKBONES, COMBINATIONS, backbone_class
 from adaptivepatch.segmentation import Segmentation
 from tests.builders import random_mask, small_backbone
 

@@ -6,13 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from adaptivepatch.backbones import PatchTSTBackbone, TransformerBackbone
+from adaptivepatch.backbones.patchtst import PatchTSTBackbone
+from adaptivepatch.backbones.transformer import TransformerBackbone
+from adaptivepatch.distributions import Deterministic, Rollout, StepPlan
 from adaptivepatch.errors import InvalidSegmentationError
 from adaptivepatch.network import PatchNetwork, build_network
-from adaptivepatch.nn.patch_embedding import resample
-from adaptivepatch.nn.pooling import pool_mean
-from adaptivepatch.patchers import FixedPatcher, RandomPatcher
-from adaptivepatch.patchers.base import Deterministic, Patcher, Rollout, StepPlan
+from adaptivepatch.nn.tokens.patch_embedding import resample
+from adaptivepatch.nn.tokens.pooling import pool_mean
+from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.random import RandomPatcher
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch

@@ -10,13 +10,11 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.patchers import (
-    PATCHERS,
-    DynamicChunkingPatcher,
-    HierarchicalPatcher,
-    ReinPatcher,
-    ScoreFunctionPatcher,
-)
+from adaptivepatch.patchers.dynamic_chunking import DynamicChunkingPatcher
+from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
+from adaptivepatch.patchers.reinpatch import ReinPatcher
+from adaptivepatch.patchers.score_function import ScoreFunctionPatcher
+from adaptivepatch.registry import PATCHERS
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.step import TrainingStep
 from tests.builders import small_network

@@ -21,25 +21,17 @@ import torch
 from sklearn.base import BaseEstimator, clone
 
 import adaptivepatch.patchers
-from adaptivepatch.backbones import BACKBONES
+from adaptivepatch.distributions import Deterministic, Rollout, SegmentationDistribution
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.patchers import (
-    PATCHERS,
-    FixedPatcher,
-    HierarchicalPatcher,
-    Patcher,
-    RandomPatcher,
-    RecencyPatcher,
-    patcher_class,
-)
-from adaptivepatch.patchers.base import (
-    Deterministic,
-    Rollout,
-    SegmentationDistribution,
-    mean_in_groups,
-)
+from adaptivepatch.model_folder import build_component, describe
+from adaptivepatch.nn.placement.groups import mean_in_groups
+from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
+from adaptivepatch.patchers.random import RandomPatcher
 from adaptivepatch.patchers.rate import RatePatcher
-from adaptivepatch.pretrained import build_component, describe
+from adaptivepatch.patchers.recency import RecencyPatcher
+from adaptivepatch.registry import BACKBONES, PATCHERS
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch
@@ -217,9 +209,9 @@ def test_names_are_unique_and_found():
     assert len({cls.name for cls in PATCHERS.values()}) == len(PATCHERS)
     for name, cls in PATCHERS.items():
         assert cls.name == name
-        assert patcher_class(name) is cls
+        assert PATCHERS.find(name) is cls
     with pytest.raises(InvalidParameterError, match="Unknown patcher 'fixd'.*mean 'fixed'"):
-        patcher_class("fixd")
+        PATCHERS.find("fixd")
 
 
 # ---------------------------------------------------------------------------------- estimator

@@ -25,7 +25,7 @@ from adaptivepatch import (
     WindowSplit,
     sliding_windows,
 )
-from adaptivepatch.patchers import PATCHERS
+from adaptivepatch.registry import PATCHERS
 
 BATTERY = """
 import collections, json, warnings
@@ -34,7 +34,7 @@ torch.set_num_threads(1)
 warnings.simplefilter("ignore")
 from sklearn.utils.estimator_checks import check_estimator
 from adaptivepatch import *
-from adaptivepatch.patchers import PATCHERS
+from adaptivepatch.registry import PATCHERS
 class Fine(ReinPatcher):
     def __init__(self, compression_rate=2.0):
         super().__init__(compression_rate, gradient=GroupPolicyGradient(2))

@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from adaptivepatch.distributions import Rollout, StepContext, StepPlan
 from adaptivepatch.network import PatchNetwork
-from adaptivepatch.patchers.base import Rollout, StepContext, StepPlan
 from adaptivepatch.segmentation import Segmentation
+from adaptivepatch.training.loop import train_step
 from adaptivepatch.training.losses import make_loss, weighted_sum
 from adaptivepatch.training.sampler import Batch
-from adaptivepatch.training.step import TrainingStep, train_step
+from adaptivepatch.training.step import TrainingStep
 from tests.contracts.spikes import (
     SPIKES,
     ChunkingPatcher,

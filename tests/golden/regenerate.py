@@ -11,11 +11,14 @@ from pathlib import Path
 
 import torch
 
-from adaptivepatch.backbones import BACKBONES
-from adaptivepatch.patchers import FixedPatcher, RandomPatcher, RecencyPatcher
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.random import RandomPatcher
+from adaptivepatch.patchers.recency import RecencyPatcher
+from adaptivepatch.registry import BACKBONES
 from adaptivepatch.training.inference import predict_windows
 from adaptivepatch.training.losses import make_loss
-from adaptivepatch.training.trainer import Trainer, WindowSets
+from adaptivepatch.training.record import WindowSets
+from adaptivepatch.training.trainer import Trainer
 from tests.builders import series_source, small_network
 
 FILE = Path(__file__).with_name("golden.json")

@@ -42,7 +42,7 @@ def raising(monkeypatch):
         def fail() -> None:
             raise error
 
-        monkeypatch.setattr("adaptivepatch.data.sources.dataset_table", fail)
+        monkeypatch.setattr("adaptivepatch.datasets.sources.dataset_table", fail)
 
     return install
 
@@ -130,7 +130,7 @@ def test_warnings_are_single_lines(call, monkeypatch):
         warnings.warn("Short\nseries.", UserWarning, stacklevel=2)
         return []
 
-    monkeypatch.setattr("adaptivepatch.data.sources.dataset_table", warn)
+    monkeypatch.setattr("adaptivepatch.datasets.sources.dataset_table", warn)
     status, out, err = call("datasets", "list", "--json")
     assert (status, json.loads(out)) == (0, {"datasets": []})
     assert err == "adaptivepatch: warning: Short series.\n"

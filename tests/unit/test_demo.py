@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from adaptivepatch.data.naive import seasonal_naive
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.patchers import FixedPatcher
+from adaptivepatch.patchers.fixed import FixedPatcher
 
 pytest.importorskip("matplotlib")
 from adaptivepatch.demo import FILES, SMOKE, DemoResult, default_arms, run_demo

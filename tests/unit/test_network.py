@@ -4,19 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from adaptivepatch.backbones import TransformerBackbone
+from adaptivepatch.backbones.transformer import TransformerBackbone
+from adaptivepatch.distributions import Rollout
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.network import PatchNetwork, build_network
-from adaptivepatch.nn.normalization import InstanceNorm
-from adaptivepatch.nn.patch_embedding import AlignedEmbedding, ResampleEmbedding
-from adaptivepatch.patchers import (
-    FixedPatcher,
-    HierarchicalPatcher,
-    RandomPatcher,
-    RecencyPatcher,
-    ScoreFunctionPatcher,
-)
-from adaptivepatch.patchers.base import Rollout
+from adaptivepatch.nn.layers.normalization import InstanceNorm
+from adaptivepatch.nn.tokens.patch_embedding import AlignedEmbedding, ResampleEmbedding
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
+from adaptivepatch.patchers.random import RandomPatcher
+from adaptivepatch.patchers.recency import RecencyPatcher
+from adaptivepatch.patchers.score_function import ScoreFunctionPatcher
 from adaptivepatch.segmentation import Segmentation
 from tests.builders import random_mask, small_backbone, small_network
 

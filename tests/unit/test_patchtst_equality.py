@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from adaptivepatch.backbones import PatchTSTBackbone
+from adaptivepatch.backbones.patchtst import PatchTSTBackbone
 from adaptivepatch.network import build_network
-from adaptivepatch.patchers import FixedPatcher
+from adaptivepatch.patchers.fixed import FixedPatcher
 
 TOLERANCE = 1e-10
 D, HEADS, D_FF, LAYERS, HORIZON = 16, 4, 32, 3, 24

@@ -11,7 +11,8 @@ from adaptivepatch.errors import InvalidParameterError, InvalidSegmentationError
 from adaptivepatch.segmentation import Segmentation
 
 pytest.importorskip("matplotlib")
-from adaptivepatch.plotting import new_figure, plot_forecast, plot_segmentation
+from adaptivepatch.plotting.figures import new_figure
+from adaptivepatch.plotting.series import plot_forecast, plot_segmentation
 
 HOURS = np.datetime64("2025-03-01T00", "h") + np.arange(12)
 

@@ -18,7 +18,8 @@ from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
 from tests.builders import daily_frame
 
 pytest.importorskip("matplotlib")
-from adaptivepatch.plotting import new_figure, patch_changes, plot_lengths, plot_policy
+from adaptivepatch.plotting.figures import new_figure
+from adaptivepatch.plotting.policy import patch_changes, plot_lengths, plot_policy
 
 SHARES = ("0.25", "0.5", "0.75", "1.25", "1.5", "2", "inf")
 

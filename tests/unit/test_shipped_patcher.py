@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from adaptivepatch import Forecaster, Trainer, TransformerBackbone, load_patcher
-from adaptivepatch.data.corpora import CORPORA, PERMITTED
-from adaptivepatch.data.datasets import load_dataset
-from adaptivepatch.foundation import SHIPPED, shipped_patchers, weights_digest
+from adaptivepatch.datasets.catalog import CORPORA
+from adaptivepatch.datasets.corpora import PERMITTED
+from adaptivepatch.datasets.loading import load_dataset
+from adaptivepatch.pretrained import SHIPPED, shipped_patchers, weights_digest
 
 NAME = "reinpatch-small"
 

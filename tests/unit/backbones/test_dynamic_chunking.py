@@ -9,18 +9,21 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from adaptivepatch.backbones import DynamicChunkingBackbone, MultiLevelBackbone, backbone_class
+from adaptivepatch.backbones.dynamic_chunking import DynamicChunkingBackbone
+from adaptivepatch.backbones.multi_level import MultiLevelBackbone
 from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.model_folder import build_component, describe
 from adaptivepatch.network import build_network
-from adaptivepatch.nn.rate_control import ratio_loss
-from adaptivepatch.patchers import DynamicChunkingPatcher, FixedPatcher, HierarchicalPatcher
-from adaptivepatch.pretrained import build_component, describe
+from adaptivepatch.nn.placement.losses import ratio_loss
+from adaptivepatch.patchers.dynamic_chunking import DynamicChunkingPatcher
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
+from adaptivepatch.registry import backbone_class
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.losses import make_loss
-from adaptivepatch.training.run import _optimizer
+from adaptivepatch.training.optimizer import make_optimizer
 from adaptivepatch.training.sampler import Batch
 from adaptivepatch.training.step import TrainingStep
-from adaptivepatch.training.trainer import Trainer
 from tests.builders import random_mask, small_backbone
 
 STEPS, ROWS, D = 48, 5, 8
@@ -172,7 +175,7 @@ def test_stages_have_learning_rates_of_their_own():
     patcher = DynamicChunkingPatcher(4, wiring="hnet", width=D, learning_rate_factor=5.0)
     backbone = stage(inner=inner, learning_rate_factor=2.0)
     network = build_network(patcher, backbone, context_length=STEPS, horizon=4)
-    optimizer = _optimizer(Trainer(learning_rate=0.01), network)
+    optimizer = make_optimizer(network, learning_rate=0.01, weight_decay=0.0)
     rate = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
     assert len(rate) == len(list(network.parameters()))
     expected = {

@@ -8,20 +8,19 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from adaptivepatch.backbones import (
-    Backbone,
-    MultiLevelBackbone,
-    PatchTSTBackbone,
-    TransformerBackbone,
-    backbone_class,
-)
-from adaptivepatch.backbones.multi_level import for_levels
+from adaptivepatch.backbones.base import Backbone
+from adaptivepatch.backbones.multi_level import MultiLevelBackbone, for_levels
+from adaptivepatch.backbones.patchtst import PatchTSTBackbone
+from adaptivepatch.backbones.transformer import TransformerBackbone
+from adaptivepatch.distributions import Rollout
 from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.model_folder import build_component, describe
 from adaptivepatch.network import build_network
-from adaptivepatch.nn.pooling import broadcast, pool_mean
-from adaptivepatch.patchers import FixedPatcher, HierarchicalPatcher, RandomPatcher
-from adaptivepatch.patchers.base import Rollout
-from adaptivepatch.pretrained import build_component, describe
+from adaptivepatch.nn.tokens.pooling import broadcast, pool_mean
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
+from adaptivepatch.patchers.random import RandomPatcher
+from adaptivepatch.registry import backbone_class
 from adaptivepatch.segmentation import Segmentation
 from tests.builders import random_mask, small_backbone, small_network, with_parent
 

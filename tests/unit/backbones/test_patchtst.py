@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from adaptivepatch.backbones import PatchTSTBackbone
+from adaptivepatch.backbones.patchtst import PatchTSTBackbone
 from adaptivepatch.segmentation import Segmentation
 
 

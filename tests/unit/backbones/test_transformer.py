@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adaptivepatch.backbones import TransformerBackbone
+from adaptivepatch.backbones.transformer import TransformerBackbone
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.segmentation import Segmentation
 

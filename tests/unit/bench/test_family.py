@@ -15,11 +15,12 @@ from adaptivepatch.bench.report_family import (
     score_function_noise,
 )
 from adaptivepatch.bench.runner import run_suite
-from adaptivepatch.bench.task import build_patcher, read_suite
-from adaptivepatch.data.datasets import load_dataset
+from adaptivepatch.bench.task import read_suite
+from adaptivepatch.components import patcher_from_settings
+from adaptivepatch.datasets.loading import load_dataset
 from adaptivepatch.errors import DatasetError
-from adaptivepatch.patchers import PATCHERS
 from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.registry import PATCHERS
 
 PLANTED = {
     "tasks": [
@@ -102,7 +103,7 @@ def test_real_rows_measure_every_window_and_the_boundaries_of_some(tmp_path):
 
 def test_suites_hold_every_patcher_and_can_be_built():
     arms = {run.arm.name: run.arm.settings for run in read_suite("family_etth1")}
-    patchers = [build_patcher(settings["patcher"]) for settings in arms.values()]
+    patchers = [patcher_from_settings(settings["patcher"]) for settings in arms.values()]
     assert {patcher.name for patcher in patchers} == set(PATCHERS)
     assert all(isinstance(patcher, Patcher) for patcher in patchers)
     exact = [p for p in patchers if getattr(p, "budget", "exact") == "exact"]

@@ -25,9 +25,10 @@ from adaptivepatch.bench.planted_patchers import ChangePointPatcher, TruePatcher
 from adaptivepatch.bench.record import PlantedRecord, column_names
 from adaptivepatch.bench.report import PLANTED_ARMS, TABLES
 from adaptivepatch.bench.runner import run_suite
-from adaptivepatch.bench.task import build_patcher, read_suite
+from adaptivepatch.bench.task import read_suite
 from adaptivepatch.cli import app
-from adaptivepatch.data.planted import planted_windows
+from adaptivepatch.components import patcher_from_settings
+from adaptivepatch.datasets.planted import planted_windows
 from adaptivepatch.errors import AdaptivePatchError
 from adaptivepatch.patchers.reinpatch import ReinPatcher
 
@@ -277,7 +278,7 @@ def test_the_packaged_suite_builds_every_arm_at_equal_token_count():
 
 def test_the_described_arm_is_the_preset():
     arm = next(run.arm for run in read_suite("planted") if run.arm.name == "as_described")
-    built = build_patcher(arm.settings["patcher"])
+    built = patcher_from_settings(arm.settings["patcher"])
     assert isinstance(built, ReinPatcher)
     assert repr(built) == repr(ReinPatcher.as_described(24))
 

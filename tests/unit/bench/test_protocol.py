@@ -16,9 +16,9 @@ from adaptivepatch.bench.protocol import (
     scaled_panel,
     verify_repeat_oracle,
 )
-from adaptivepatch.data.datasets import SplitBorders, split_borders
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.windows import make_windows
+from adaptivepatch.datasets.catalog import SplitBorders, split_borders
 from adaptivepatch.errors import InvalidParameterError
 
 BORDERS = SplitBorders(40, 50, 70)

@@ -17,9 +17,10 @@ from adaptivepatch import InvalidParameterError
 from adaptivepatch.bench.record import column_names
 from adaptivepatch.bench.report import TABLES, render
 from adaptivepatch.bench.runner import run_suite
-from adaptivepatch.bench.task import Arm, Task, build_patcher, read_suite
+from adaptivepatch.bench.task import Arm, Task, read_suite
 from adaptivepatch.cli import app
-from adaptivepatch.foundation import load_patcher, weights_digest
+from adaptivepatch.components import patcher_from_settings
+from adaptivepatch.pretrained import load_patcher, weights_digest
 
 TINY = """
 about: one step, to see the harness at work
@@ -113,12 +114,14 @@ def test_parts_of_patchers_and_backbones_are_built_from_their_names():
 def test_a_pretrained_patcher_is_named_with_its_weights():
     digest = weights_digest(load_patcher("reinpatch-small"))
     settings = {"pretrained": "reinpatch-small", "weights": digest[:8], "compression_rate": 48}
-    patcher = build_patcher({"name": "hierarchical", "fine": {"name": "fixed"}, "coarse": settings})
+    patcher = patcher_from_settings(
+        {"name": "hierarchical", "fine": {"name": "fixed"}, "coarse": settings}
+    )
     assert patcher.coarse.is_frozen
     assert patcher.coarse.compression_rate == 48
     for wrong in ("0" * 8, digest[:7]):
         with pytest.raises(InvalidParameterError, match=f"Got '{wrong}' for 'reinpatch-small'"):
-            build_patcher({**settings, "weights": wrong})
+            patcher_from_settings({**settings, "weights": wrong})
 
 
 def test_arms_of_unlike_histories_share_a_file(tmp_path, ltsf_data):

@@ -298,8 +298,8 @@ def test_predict_json_is_what_python_predicts(home, capsys):
 
 def test_predict_further_needs_rollout(home, capsys):
     assert call("predict", home / "out", "--horizon", 6) == 2
-    assert "Pass --rollout" in capsys.readouterr().err
-    assert call("predict", home / "out", "--horizon", 6, "--rollout") == 0
+    assert "Pass --recursive" in capsys.readouterr().err
+    assert call("predict", home / "out", "--horizon", 6, "--recursive") == 0
 
 
 def test_outputs_are_not_replaced_unasked(home, capsys):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from adaptivepatch import load_patcher
 from adaptivepatch.cli import app as whole_app
 from adaptivepatch.cli.pretrain import pretrain_patcher
-from adaptivepatch.data.datasets import load_dataset
+from adaptivepatch.datasets.loading import load_dataset
 from adaptivepatch.errors import DatasetError, InvalidModelError, InvalidParameterError
 from tests.corpora import write_corpus
 
@@ -78,17 +78,17 @@ def test_nothing_is_replaced_unasked(run, tmp_path):
 
 
 def test_an_interrupted_run_goes_on(run, tmp_path, monkeypatch):
-    from adaptivepatch.estimators import pretraining
+    from adaptivepatch.pretraining import pretrain as pretraining
 
     run("--out", str(tmp_path / "whole"))
-    once = pretraining._Pretraining._one_step
+    once = pretraining.PretrainingLoop.next_step
 
     def interrupted(self, done):
         if done == 3:
             raise KeyboardInterrupt
-        once(self, done)
+        return once(self, done)
 
-    monkeypatch.setattr(pretraining._Pretraining, "_one_step", interrupted)
+    monkeypatch.setattr(pretraining.PretrainingLoop, "next_step", interrupted)
     result = run()
     assert result.exit_code == 130
     assert "--resume goes on from it" in result.stderr
@@ -129,7 +129,7 @@ def test_what_cannot_be_done_is_said_before_training(run, tmp_path):
 def test_a_corpus_that_holds_a_benchmark_series_is_refused(run, tmp_path, monkeypatch):
     rng = np.random.default_rng(3)
     known = {"ETTh1/OT": rng.normal(size=3000).cumsum()}
-    monkeypatch.setattr("adaptivepatch.data.overlap.benchmark_series", lambda: known)
+    monkeypatch.setattr("adaptivepatch.datasets.overlap.benchmark_series", lambda: known)
     copy = write_corpus(tmp_path / "copy.parquet", {"a": 3 - 2 * known["ETTh1/OT"][500:1500:2]})
     with pytest.raises(InvalidParameterError, match=r"copy/a from \d+ is ETTh1/OT from \d+"):
         run("--check-overlap", given=[copy])

@@ -30,10 +30,10 @@ from adaptivepatch import (
     TransformerBackbone,
 )
 from adaptivepatch.data.frame import read_frame
-from adaptivepatch.data.scaling import Scaling
-from adaptivepatch.estimators.panel_source import PanelSource, complete_or_padded
-from adaptivepatch.estimators.selection import split_windows
-from adaptivepatch.nn.patch_embedding import AlignedEmbedding
+from adaptivepatch.data.windows import complete_or_padded
+from adaptivepatch.estimators.settings import NetworkSettings
+from adaptivepatch.estimators.training_windows import PanelTrainingData
+from adaptivepatch.nn.tokens.patch_embedding import AlignedEmbedding
 from tests.builders import daily_frame as wide
 
 HORIZON, CONTEXT = 12, 48
@@ -97,12 +97,12 @@ def test_shorter_horizon_is_a_slice(fitted):
 
 
 def test_longer_horizon_needs_rollout(fitted):
-    with pytest.raises(InvalidParameterError, match=r"12 steps. Got horizon=13.*rollout=True"):
+    with pytest.raises(InvalidParameterError, match=r"12 steps. Got horizon=13.*recursive=True"):
         fitted.predict(horizon=13)
 
 
 def test_rollout_feeds_forecasts_back(fitted):
-    rolled = fitted.predict(horizon=20, rollout=True)
+    rolled = fitted.predict(horizon=20, recursive=True)
     direct = fitted.predict().pivot_table("prediction", "timestamp", "target_name")
     history = pd.concat([wide(), direct])
     second = fitted.predict(history, horizon=8)
@@ -342,7 +342,7 @@ def test_bad_quantiles_are_refused(levels):
 def test_quantiles_are_not_rolled_out():
     model = make(quantiles=[0.1, 0.5, 0.9]).fit(wide())
     with pytest.raises(InvalidParameterError, match="gives no quantiles"):
-        model.predict(horizon=20, rollout=True)
+        model.predict(horizon=20, recursive=True)
 
 
 # --------------------------------------------------------------------------------------- patches
@@ -679,13 +679,20 @@ def test_look_backs_stay_inside_their_item(lengths, held_out):
     context, horizon = 16, 4
     panel = read_frame(ramps(lengths))
     rows = np.where(panel.lengths - held_out >= horizon + 2, held_out, 0)
-    split = split_windows(panel, context, horizon, rows)
-    plain = Scaling(np.zeros((len(lengths), 1)), np.ones((len(lengths), 1)))
-    source = PanelSource(panel, plain, split.windows, device="cpu", dtype=torch.float64)
-    for part in split.windows:
-        batch = source.batch(source.numbers(part))
+    settings = NetworkSettings(FixedPatcher(4), "patchtst", context, horizon)
+    trainer = Trainer(device="cpu", precision="float64")
+    source, windows, scaling = PanelTrainingData(panel, rows, settings, False, trainer).selection()
+    assert (windows.validation is not None) == bool(rows.any())
+    for numbers in filter(lambda part: part is not None, windows):
+        batch = source.batch(numbers)
         observed = torch.ones_like(batch.series) if batch.observed is None else batch.observed
-        assert len(batch.series) == len(part)
+        assert len(batch.series) == len(numbers)
+        # One channel: undo the scaling of each item to read the ramp.
+        item = torch.bucketize(numbers, torch.as_tensor(source._first_row), right=True) - 1
+        mean, std = (torch.as_tensor(x[:, 0])[item][:, None] for x in (scaling.mean, scaling.std))
+        batch = batch._replace(
+            series=(batch.series * std + mean).round(), target=(batch.target * std + mean).round()
+        )
         for series, seen, target in zip(batch.series, observed.bool(), batch.target, strict=True):
             expected = target[0] - torch.arange(len(seen), 0, -1)
             assert torch.equal(series[seen], expected[seen])

@@ -303,7 +303,7 @@ def test_ctrl_c_in_the_refit_keeps_the_selected_model(monkeypatch):
     selected = forecaster().fit(FRAME, refit=False)
     write = checkpoint.CheckpointFile.write
     assert write  # the refit is recognised by its lack of a validation
-    from adaptivepatch.training.run import Run
+    from adaptivepatch.bench.task import Run
 
     step = Run._one_step
 
@@ -320,7 +320,7 @@ def test_ctrl_c_in_the_refit_keeps_the_selected_model(monkeypatch):
 
 
 def test_ctrl_c_before_the_first_validation_ends_the_fit(monkeypatch):
-    from adaptivepatch.training.run import Run
+    from adaptivepatch.bench.task import Run
 
     def interrupted(*arguments):
         raise KeyboardInterrupt

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adaptivepatch.patchers import DynamicChunkingPatcher, DynamicPoolingPatcher
+from adaptivepatch.patchers.dynamic_chunking import DynamicChunkingPatcher
+from adaptivepatch.patchers.dynamic_pooling import DynamicPoolingPatcher
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch
 from adaptivepatch.training.step import TrainingStep

@@ -4,12 +4,9 @@ import pytest
 import torch
 
 from adaptivepatch import FixedPatcher, InvalidParameterError
-from adaptivepatch.patchers.base import (
-    Deterministic,
-    Rollout,
-    mean_in_groups,
-    rate_capacity,
-)
+from adaptivepatch.distributions import Deterministic, Rollout
+from adaptivepatch.nn.placement.groups import mean_in_groups
+from adaptivepatch.patchers.base import rate_capacity
 from adaptivepatch.segmentation import Segmentation
 from tests.builders import random_mask
 

@@ -12,7 +12,7 @@ from sklearn.base import clone
 
 from adaptivepatch.bench.planted_patchers import ChangePointPatcher as DynamicProgram
 from adaptivepatch.errors import InvalidParameterError, MissingDependencyError
-from adaptivepatch.nn.gaps import interpolate_gaps
+from adaptivepatch.nn.layers.gaps import interpolate_gaps
 from adaptivepatch.patchers import ChangePointPatcher
 from adaptivepatch.patchers import change_point as module
 

@@ -9,8 +9,8 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.nn.gaps import interpolate_gaps
-from adaptivepatch.patchers import DeviationPatcher
+from adaptivepatch.nn.layers.gaps import interpolate_gaps
+from adaptivepatch.patchers.deviation import DeviationPatcher
 from tests.oracles import from_scores
 
 

@@ -7,11 +7,13 @@ import torch
 from scipy import stats
 from sklearn.exceptions import NotFittedError
 
+from adaptivepatch.distributions import Rollout
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.nn.rate_control import ratio_loss
-from adaptivepatch.nn.scan import smooth
-from adaptivepatch.patchers import DynamicChunkingPatcher, FixedPatcher, HierarchicalPatcher
-from adaptivepatch.patchers.base import Rollout
+from adaptivepatch.nn.layers.scan import smooth
+from adaptivepatch.nn.placement.losses import ratio_loss
+from adaptivepatch.patchers.dynamic_chunking import DynamicChunkingPatcher
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch

@@ -11,10 +11,11 @@ from scipy import stats
 from sklearn.exceptions import NotFittedError
 
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.nn.rate_control import binomial_loss
-from adaptivepatch.patchers import DynamicPoolingPatcher, FixedPatcher, HierarchicalPatcher
-from adaptivepatch.patchers.base import mean_in_groups
-from adaptivepatch.patchers.dynamic_pooling import _spikes
+from adaptivepatch.nn.placement.groups import mean_in_groups
+from adaptivepatch.nn.placement.losses import binomial_loss
+from adaptivepatch.patchers.dynamic_pooling import DynamicPoolingPatcher, _spikes
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch

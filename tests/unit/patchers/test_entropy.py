@@ -12,7 +12,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.patchers import EntropyPatcher, entropy
+from adaptivepatch.patchers import entropy
+from adaptivepatch.patchers.entropy import EntropyPatcher
 from adaptivepatch.segmentation import Segmentation
 
 ROWS, STEPS, TICK = 8, 60, 1e-5

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.patchers import FixedPatcher
+from adaptivepatch.patchers.fixed import FixedPatcher
 from adaptivepatch.segmentation import Segmentation
 
 

@@ -9,19 +9,17 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
+from adaptivepatch.distributions import Deterministic, Rollout, StepContext, StepPlan
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.patchers import FixedPatcher, HierarchicalPatcher, RandomPatcher
-from adaptivepatch.patchers.base import (
-    Deterministic,
-    Patcher,
-    Rollout,
-    StepContext,
-    StepPlan,
-)
+from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
+from adaptivepatch.patchers.random import RandomPatcher
 from adaptivepatch.segmentation import Segmentation
+from adaptivepatch.training.loop import train_step
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch
-from adaptivepatch.training.step import TrainingStep, train_step
+from adaptivepatch.training.step import TrainingStep
 from tests.builders import small_network
 from tests.contracts.spikes import ChunkingPatcher, Segmental, SegmentalPolicy
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.nn.gaps import interpolate_gaps
-from adaptivepatch.nn.normalization import InstanceNorm
-from adaptivepatch.patchers import HierarchicalPatcher, PeriodicPatcher, RandomPatcher
-from adaptivepatch.patchers.periodic import _autocorrelation
+from adaptivepatch.nn.layers.gaps import interpolate_gaps
+from adaptivepatch.nn.layers.normalization import InstanceNorm
+from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
+from adaptivepatch.patchers.periodic import PeriodicPatcher, _autocorrelation
+from adaptivepatch.patchers.random import RandomPatcher
 from tests.builders import small_network
 
 NO_CYCLE = r"must repeat themselves for period='auto' .* clear peak from 2 to 84 steps.*period=24"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.patchers import RandomPatcher
+from adaptivepatch.patchers.random import RandomPatcher
 
 
 def test_prediction_boundaries_look_uniform():

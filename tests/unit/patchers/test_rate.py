@@ -12,13 +12,11 @@ from sklearn.exceptions import NotFittedError
 
 from adaptivepatch import Forecaster, Trainer, TransformerBackbone, load_patcher
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.patchers import (
-    DeviationPatcher,
-    DynamicChunkingPatcher,
-    DynamicPoolingPatcher,
-    EntropyPatcher,
-    ScoreFunctionPatcher,
-)
+from adaptivepatch.patchers.deviation import DeviationPatcher
+from adaptivepatch.patchers.dynamic_chunking import DynamicChunkingPatcher
+from adaptivepatch.patchers.dynamic_pooling import DynamicPoolingPatcher
+from adaptivepatch.patchers.entropy import EntropyPatcher
+from adaptivepatch.patchers.score_function import ScoreFunctionPatcher
 from tests.builders import daily_frame
 
 STEPS, RATE = 48, 5.1  # of which no binary number is

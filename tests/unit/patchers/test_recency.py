@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.patchers import RecencyPatcher
+from adaptivepatch.patchers.recency import RecencyPatcher
 from adaptivepatch.segmentation import Segmentation
 
 

@@ -8,13 +8,15 @@ import torch
 from sklearn.base import clone
 
 from adaptivepatch import GroupPolicyGradient, ReinPatcher
+from adaptivepatch.distributions import StepContext
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.patchers import FixedPatcher, RecencyPatcher
-from adaptivepatch.patchers.base import StepContext
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.recency import RecencyPatcher
 from adaptivepatch.segmentation import Segmentation
+from adaptivepatch.training.loop import train_step
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch
-from adaptivepatch.training.step import TrainingStep, train_step
+from adaptivepatch.training.step import TrainingStep
 from tests.builders import small_network
 
 STEPS = 48

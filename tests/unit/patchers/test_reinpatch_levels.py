@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from adaptivepatch.nn.policy_gradient import BASELINES, GroupPolicyGradient
-from adaptivepatch.patchers import HierarchicalPatcher, ReinPatcher
+from adaptivepatch.nn.policies.group_policy_gradient import BASELINES, GroupPolicyGradient
+from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
+from adaptivepatch.patchers.reinpatch import ReinPatcher
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch
 from adaptivepatch.training.step import TrainingStep

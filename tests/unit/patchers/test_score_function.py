@@ -9,17 +9,18 @@ import torch
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from adaptivepatch.backbones import TransformerBackbone
+from adaptivepatch.backbones.transformer import TransformerBackbone
 from adaptivepatch.distributions import Rollout, StepContext
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.network import build_network
-from adaptivepatch.nn.next_points import NextErrors
-from adaptivepatch.nn.rate_control import target_rate_loss
-from adaptivepatch.patchers import ScoreFunctionPatcher
+from adaptivepatch.nn.placement.losses import target_rate_loss
+from adaptivepatch.nn.policies.token_rewards import NextErrors
+from adaptivepatch.patchers.score_function import ScoreFunctionPatcher
 from adaptivepatch.segmentation import Segmentation
+from adaptivepatch.training.loop import train_step
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch
-from adaptivepatch.training.step import TrainingStep, train_step
+from adaptivepatch.training.step import TrainingStep
 from tests.builders import small_network
 
 STEPS, ROWS = 64, 8

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from adaptivepatch.patchers import RandomPatcher
+from adaptivepatch.patchers.random import RandomPatcher
 from adaptivepatch.training.losses import make_loss
-from adaptivepatch.training.trainer import Trainer, WindowSets
+from adaptivepatch.training.record import WindowSets
+from adaptivepatch.training.trainer import Trainer
 from tests.builders import series_source, small_network
 
 # Name: backbone, share of gaps, training windows, batch size, steps. The last batch of "odd" has

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from adaptivepatch.patchers import (
-    FixedPatcher,
-    HierarchicalPatcher,
-    RandomPatcher,
-    RecencyPatcher,
-)
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
+from adaptivepatch.patchers.random import RandomPatcher
+from adaptivepatch.patchers.recency import RecencyPatcher
 from adaptivepatch.training.inference import predict_windows, segment_windows
 from tests.builders import series_source, small_network
 

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from adaptivepatch.distributions import StepPlan
 from adaptivepatch.network import Forecast
-from adaptivepatch.patchers import FixedPatcher, RandomPatcher
-from adaptivepatch.patchers.base import StepPlan
+from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.random import RandomPatcher
+from adaptivepatch.training.loop import train_step
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch
-from adaptivepatch.training.step import TrainingStep, train_step
+from adaptivepatch.training.step import TrainingStep
 from tests.builders import series_source, small_network
 
 CONTEXT, HORIZON = 24, 4

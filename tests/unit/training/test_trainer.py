@@ -8,16 +8,12 @@ import torch
 from sklearn.base import clone
 
 from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError
-from adaptivepatch.patchers import RandomPatcher
+from adaptivepatch.patchers.random import RandomPatcher
 from adaptivepatch.training.losses import make_loss
+from adaptivepatch.training.record import TrainingDivergedError, TrainingRecord, WindowSets
 from adaptivepatch.training.sampler import ArraySource, SeriesSource
 from adaptivepatch.training.schedules import make_schedule
-from adaptivepatch.training.trainer import (
-    Trainer,
-    TrainingDivergedError,
-    TrainingRecord,
-    WindowSets,
-)
+from adaptivepatch.training.trainer import Trainer
 from tests.builders import series_source, small_network
 
 every_backbone = pytest.mark.parametrize("backbone", ["patchtst", "transformer"])

@@ -1,0 +1,97 @@
+"""Cut rows with a patcher that stands apart from any network.
+
+Inside a network, `adaptivepatch.network.PatchNetwork.segment` normalises the rows and asks the
+patcher. Here the same is done for a patcher alone.
+
+Tensor suffixes: N rows, T steps.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from adaptivepatch.nn.layers.normalization import InstanceNorm
+from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.segmentation import Segmentation
+
+ROWS_AT_ONCE = 256
+
+
+class Cut(NamedTuple):
+    """Rows that a patcher has cut, all on the CPU.
+
+    Parameters
+    ----------
+    patches : Segmentation
+        Most probable segmentation of each row.
+    boundary_prob : Tensor of shape (N, T) or None
+        Probability that a step starts a patch, in float64, where the patcher states it.
+    series : Tensor of shape (N, T)
+        Rows as the patcher saw them: normalised, gaps filled.
+    observed : Tensor of bool, shape (N, T), or None
+        False at gaps. None means that every step is observed.
+    """
+
+    patches: Segmentation
+    boundary_prob: Tensor | None
+    series: Tensor
+    observed: Tensor | None
+
+
+@torch.no_grad()
+def cut_rows(
+    patcher: Patcher,
+    rows: Tensor,
+    group: Tensor | None = None,
+    *,
+    normalise: bool = True,
+    rows_at_once: int = ROWS_AT_ONCE,
+) -> Cut:
+    """Return the most probable patches of rows.
+
+    Parameters
+    ----------
+    patcher : Patcher
+        Used in eval mode and then put back into its own mode.
+    rows : Tensor of shape (N, T)
+        Look-backs, NaN at gaps.
+    group : Tensor of int, shape (N,), optional
+        Rows of equal group share one segmentation; all rows are then cut at once. None: every row
+        has its own.
+    normalise : bool, default=True
+        Normalise every row by its own mean and deviation, as a network does.
+    rows_at_once : int, default=256
+        Rows of one call of the patcher.
+    """
+    rows = rows.to(next(patcher.parameters(), torch.zeros(())))
+    norm = InstanceNorm(normalise)
+    parts: list[Cut] = []
+    was_training = patcher.training
+    patcher.eval()
+    for part in rows.split(rows_at_once if group is None else len(rows)):
+        observed = torch.isfinite(part)
+        known = None if bool(observed.all()) else observed
+        series, _ = norm(part.nan_to_num(), known)
+        distribution = patcher(series, known, None if group is None else group.to(part.device))
+        prob = distribution.boundary_prob
+        parts.append(
+            Cut(
+                distribution.mode.to("cpu"),
+                None if prob is None else prob.to("cpu", torch.float64),
+                series.cpu(),
+                observed.cpu(),
+            )
+        )
+    patcher.train(was_training)
+    patches = [part.patches for part in parts]
+    probs = [part.boundary_prob for part in parts if part.boundary_prob is not None]
+    seen = torch.cat([part.observed for part in parts if part.observed is not None])
+    return Cut(
+        patches[0] if len(patches) == 1 else Segmentation.cat(patches),
+        torch.cat(probs) if probs else None,
+        torch.cat([part.series for part in parts]),
+        None if bool(seen.all()) else seen,
+    )

@@ -1,0 +1,1 @@
+"""`compare`: does another way of patching help on a user's own data?"""

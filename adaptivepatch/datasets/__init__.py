@@ -1,0 +1,1 @@
+"""Named public data sets and corpora: where they are, what they must be, how they are read."""

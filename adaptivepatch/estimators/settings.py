@@ -1,0 +1,156 @@
+"""What a fit needs to know of an estimator's parameters, checked and frozen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from sklearn.utils import check_random_state
+
+from adaptivepatch.components import resolve_backbone, resolve_patcher
+from adaptivepatch.errors import InvalidParameterError, check_choice, check_int
+from adaptivepatch.network import PatchNetwork, build_network
+from adaptivepatch.nn.tokens.patch_embedding import EMBEDDINGS
+
+_MOST_STEPS = 1 << 20  # longest look-back or horizon, in time steps
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """How to build a network.
+
+    Parameters
+    ----------
+    patcher, backbone : object
+        Instance or name; see `adaptivepatch.components`.
+    context_length, horizon : int
+        T and H.
+    quantiles : tuple of float, optional
+        Quantiles that the network forecasts.
+    values_per_patch, embedding, instance_norm
+        See `adaptivepatch.network.build_network`.
+    """
+
+    patcher: Any
+    backbone: Any
+    context_length: int
+    horizon: int
+    quantiles: tuple[float, ...] | None = None
+    values_per_patch: int | None = None
+    embedding: str | None = None
+    instance_norm: bool = True
+
+    def make(self) -> PatchNetwork:
+        """Return an untrained network.
+
+        Raises
+        ------
+        InvalidParameterError
+            If its weights do not fit into memory.
+        """
+        patcher, backbone = resolve_patcher(self.patcher), resolve_backbone(self.backbone)
+        with _enough_memory():
+            return build_network(
+                patcher,
+                backbone,
+                context_length=self.context_length,
+                horizon=self.horizon,
+                quantiles=self.quantiles,
+                values_per_patch=self.values_per_patch,
+                embedding=self.embedding,
+                instance_norm=self.instance_norm,
+            )
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    """Turn torch's error about memory into one that names the sizes to reduce."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        found = re.sub(r"^\[enforce fail[^]]*\] err == 0\. ", "", found).rstrip(". ")
+        raise InvalidParameterError(
+            f"The network must fit into memory. Creating its weights failed ({found}). Reduce the "
+            "horizon, the look-back or the sizes of the backbone."
+        ) from error
+
+
+# ---------------------------------------------------------------------------------------- checks
+
+
+def check_steps(owner: object, low: int = 1, **values: int) -> None:
+    """Raise `InvalidParameterError` unless numbers of time steps are in their range.
+
+    Parameters
+    ----------
+    owner : object
+        Estimator that the parameters belong to.
+    low : int, default=1
+        Smallest allowed number.
+    **values : int
+        Values by parameter name.
+    """
+    check_int(owner, low=low, **values)
+    for name, value in values.items():
+        if value > _MOST_STEPS:
+            raise InvalidParameterError(
+                f"The {name!r} parameter of {type(owner).__name__} must be at most "
+                f"{_MOST_STEPS}. Got {value!r} instead."
+            )
+
+
+def check_embedding(owner: object, values_per_patch: int | None, embedding: str | None) -> None:
+    """Raise `InvalidParameterError` unless the parameters of the embedding are in their range.
+
+    Parameters
+    ----------
+    owner : object
+        Estimator that the parameters belong to.
+    values_per_patch, embedding
+        See `adaptivepatch.Forecaster`.
+    """
+    if values_per_patch is not None:
+        check_int(owner, values_per_patch=values_per_patch)
+    if embedding is not None:
+        check_choice(owner, EMBEDDINGS, embedding=embedding)
+
+
+def check_quantiles(owner: object, quantiles: Sequence[float] | None) -> tuple[float, ...] | None:
+    """Return quantiles as floats; they must increase inside (0, 1) and hold the median.
+
+    Parameters
+    ----------
+    owner : object
+        Estimator that the parameter belongs to.
+    quantiles : sequence of float, optional
+        See `adaptivepatch.Forecaster`.
+    """
+    if quantiles is None:
+        return None
+    try:
+        checked = tuple(float(quantile) for quantile in quantiles)
+    except (TypeError, ValueError):
+        checked = ()
+    increasing = all(a < b for a, b in pairwise(checked))
+    if not increasing or 0.5 not in checked or not 0 < checked[0] <= checked[-1] < 1:
+        raise InvalidParameterError(
+            f"The 'quantiles' parameter of {type(owner).__name__} must increase strictly inside "
+            f"(0, 1) and hold 0.5, the point forecast. Got {quantiles!r} instead."
+        )
+    return checked
+
+
+def draw_seed(random_state: Any) -> int:
+    """Return a seed from a random_state: an int stands for itself, None draws one."""
+    try:
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    except ValueError as error:
+        raise InvalidParameterError(
+            "The 'random_state' parameter must be an int from 0 to 2**32 - 1, a RandomState or "
+            f"None. Got {random_state!r} instead."
+        ) from error

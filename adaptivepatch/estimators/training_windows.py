@@ -1,0 +1,167 @@
+"""Which windows of a panel are trained on, which validate, and how they reach the device.
+
+Here series are scaled: `PanelTrainingData` measures the scaling on training rows, and `PanelSource`
+applies it before the series move to the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adaptivepatch.data.panel import Panel
+from adaptivepatch.data.scaling import Scaling
+from adaptivepatch.data.sharing import Sharing, channel_groups
+from adaptivepatch.data.windows import Windows, complete_or_padded
+from adaptivepatch.errors import InvalidFrameError
+from adaptivepatch.estimators.settings import NetworkSettings
+from adaptivepatch.training.record import WindowSets
+from adaptivepatch.training.sampler import Batch, SeriesSource, TrainingSet
+from adaptivepatch.training.trainer import Trainer
+
+
+class PanelTrainingData:
+    """The training windows of a panel, with and without the rows that are held out.
+
+    Parameters
+    ----------
+    panel : Panel
+        All rows.
+    held_out : ndarray of shape (items,)
+        Rows at the end of each item whose windows validate; see
+        `adaptivepatch.data.splitting.held_out_rows`.
+    settings : NetworkSettings
+        Names look-back and horizon.
+    share_segmentation : bool or sequence of sequences of str
+        Channels that share their patches.
+    trainer : Trainer
+        Names device and precision.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        held_out: NDArray[np.int64],
+        settings: NetworkSettings,
+        share_segmentation: Sharing,
+        trainer: Trainer,
+    ) -> None:
+        self.panel, self.held_out = panel, held_out
+        self.context_length, self.horizon = settings.context_length, settings.horizon
+        self.share_segmentation = share_segmentation
+        self.placement = trainer.placement()
+
+    def selection(self) -> TrainingSet:
+        """Return the windows to train on, and those that select the number of steps."""
+        return self._training_set(self.held_out)
+
+    def everything(self) -> TrainingSet:
+        """Return all windows to train on."""
+        return self._training_set(np.zeros_like(self.held_out))
+
+    def _training_set(self, held_out: NDArray[np.int64]) -> TrainingSet:
+        panel, border = self.panel, self.panel.lengths - held_out
+        scaling = Scaling.fit(panel, border)
+        shape = (panel, self.context_length, self.horizon)
+        train = complete_or_padded(*shape, targets_to=border)
+        train.raise_if_skipped()
+        parts = [train]
+        if held_out.any():
+            # Items without held-out rows have no validation windows.
+            starts = np.where(held_out > 0, border, panel.lengths)
+            parts.append(complete_or_padded(*shape, targets_from=starts))
+        source = PanelSource(
+            panel, scaling, parts, share_segmentation=self.share_segmentation, **self.placement
+        )
+        return TrainingSet(source, source.window_sets(*parts), scaling)
+
+
+class PanelSource:
+    """Windows of a scaled panel, delivered as batches.
+
+    Parameters
+    ----------
+    panel : Panel
+        In original units.
+    scaling : Scaling
+        Applied before the series move to the device.
+    windows : sequence of Windows
+        All windows of the panel that will be asked for.
+    share_segmentation : bool or sequence of sequences of str
+        Channels that share their patches.
+    **placement
+        Device and dtype.
+
+    Notes
+    -----
+    Items with a window that reaches before their start are stored behind T unobserved rows, so
+    that padded look-backs are ordinary slices.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        scaling: Scaling,
+        windows: Sequence[Windows],
+        *,
+        share_segmentation: Sharing = False,
+        **placement: Any,
+    ) -> None:
+        scaled = scaling.apply(panel)
+        context_length = windows[0].context_length
+        padding = np.zeros(panel.num_items, dtype=np.int64)
+        for some in windows:
+            padding[some.item[some.cutoff_row < context_length - 1]] = context_length
+        gap = np.full((context_length, panel.num_channels), np.nan)
+        pieces = []
+        for position, rows in enumerate(padding):
+            pieces += [gap[:rows], scaled.item(position)]
+        self._first_row = np.cumsum(panel.lengths + padding) - panel.lengths
+        self._padding = padding
+        self._context_length = context_length
+        self._series = SeriesSource(
+            np.concatenate(pieces),
+            context_length,
+            windows[0].horizon,
+            channel_groups=channel_groups(share_segmentation, panel.channels),
+            **placement,
+        )
+
+    def numbers(self, windows: Windows) -> Tensor:
+        """Return the numbers under which `SeriesSource` knows windows of the panel."""
+        start = windows.cutoff_row + 1 - self._context_length  # within the item
+        assert (start + self._padding[windows.item] >= 0).all(), "a look-back leaves its item"
+        return torch.as_tensor(self._first_row[windows.item] + start)
+
+    def window_sets(self, train: Windows, validation: Windows | None = None) -> WindowSets:
+        """Return the numbers of the windows that can be learned from.
+
+        Raises
+        ------
+        InvalidFrameError
+            If there is none to train on.
+        """
+        numbers = self._series.learnable(self.numbers(train))
+        if len(numbers) == 0:
+            raise InvalidFrameError(
+                "Training needs a window with 2 observed look-back points and an observed target. "
+                f"No window of {train.context_length} + {train.horizon} steps has them. "
+                "Fill gaps, or reduce the horizon."
+            )
+        if validation is None:
+            return WindowSets(numbers)
+        held_out = self._series.learnable(self.numbers(validation))
+        return WindowSets(numbers, held_out if len(held_out) else None)
+
+    def batch(self, windows: Tensor) -> Batch:
+        """See `SeriesSource.batch`."""
+        return self._series.batch(windows)
+
+    def lookbacks(self, windows: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """See `SeriesSource.lookbacks`."""
+        return self._series.lookbacks(windows)

@@ -1,0 +1,1 @@
+"""Layers of networks: attention, feed-forward blocks, normalisation, dropout."""

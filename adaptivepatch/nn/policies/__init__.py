@@ -1,0 +1,1 @@
+"""Distributions over sets of patch starts, and the gradient that trains them."""

@@ -1,0 +1,120 @@
+"""A policy over candidate sites as a distribution over segmentations.
+
+Tensor suffixes: N rows, T steps, C sites, G rollouts, K patches, W width.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from adaptivepatch.distributions import Rollout, SegmentationDistribution
+from adaptivepatch.nn.policies.candidates import Sites
+from adaptivepatch.nn.policies.group_policy_gradient import signal_to_noise
+from adaptivepatch.nn.policies.subsets import SubsetPolicy
+from adaptivepatch.segmentation import Segmentation
+
+
+class PolicyDistribution(SegmentationDistribution):
+    """A policy over sites as a distribution over segmentations.
+
+    Parameters
+    ----------
+    policy : SubsetPolicy
+        Of N rows, or of the groups they form.
+    sites : Sites
+        Where its C sites are.
+    capacity : int
+        Number of patches K.
+    exact : bool
+        Whether every row has exactly K.
+    place : Tensor of int, shape (N,), optional
+        Group of each row, where rows share a policy.
+    hidden : Tensor of shape (N, C, W)
+        What the logits were computed from.
+    """
+
+    def __init__(
+        self,
+        policy: SubsetPolicy,
+        sites: Sites,
+        capacity: int,
+        exact: bool,
+        place: Tensor | None,
+        hidden: Tensor,
+    ) -> None:
+        self.policy, self.sites, self.place, self.hidden = policy, sites, place, hidden
+        self._capacity, self._exact = capacity, exact
+        self._positions = torch.tensor(sites.positions, device=hidden.device)
+
+    def _rows(self, values: Tensor) -> Tensor:
+        """Give every row (the second dimension from the end) what its group has."""
+        return values if self.place is None else values[..., self.place, :]
+
+    def _on_steps(self, chosen: Tensor, first: bool) -> Tensor:
+        """Turn sets of sites (..., N, C) into marks of steps (rows, T)."""
+        chosen = self._rows(chosen).flatten(0, -2)
+        marks = chosen.new_zeros(len(chosen), self.sites.num_steps)
+        marks.index_copy_(1, self._positions, chosen)
+        marks[:, 0] = first
+        return marks
+
+    def _segmentation(self, chosen: Tensor) -> Segmentation:
+        mask = self._on_steps(chosen, first=True)
+        return Segmentation(mask, capacity=self._capacity, exact=self._exact, validate=False)
+
+    @cached_property
+    def _mode(self) -> Segmentation:
+        return self._segmentation(self.policy.mode)
+
+    @property
+    def mode(self) -> Segmentation:
+        """Most probable segmentation within the budget."""
+        return self._mode
+
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
+        """Draw raw actions, score them, and let the environment bring them under the budget."""
+        action = self.policy.sample(num_samples, generator)
+        log_prob = self.policy.log_prob(action)
+        return Rollout(
+            self._segmentation(self.policy.project(action)),
+            action=self._on_steps(action, first=True),
+            log_prob=log_prob if self.place is None else log_prob[:, self.place],
+        )
+
+    @cached_property
+    def boundary_prob(self) -> Tensor:  # type: ignore[override]
+        """Marginals of the raw action, shape (N, T), without gradient; 1 at step 0."""
+        prob = self._rows(self.policy.boundary_prob)
+        marginal = prob.new_zeros(len(prob), self.sites.num_steps)
+        marginal[:, self._positions] = prob
+        marginal[:, 0] = 1
+        return marginal
+
+    def entropy(self) -> Tensor:
+        """Entropy of each row's policy, in nats."""
+        entropy = self.policy.entropy()
+        return entropy if self.place is None else entropy[self.place]
+
+    @torch.no_grad()
+    def signal_to_noise(self, rollout: Rollout, advantage: Tensor) -> Tensor:
+        """Return the signal-to-noise ratio of the policy gradient, about 1 for noise.
+
+        Of all policies here the log-probability has the gradient "action minus marginal" at the
+        logits; what it gives to the network's last layer, row by row, is compared over rows.
+
+        Parameters
+        ----------
+        rollout : Rollout
+            G rollouts drawn from this distribution.
+        advantage : Tensor of shape (G, N)
+            Of those rollouts; this distribution may have G * N rows, with one each.
+        """
+        assert rollout.action is not None
+        rows = self.hidden.shape[0]
+        action = rollout.action[:, self._positions].view(-1, rows, len(self._positions))
+        surprise = action.double() - self._rows(self.policy.boundary_prob)
+        at_logits = (advantage.reshape(-1, rows, 1) * surprise).mean(0)  # (N, C)
+        return signal_to_noise((at_logits[..., None] * self.hidden).sum(1))

@@ -1,0 +1,225 @@
+"""Group relative policy gradient: advantages, the score-function loss, and their settings.
+
+Pure functions of rewards and log-probabilities; `GroupPolicyGradient` holds what a user may set.
+
+Tensor suffixes: N rows, G rollouts of a row, T steps, P patches.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from adaptivepatch.errors import InvalidParameterError, check_choice, check_float, check_int
+from adaptivepatch.nn.tokens.pooling import broadcast, pool_mean
+from adaptivepatch.segmentation import Segmentation
+
+GROUP_BASELINES = ("rloo", "mean", "std")
+BASELINES = (*GROUP_BASELINES, "greedy", "early_exit")
+
+
+def group_advantage(reward: Tensor, baseline: Literal["rloo", "mean", "std"]) -> Tensor:
+    """Compare every rollout with the others of its row.
+
+    Parameters
+    ----------
+    reward : Tensor of shape (G, N)
+        G is at least 2.
+    baseline : {"rloo", "mean", "std"}
+        "rloo": the mean of the other rollouts is subtracted, which is unbiased. "mean": the mean of
+        all of them, which scales the expected gradient by (G - 1) / G. "std": that, divided by the
+        row's standard deviation plus 1e-4 (GRPO): every row pulls alike, also those on which
+        patches hardly matter.
+
+    Returns
+    -------
+    Tensor of shape (G, N)
+
+    References
+    ----------
+    W. Kool, H. van Hoof, M. Welling, "Buy 4 REINFORCE Samples, Get a Baseline for Free!", 2019
+    (rloo); Z. Shao et al., "DeepSeekMath", arXiv:2402.03300, section 4.1 (std); Z. Liu et al.,
+    "Understanding R1-Zero-Like Training", arXiv:2503.20783 (mean).
+    """
+    samples = len(reward)
+    centred = reward - reward.mean(0)
+    if baseline == "rloo":
+        return centred * (samples / (samples - 1))
+    if baseline == "std":
+        return centred / (reward.std(0) + 1e-4)
+    return centred
+
+
+def score_function_loss(advantage: Tensor, log_prob: Tensor, weight: Tensor) -> Tensor:
+    """Return the loss whose gradient is minus the policy gradient, a scalar.
+
+    ``- sum_n w_n mean_g A_gn log p(b_gn) / sum_n w_n``; no gradient flows through the advantage.
+
+    Parameters
+    ----------
+    advantage, log_prob : Tensor of shape (G, N)
+        Log-probabilities are of raw actions.
+    weight : Tensor of shape (N,)
+        Weight of a row.
+    """
+    terms = advantage.detach().to(log_prob.dtype) * log_prob
+    return -(terms.mean(0) * weight).sum() / weight.sum().clamp(min=1e-12)
+
+
+def reconstruction_error(series: Tensor, segmentation: Segmentation) -> Tensor:
+    """Return the mean squared distance of each row from its patch means, shape (G * N,).
+
+    Parameters
+    ----------
+    series : Tensor of shape (N, T)
+        Normalised, gaps filled.
+    segmentation : Segmentation
+        G * N rows, rollout-major.
+    """
+    rows = series.repeat(segmentation.num_rows // len(series), 1)
+    means = broadcast(pool_mean(rows[..., None], segmentation), segmentation)[..., 0]
+    return (rows - means).square().mean(1)
+
+
+def signal_to_noise(gradient: Tensor) -> Tensor:
+    """Return ``|mean|^2 / (trace of the covariance / N)`` of row gradients (N, D).
+
+    About 1 where the mean is nothing but the noise of averaging N rows.
+    """
+    mean = gradient.mean(0)
+    spread = (gradient - mean).square().sum() / max(1, len(gradient) - 1)
+    return mean.square().sum() / (spread / len(gradient)).clamp(min=1e-30)
+
+
+class GroupPolicyGradient(BaseEstimator):
+    """How a boundary policy learns from the forecast loss (GRPG).
+
+    Parameters
+    ----------
+    num_samples : int, default=4
+        Rollouts G of a row that are scored. 1 needs the baseline "greedy" or "early_exit".
+    baseline : {"rloo", "mean", "std", "greedy", "early_exit"}, default="rloo"
+        What a reward is compared with: see `group_advantage`; "greedy" is the reward of the mode
+        (one more forecast), "early_exit" the loss of a linear forecaster that never sees patches.
+    reward : {"loss", "log_loss"}, default="loss"
+        Minus the forecast loss of the row, or minus its logarithm, which gives rows of unlike
+        scale the same say.
+    learning_rate : float, default=3.0
+        Of the policy, in units of the trainer's; 0 leaves the policy as it was initialised.
+    entropy_bonus : float, default=0.0
+        Weight of the policy's entropy, in units of the reward's scale per nat.
+    clip : float, default=5.0
+        Largest advantage, in units of its running root mean square.
+    delay : float, default=0.05
+        Share of training at whose beginning the policy does not learn yet.
+    warmup : float, default=0.0
+        Share of training after the delay in which the reward is minus the squared distance of the
+        series from its patch means.
+    mode_share : float, default=0.5
+        Share of rows whose forecast gradient is taken on the mode instead of a sample.
+    frozen_share : float, default=0.2
+        Share of training at whose end the policy rests and the backbone trains on modes only.
+    every : int, default=1
+        Let the policy learn at every so-many-th step only: the others cost no more than fixed
+        patching.
+
+    Notes
+    -----
+    Joint training without relaxation: at every step the policy follows
+    ``E[(R - baseline) grad log p]`` and the backbone the forecast loss on one of the segmentations.
+    Advantages are divided by one running root mean square for all rows, then clipped.
+
+    References
+    ----------
+    Y. Wu et al., "Dynamic Tokenization via Reinforcement Patching", arXiv:2603.26097.
+    """
+
+    name = "group_policy_gradient"
+
+    def __init__(
+        self,
+        num_samples: int = 4,
+        baseline: str = "rloo",
+        reward: str = "loss",
+        learning_rate: float = 3.0,
+        entropy_bonus: float = 0.0,
+        clip: float = 5.0,
+        delay: float = 0.05,
+        warmup: float = 0.0,
+        mode_share: float = 0.5,
+        frozen_share: float = 0.2,
+        every: int = 1,
+    ) -> None:
+        self.num_samples = num_samples
+        self.baseline = baseline
+        self.reward = reward
+        self.learning_rate = learning_rate
+        self.entropy_bonus = entropy_bonus
+        self.clip = clip
+        self.delay = delay
+        self.warmup = warmup
+        self.mode_share = mode_share
+        self.frozen_share = frozen_share
+        self.every = every
+
+    def check(self) -> None:
+        """Raise `InvalidParameterError` unless every parameter is in its range."""
+        check_int(self, num_samples=self.num_samples, every=self.every)
+        check_choice(self, BASELINES, baseline=self.baseline)
+        check_choice(self, ("loss", "log_loss"), reward=self.reward)
+        check_float(
+            self, "[0, inf)", learning_rate=self.learning_rate, entropy_bonus=self.entropy_bonus
+        )
+        check_float(self, "(0, inf)", clip=self.clip)
+        shares = ("delay", "warmup", "mode_share", "frozen_share")
+        check_float(self, "[0, 1]", **{name: getattr(self, name) for name in shares})
+        if self.num_samples == 1 and self.baseline in GROUP_BASELINES:
+            raise InvalidParameterError(
+                f"The baseline {self.baseline!r} compares the rollouts of a row. Got "
+                "num_samples=1. Draw at least 2, or use baseline='greedy' or 'early_exit'."
+            )
+        resting = self.delay + self.frozen_share
+        if resting + self.warmup > 1 or (resting == 1 and 0 < self.delay < 1):
+            raise InvalidParameterError(
+                "Delay, warm-up and frozen share must leave the policy time to learn. Got delay="
+                f"{self.delay!r}, warmup={self.warmup!r}, frozen_share={self.frozen_share!r}. "
+                "Their sum must not exceed 1, nor that of delay and frozen share be 1."
+            )
+
+    def phase(self, progress: float) -> Literal["delay", "warmup", "learn", "frozen"]:
+        """Return what the policy does at a share of the training done."""
+        if progress >= 1 - self.frozen_share:
+            return "frozen"
+        if self.learning_rate == 0 or progress < self.delay:
+            return "delay"
+        return "warmup" if progress < self.delay + self.warmup else "learn"
+
+    def advantage(self, error: Tensor, compared: Tensor | None) -> Tensor:
+        """Return how much better every rollout is than its baseline, shape (G, N).
+
+        Parameters
+        ----------
+        error : Tensor of shape (G, N)
+            What the reward is minus of.
+        compared : Tensor of shape (N,), (1, N) or (G, N), or None
+            Error of the mode or of the early exit; None for baselines of the group.
+        """
+        if self.reward == "log_loss":
+            error = error.clamp(min=1e-12).log()
+            compared = None if compared is None else compared.clamp(min=1e-12).log()
+        if compared is None:
+            return group_advantage(-error, self.baseline)  # type: ignore[arg-type]
+        return compared - error
+
+
+@torch.no_grad()
+def mean_over_processes(value: Tensor) -> Tensor:
+    """Average a scalar over the processes that train together."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        total = value.clone()
+        torch.distributed.all_reduce(total)
+        return total / torch.distributed.get_world_size()
+    return value

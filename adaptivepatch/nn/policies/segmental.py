@@ -1,0 +1,279 @@
+"""Exactly K patches of limited length: a semi-Markov policy.
+
+Reference: S. Sarawagi, W. W. Cohen, "Semi-Markov Conditional Random Fields for Information
+Extraction", NIPS 2004.
+
+Tensor suffixes: N rows, C sites, J = C + 2 nodes (step 0, the sites, the end T), G samples, K
+patches, D predecessors of a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.nn.policies.subsets import SubsetPolicy, with_gradient
+
+Choice = Callable[[int, Tensor, Tensor], Tensor]
+"""Maps edges so far, options (G, N, D) and which are real (G, N, D) to the option taken (G, N)."""
+
+
+class Segmental(SubsetPolicy):
+    """Segmentations into exactly K patches (or at most K) of limited length.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (N, C)
+        Log-weights of starts at the sites; with exactly K only their differences count.
+    positions : sequence of int
+        Steps of the C sites, increasing, all within 1 to T - 1.
+    num_steps, num_patches : int
+        T and K.
+    lengths : tuple of int
+        Shortest and longest patch, in time steps.
+    at_most : bool, default=False
+        Allow fewer than K patches.
+
+    Raises
+    ------
+    InvalidParameterError
+        If no segmentation at these sites keeps the limits.
+
+    Notes
+    -----
+    A segmentation is a path of K edges from step 0 over K - 1 sites to the end; an edge exists
+    where the distance is a legal length. Its weight is the product of exp(logit) at its sites:
+    log p = sum of logits - log Z. Z, marginals and samples come from the forward recursion
+    ``a_k = (a_{k-1} v) A`` (v the weights, A the 0/1 matrix of edges) and its reverse, as matrix
+    products in float64 with a scale per row. A is tilted by exp(-c length): the lengths of a path
+    sum to T, so the tilt cancels, and keeps the recursion near the paths that end at T. Should
+    linear space underflow all the same, the recursion is repeated in log space.
+    """
+
+    def __init__(
+        self,
+        logits: Tensor,
+        positions: Sequence[int],
+        num_steps: int,
+        num_patches: int,
+        lengths: tuple[int, int],
+        at_most: bool = False,
+    ) -> None:
+        if lengths[0] > lengths[1]:
+            raise InvalidParameterError(
+                "The shortest patch allowed must not be longer than the longest. Got min_length "
+                f"{lengths[0]} and max_length {lengths[1]}, given or by default. Set both."
+            )
+        self.logits, self.num_patches, self.at_most = logits, num_patches, at_most
+        device = logits.device
+        self.nodes = torch.tensor([0, *positions, num_steps], device=device)
+        distance = self.nodes[None, :] - self.nodes[:, None]
+        self.edges = (distance >= lengths[0]) & (distance <= lengths[1])  # (from, to)
+        self.tilt = _tilt(num_steps / num_patches, *lengths)
+        self.weights = F.pad(logits.detach().double(), (1, 1))  # 0 at both ends, (N, J)
+        self.lengths = lengths
+
+    # ------------------------------------------------------------------ recursions
+
+    @cached_property
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """Log-weights (K + 1, N, J) of paths of k edges to a node, and from it to the end."""
+        forward, backward = self._linear(), self._linear(reverse=True)
+        if self._underflows(forward, backward):
+            forward, backward = self._logarithmic(), self._logarithmic(reverse=True)
+        return forward, backward
+
+    def _linear(self, *, reverse: bool = False) -> Tensor:
+        distance = (self.nodes[None, :] - self.nodes[:, None]).double()
+        matrix = self.edges * (-self.tilt * distance).exp()
+        tilted = self.tilt * self.nodes.double()
+        if reverse:
+            matrix, tilted = matrix.T, self.tilt * (self.nodes[-1] - self.nodes).double()
+        largest = self.weights.amax(1, keepdim=True)  # 0 or more: the ends have 0
+        weights = (self.weights - largest).exp()
+        current = torch.zeros_like(weights)
+        current[:, -1 if reverse else 0] = 1
+        scale = torch.zeros_like(largest)
+        end = current.clone()
+        tables = [current.log() + scale]
+        for _ in range(self.num_patches):
+            before = current * weights if reverse else current
+            current = before @ matrix if reverse else (before @ matrix) * weights
+            scale = scale + largest
+            size = current.amax(1, keepdim=True)
+            if reverse and self.at_most:  # a path may also end here
+                unit = torch.maximum(scale + size.log(), torch.zeros_like(scale))
+                current = current * (scale - unit).exp() + end * (-unit).exp()
+                scale = unit
+            else:
+                size = torch.where(size > 0, size, 1.0)
+                current, scale = current / size, scale + size.log()
+            tables.append(current.log() + scale)
+        ordered = tables[::-1] if reverse else tables
+        return torch.stack(ordered) + tilted
+
+    def _logarithmic(self, *, reverse: bool = False) -> Tensor:
+        edges = self.edges.T if reverse else self.edges
+        barred = torch.zeros_like(edges, dtype=torch.float64).masked_fill(~edges, -torch.inf)
+        current = torch.full_like(self.weights, -torch.inf)
+        current[:, -1 if reverse else 0] = 0
+        end, tables = current.clone(), [current]
+        for _ in range(self.num_patches):
+            before = current + self.weights if reverse else current
+            current = torch.stack([(before + column).logsumexp(1) for column in barred.T], 1)
+            if not reverse:
+                current = current + self.weights
+            elif self.at_most:
+                current = torch.logaddexp(current, end)
+            tables.append(current)
+        return torch.stack(tables[::-1] if reverse else tables)
+
+    def _underflows(self, forward: Tensor, backward: Tensor) -> bool:
+        """Tell whether paths were lost: each number of edges must find the same total weight.
+
+        No weight at all is lost, too: whether there is no path, log space decides.
+        """
+        total = self._total(forward)
+        every = (forward + backward).logsumexp(-1)
+        found = every[0] if self.at_most else every.amin(0)
+        kept = torch.isclose(found, total, rtol=1e-9, atol=1e-9) & ~torch.isneginf(total)
+        return not bool(kept.all())
+
+    def _total(self, forward: Tensor) -> Tensor:
+        ends = forward[1:, :, -1]
+        return ends.logsumexp(0) if self.at_most else ends[-1]
+
+    @cached_property
+    def _log_partition(self) -> Tensor:
+        return self._possible(self._total(self._tables[0]))
+
+    def _possible(self, total: Tensor) -> Tensor:
+        """Return the log-weight (N,) of paths to the end, or raise if there is none."""
+        if bool(torch.isneginf(total).any()):
+            raise InvalidParameterError(
+                f"Patches must fit into the look-back: {self.num_patches} patches of "
+                f"{self.lengths[0]} to {self.lengths[1]} steps at {len(self.nodes) - 2} sites "
+                f"cannot fill {int(self.nodes[-1])} steps. Widen min_length and max_length, or "
+                "offer more candidates."
+            )
+        return total
+
+    # ------------------------------------------------------------------ policy
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """See `SubsetPolicy.log_prob`."""
+        partition = with_gradient(self._log_partition, self.boundary_prob, self.logits)
+        return torch.where(action, self.logits, 0.0).sum(-1) - partition
+
+    @cached_property
+    def boundary_prob(self) -> Tensor:
+        """See `SubsetPolicy.boundary_prob`."""
+        forward, backward = self._tables
+        joint = forward + backward - self._log_partition[:, None]
+        return joint[..., 1:-1].exp().sum(0).clamp(0, 1)
+
+    def entropy(self) -> Tensor:
+        """See `SubsetPolicy.entropy`."""
+        return self._log_partition - (self.boundary_prob * self.logits.detach()).sum(1)
+
+    @cached_property
+    def _predecessors(self) -> tuple[Tensor, Tensor]:
+        """Predecessors (J, D) of each node, and which of them are real."""
+        first = self.edges.int().argmax(0)  # edges into a node come from a run of nodes
+        count = self.edges.sum(0)
+        offset = torch.arange(max(1, int(count.max())), device=first.device)
+        return (first[:, None] + offset).clamp(max=len(first) - 1), offset < count[:, None]
+
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Walk back from the end, each step in proportion to the paths that lead there."""
+        forward = self._tables[0]
+        self._possible(self._total(forward))
+        rows, device = len(self.weights), self.weights.device
+        shape = (num_samples, rows, self.num_patches + 1)
+        level = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
+        edges_left = torch.full(shape[:2], self.num_patches, device=device)
+        if self.at_most:
+            share = forward[1:, :, -1].softmax(0).cumsum(0).T  # (N, K)
+            edges_left = 1 + (level[..., -1:] * share[:, -1:] > share).sum(-1)
+
+        def choose(k: int, before: Tensor, real: Tensor) -> Tensor:
+            score = forward[k].expand(num_samples, -1, -1).gather(2, before)
+            score = score.masked_fill(~real, -torch.inf)
+            largest = score.amax(-1, keepdim=True).clamp(min=-1e300)  # rows that are done: no path
+            cumulative = (score - largest).exp().cumsum(-1)
+            return (level[..., k : k + 1] * cumulative[..., -1:] > cumulative).sum(-1)
+
+        return self._walk_back(choose, edges_left)
+
+    @property
+    def mode(self) -> Tensor:
+        """Viterbi: the path of largest weight; of equal ones with the later sites first."""
+        total = torch.full_like(self.weights, -torch.inf)
+        total[:, 0] = 0
+        totals = [total]
+        for _ in range(self.num_patches):
+            total = self._best_before(total) + self.weights
+            totals.append(total)
+        ends = torch.stack(totals[1:])[:, :, -1]
+        self._possible(ends.amax(0) if self.at_most else ends[-1])
+        edges_left = torch.full((1, len(total)), self.num_patches, device=total.device)
+        if self.at_most:
+            edges_left = 1 + ends.argmax(0)[None]
+
+        def choose(k: int, before: Tensor, real: Tensor) -> Tensor:
+            score = totals[k][None].gather(2, before).masked_fill(~real, -torch.inf)
+            return score.argmax(-1)
+
+        return self._walk_back(choose, edges_left)[0]
+
+    def _best_before(self, total: Tensor) -> Tensor:
+        """Return the largest of (N, J) values over the predecessors of each node.
+
+        A run of n nodes is two overlapping runs of a power of two, whose maxima are built by
+        doubling: log2(D) passes in place of D.
+        """
+        first, count = self.edges.int().argmax(0), self.edges.sum(0)
+        maxima, longest = [total], int(count.max())
+        while 2 ** len(maxima) <= longest:
+            width = 2 ** (len(maxima) - 1)
+            shifted = F.pad(maxima[-1][:, width:], (0, width), value=-torch.inf)
+            maxima.append(torch.maximum(maxima[-1], shifted))
+        result = torch.full_like(total, -torch.inf)
+        for level, values in enumerate(maxima):
+            here = (count >= 2**level) & (count < 2 ** (level + 1))
+            last = (first + count - 2**level)[here]
+            result[:, here] = torch.maximum(values[:, first[here]], values[:, last])
+        return result
+
+    def _walk_back(self, choose: Choice, edges_left: Tensor) -> Tensor:
+        """Follow chosen predecessors from the end to step 0; return the sites (G, N, C) passed."""
+        before, real = self._predecessors
+        node = torch.full_like(edges_left, len(self.nodes) - 1)
+        passed = torch.zeros(
+            *edges_left.shape, len(self.nodes), dtype=torch.bool, device=node.device
+        )
+        for k in reversed(range(self.num_patches)):
+            active = k < edges_left
+            options = before[node]  # (G, N, D)
+            choice = choose(k, options, real[node])
+            earlier = options.gather(-1, choice.clamp(max=options.shape[-1] - 1)[..., None])[..., 0]
+            node = torch.where(active, earlier, node)
+            passed.scatter_(2, node[..., None], True)
+        return passed[..., 1:-1]
+
+
+def _tilt(mean: float, shortest: int, longest: int) -> float:
+    """Find the c at which lengths with weights exp(-c length) have the given mean."""
+    length = torch.arange(shortest, longest + 1, dtype=torch.float64)
+    high = 600 / longest  # weights stay within double precision
+    low = -high
+    for _ in range(80):
+        middle = (low + high) / 2
+        share = torch.softmax(-middle * length, 0)
+        low, high = (middle, high) if float((share * length).sum()) > mean else (low, middle)
+    return low

@@ -1,0 +1,102 @@
+"""From hidden tokens to the forecast of a row.
+
+Tensor suffixes: N rows, K reference cells, P patches, D width, H horizon, Q quantiles.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adaptivepatch.nn.layers.linear import Linear
+from adaptivepatch.nn.tokens.pooling import overlap_matrix
+from adaptivepatch.segmentation import Segmentation
+
+
+class TimeAlignedHead(nn.Module):
+    """Area-resample hidden tokens onto the reference cells, flatten, project to the horizon.
+
+    Parameters
+    ----------
+    reference : Segmentation
+        One row of K cells: the patcher's reference segmentation.
+    d_model : int
+        Width D of the hidden tokens.
+    horizon : int
+        Steps H to forecast.
+    quantiles : tuple of float, optional
+        Increasing levels holding 0.5. None gives one point forecast.
+
+    Notes
+    -----
+    Where patches are the reference cells the resampling is the identity and this is PatchTST's
+    flatten head. Quantiles are the median plus or minus cumulative softplus increments, so they
+    cannot cross.
+    """
+
+    def __init__(
+        self,
+        reference: Segmentation,
+        d_model: int,
+        horizon: int,
+        quantiles: tuple[float, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        self.horizon = horizon
+        self.quantiles = quantiles
+        self.num_cells = reference.capacity
+        self.register_buffer("cells", reference.boundary_mask, persistent=False)
+        num_outputs = horizon * (1 if quantiles is None else len(quantiles))
+        self.projection = Linear(reference.capacity * d_model, num_outputs)
+
+    def forward(self, hidden: Tensor, segmentation: Segmentation) -> Tensor:
+        """Map hidden tokens (N, P, D) to (N, H), or (N, H, Q) with quantiles."""
+        cells = self._on_cells(hidden, segmentation)  # (N, P, D) -> (N, K, D)
+        forecast: Tensor = self.projection(cells.flatten(1))
+        if self.quantiles is None:
+            return forecast
+        return self._ordered(forecast.view(len(hidden), self.horizon, len(self.quantiles)))
+
+    def _on_cells(self, hidden: Tensor, segmentation: Segmentation) -> Tensor:
+        """Area-resample hidden tokens onto the cells."""
+        reference = Segmentation(self.get_buffer("cells"), self.num_cells, validate=False)
+        if segmentation.exact and segmentation.capacity == self.num_cells == reference.num_steps:
+            return hidden  # every step is a patch and a cell
+        exact = torch.promote_types(hidden.dtype, torch.float32)
+        shares = overlap_matrix(segmentation, reference, exact).to(hidden.dtype)
+        return shares @ hidden
+
+    def _ordered(self, raw: Tensor) -> Tensor:
+        assert self.quantiles is not None
+        middle = self.quantiles.index(0.5)
+        median = raw[..., middle : middle + 1]
+        above = median + F.softplus(raw[..., middle + 1 :]).cumsum(-1)
+        below = median - F.softplus(raw[..., :middle]).flip(-1).cumsum(-1).flip(-1)
+        return torch.cat([below, median, above], dim=-1)
+
+
+class SlotHead(nn.Module):
+    """Flatten the patch slots and project them to the horizon.
+
+    Use it where the number of a patch means something; where patches only cut up time, a
+    segmentation whose k-th patch moves is punished by it, and `TimeAlignedHead` is the better one.
+
+    Parameters
+    ----------
+    num_slots : int
+        Patch slots K: the patcher's capacity.
+    d_model : int
+        Width D of the hidden tokens.
+    horizon : int
+        Steps H to forecast.
+    """
+
+    def __init__(self, num_slots: int, d_model: int, horizon: int) -> None:
+        super().__init__()
+        self.projection = Linear(num_slots * d_model, horizon)
+
+    def forward(self, hidden: Tensor, segmentation: Segmentation) -> Tensor:
+        """Map hidden tokens (N, K, D) to (N, H); unused slots, which are zero, count as zeros."""
+        forecast: Tensor = self.projection(hidden.flatten(1))
+        return forecast

@@ -1,0 +1,1 @@
+"""Pretraining of one patcher on many series, for any look-back and compression rate."""

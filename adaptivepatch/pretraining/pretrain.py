@@ -1,0 +1,419 @@
+"""`pretrain`: one patcher for any look-back and rate, from many univariate series.
+
+Each cell (a look-back and a rate) has a small forecaster of its own; all of them share the patcher,
+and every step trains one cell, in random order. The forecasters are thrown away.
+
+Nothing random is carried from step to step: order, windows, rollouts and dropout of a step follow
+from the seed and its number. So weights and optimizer are all that a checkpoint needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from torch import Tensor, nn
+
+from adaptivepatch.backbones.transformer import TransformerBackbone
+from adaptivepatch.datasets.corpora import Corpus
+from adaptivepatch.distributions import Rollout
+from adaptivepatch.errors import InvalidParameterError, check_float, check_int
+from adaptivepatch.model_folder import describe, plain
+from adaptivepatch.network import PatchNetwork, build_network
+from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.pretrained import PatcherCard, TrainingData
+from adaptivepatch.pretraining.windows import CELLS, Cell, SeriesPool
+from adaptivepatch.training.checkpoint import (
+    NO_CHECKPOINT,
+    CheckpointFile,
+    NoCheckpoint,
+    TrainingState,
+    load_network,
+    load_optimizer,
+    optimizer_tensors,
+)
+from adaptivepatch.training.loop import NextStep, TrainingLoop
+from adaptivepatch.training.losses import make_loss, weighted_sum
+from adaptivepatch.training.schedules import make_schedule
+from adaptivepatch.training.step import TrainingStep
+
+_PRIME = 1_000_003  # between the seeds of two steps
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """How a patcher is pretrained.
+
+    Parameters
+    ----------
+    steps : int, default=10000
+        Optimizer steps, all cells together.
+    batch_size : int, default=64
+        Rows of a step.
+    cells : tuple of Cell
+        Look-backs and rates.
+    learning_rate : float, default=1e-3
+        Of the forecasters, falling along a cosine; the patcher has its own in units of it.
+    d_model, num_layers : int
+        Size of each forecaster.
+    averages : tuple of int
+        See `SeriesPool`.
+    validate_every : int, default=500
+        Steps between two lines of the history, and two checkpoints.
+    validation_rows : int, default=128
+        Held-out rows of each cell.
+    seed : int, default=0
+        Determines everything random.
+    """
+
+    steps: int = 10_000
+    batch_size: int = 64
+    cells: tuple[Cell, ...] = CELLS
+    learning_rate: float = 1e-3
+    d_model: int = 32
+    num_layers: int = 2
+    averages: tuple[int, ...] = (4, 16)
+    validate_every: int = 500
+    validation_rows: int = 128
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise `InvalidParameterError` unless every value is in its range."""
+        sizes = ("steps", "d_model", "num_layers", "validate_every", "validation_rows")
+        check_int(self, **{name: getattr(self, name) for name in sizes})
+        check_int(self, low=2, batch_size=self.batch_size)
+        check_int(self, low=0, seed=self.seed)
+        check_float(self, "(0, inf)", learning_rate=self.learning_rate)
+        if not self.cells or len(set(self.cells)) < len(self.cells):
+            raise InvalidParameterError(
+                "Pretraining needs at least one cell, each once. Got "
+                f"{[str(cell) for cell in self.cells]}. Name look-backs and rates, such as 336x16."
+            )
+
+
+@dataclass
+class PretrainingRecord:
+    """Course of pretraining.
+
+    Attributes
+    ----------
+    history : list of dict
+        One entry per validation: step, train_loss, validation_loss (of the mode, mean over cells),
+        uniform_loss (the same forecasters on the patches the policy started from), gain (mean over
+        cells of 1 - validation / uniform), and what the patcher says of itself.
+    num_steps : int
+        Steps done.
+    seconds : float
+        Wall time, of all sittings.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    num_steps: int = 0
+    seconds: float = 0.0
+
+
+OnValidation = Callable[[int, Mapping[str, float]], None]
+
+
+def pretrain(
+    patcher: Patcher,
+    corpora: Sequence[Corpus],
+    settings: PretrainingSettings,
+    *,
+    checkpoint: CheckpointFile | NoCheckpoint = NO_CHECKPOINT,
+    on_step: Callable[[int], None] | None = None,
+    on_validation: OnValidation | None = None,
+) -> PretrainingRecord:
+    """Train a patcher in place.
+
+    Parameters
+    ----------
+    patcher : Patcher
+        Trainable, with a parameter `compression_rate`.
+    corpora : sequence of Corpus
+        Series; the last tenth of each is held out.
+    settings : PretrainingSettings
+        How.
+    checkpoint : CheckpointFile, optional
+        Where to write the state at every validation. If it holds a state of the same run, training
+        goes on from there, to the same weights bit for bit on the same machine.
+    on_step, on_validation : callable, optional
+        Called with the steps done, and at validations with the metrics, too.
+
+    Returns
+    -------
+    PretrainingRecord
+
+    Raises
+    ------
+    InvalidParameterError
+        If the patcher cannot be pretrained, or a setting is out of range.
+    DatasetError
+        If the series are too short for a cell.
+    TrainingDivergedError
+        If the loss becomes infinite or NaN.
+    """
+    settings.check()
+    _check_patcher(patcher)
+    rate = patcher.compression_rate
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(settings.seed)
+        try:
+            pool = SeriesPool(corpora, settings.averages)
+            for cell in settings.cells:
+                pool.check(cell)
+            for cell in settings.cells:  # a wrong cell is told before hours are spent
+                pool.batch(cell, 2, np.random.default_rng(0))
+            loop = PretrainingLoop(patcher, pool, settings, checkpoint)
+            loop.run(on_step or _ignore, on_validation or _ignore)
+            loop.record.seconds = loop.seconds()
+            return loop.record
+        finally:
+            _set_rate(patcher, rate)
+            patcher.eval()
+
+
+def initialised(patcher: Patcher, seed: int) -> Patcher:
+    """Return a patcher of these parameters whose initial weights follow from a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return clone(patcher)
+
+
+def identity_of(
+    patcher: Patcher, corpora: Sequence[Corpus], settings: PretrainingSettings
+) -> dict[str, Any]:
+    """Return all that decides what pretraining computes, as JSON can hold it."""
+    identity: dict[str, Any] = plain(
+        {
+            "patcher": describe(patcher),
+            "corpora": [[corpus.info.name, corpus.info.sha256] for corpus in corpora],
+            **asdict(settings),
+        }
+    )
+    return identity
+
+
+def fitting_cells(corpora: Sequence[Corpus], settings: PretrainingSettings) -> tuple[Cell, ...]:
+    """Return the cells of the settings that a series is long enough for; `DatasetError` if none."""
+    pool = SeriesPool(corpora, settings.averages)
+    fitting = tuple(cell for cell in settings.cells if pool.fits(cell))
+    if not fitting:
+        pool.check(min(settings.cells))
+    return fitting
+
+
+def make_card(
+    corpora: Sequence[Corpus],
+    settings: PretrainingSettings,
+    record: PretrainingRecord,
+    *,
+    command: str | None = None,
+    notes: Sequence[str] = (),
+) -> PatcherCard:
+    """Return the model card of a pretrained patcher.
+
+    Parameters
+    ----------
+    corpora, settings
+        What `pretrain` was given.
+    record : PretrainingRecord
+        What it returned.
+    command : str, optional
+        How to train it again.
+    notes : sequence of str
+        More to know, a sentence each.
+    """
+    averages = ", ".join(map(str, settings.averages)) or "none"
+    cells = ", ".join(map(str, settings.cells))
+    told = [
+        f"Trained for {record.num_steps} steps of {settings.batch_size} rows in "
+        f"{record.seconds / 60:.0f} minutes, seed {settings.seed}.",
+        f"Look-backs and points per patch that were drawn: {cells}. Horizon: a quarter of the "
+        "look-back, at most 96 steps. The weights depend on neither.",
+        f"Series also averaged over steps: {averages}. The last tenth of each was held out.",
+        *notes,
+    ]
+    shown = ("step", "train_loss", "validation_loss", "uniform_loss", "gain", "mode_agreement")
+    every = max(1, -(-len(record.history) // 20))
+    rows = record.history[::-1][::every][::-1]
+    history = [{name: row[name] for name in shown if name in row} for row in rows]
+    data = [
+        TrainingData(
+            corpus.info.name,
+            corpus.info.licence,
+            corpus.info.origin,
+            corpus.info.sha256,
+            len(corpus),
+            sum(map(len, corpus.values)),
+        )
+        for corpus in corpora
+    ]
+    return PatcherCard(data, command, told, history)
+
+
+def _check_patcher(patcher: Patcher) -> None:
+    if not patcher.trainable or not hasattr(patcher, "compression_rate"):
+        raise InvalidParameterError(
+            "Pretraining needs a patcher that is trained and has a 'compression_rate', which "
+            f"varies from step to step. Got {patcher!r}. Use ReinPatcher."
+        )
+    if patcher.is_frozen:
+        raise InvalidParameterError(
+            "Pretraining needs a patcher that is trained. This one is frozen. Load it with "
+            "load_patcher(..., frozen=False)."
+        )
+
+
+def _set_rate(patcher: Any, rate: Any) -> None:
+    """Change the rate in place: the weights do not depend on it."""
+    patcher.compression_rate = rate
+
+
+def _ignore(*_: object) -> None:
+    """Stand for a callback that is not given."""
+
+
+class PretrainingLoop(TrainingLoop):
+    """The loop of one `pretrain`: every step trains one cell.
+
+    Parameters
+    ----------
+    patcher, settings, checkpoint
+        See `pretrain`.
+    pool : SeriesPool
+        Where windows come from.
+    """
+
+    record: PretrainingRecord
+    loss_dtype = torch.float64
+
+    def __init__(
+        self,
+        patcher: Patcher,
+        pool: SeriesPool,
+        settings: PretrainingSettings,
+        checkpoint: CheckpointFile | NoCheckpoint = NO_CHECKPOINT,
+    ) -> None:
+        self.patcher, self.pool, self.settings = patcher, pool, settings
+        self.row_loss = make_loss("huber")
+        self.networks = {cell: self._build(cell) for cell in settings.cells}
+        rest = [
+            parameter
+            for network in self.networks.values()
+            for name, parameter in network.named_parameters()
+            if not name.startswith("patcher.")
+        ]
+        groups = [{"params": rest, "lr": settings.learning_rate}]
+        groups += patcher.parameter_groups(settings.learning_rate)
+        super().__init__(
+            optimizer=torch.optim.AdamW(groups, weight_decay=0.0, fused=True),
+            schedule=make_schedule("cosine"),
+            record=PretrainingRecord(),
+            total_steps=settings.steps,
+            steps_per_epoch=settings.steps,
+            last_step=settings.steps,
+            validate_every=settings.validate_every,
+            gradient_clip=1.0,
+            checkpoint=checkpoint,
+            device=torch.device("cpu"),
+        )
+
+    def _build(self, cell: Cell) -> PatchNetwork:
+        _set_rate(self.patcher, float(cell.compression_rate))
+        backbone = TransformerBackbone(self.settings.d_model, self.settings.num_layers)
+        return build_network(
+            self.patcher,
+            backbone,
+            context_length=cell.context_length,
+            horizon=cell.horizon,
+            embedding="resampled",  # the patcher of this package was trained with it
+        )
+
+    # ------------------------------------------------------------------ steps
+
+    def cell_of_step(self, done: int) -> Cell:
+        """Return the cell of a step: every round visits all of them, in an order of its own."""
+        cells = self.settings.cells
+        turn, place = divmod(done, len(cells))
+        order = np.random.default_rng((self.settings.seed, 1, turn)).permutation(len(cells))
+        return cells[int(order[place])]
+
+    def next_step(self, done: int) -> NextStep:
+        """Return a batch of the step's cell; everything random follows from the step's number."""
+        settings, cell = self.settings, self.cell_of_step(done)
+        random = np.random.default_rng((settings.seed, 2, done))
+        batch = self.pool.batch(cell, settings.batch_size, random)
+        torch.default_generator.manual_seed(settings.seed + _PRIME * (done + 1))  # dropout
+        rollouts = torch.Generator().manual_seed(settings.seed + _PRIME * (done + 1) + 1)
+        _set_rate(self.patcher, float(cell.compression_rate))
+        return NextStep(TrainingStep(self.networks[cell].train(), self.row_loss), batch, rollouts)
+
+    # ------------------------------------------------------------------ validation
+
+    def take_stock(self) -> dict[str, float]:
+        """Return the losses since the last call and those on held-out rows."""
+        forecast, auxiliary = self.take_losses().tolist()
+        self.check_finite("training", forecast + auxiliary, self.settings.learning_rate)
+        losses = [self._validate(number, cell) for number, cell in enumerate(self.settings.cells)]
+        mode, uniform = (float(np.mean(column)) for column in zip(*losses, strict=True))
+        metrics = {
+            "step": float(self.record.num_steps),
+            "train_loss": forecast,
+            "validation_loss": mode,
+            "uniform_loss": uniform,
+            "gain": float(np.mean([1 - own / even for own, even in losses])),
+            "seconds": self.seconds(),
+            **self.patcher.take_metrics(),
+        }
+        self.record.history.append(metrics)
+        return metrics
+
+    @torch.no_grad()
+    def _validate(self, number: int, cell: Cell) -> tuple[float, float]:
+        """Return the losses of the mode and of the reference patches."""
+        random = np.random.default_rng((self.settings.seed, 3, number))
+        batch = self.pool.batch(cell, self.settings.validation_rows, random, "validation")
+        network = self.networks[cell].eval()
+        _set_rate(self.patcher, float(cell.compression_rate))
+        lookback, distribution = network.segment(batch.series, batch.observed)
+        reference = self.patcher.reference_patches(cell.context_length).expand(len(batch.series))
+        losses = []
+        for patches in (distribution.mode, reference):
+            forecast = network.forecast(lookback, distribution, Rollout(patches)).value
+            rows = self.row_loss(forecast, batch.target, batch.target_observed)
+            total, weight = weighted_sum(rows, batch.target_observed)
+            losses.append(float(total / weight.clamp(min=1e-12)))
+        return losses[0], losses[1]
+
+    # ------------------------------------------------------------------ state
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"patcher": self.patcher, **{str(c): net for c, net in self.networks.items()}}
+
+    def state(self) -> TrainingState:
+        """Return weights, optimizer and the course of training: nothing else is carried on."""
+        tensors: dict[str, Tensor] = {}
+        for prefix, module in self._modules().items():
+            tensors |= {
+                f"{prefix}.{name}": value
+                for name, value in module.state_dict().items()
+                if not name.startswith("patcher.")
+            }
+        tensors |= {f"optimizer.{k}": v for k, v in optimizer_tensors(self.optimizer).items()}
+        facts = asdict(self.record) | {"seconds": self.seconds()}
+        return TrainingState(tensors, {"record": plain(facts)})
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from what `state` returned."""
+        for prefix, module in self._modules().items():
+            stored = state.part(prefix)
+            if module is not self.patcher:
+                stored |= {f"patcher.{k}": v for k, v in state.part("patcher").items()}
+            load_network(module, stored, self.checkpoint.path)
+        load_optimizer(self.optimizer, state.part("optimizer"))
+        self.record = PretrainingRecord(**state.facts["record"])

@@ -1,0 +1,50 @@
+"""The optimizer of a network: AdamW, with the patcher's own groups of parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from adaptivepatch.network import PatchNetwork
+
+
+def make_optimizer(
+    network: PatchNetwork, learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Return AdamW over the patcher's own parameter groups and all other parameters.
+
+    A module may ask for a multiple of the learning rate by an attribute `rate_factor`, which then
+    holds for all of it but parts that ask for another one.
+
+    Parameters
+    ----------
+    network : PatchNetwork
+        On its device.
+    learning_rate : float
+        Base rate.
+    weight_decay : float
+        Weight decay of all groups; 0 makes AdamW Adam.
+    """
+    groups: list[dict[str, Any]] = network.patcher.parameter_groups(learning_rate)
+    taken = {id(parameter) for parameter in network.patcher.parameters()}
+    by_factor: dict[float, list[nn.Parameter]] = {1.0: []}
+    _by_factor(network, 1.0, taken, by_factor)
+    rest = [
+        {"params": own, "lr": factor * learning_rate} for factor, own in by_factor.items() if own
+    ]
+    return torch.optim.AdamW([*rest, *groups], weight_decay=weight_decay, fused=True)
+
+
+def _by_factor(
+    module: nn.Module, factor: float, taken: set[int], found: dict[float, list[nn.Parameter]]
+) -> None:
+    """Add a module's trained parameters to those found, by their factor, each once."""
+    factor = getattr(module, "rate_factor", factor)
+    for parameter in module.parameters(recurse=False):
+        if parameter.requires_grad and id(parameter) not in taken:
+            taken.add(id(parameter))
+            found.setdefault(factor, []).append(parameter)
+    for child in module.children():
+        _by_factor(child, factor, taken, found)
