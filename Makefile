@@ -14,7 +14,7 @@ TEST_WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-pandas3 lint format clean distclean
+.PHONY: help demo test test-all test-pandas3 lint format generate clean distclean
 
 help:
 	@echo 'make demo       train on real data, forecast, and draw the patches'
@@ -22,6 +22,7 @@ help:
 	@echo 'make test-all   the same, with the slow tests, every optional dependency and pandas 3'
 	@echo 'make lint       ruff, mypy and the import contracts'
 	@echo 'make format     let ruff rewrite the files'
+	@echo 'make generate   write what follows from the code: public names, list of errors'
 	@echo 'make clean      remove caches and build output; make distclean also removes $(VENV)'
 	@echo
 	@echo 'Variables: PYTHON=python3.12 (to build $(VENV) with), TEST_WORKERS=8,'
@@ -74,6 +75,11 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What follows from the code: the stub of the public names, and the list of errors.
+generate: $(VENV)/.installed
+	$(BIN)/python tools/generate_stub.py
+	$(BIN)/python tools/generate_errors.py
 
 clean:
 	rm -rf build dist demo_output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

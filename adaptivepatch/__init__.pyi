@@ -1,4 +1,4 @@
-# Written by docs/generate_stub.py (`make generate`).
+# Written by tools/generate_stub.py (`make generate`).
 
 from adaptivepatch.backbones.base import Backbone as Backbone
 from adaptivepatch.backbones.dynamic_chunking import (

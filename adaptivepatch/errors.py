@@ -14,7 +14,20 @@ from types import ModuleType
 
 
 class AdaptivePatchError(Exception):
-    """Base class of all errors this package raises on purpose."""
+    """Base class of all errors this package raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        Requirement, observed value and remedy.
+    parameter : str, optional
+        Name of the Python parameter that the error is about, or that the remedy changes. The
+        command line names its option by it.
+    """
+
+    def __init__(self, message: str = "", *, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
 
 
 class InvalidParameterError(AdaptivePatchError, ValueError):
@@ -35,6 +48,10 @@ class InvalidModelError(AdaptivePatchError, ValueError):
 
 class OutputError(AdaptivePatchError, OSError):
     """A file or folder cannot be written."""
+
+
+class OutputExistsError(OutputError, FileExistsError):
+    """A file or folder exists already and must not be replaced."""
 
 
 class DatasetError(AdaptivePatchError, LookupError):
@@ -68,7 +85,7 @@ def check_int(owner: object, low: int = 1, **values: object) -> None:
         index = None if isinstance(value, bool) else getattr(value, "__index__", None)
         if index is None or index() < low:
             raise InvalidParameterError(
-                _range_message(owner, name, "an int", f"[{low}, inf)", value)
+                _range_message(owner, name, "an int", f"[{low}, inf)", value), parameter=name
             )
 
 
@@ -86,7 +103,8 @@ def check_bool(owner: object, **values: object) -> None:
         if type(value).__name__ not in ("bool", "bool_"):  # Python's and numpy's
             of_owner = "" if owner is None else f" of {type(owner).__name__}"
             raise InvalidParameterError(
-                f"The {name!r} parameter{of_owner} must be True or False. Got {value!r} instead."
+                f"The {name!r} parameter{of_owner} must be True or False. Got {value!r} instead.",
+                parameter=name,
             )
 
 
@@ -108,7 +126,8 @@ def check_choice(owner: object, choices: Iterable[str], **values: object) -> Non
             of_owner = "" if owner is None else f" of {type(owner).__name__}"
             raise InvalidParameterError(
                 f"The {name!r} parameter{of_owner} must be one of {choices}. Got {value!r} "
-                f"instead.{suggest(str(value), choices)}"
+                f"instead.{suggest(str(value), choices)}",
+                parameter=name,
             )
 
 
@@ -132,7 +151,9 @@ def check_float(owner: object, interval: str, **values: object) -> None:
             above = number >= low if interval[0] == "[" else number > low
             valid = above and (number <= high if interval[-1] == "]" else number < high)
         if not valid:
-            raise InvalidParameterError(_range_message(owner, name, "a float", interval, value))
+            raise InvalidParameterError(
+                _range_message(owner, name, "a float", interval, value), parameter=name
+            )
 
 
 def _range_message(owner: object, name: str, kind: str, interval: str, value: object) -> str:

@@ -108,13 +108,15 @@ def seasonal_naive_scale(
     """
     if isinstance(season, bool) or not isinstance(season, int) or season < 1:
         raise InvalidParameterError(
-            f"The 'season' parameter must be an int in the range [1, inf). Got {season!r} instead."
+            f"The 'season' parameter must be an int in the range [1, inf). Got {season!r} instead.",
+            parameter="season",
         )
     rows = np.asarray(values, dtype=np.float64)
     if row_offsets is not None:
         bounds = np.asarray(row_offsets).tolist()
         return np.stack([seasonal_naive_scale(rows[a:b], season) for a, b in pairwise(bounds)])
-    return _observed_mean(np.abs(rows[season:] - rows[:-season]), axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # scaling refuses values that are too large
+        return _observed_mean(np.abs(rows[season:] - rows[:-season]), axis=0)
 
 
 def quantile_loss(

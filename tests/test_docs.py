@@ -57,12 +57,12 @@ def test_python_blocks_run_and_print_what_they_say(document, tmp_path, monkeypat
 
 
 def test_the_list_of_errors_is_current():
-    path = ROOT / "docs" / "generate_errors.py"
+    path = ROOT / "tools" / "generate_errors.py"
     spec = importlib.util.spec_from_file_location("generate_errors", path)
     generator = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generator)
     current = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    assert current == generator.render(), "run `python docs/generate_errors.py`"
+    assert current == generator.render(), "run `make generate`"
 
 
 def test_the_table_of_patchers_holds_every_patcher():

@@ -97,5 +97,6 @@ class Backbone(nn.Module, BaseEstimator, ABC):
         if self.d_model % self.num_heads:
             raise InvalidParameterError(
                 f"The 'd_model' parameter of {type(self).__name__} must be a multiple of "
-                f"num_heads={self.num_heads!r}. Got {self.d_model!r} instead."
+                f"num_heads={self.num_heads!r}. Got {self.d_model!r} instead.",
+                parameter="d_model",
             )

@@ -52,8 +52,8 @@ class DynamicChunkingBackbone(Backbone):
     -----
     With x the encoder's output and p the router's probabilities, the vectors at p > 1/2 are the
     chunks (and the first one is), `inner` maps them to h, and the decoder reads
-    ``c z + R x``, as in `adaptivepatch.nn.placement.routers.Dechunk`. Encoder and decoder are backbones of
-    this package, which read all tokens; H-Net's are causal and recurrent.
+    ``c z + R x``, as in `adaptivepatch.nn.tokens.chunks.Dechunk`. Encoder and decoder are
+    backbones of this package, which read all tokens; H-Net's are causal and recurrent.
 
     References
     ----------

@@ -1,7 +1,7 @@
 """The planted benchmark: whether boundaries that are there are found, and what they are worth.
 
-Every arm trains the same network on the same windows of a planted task (``datasets/planted.py``): one
-mean a token plus its log length and start, a transformer, a head over the K patch slots. Arms
+Every arm trains the same network on the same windows of a planted task
+(``datasets/planted.py``): one mean a token plus its log length and start, a transformer, a head over the K patch slots. Arms
 differ in their patcher and in what it is trained by.
 """
 

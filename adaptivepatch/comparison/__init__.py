@@ -1,1 +1,1 @@
-"""`compare`: does another way of patching help on a user's own data?"""
+"""`compare` answers whether another way of patching helps on a user's own data."""

@@ -250,7 +250,8 @@ def _check(metric: str, embedding: str | None, test_share: float, n_jobs: int) -
     if metric not in LOSSES:
         raise InvalidParameterError(
             f"The 'metric' parameter must be one of {list(LOSSES)}. Got {metric!r} instead."
-            f"{suggest(metric, LOSSES)}"
+            f"{suggest(metric, LOSSES)}",
+            parameter="metric",
         )
     check_float(None, "(0, 1)", test_share=test_share)
     check_int(None, n_jobs=n_jobs)
@@ -262,14 +263,16 @@ def _seed_list(seeds: int | Sequence[int]) -> list[int]:
         return list(range(int(seeds)))
     if not isinstance(seeds, Iterable):
         raise InvalidParameterError(
-            f"The 'seeds' parameter must be a number of fits or their seeds. Got {seeds!r} instead."
+            f"The 'seeds' parameter must be a number of fits or their seeds. Got {seeds!r} instead.",
+            parameter="seeds",
         )
     numbers = list(seeds)
     for number in numbers:
         check_int(None, low=0, seed=number)
     if not numbers or len(set(numbers)) < len(numbers):
         raise InvalidParameterError(
-            f"The 'seeds' parameter must be at least 1, or different seeds. Got {seeds!r} instead."
+            f"The 'seeds' parameter must be at least 1, or different seeds. Got {seeds!r} instead.",
+            parameter="seeds",
         )
     return numbers
 

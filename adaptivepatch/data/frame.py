@@ -106,7 +106,8 @@ def read_frame(
     """
     if missing not in ("error", "mask"):
         raise InvalidParameterError(
-            f"The 'missing' parameter must be 'error' or 'mask'. Got {missing!r} instead."
+            f"The 'missing' parameter must be 'error' or 'mask'. Got {missing!r} instead.",
+            parameter="missing",
         )
     check_keys(item_id, timestamp)
     if keys_must_exist:
@@ -441,7 +442,8 @@ def check_keys(item_id: object, timestamp: object) -> None:
         if not isinstance(value, str):
             raise InvalidParameterError(
                 f"The {name!r} parameter must be the name of one column. Got {value!r} instead. "
-                "Leave it out if there is no such column."
+                "Leave it out if there is no such column.",
+                parameter=name,
             )
     if item_id == timestamp:
         raise InvalidParameterError(

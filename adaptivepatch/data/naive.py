@@ -54,7 +54,8 @@ def seasonal_naive(windows: Windows, season: int) -> NDArray[np.float64]:
     if not isinstance(season, int) or not 1 <= season <= windows.context_length:
         raise InvalidParameterError(
             f"season must be an int from 1 to the context_length {windows.context_length}. "
-            f"Got {season!r} instead. Use longer look-backs, or last_value."
+            f"Got {season!r} instead. Use longer look-backs, or last_value.",
+            parameter="season",
         )
     past = windows.past()
     phases = _last_observed(_by_season(past, season))  # (w, season, c), oldest phase first

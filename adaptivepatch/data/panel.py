@@ -186,7 +186,8 @@ class Panel:
         except (TypeError, ValueError) as error:
             raise InvalidFrameError(
                 f"start must be a stamp of the frame's kind, such as {str(self.index[0][0])!r}. Got "
-                f"{start!r} instead ({error})."
+                f"{start!r} instead ({error}).",
+                parameter="start",
             ) from error
 
     def digest(self) -> str:

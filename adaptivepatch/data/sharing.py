@@ -30,7 +30,8 @@ def check_sharing(owner: object, share: Any) -> None:
         if not names or not all(isinstance(name, str) for name in names):
             raise InvalidParameterError(
                 f"The 'share_segmentation' parameter{of_owner} must be True, False or lists of "
-                f"channel names, such as [['load', 'price'], ['wind']]. Got {share!r} instead."
+                f"channel names, such as [['load', 'price'], ['wind']]. Got {share!r} instead.",
+                parameter="share_segmentation",
             )
     every = [name for group in share for name in group]
     twice = sorted({name for name in every if every.count(name) > 1})

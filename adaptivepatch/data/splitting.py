@@ -45,7 +45,8 @@ def without_short(panel: Panel, horizon: int, short: str) -> tuple[Panel, tuple[
     """
     if short not in ("error", "skip"):
         raise InvalidParameterError(
-            f"The 'short' parameter must be 'error' or 'skip'. Got {short!r} instead."
+            f"The 'short' parameter must be 'error' or 'skip'. Got {short!r} instead.",
+            parameter="short",
         )
     needed = MIN_LOOKBACK + horizon
     enough = panel.lengths >= needed
@@ -97,7 +98,8 @@ def held_out_rows(
     elif validation_rows < horizon:
         raise InvalidParameterError(
             f"validation_rows must be at least the horizon {horizon}. Got {validation_rows!r} "
-            "instead."
+            "instead.",
+            parameter="validation_rows",
         )
     else:
         rows = np.full(panel.num_items, validation_rows)

@@ -60,7 +60,9 @@ def parse_step(freq: str | BaseOffset | pd.Timedelta | int, stamps: pd.Index[Any
         step = freq if isinstance(freq, int) and not isinstance(freq, bool) else None
         kind = "a positive int for integer stamps"
     if step is None or (step if isinstance(step, int) else step.n) < 1:
-        raise InvalidParameterError(f"The 'freq' parameter must be {kind}. Got {freq!r} instead.")
+        raise InvalidParameterError(
+            f"The 'freq' parameter must be {kind}. Got {freq!r} instead.", parameter="freq"
+        )
     return step
 
 

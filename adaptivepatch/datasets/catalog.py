@@ -1,7 +1,7 @@
 """Everything that has a name: data sets to benchmark on, and corpora to pretrain patchers on.
 
-`DATASETS` and `CORPORA` hold size, license, origin and digest of each file. ``sources.py`` finds the
-files, ``loading.py`` reads data sets and ``corpora.py`` reads corpora. A corpus is many series in
+`DATASETS` and `CORPORA` hold size, license, origin and digest of each file. ``sources.py`` finds
+the files, ``loading.py`` reads data sets and ``corpora.py`` reads corpora. A corpus is many series in
 one parquet file, ``NAME.parquet``.
 """
 

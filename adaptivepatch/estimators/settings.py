@@ -100,7 +100,8 @@ def check_steps(owner: object, low: int = 1, **values: int) -> None:
         if value > _MOST_STEPS:
             raise InvalidParameterError(
                 f"The {name!r} parameter of {type(owner).__name__} must be at most "
-                f"{_MOST_STEPS}. Got {value!r} instead."
+                f"{_MOST_STEPS}. Got {value!r} instead.",
+                parameter=name,
             )
 
 
@@ -140,7 +141,8 @@ def check_quantiles(owner: object, quantiles: Sequence[float] | None) -> tuple[f
     if not increasing or 0.5 not in checked or not 0 < checked[0] <= checked[-1] < 1:
         raise InvalidParameterError(
             f"The 'quantiles' parameter of {type(owner).__name__} must increase strictly inside "
-            f"(0, 1) and hold 0.5, the point forecast. Got {quantiles!r} instead."
+            f"(0, 1) and hold 0.5, the point forecast. Got {quantiles!r} instead.",
+            parameter="quantiles",
         )
     return checked
 
@@ -152,5 +154,6 @@ def draw_seed(random_state: Any) -> int:
     except ValueError as error:
         raise InvalidParameterError(
             "The 'random_state' parameter must be an int from 0 to 2**32 - 1, a RandomState or "
-            f"None. Got {random_state!r} instead."
+            f"None. Got {random_state!r} instead.",
+            parameter="random_state",
         ) from error

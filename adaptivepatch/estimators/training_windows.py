@@ -64,19 +64,29 @@ class PanelTrainingData:
         """Return all windows to train on."""
         return self._training_set(np.zeros_like(self.held_out))
 
-    def _training_set(self, held_out: NDArray[np.int64]) -> TrainingSet:
-        panel, border = self.panel, self.panel.lengths - held_out
-        scaling = Scaling.fit(panel, border)
-        shape = (panel, self.context_length, self.horizon)
+    def windows(self, held_out: NDArray[np.int64]) -> list[Windows]:
+        """Return the windows to train on, and, if rows are held out, those to validate on.
+
+        Parameters
+        ----------
+        held_out : ndarray of shape (items,)
+            Rows at the end of each item whose windows validate.
+        """
+        shape = (self.panel, self.context_length, self.horizon)
+        border = self.panel.lengths - held_out
         train = complete_or_padded(*shape, targets_to=border)
         train.raise_if_skipped()
-        parts = [train]
-        if held_out.any():
-            # Items without held-out rows have no validation windows.
-            starts = np.where(held_out > 0, border, panel.lengths)
-            parts.append(complete_or_padded(*shape, targets_from=starts))
+        if not held_out.any():
+            return [train]
+        # Items without held-out rows have no validation windows.
+        starts = np.where(held_out > 0, border, self.panel.lengths)
+        return [train, complete_or_padded(*shape, targets_from=starts)]
+
+    def _training_set(self, held_out: NDArray[np.int64]) -> TrainingSet:
+        scaling = Scaling.fit(self.panel, self.panel.lengths - held_out)
+        parts = self.windows(held_out)
         source = PanelSource(
-            panel, scaling, parts, share_segmentation=self.share_segmentation, **self.placement
+            self.panel, scaling, parts, share_segmentation=self.share_segmentation, **self.placement
         )
         return TrainingSet(source, source.window_sets(*parts), scaling)
 

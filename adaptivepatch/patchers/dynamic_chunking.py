@@ -100,8 +100,8 @@ class DynamicChunkingPatcher(RatePatcher):
 
     Notes
     -----
-    With x the encoder's vectors and p the router's probabilities (`adaptivepatch.nn.placement.routers`),
-    step t starts a patch where p_t > 1/2. Forecast gradient reaches p through the smoothing of
+    With x the encoder's vectors and p the router's probabilities (see
+    `adaptivepatch.nn.placement.routers`), step t starts a patch where p_t > 1/2. Forecast gradient reaches p through the smoothing of
     chunks and through factors of value 1 (straight-through): the confidences in the decisions
     ("hnet") or the probabilities of the starts ("encoder"). The ratio loss moves all p the same
     way, up while there are too few patches.

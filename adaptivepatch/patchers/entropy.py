@@ -170,7 +170,8 @@ class EntropyPatcher(RatePatcher):
         if width % 2:  # see `_ROWS`; in float64 an odd number rounds by the place of a row, too
             raise InvalidParameterError(
                 f"The 'width' parameter of EntropyPatcher must be even. Got {width!r} instead. Use "
-                f"{width + 1}."
+                f"{width + 1}.",
+                parameter="width",
             )
         self.predictor = NextPointPredictor(width).requires_grad_(requires_grad=False)
         self.register_buffer("threshold", torch.zeros(()))

@@ -76,7 +76,8 @@ class FixedPatcher(StaticPatcher):
         if stride > length:
             raise InvalidParameterError(
                 f"The 'stride' parameter of FixedPatcher must not exceed patch_length={length!r}, "
-                f"or points between patches would be lost. Got {stride!r} instead."
+                f"or points between patches would be lost. Got {stride!r} instead.",
+                parameter="stride",
             )
         return length, stride
 

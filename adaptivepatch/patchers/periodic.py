@@ -109,7 +109,8 @@ class PeriodicPatcher(StaticPatcher):
         if isinstance(self.period, str):
             raise InvalidParameterError(
                 "The 'period' parameter of PeriodicPatcher must be an int of at least 1, or "
-                f"'auto'. Got {self.period!r} instead."
+                f"'auto'. Got {self.period!r} instead.",
+                parameter="period",
             )
         check_int(self, period=self.period)
         return False

@@ -95,8 +95,8 @@ class ScoreFunctionPatcher(RatePatcher):
     Notes
     -----
     The encoder's vectors give every step after the first a logit (see
-    `adaptivepatch.nn.policies.gates.WindowedBernoulli`); training draws one action a row. With A its
-    advantage, ``-mean(A log p(a)) + mean(logits) (mean(p) - share)`` is minimised, the second
+    `adaptivepatch.nn.policies.gates.WindowedBernoulli`); training draws one action a row. With A
+    its advantage, ``-mean(A log p(a)) + mean(logits) (mean(p) - share)`` is minimised, the second
     factors constant. Gradient of the policy flows into the encoder; forecast gradient reaches the
     encoder through the tokens, and the gate not at all.
 
@@ -266,7 +266,8 @@ class ScoreFunctionPatcher(RatePatcher):
             raise InvalidParameterError(
                 "The 'width' parameter of ScoreFunctionPatcher must not exceed the backbone's "
                 f"d_model={d_model!r} with form='next_patch', where tokens are added to point "
-                f"vectors. Got {self.width!r} instead."
+                f"vectors. Got {self.width!r} instead.",
+                parameter="width",
             )
         points = self.embed_points(num_steps, d_model, values_per_patch, embedding)
         pooled = PooledEmbedding(self.width, d_model, points)

@@ -40,12 +40,14 @@ def resolve_device(device: str) -> torch.device:
     except (RuntimeError, TypeError) as error:
         raise InvalidParameterError(
             f"The 'device' parameter of Trainer must be 'auto', 'cpu', 'cuda' or 'cuda:N'. Got "
-            f"{requested!r} instead."
+            f"{requested!r} instead.",
+            parameter="device",
         ) from error
     if resolved.type not in ("cpu", "cuda"):
         raise InvalidParameterError(
             f"The 'device' parameter of Trainer must be 'auto', 'cpu', 'cuda' or 'cuda:N'. Got "
-            f"{requested!r} instead."
+            f"{requested!r} instead.",
+            parameter="device",
         )
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise InvalidParameterError(
@@ -66,7 +68,8 @@ def resolve_precision(precision: str) -> tuple[torch.dtype, torch.dtype | None]:
     if not isinstance(precision, str) or precision not in PRECISIONS:
         raise InvalidParameterError(
             f"The 'precision' parameter of Trainer must be one of {sorted(PRECISIONS)}. Got "
-            f"{precision!r} instead."
+            f"{precision!r} instead.",
+            parameter="precision",
         )
     return PRECISIONS[precision]
 

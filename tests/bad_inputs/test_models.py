@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from adaptivepatch import FixedPatcher, Forecaster, TransformerBackbone, files, pretrained
+from adaptivepatch import FixedPatcher, Forecaster, TransformerBackbone, files, model_folder
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError, OutputError
 from adaptivepatch.training import checkpoint
 from tests.bad_inputs.helpers import (
@@ -860,7 +860,7 @@ WRITING = [
         PARAMETER,
         (
             "A fit goes on with the data and settings it began with. Since the checkpoint in "
-            "'…', the data are others. Restore them, or begin anew in another folder."
+            "'…', the data have changed. Restore them, or begin anew in another folder."
         ),
     ),
     Case(
@@ -988,8 +988,8 @@ def resume_lost_state(at):
 
 
 BROKEN = [
-    ("disk full while saving", pretrained, "save_file", full_disk),
-    ("disk full in safetensors", pretrained, "save_file", full_safetensors),
+    ("disk full while saving", model_folder, "save_file", full_disk),
+    ("disk full in safetensors", model_folder, "save_file", full_safetensors),
     ("no permission", files.tempfile, "mkstemp", denied),
     ("read-only disk", files.tempfile, "mkstemp", read_only),
     ("disk full while flushing", files.os, "fsync", full_disk),

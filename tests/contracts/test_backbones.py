@@ -61,8 +61,10 @@ def test_every_backbone_file_is_listed():
         ]
         assert found, f"{file.name} defines no backbone"
         for cls in found:
-            assert (BACKBONES | COMBINATIONS).get(cls.name) is cls, f"{cls.__name__} is not listed"
-            assert cls.__name__ in adaptivepatch.backbones.__all__
+            assert {**BACKBONES, **COMBINATIONS}.get(cls.name) is cls, (
+                f"{cls.__name__} is not listed"
+            )
+            assert getattr(adaptivepatch, cls.__name__) is cls
 
 
 def test_names_are_found():

@@ -155,7 +155,7 @@ def test_settings_reach_nested_parameters(home, capsys):
         (["--set", "horizon"], "--set needs NAME=VALUE"),
         (["--quantiles", "0.1;0.5"], "--quantiles must be numbers"),
         (["--patcher", "fixd"], "Did you mean 'fixed'?"),
-        (["--patcher", "os:getcwd"], "must name a subclass of adaptivepatch's Patcher"),
+        (["--patcher", "os:getcwd"], "must name a subclass of Patcher"),
         (["--patcher", "absent.module:X"], "cannot be imported"),
         (["--horizon", "0"], "'horizon' parameter of Forecaster must be an int"),
         (["--horizon", "200"], "Series 'series' has 80 observations"),

@@ -30,9 +30,10 @@ from adaptivepatch import (
     TransformerBackbone,
 )
 from adaptivepatch.data.frame import read_frame
+from adaptivepatch.data.scaling import Scaling
 from adaptivepatch.data.windows import complete_or_padded
 from adaptivepatch.estimators.settings import NetworkSettings
-from adaptivepatch.estimators.training_windows import PanelTrainingData
+from adaptivepatch.estimators.training_windows import PanelSource, PanelTrainingData
 from adaptivepatch.nn.tokens.patch_embedding import AlignedEmbedding
 from tests.builders import daily_frame as wide
 
@@ -680,19 +681,14 @@ def test_look_backs_stay_inside_their_item(lengths, held_out):
     panel = read_frame(ramps(lengths))
     rows = np.where(panel.lengths - held_out >= horizon + 2, held_out, 0)
     settings = NetworkSettings(FixedPatcher(4), "patchtst", context, horizon)
-    trainer = Trainer(device="cpu", precision="float64")
-    source, windows, scaling = PanelTrainingData(panel, rows, settings, False, trainer).selection()
-    assert (windows.validation is not None) == bool(rows.any())
-    for numbers in filter(lambda part: part is not None, windows):
-        batch = source.batch(numbers)
+    parts = PanelTrainingData(panel, rows, settings, False, Trainer(device="cpu")).windows(rows)
+    assert len(parts) == 1 + bool(rows.any())
+    plain = Scaling(np.zeros((len(lengths), 1)), np.ones((len(lengths), 1)))
+    source = PanelSource(panel, plain, parts, device="cpu", dtype=torch.float64)
+    for part in parts:
+        batch = source.batch(source.numbers(part))
         observed = torch.ones_like(batch.series) if batch.observed is None else batch.observed
-        assert len(batch.series) == len(numbers)
-        # One channel: undo the scaling of each item to read the ramp.
-        item = torch.bucketize(numbers, torch.as_tensor(source._first_row), right=True) - 1
-        mean, std = (torch.as_tensor(x[:, 0])[item][:, None] for x in (scaling.mean, scaling.std))
-        batch = batch._replace(
-            series=(batch.series * std + mean).round(), target=(batch.target * std + mean).round()
-        )
+        assert len(batch.series) == len(part)
         for series, seen, target in zip(batch.series, observed.bool(), batch.target, strict=True):
             expected = target[0] - torch.arange(len(seen), 0, -1)
             assert torch.equal(series[seen], expected[seen])

@@ -27,6 +27,7 @@ from adaptivepatch import (
     WindowRegressor,
 )
 from adaptivepatch.training import checkpoint
+from adaptivepatch.training.trainer import ForecastLoop
 from tests.builders import daily_frame
 from tests.unit.estimators.fit_worker import TRAINED, forecaster, to_be_killed
 
@@ -197,7 +198,7 @@ def test_resuming_another_fit_is_refused(tmp_path):
     for changed, frame, message in [
         (forecaster(horizon=5), FRAME, "horizon was 6 and is 5"),
         (forecaster(random_state=4), FRAME, r"seed was \d+ and is \d+"),
-        (forecaster(), FRAME + 1, "the data are others"),
+        (forecaster(), FRAME + 1, "the data have changed"),
         (forecaster(patcher=FixedPatcher(4)), FRAME, "patcher was .*random.* and is .*fixed"),
         (
             forecaster(trainer=Trainer(max_steps=61, validate_every=7, batch_size=8, device="cpu")),
@@ -301,18 +302,14 @@ def test_ctrl_c_keeps_the_best_model_and_says_how_to_go_on(tmp_path):
 
 def test_ctrl_c_in_the_refit_keeps_the_selected_model(monkeypatch):
     selected = forecaster().fit(FRAME, refit=False)
-    write = checkpoint.CheckpointFile.write
-    assert write  # the refit is recognised by its lack of a validation
-    from adaptivepatch.bench.task import Run
+    next_step = ForecastLoop.next_step
 
-    step = Run._one_step
-
-    def step_or_interrupt(run, *arguments):
-        if run.is_repeat and run.record.num_steps == 3:
+    def step_or_interrupt(loop, done):
+        if loop.is_repeat and done == 3:
             raise KeyboardInterrupt
-        return step(run, *arguments)
+        return next_step(loop, done)
 
-    monkeypatch.setattr(Run, "_one_step", step_or_interrupt)
+    monkeypatch.setattr(ForecastLoop, "next_step", step_or_interrupt)
     with pytest.warns(UserWarning, match=r"again on all rows was.*Next time pass checkpoint="):
         model = forecaster().fit(FRAME)
     assert model.record_.interrupted
@@ -320,12 +317,10 @@ def test_ctrl_c_in_the_refit_keeps_the_selected_model(monkeypatch):
 
 
 def test_ctrl_c_before_the_first_validation_ends_the_fit(monkeypatch):
-    from adaptivepatch.bench.task import Run
-
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "_one_step", interrupted)
+    monkeypatch.setattr(ForecastLoop, "next_step", interrupted)
     earlier = forecaster()
     with pytest.raises(KeyboardInterrupt):
         earlier.fit(FRAME)

@@ -1,6 +1,6 @@
 """Write ``adaptivepatch/__init__.pyi``: the public names for type checkers and editors.
 
-    python docs/generate_stub.py
+    python tools/generate_stub.py
 
 ``tests/test_architecture.py`` compares the file with what this writes.
 """
@@ -16,7 +16,7 @@ TARGET = Path(__file__).parents[1] / "adaptivepatch" / "__init__.pyi"
 
 def render() -> str:
     """Return the stub."""
-    lines = ["# Written by docs/generate_stub.py (`make generate`).", ""]
+    lines = ["# Written by tools/generate_stub.py (`make generate`).", ""]
     modules: dict[str, list[str]] = {}
     for name, module in _MODULE_OF_NAME.items():
         modules.setdefault(module, []).append(name)

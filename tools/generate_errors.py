@@ -1,6 +1,6 @@
 """Write ``docs/errors.md``: every message of the package, read from its source.
 
-    python docs/generate_errors.py
+    python tools/generate_errors.py
 
 ``tests/test_docs.py`` compares the file with what this writes.
 """
@@ -145,7 +145,7 @@ def render() -> str:
         "package raises on purpose are `AdaptivePatchError`s, most of them also a `ValueError`; on",
         "the command line each becomes one line and exit status 2. `<names>` stand for values.",
         "",
-        "Written by `python docs/generate_errors.py` from the source; do not edit.",
+        "Written by `python tools/generate_errors.py` from the source; do not edit.",
     ]
     for kind in sorted(by_kind):
         lines += ["", f"## {kind}", "", about.get(kind, "")]
