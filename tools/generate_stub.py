@@ -11,6 +11,7 @@ from pathlib import Path
 
 from adaptivepatch import _MODULE_OF_NAME
 
+LINE_LENGTH = 100
 TARGET = Path(__file__).parents[1] / "adaptivepatch" / "__init__.pyi"
 
 
@@ -21,7 +22,10 @@ def render() -> str:
     for name, module in _MODULE_OF_NAME.items():
         modules.setdefault(module, []).append(name)
     for module, names in sorted(modules.items()):
-        lines += [f"from {module} import {name} as {name}" for name in sorted(names)]
+        for name in sorted(names):
+            line = f"from {module} import {name} as {name}"
+            split = f"from {module} import (\n    {name} as {name},\n)"
+            lines.append(line if len(line) <= LINE_LENGTH else split)
     return "\n".join([*lines, "", "__version__: str", "__all__: list[str]", ""])
 
 

@@ -140,7 +140,7 @@ class TrainingLoop(ABC):
 
     # ------------------------------------------------------------------ what a subclass says
 
-    def begin(self) -> None:
+    def begin(self) -> None:  # noqa: B027, most loops have nothing to prepare
         """Prepare the first step of a run that is not resumed."""
 
     def is_finished(self) -> bool:

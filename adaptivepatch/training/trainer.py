@@ -325,6 +325,7 @@ class ForecastLoop(TrainingLoop):
 
     def next_step(self, done: int) -> NextStep:
         """Return the next batch of windows; with several processes, this one's part of it."""
+        del done  # the order of the batches knows it
         batch = self.source.batch(self.processes.share(next(self.batches)))
         return NextStep(self.step, batch, self.rollouts)
 
