@@ -1,7 +1,7 @@
-"""Errors a user can meet, and the helpers that phrase them.
+"""Errors of this package, and helpers that check parameters and raise them.
 
 Every message states the requirement, the observed value and the remedy. This module imports
-nothing else of the package, so that every layer may raise its errors.
+nothing else from the package, so that every layer can raise its errors.
 """
 
 from __future__ import annotations
@@ -21,13 +21,18 @@ class AdaptivePatchError(Exception):
     message : str
         Requirement, observed value and remedy.
     parameter : str, optional
-        Name of the Python parameter that the error is about, or that the remedy changes. The
-        command line names its option by it.
+        Name of the Python parameter that the error is about or that the remedy changes. The
+        command line derives the name of its option from it.
+    owner : str, optional
+        Name of the class that has the parameter, if the error states one.
     """
 
-    def __init__(self, message: str = "", *, parameter: str | None = None) -> None:
+    def __init__(
+        self, message: str = "", *, parameter: str | None = None, owner: str | None = None
+    ) -> None:
         super().__init__(message)
         self.parameter = parameter
+        self.owner = owner
 
 
 class InvalidParameterError(AdaptivePatchError, ValueError):
@@ -51,15 +56,15 @@ class OutputError(AdaptivePatchError, OSError):
 
 
 class OutputExistsError(OutputError, FileExistsError):
-    """A file or folder exists already and must not be replaced."""
+    """A file or folder exists already and is not replaced."""
 
 
 class DatasetError(AdaptivePatchError, LookupError):
-    """A named data set is unknown, absent or not the file it claims to be."""
+    """A named data set is unknown, absent or not the original file."""
 
 
 class MissingDependencyError(AdaptivePatchError, ImportError):
-    """An optional package is needed and not installed."""
+    """An optional package is needed but not installed."""
 
 
 def suggest(name: str, available: Iterable[str]) -> str:
@@ -75,7 +80,7 @@ def check_int(owner: object, low: int = 1, **values: object) -> None:
     Parameters
     ----------
     owner : object
-        Whose parameters they are; None for a function's.
+        Object that has the parameters, or None for parameters of a function.
     low : int, default=1
         Smallest allowed value.
     **values : object
@@ -85,7 +90,9 @@ def check_int(owner: object, low: int = 1, **values: object) -> None:
         index = None if isinstance(value, bool) else getattr(value, "__index__", None)
         if index is None or index() < low:
             raise InvalidParameterError(
-                _range_message(owner, name, "an int", f"[{low}, inf)", value), parameter=name
+                _range_message(owner, name, "an int", f"[{low}, inf)", value),
+                parameter=name,
+                owner=_class_name(owner),
             )
 
 
@@ -95,16 +102,17 @@ def check_bool(owner: object, **values: object) -> None:
     Parameters
     ----------
     owner : object
-        Whose parameters they are; None for a function's.
+        Object that has the parameters, or None for parameters of a function.
     **values : object
         Values by parameter name.
     """
     for name, value in values.items():
         if type(value).__name__ not in ("bool", "bool_"):  # Python's and numpy's
-            of_owner = "" if owner is None else f" of {type(owner).__name__}"
             raise InvalidParameterError(
-                f"The {name!r} parameter{of_owner} must be True or False. Got {value!r} instead.",
+                f"The {name!r} parameter{_of_owner(owner)} must be True or False. Got {value!r} "
+                "instead.",
                 parameter=name,
+                owner=_class_name(owner),
             )
 
 
@@ -114,20 +122,20 @@ def check_choice(owner: object, choices: Iterable[str], **values: object) -> Non
     Parameters
     ----------
     owner : object
-        Whose parameters they are; None for a function's.
+        Object that has the parameters, or None for parameters of a function.
     choices : iterable of str
-        What is allowed.
+        Allowed values.
     **values : object
         Values by parameter name.
     """
     choices = list(choices)
     for name, value in values.items():
         if value not in choices:
-            of_owner = "" if owner is None else f" of {type(owner).__name__}"
             raise InvalidParameterError(
-                f"The {name!r} parameter{of_owner} must be one of {choices}. Got {value!r} "
-                f"instead.{suggest(str(value), choices)}",
+                f"The {name!r} parameter{_of_owner(owner)} must be one of {choices}. Got "
+                f"{value!r} instead.{suggest(str(value), choices)}",
                 parameter=name,
+                owner=_class_name(owner),
             )
 
 
@@ -137,9 +145,9 @@ def check_float(owner: object, interval: str, **values: object) -> None:
     Parameters
     ----------
     owner : object
-        Whose parameters they are; None for a function's.
+        Object that has the parameters, or None for parameters of a function.
     interval : str
-        Such as ``"[0, 1)"`` or ``"(0, inf)"``.
+        Allowed interval, for example ``"[0, 1)"`` or ``"(0, inf)"``.
     **values : object
         Values by parameter name.
     """
@@ -152,29 +160,38 @@ def check_float(owner: object, interval: str, **values: object) -> None:
             valid = above and (number <= high if interval[-1] == "]" else number < high)
         if not valid:
             raise InvalidParameterError(
-                _range_message(owner, name, "a float", interval, value), parameter=name
+                _range_message(owner, name, "a float", interval, value),
+                parameter=name,
+                owner=_class_name(owner),
             )
 
 
 def _range_message(owner: object, name: str, kind: str, interval: str, value: object) -> str:
-    of_owner = "" if owner is None else f" of {type(owner).__name__}"
     return (
-        f"The {name!r} parameter{of_owner} must be {kind} in the range {interval}. "
+        f"The {name!r} parameter{_of_owner(owner)} must be {kind} in the range {interval}. "
         f"Got {value!r} instead."
     )
 
 
+def _of_owner(owner: object) -> str:
+    return "" if owner is None else f" of {_class_name(owner)}"
+
+
+def _class_name(owner: object) -> str | None:
+    return None if owner is None else type(owner).__name__
+
+
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import an optional package or say which extra installs it.
+    """Import an optional package, or raise an error that names the extra to install.
 
     Parameters
     ----------
     module : str
         Name to import, such as ``"matplotlib.pyplot"``.
     extra : str
-        Extra of this distribution that installs it.
+        Extra of this distribution that installs the package.
     purpose : str
-        What needs it, as the subject of the message: ``"Plotting"``.
+        Feature that needs the package; the subject of the message, such as ``"Plotting"``.
 
     Raises
     ------
@@ -192,11 +209,11 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
 
 
 def not_prepared(patcher: object) -> ValueError:
-    """Return scikit-learn's `NotFittedError`, of a patcher that is used before it has seen data."""
+    """Return scikit-learn's `NotFittedError` for a patcher that has not seen training data."""
     from sklearn.exceptions import NotFittedError
 
     name = type(patcher).__name__
     return NotFittedError(
-        f"{name} must see training windows before it cuts, however: {patcher!r} has seen none. Fit "
-        f"a forecaster with it, or call prepare(series, None, torch.Generator())."
+        f"{name} must see training windows before it can place patches. {patcher!r} has seen none. "
+        "Fit a forecaster with it, or call prepare(series, None, torch.Generator())."
     )
