@@ -20,7 +20,7 @@ help:
 	@echo 'make demo       train on real data, forecast, and draw the patches'
 	@echo 'make test       unit, contract and architecture tests, and the examples in docstrings'
 	@echo 'make test-all   the same, with the slow tests, every optional dependency and pandas 3'
-	@echo 'make lint       ruff, mypy and the import contracts'
+	@echo 'make lint       ruff, mypy, the import contracts and the limits of the structure'
 	@echo 'make format     let ruff rewrite the files'
 	@echo 'make generate   write what follows from the code: public names, list of errors'
 	@echo 'make clean      remove caches and build output; make distclean also removes $(VENV)'
@@ -71,6 +71,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	OMP_NUM_THREADS=1 $(BIN)/python tools/structure.py
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

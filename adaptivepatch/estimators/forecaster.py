@@ -287,6 +287,19 @@ class Forecaster(BaseEstimator):
             trainer.autocast,
         )
 
+    @classmethod
+    def _trained_model(cls, init: Any) -> PanelModel:
+        """Return the trained model behind the argument `init` of `fit`."""
+        forecaster = cls.load(init) if isinstance(init, str | Path) else init
+        model = getattr(forecaster, "model_", None)
+        if not isinstance(model, PanelModel):
+            state = "an unfitted one" if isinstance(forecaster, cls) else repr(forecaster)
+            raise TypeError(
+                "fit(init=...) must be a fitted Forecaster or the folder of a saved one. Got "
+                f"{state} instead."
+            )
+        return model
+
     def _settings(self) -> NetworkSettings:
         """Return the parameters that shape the network, after checking them."""
         check_steps(self, horizon=self.horizon)
@@ -315,8 +328,7 @@ class Forecaster(BaseEstimator):
         """Return where the fit writes its states; they know its seed and its first weights, too."""
         seed, weights = draw_seed(self.random_state), None
         if init is not None:
-            trained = type(self).load(init) if isinstance(init, str | Path) else init
-            weights = weights_to_begin_with(getattr(trained, "model_", trained), settings)
+            weights = weights_to_begin_with(self._trained_model(init), settings)
         folder = checkpoint_folder(checkpoint, resume)
         if folder is None:
             return NoCheckpoints(seed, weights)

@@ -167,8 +167,7 @@ class PanelModel:
     def _source(self, panel: Panel, scaling: Scaling, windows: Windows) -> PanelSource:
         weight = next(self.network.head.parameters())
         return PanelSource(
-            panel,
-            scaling,
+            scaling.apply(panel),
             [windows],
             share_segmentation=self.share_segmentation,
             device=weight.device,

@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError
-from adaptivepatch.estimators.panel_model import PanelModel
 from adaptivepatch.estimators.settings import NetworkSettings
 from adaptivepatch.files import make_folder, write_atomic
 from adaptivepatch.model_folder import describe, first_mismatch, plain
@@ -261,15 +260,7 @@ def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, 
     ------
     InvalidParameterError
         If the model is another one than the settings describe.
-    TypeError
-        If it is no model.
     """
-    if not isinstance(trained, PanelModel):
-        state = "an unfitted one" if hasattr(trained, "make_network") else repr(trained)
-        raise TypeError(
-            "fit(init=...) must be a fitted Forecaster or the folder of a saved one. Got "
-            f"{state} instead."
-        )
     network, theirs = settings.make(), trained.network
     pairs = {
         "context_length": (trained.context_length, settings.context_length),

@@ -1,7 +1,7 @@
 """Which windows of a panel are trained on, which validate, and how they reach the device.
 
-Here series are scaled: `PanelTrainingData` measures the scaling on training rows, and `PanelSource`
-applies it before the series move to the device.
+Here series are scaled: `PanelTrainingData` measures the scaling on training rows and applies it to
+all rows before `PanelSource` moves the series to the device.
 """
 
 from __future__ import annotations
@@ -84,9 +84,10 @@ class PanelTrainingData:
 
     def _training_set(self, held_out: NDArray[np.int64]) -> TrainingSet:
         scaling = Scaling.fit(self.panel, self.panel.lengths - held_out)
+        scaled = scaling.apply(self.panel)
         parts = self.windows(held_out)
         source = PanelSource(
-            self.panel, scaling, parts, share_segmentation=self.share_segmentation, **self.placement
+            scaled, parts, share_segmentation=self.share_segmentation, **self.placement
         )
         return TrainingSet(source, source.window_sets(*parts), scaling)
 
@@ -97,9 +98,7 @@ class PanelSource:
     Parameters
     ----------
     panel : Panel
-        In original units.
-    scaling : Scaling
-        Applied before the series move to the device.
+        Scaled.
     windows : sequence of Windows
         All windows of the panel that will be asked for.
     share_segmentation : bool or sequence of sequences of str
@@ -116,13 +115,11 @@ class PanelSource:
     def __init__(
         self,
         panel: Panel,
-        scaling: Scaling,
         windows: Sequence[Windows],
         *,
         share_segmentation: Sharing = False,
         **placement: Any,
     ) -> None:
-        scaled = scaling.apply(panel)
         context_length = windows[0].context_length
         padding = np.zeros(panel.num_items, dtype=np.int64)
         for some in windows:
@@ -130,7 +127,7 @@ class PanelSource:
         gap = np.full((context_length, panel.num_channels), np.nan)
         pieces = []
         for position, rows in enumerate(padding):
-            pieces += [gap[:rows], scaled.item(position)]
+            pieces += [gap[:rows], panel.item(position)]
         self._first_row = np.cumsum(panel.lengths + padding) - panel.lengths
         self._padding = padding
         self._context_length = context_length

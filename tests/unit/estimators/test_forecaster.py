@@ -683,8 +683,7 @@ def test_look_backs_stay_inside_their_item(lengths, held_out):
     settings = NetworkSettings(FixedPatcher(4), "patchtst", context, horizon)
     parts = PanelTrainingData(panel, rows, settings, False, Trainer(device="cpu")).windows(rows)
     assert len(parts) == 1 + bool(rows.any())
-    plain = Scaling(np.zeros((len(lengths), 1)), np.ones((len(lengths), 1)))
-    source = PanelSource(panel, plain, parts, device="cpu", dtype=torch.float64)
+    source = PanelSource(panel, parts, device="cpu", dtype=torch.float64)
     for part in parts:
         batch = source.batch(source.numbers(part))
         observed = torch.ones_like(batch.series) if batch.observed is None else batch.observed
