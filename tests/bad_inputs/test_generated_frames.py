@@ -19,7 +19,6 @@ from adaptivepatch import FixedPatcher, Forecaster, Trainer, TransformerBackbone
 from adaptivepatch.errors import AdaptivePatchError
 from tests.bad_inputs.helpers import assert_one_line, assert_ours
 
-NUM_FRAMES = 2000
 STEPS = ["h", "D", "15min", "s", "W-SUN", "MS", "ME", "B", "QS", "YE", "7h", "2D", "W-WED"]
 ZONES = [None, None, None, "UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"]
 STARTS = ["2024-01-01", "2024-03-30", "2024-10-26 20:00", "1999-12-31", "1970-01-01", "2024-02-29"]
@@ -231,12 +230,13 @@ def check(fitted, frame, forecast, model):
     assert max(stamps[-1] for stamps in panel.index) == latest or fitted.skipped_
 
 
+@pytest.mark.parametrize("num_frames", [150, pytest.param(2000, marks=pytest.mark.slow)])
 @pytest.mark.timeout(1800)
-def test_2000_frames_are_forecast_or_refused():
+def test_generated_frames_are_forecast_or_refused(num_frames):
     outcomes = Counter()
 
     @settings(
-        max_examples=NUM_FRAMES,
+        max_examples=num_frames,
         deadline=None,
         derandomize=True,
         database=None,
@@ -250,6 +250,6 @@ def test_2000_frames_are_forecast_or_refused():
     try_one()
     total = outcomes.total()
     print(f"\n{total} frames:", ", ".join(f"{n} {name}" for name, n in outcomes.most_common()))
-    assert total >= NUM_FRAMES
+    assert total >= num_frames
     assert outcomes["forecast"] >= 0.3 * total  # a strategy of rubbish would prove nothing
     assert outcomes["InvalidFrameError"] >= 0.1 * total
