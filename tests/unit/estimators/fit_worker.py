@@ -2,7 +2,7 @@
 
 Modes: "checkpoint" begins, "resume" goes on. With a third argument N the process kills itself
 inside the N-th checkpoint write, between the temporary file and the move. A fourth names the
-patcher: "random", or one of `TRAINED`.
+patcher: "random", or one of `TRAINED`. Without it, the fit is long, of random patches.
 """
 
 from __future__ import annotations
@@ -42,12 +42,11 @@ def forecaster(**changes):
     return Forecaster(**(settings | changes))
 
 
-def to_be_killed(patcher="random"):
+def to_be_killed(patcher=None):
     """The same with many more checkpoints."""
-    longer = Trainer(max_steps=400, validate_every=3, batch_size=8, device="cpu")
-    if patcher == "random":
-        return forecaster(trainer=longer)
-    return forecaster(trainer=longer.set_params(max_steps=60), patcher=TRAINED[patcher])
+    steps = 400 if patcher is None else 30
+    trainer = Trainer(max_steps=steps, validate_every=3, batch_size=8, device="cpu")
+    return forecaster(trainer=trainer, patcher=TRAINED.get(patcher, RandomPatcher(4)))
 
 
 def die_in_write(number):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -49,6 +50,11 @@ class Stop(Exception):
     """Raised by a callback in place of a crash."""
 
 
+@functools.cache  # fitted once, then only read
+def uninterrupted(other="random"):
+    return forecaster(**OTHERS[other]).fit(FRAME)
+
+
 def stop_at(number):
     def callback(step, metrics):
         if step >= number:
@@ -77,8 +83,7 @@ OTHERS = {
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("stop", [7, 21, 60])
 def test_a_stopped_fit_goes_on_to_the_same_bits(tmp_path, other, stop):
-    model = forecaster(**OTHERS[other])
-    whole = clone(model).fit(FRAME)
+    model, whole = forecaster(**OTHERS[other]), uninterrupted(other)
     with pytest.raises(Stop):
         clone(model).fit(FRAME, checkpoint=tmp_path, callback=stop_at(stop))
     torch.rand(5)
@@ -91,7 +96,7 @@ def test_a_stopped_fit_goes_on_to_the_same_bits(tmp_path, other, stop):
 
 
 def test_checkpoints_change_nothing_and_a_finished_fit_is_read_back(tmp_path):
-    whole = forecaster().fit(FRAME)
+    whole = uninterrupted()
     kept = forecaster().fit(FRAME, checkpoint=tmp_path)
     assert_same_bits(state(kept), state(whole))
     steps = []
@@ -101,7 +106,7 @@ def test_checkpoints_change_nothing_and_a_finished_fit_is_read_back(tmp_path):
 
 
 def test_the_refit_is_resumed_too(tmp_path, monkeypatch):
-    whole = forecaster().fit(FRAME)
+    whole = uninterrupted()
     write, written = checkpoint.CheckpointFile.write, []
 
     def write_or_stop(file, now):
@@ -152,7 +157,10 @@ def test_an_open_seed_is_that_of_the_checkpoint(tmp_path):
     assert_same_bits(state(clone(model).fit(FRAME, resume=copy)), state(one))
 
 
-@pytest.mark.parametrize("patcher", ["random", *TRAINED])
+@pytest.mark.parametrize(
+    "patcher",
+    ["reinpatch", *(pytest.param(name, marks=pytest.mark.slow) for name in ("random", "chunking"))],
+)
 def test_a_kill_inside_a_checkpoint_write_loses_one_checkpoint(tmp_path, patcher):
     worker = work(tmp_path, "checkpoint", 4, patcher)
     assert worker.wait(timeout=PATIENCE) == -signal.SIGKILL
@@ -250,7 +258,7 @@ def test_damaged_checkpoints_are_refused(tmp_path, damage, message):
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
-    whole = forecaster().fit(FRAME)
+    whole = uninterrupted()
     save, calls = checkpoint.save_file, []
 
     def full(*arguments):
@@ -297,7 +305,7 @@ def test_ctrl_c_keeps_the_best_model_and_says_how_to_go_on(tmp_path):
     assert model.record_.best_loss == best
     resumed = forecaster().fit(FRAME, resume=tmp_path)
     assert not resumed.record_.interrupted
-    assert_same_bits(state(resumed), state(forecaster().fit(FRAME)))
+    assert_same_bits(state(resumed), state(uninterrupted()))
 
 
 def test_ctrl_c_in_the_refit_keeps_the_selected_model(monkeypatch):
@@ -339,7 +347,7 @@ def test_ctrl_c_stops_the_array_face(monkeypatch):
 
 def test_fine_tuning_begins_with_the_weights_of_the_model(tmp_path):
     trainer = Trainer(max_steps=10, validate_every=5, learning_rate=1e-12, device="cpu")
-    model = forecaster().fit(FRAME)
+    model = uninterrupted()
     folder = model.save(tmp_path / "model")
     other = daily_frame(channels=("x", "y", "z"), seed=5)
     tuned = forecaster(trainer=trainer).fit(other, init=folder)
@@ -430,7 +438,7 @@ def test_the_refit_of_another_fit_is_never_taken(tmp_path):
 
 
 def test_another_shape_cannot_be_fine_tuned(tmp_path):
-    model = forecaster().fit(FRAME)
+    model = uninterrupted()
     begin = r"begins with the weights of a model of the same shape\. Its "
     for changed, message in [
         (forecaster(horizon=5), "horizon is 6, this forecaster's 5"),
@@ -506,7 +514,7 @@ def test_refits_follow_the_calendar_of_items_of_different_length():
 
 
 def test_refits_need_a_start_and_rows_before_it():
-    model = forecaster().fit(FRAME)
+    model = uninterrupted()
     with pytest.raises(InvalidParameterError, match=r"Got start=None\. Pass start"):
         model.backtest(FRAME, refit_every=10)
     with pytest.raises(InvalidFrameError, match=r"at least 8 rows there.*longest has 5"):
