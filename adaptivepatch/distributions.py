@@ -1,8 +1,8 @@
-"""What a patcher and a training step exchange.
+"""Types that a patcher and a training step exchange.
 
-A patcher returns a distribution over segmentations for a batch of rows, a `Deterministic` one where
-nothing is random (policies have theirs in ``nn/policies/distribution.py``); the step draws rollouts
-from it as the patcher's plan says, and gives a context to the patcher's own loss.
+A patcher returns a distribution over the segmentations of a batch of rows: `Deterministic` where
+nothing is random, a class in ``nn/policies/`` for policies. The training step draws rollouts from
+it according to the patcher's `StepPlan` and passes a `StepContext` to the patcher's own loss.
 
 Tensor suffixes: N rows, T steps, P patches, H horizon, D width, G rollouts of a row.
 """
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Segmentations drawn for every row, with what their score-function gradient needs.
+    """Segmentations drawn for every row, with the quantities of their score-function gradient.
 
     Parameters
     ----------
     segmentation : Segmentation
         G * N rows, rollout-major: rows ``g * N`` to ``(g + 1) * N`` are rollout g.
     action : Tensor of shape (G * N, T), optional
-        The raw action as sampled, before any projection onto the compression budget.
+        Raw action as sampled, before any projection onto the compression budget.
     log_prob : Tensor of shape (G, N), optional
         Log-probability of the *raw action*, with gradient. The projection is part of the
-        environment: scoring the projected action instead would bias the gradient.
+        environment; the log-probability of the projected action would bias the gradient.
     gate : Tensor of shape (G * N, T), optional
-        Factor of value 1 that carries forecast gradient to end-to-end patchers, written
-        ``1 + (c - c.detach())``: other orders round to values beside 1, and training would differ
-        from prediction. Policies leave it None, so that they cannot receive that gradient by
-        accident.
+        Factor of value 1 that carries the forecast gradient to end-to-end patchers. It is computed
+        as ``1 + (c - c.detach())``: other orders of the terms may round to a value near 1, and
+        training would differ from prediction. Policies leave it None, so that they cannot receive
+        that gradient by accident.
     """
 
     segmentation: Segmentation
@@ -60,19 +60,20 @@ class Rollout:
 
 
 class SegmentationDistribution(ABC):
-    """Distribution over the segmentations of N rows; its words are torch.distributions'.
+    """Distribution over the segmentations of N rows, with the terms of torch.distributions.
 
     Attributes
     ----------
     boundary_prob : Tensor of shape (N, T) or None
-        Marginal probability that a step starts a patch; of patchers trained through a gate, what
-        they decide by. Where it is costly, a cached property: the training step does not read it.
+        Marginal probability that a step starts a patch; for patchers trained through a gate, the
+        probability by which they decide. The training step does not read it, so a subclass may
+        compute it lazily, in a cached property.
     features : Tensor of shape (N, T, D) or None
         Output of the patcher's own point encoder, for embeddings and residuals that read it.
 
     Notes
     -----
-    Forecast gradient flows through what of these carries gradient: policies detach them.
+    The forecast gradient flows through both attributes unless they are detached, as policies do.
     """
 
     boundary_prob: Tensor | None = None
@@ -81,23 +82,23 @@ class SegmentationDistribution(ABC):
     @property
     @abstractmethod
     def mode(self) -> Segmentation:
-        """Most probable segmentation of each row; what prediction uses."""
+        """Most probable segmentation of each row, which prediction uses."""
 
     @abstractmethod
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
         """Draw `num_samples` segmentations of every row."""
 
     def repeat(self, num_samples: int) -> SegmentationDistribution:
-        """Repeat all rows one after the other, so that they are the rows of a rollout."""
+        """Repeat the block of all rows `num_samples` times: the layout of rollouts."""
         return self if num_samples == 1 else _Repeated(self, num_samples)
 
     def entropy(self) -> Tensor | None:
-        """Entropy of each row in nats, shape (N,), where it is known."""
+        """Entropy of each row in nats, shape (N,); None if it is unknown."""
         return None
 
 
 class _Repeated(SegmentationDistribution):
-    """The same distribution for several copies of its rows; tensors are repeated when read."""
+    """Distribution of several copies of its rows; tensors are repeated when they are read."""
 
     def __init__(self, once: SegmentationDistribution, copies: int) -> None:
         self.once, self.copies = once, copies
@@ -129,16 +130,16 @@ class _Repeated(SegmentationDistribution):
 
 
 class Deterministic(SegmentationDistribution):
-    """All mass on one segmentation of each row.
+    """Distribution with all mass on one segmentation of each row.
 
     Parameters
     ----------
     segmentation : Segmentation
-        N rows.
+        Segmentation of N rows.
     boundary_prob, features : Tensor, optional
-        See `SegmentationDistribution`.
+        Attributes described in `SegmentationDistribution`.
     gate : Tensor of shape (N, T), optional
-        See `Rollout`.
+        Factor described in `Rollout`.
     """
 
     def __init__(
@@ -156,33 +157,33 @@ class Deterministic(SegmentationDistribution):
 
     @property
     def mode(self) -> Segmentation:
-        """The segmentation itself."""
+        """Segmentation passed to the constructor."""
         return self._segmentation
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:  # noqa: ARG002
-        """Repeat the segmentation; nothing is drawn."""
+        """Repeat the segmentation, without drawing anything."""
         gate = self.gate if self.gate is None else self.gate.repeat(num_samples, 1)
         return Rollout(self._segmentation.repeat(num_samples), gate=gate)
 
     def entropy(self) -> Tensor:
-        """Zero for every row."""
+        """Return zeros, shape (N,)."""
         rows = self._segmentation
         return torch.zeros(rows.num_rows, device=rows.device)
 
 
 class NetworkParts(NamedTuple):
-    """What a network puts around its backbone for a patcher.
+    """Modules and sizes that a patcher provides for the network around its backbone.
 
     Parameters
     ----------
     embedding : nn.Module
-        Points of a patch to a token; called as `ResampleEmbedding` is.
+        Maps the points of a patch to a token; called like `ResampleEmbedding`.
     cells : Segmentation
-        One row: the cells that the head reads.
+        Reference cells that the head reads, as one row.
     unpatch : nn.Module, optional
-        Way back to a finer resolution; see `adaptivepatch.network.PatchNetwork`.
+        Maps tokens back to a finer resolution; see `adaptivepatch.network.PatchNetwork`.
     width : int, optional
-        Of the vectors that the head reads. Default: the backbone's.
+        Width of the vectors that the head reads. Default: the backbone's.
     """
 
     embedding: nn.Module
@@ -192,20 +193,21 @@ class NetworkParts(NamedTuple):
 
 
 class StepPlan(NamedTuple):
-    """What a training step does with a patcher's distribution.
+    """Plan of a training step: how it samples and scores a patcher's distribution.
 
     Parameters
     ----------
     num_samples : int
-        Rollouts G drawn of every row; 0 draws none and trains on the mode.
+        Number G of rollouts per row; 0 draws none and trains on the mode.
     is_scored : bool
-        Forecast with all of them, in eval mode and without gradient, for the patcher's own loss.
+        Whether to forecast with all rollouts, in eval mode and without gradient, for the patcher's
+        own loss.
     is_mode_scored : bool
-        The same for the mode.
+        Whether to forecast with the mode in the same way.
     grad_samples : int
-        Rollouts the forecast gradient is taken on.
+        Number of rollouts whose forecasts give the forecast gradient.
     mode_share : float
-        Share of their rows that use the mode in place of the sample, from 0 to 1.
+        Share of the rows of these rollouts that use the mode instead of the sample, from 0 to 1.
     """
 
     num_samples: int = 1
@@ -217,23 +219,23 @@ class StepPlan(NamedTuple):
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a patcher's own loss may look at, after the forecast of a training step.
+    """Inputs of a patcher's own loss, available after the forecast of a training step.
 
     Parameters
     ----------
     series : Tensor of shape (N, T)
         Normalised look-backs, gaps filled.
     observed : Tensor of bool, shape (N, T), or None
-        None means that every point is observed.
+        True at observed points. None: all points are observed.
     target : Tensor of shape (N, H)
         Futures, in the units of `series` before normalisation.
     distribution : SegmentationDistribution
-        What the patcher returned, with gradient.
+        Distribution that the patcher returned, with gradient.
     rollout : Rollout
-        The G rollouts drawn from it.
+        G rollouts drawn from the distribution.
     forecast_loss : Tensor of shape (G, N)
-        Loss of every rollout and row, without gradient. Where the plan scores none it is the loss
-        of the training pass, of `grad_samples` rollouts.
+        Loss of every rollout and row, without gradient. If the plan scores no rollouts, the loss of
+        the training pass, over `grad_samples` rollouts.
     hidden : Tensor of shape (grad_samples * N, P, D)
         Backbone output of the training pass, with gradient.
     group : Tensor of shape (N,) or None
@@ -241,12 +243,13 @@ class StepContext:
     progress : float
         Share of the training done, from 0 to 1.
     target_observed : Tensor of bool, shape (N, H), or None
-        The forecast loss weights a row by its share of observed targets. None: all are observed.
+        True at observed targets. The forecast loss weights a row by their share. None: all targets
+        are observed.
     mode_loss : Tensor of shape (N,) or None
-        Loss of the mode, where the plan scores it.
+        Loss of the mode, if the plan scores it.
     scale : Scale or None
-        What normalisation took out of `series`: `target` minus its mean, divided by its deviation,
-        is in the units of `series`. None: nothing.
+        Mean and deviation that normalisation removed from `series`: ``(target - mean) / std`` is in
+        the units of `series`. None: nothing was removed.
     """
 
     series: Tensor

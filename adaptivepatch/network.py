@@ -1,4 +1,4 @@
-"""`PatchNetwork`: the main flow, from a look-back to its forecast, on one screen.
+"""`PatchNetwork`: the main flow, from a look-back to its forecast.
 
 normalise -> segment -> embed -> backbone -> (unpatch) -> head -> denormalise
 
@@ -23,14 +23,14 @@ from adaptivepatch.patchers.base import Patcher
 
 
 class Lookback(NamedTuple):
-    """A batch of rows after normalisation: series (N, T), observed (N, T) or None, scale."""
+    """Batch of rows after normalisation: series (N, T), observed (N, T) or None, and scale."""
 
     series: Tensor
     observed: Tensor | None
     scale: Scale
 
     def repeat(self, num_samples: int) -> Lookback:
-        """Repeat for the rows of rollouts, rollout-major."""
+        """Repeat the rows for `num_samples` rollouts, rollout-major."""
         if num_samples == 1:
             return self
         observed = None if self.observed is None else self.observed.repeat(num_samples, 1)
@@ -47,23 +47,24 @@ class Forecast(NamedTuple):
 
 
 class PatchNetwork(nn.Module):
-    """A patcher, an embedding, a backbone and a head, in the order a window passes them.
+    """Network that applies a patcher, an embedding, a backbone and a head in this order.
 
     Parameters
     ----------
     patcher : Patcher
-        Decides the segmentation.
+        Chooses the segmentation.
     embedding : nn.Module
-        Points of a patch to a token; called as `ResampleEmbedding` is.
+        Maps the points of a patch to a token; called like `ResampleEmbedding`.
     backbone : Backbone
-        Already built.
+        Backbone whose layers are built already.
     head : nn.Module
-        Hidden tokens and their segmentation to the forecast; called as `TimeAlignedHead` is.
+        Maps hidden tokens and their segmentation to the forecast; called like `TimeAlignedHead`.
     instance_norm : bool, default=True
-        Normalise each row by its own statistics (RevIN).
+        Whether to normalise each row by its own statistics (RevIN).
     unpatch : nn.Module, optional
-        Way back to a finer resolution: maps ``(hidden, segmentation, distribution, rollout)``, all
-        of the same rows, to the hidden vectors and the segmentation the head reads.
+        Maps tokens back to a finer resolution: takes ``(hidden, segmentation, distribution,
+        rollout)``, all of the same rows, and returns the hidden vectors and the segmentation that
+        the head reads.
     """
 
     def __init__(
@@ -92,16 +93,16 @@ class PatchNetwork(nn.Module):
         Parameters
         ----------
         series : Tensor of shape (N, T)
-            Look-backs; what stands at unobserved steps has no influence.
+            Look-backs. Values at unobserved steps have no influence.
         observed : Tensor of bool, shape (N, T), optional
-            None: everything is observed.
+            True at observed steps. None: all steps are observed.
         group : Tensor of int, shape (N,), optional
-            Rows of equal group share one segmentation.
+            Group of each row; rows of a group share one segmentation.
 
         Returns
         -------
         Tensor of shape (N, H) or (N, H, Q)
-            In the units of `series`.
+            Forecasts in the units of `series`.
         """
         lookback, distribution = self.segment(series, observed, group)
         return self.forecast(lookback, distribution, Rollout(distribution.mode)).value
@@ -109,7 +110,7 @@ class PatchNetwork(nn.Module):
     def segment(
         self, series: Tensor, observed: Tensor | None = None, group: Tensor | None = None
     ) -> tuple[Lookback, SegmentationDistribution]:
-        """Normalise, then ask the patcher."""
+        """Normalise the rows; return them and the patcher's distribution."""
         normalised, scale = self.norm(series, observed)
         distribution = self.patcher(normalised, observed, group)
         return Lookback(normalised, observed, scale), distribution
@@ -117,7 +118,7 @@ class PatchNetwork(nn.Module):
     def forecast(
         self, lookback: Lookback, distribution: SegmentationDistribution, rollout: Rollout
     ) -> Forecast:
-        """Forecast the rows with given segmentations, as often as the rollout has samples."""
+        """Forecast each row once per sample of the rollout, with that sample's segmentation."""
         segmentation = rollout.segmentation
         num_samples = segmentation.num_rows // len(lookback.series)
         lookback, distribution = lookback.repeat(num_samples), distribution.repeat(num_samples)
@@ -152,35 +153,36 @@ def build_network(
     embedding: str | None = None,
     instance_norm: bool = True,
 ) -> PatchNetwork:
-    """Assemble the network of a patcher: its embedding, the backbone, a time-aligned head.
+    """Assemble a patcher's network: its embedding, the backbone and a time-aligned head.
 
     Parameters
     ----------
     patcher : Patcher
-        Names the reference segmentation that head cells and positions refer to.
+        Patcher, whose reference segmentation defines positions and the cells of the head.
     backbone : Backbone
-        Its layers are created here. Where the reference has levels, a backbone that does not read
-        them is divided among them: see `for_levels`.
+        Backbone, whose layers are created here. If the reference segmentation has several levels
+        and the backbone does not read them, its layers are divided among them: see `for_levels`.
     context_length, horizon : int
-        T and H.
+        Length T of the look-back and horizon H, in time steps.
     quantiles : tuple of float, optional
-        See `TimeAlignedHead`.
+        Quantiles to forecast; see `TimeAlignedHead`.
     values_per_patch : int, optional
-        Values a token is made from, where its patcher takes points for it; see `Patcher.parts`.
+        Values that a patch is resampled to; see `Patcher.embed_points`.
     embedding : {"aligned", "resampled"}, optional
-        How points become tokens; see `Patcher.embed_points`.
+        Kind of embedding of the points; see `Patcher.embed_points`.
     instance_norm : bool, default=True
-        See `PatchNetwork`.
+        Whether to normalise each row; see `PatchNetwork`.
 
     Raises
     ------
     InvalidParameterError
-        If the patcher needs a causal backbone and this is none.
+        If the patcher needs a causal backbone and this one is not causal.
     """
     if patcher.needs_causal_backbone and not backbone.causal:
         raise InvalidParameterError(
-            f"{patcher!r} needs a backbone whose tokens do not see later ones. Got {backbone!r}. "
-            "Use TransformerBackbone(causal=True)."
+            f"{patcher!r} needs a causal backbone: tokens must not see later ones. Got "
+            f"{backbone!r}. Use TransformerBackbone(causal=True).",
+            parameter="backbone",
         )
     reference = patcher.reference_patches(context_length)
     backbone = for_levels(backbone, reference)

@@ -1,7 +1,7 @@
-"""`Segmentation`: which step of a look-back starts a patch.
+"""`Segmentation`: the steps of a look-back at which patches start.
 
-The single conversion point between the encodings found in the literature (boundary mask, start
-times, lengths, *end* marks). Knows torch and nothing else of this package. Read
+All conversions between the encodings in the literature (boundary mask, start steps, lengths, *end*
+marks) are made here. Of this package, the module imports only the errors. Read
 ``patchers/fixed.py`` next.
 
 Tensor suffixes: N rows, T steps, P patches.
@@ -30,17 +30,17 @@ class Segmentation:
     boundary_mask : Tensor of bool, shape (N, T)
         True where a step *starts* a patch. Step 0 always does.
     capacity : int, optional
-        Number of patch slots P the views are padded to; at least the largest number of patches of
-        any row, which is the default (finding it waits for the device).
+        Number of patch slots P to which the views are padded. Default: the largest number of
+        patches of any row, which is also the minimum; finding it synchronises with the device.
     parent : Segmentation, optional
-        The next coarser level: a partition of this level's ``capacity`` patch slots, one row per
-        row, no patch of which starts at an unused slot.
+        Next coarser level: a partition of the ``capacity`` patch slots of this level, with the
+        same number of rows. None of its patches starts at an unused slot.
     exact : bool, default=False
-        Every row is known to hold exactly `capacity` patches, so that no padding mask is needed.
-        Never found out from the values: with and without a mask torch rounds differently, and a
-        row's forecast would depend on the other rows of its batch.
+        Declares that every row holds exactly `capacity` patches, so that no padding mask is needed.
+        It is never inferred from the values: torch rounds differently with and without a mask, and
+        a row's forecast would depend on the other rows of its batch.
     validate : bool, default=True
-        Check the invariants. Constructors that guarantee them by arithmetic switch it off.
+        Whether to check the invariants. Constructors whose arithmetic guarantees them pass False.
 
     Raises
     ------
@@ -51,11 +51,11 @@ class Segmentation:
 
     Notes
     -----
-    Since step 0 is a boundary, any mask is a partition: lengths are at least 1 and sum to T.
-    Overlapping patches are a partition plus a *halo* read by the embedding.
+    Since step 0 is a boundary, every mask is a partition: lengths are at least 1 and sum to T.
+    Overlapping patches are a partition plus a *halo*, extra steps that the embedding reads.
 
-    A mask whose rows are one expanded row (``mask.expand(N, -1)``) is *shared*: its views are
-    computed once and expanded.
+    A mask made by expanding one row (``mask.expand(N, -1)``) is *shared*: its views are computed
+    once and expanded.
 
     Examples
     --------
@@ -75,44 +75,51 @@ class Segmentation:
         if mask.dtype != torch.bool or mask.ndim != 2 or mask.shape[1] < 1:
             raise InvalidSegmentationError(
                 "boundary_mask must be a bool tensor of shape (rows, steps) with at least one "
-                f"step, however: dtype={mask.dtype}, shape={tuple(mask.shape)}."
+                f"step. Got dtype={mask.dtype}, shape={tuple(mask.shape)}. Convert it with bool(), "
+                "and add the dimension of the rows with mask[None].",
+                parameter="boundary_mask",
             )
         if not self.capacity:
-            largest = int(self._one_row(mask).sum(1).max()) if len(mask) else 1
+            largest = int(self._stored_rows(mask).sum(1).max()) if len(mask) else 1
             object.__setattr__(self, "capacity", largest)
         slots = (len(mask), self.capacity)
         if self.parent is not None and self.parent.boundary_mask.shape != slots:
             raise InvalidSegmentationError(
-                f"parent must partition {self.capacity} patches of {len(mask)} rows, however: its "
-                f"shape is {tuple(self.parent.boundary_mask.shape)}."
+                f"parent must partition {self.capacity} patches of {len(mask)} rows. Got a mask "
+                f"of shape {tuple(self.parent.boundary_mask.shape)}. Build it with shape {slots}.",
+                parameter="parent",
             )
         if self.validate:
             self._check()
 
     def _check(self) -> None:
-        rows = self._one_row(self.boundary_mask)
+        rows = self._stored_rows(self.boundary_mask)
         if not bool(rows[:, 0].all()):
             bad = int((~rows[:, 0]).nonzero()[0])
             raise InvalidSegmentationError(
                 f"Step 0 must start a patch in every row, but row {bad} has no boundary there. "
-                "Set boundary_mask[:, 0] = True, or use Segmentation.from_ends for end marks."
+                "Set boundary_mask[:, 0] = True, or use Segmentation.from_ends for end marks.",
+                parameter="boundary_mask",
             )
         counts = rows.sum(1)
         largest = int(counts.max()) if len(rows) else 0
         if largest > self.capacity:
             raise InvalidSegmentationError(
                 f"No row may hold more patches than the capacity {self.capacity}, but one holds "
-                f"{largest}. Lower the number of boundaries or raise the compression budget."
+                f"{largest}. Raise capacity, or remove boundaries.",
+                parameter="capacity",
             )
         if self.exact and bool((counts < self.capacity).any()):
             raise InvalidSegmentationError(
                 f"exact=True promises {self.capacity} patches in every row, but one holds "
-                f"{int(counts.min())}. Leave it False: unused slots are masked."
+                f"{int(counts.min())}. Use exact=False, which masks unused slots.",
+                parameter="exact",
             )
         if self.parent is not None and bool((self.parent.boundary_mask & ~self.patch_mask).any()):
             raise InvalidSegmentationError(
-                "No patch of parent may start at an unused patch slot, however: one does. Set "
-                "parent's boundary_mask to False where this level's patch_mask is."
+                "No patch of parent may start at an unused patch slot, but one does. Set the "
+                "boundary_mask of parent to False where patch_mask of this level is False.",
+                parameter="parent",
             )
 
     # ------------------------------------------------------------------ constructors
@@ -124,19 +131,21 @@ class Segmentation:
         Parameters
         ----------
         starts : Tensor of int, shape (N, P)
-            Steps that start a patch, each row holding step 0; repeats are allowed (padding).
+            Steps that start a patch. Every row must hold step 0; repeats serve as padding.
         num_steps : int
             Length T of the look-back.
 
         Returns
         -------
         Segmentation
-            Its capacity is P.
+            N rows, of capacity P.
         """
         if starts.numel() and (int(starts.min()) < 0 or int(starts.max()) >= num_steps):
             raise InvalidSegmentationError(
-                f"starts must lie in [0, {num_steps}), however: they span "
-                f"[{int(starts.min())}, {int(starts.max())}]."
+                f"starts must lie in [0, {num_steps}), but they span "
+                f"[{int(starts.min())}, {int(starts.max())}]. Remove the others, or correct "
+                "num_steps.",
+                parameter="starts",
             )
         mask = torch.zeros(len(starts), num_steps, dtype=torch.bool, device=starts.device)
         return cls(mask.scatter_(1, starts.long(), True), capacity=starts.shape[1])
@@ -153,28 +162,30 @@ class Segmentation:
         Returns
         -------
         Segmentation
-            Its capacity is P.
+            N rows, of capacity P.
         """
         totals = lengths.sum(1)
         if lengths.numel() == 0 or int(lengths.min()) < 0 or len(totals.unique()) != 1:
             raise InvalidSegmentationError(
-                "lengths must be non-negative and have the same sum in every row, however: the "
-                f"sums are {totals.unique().tolist()} and the smallest length is "
-                f"{int(lengths.min()) if lengths.numel() else None}."
+                "lengths must be non-negative and have the same sum in every row, but the sums are "
+                f"{totals.unique().tolist()} and the smallest length is "
+                f"{int(lengths.min()) if lengths.numel() else None}. Correct the lengths of the "
+                "last patches.",
+                parameter="lengths",
             )
         starts = (lengths.cumsum(1) - lengths).where(lengths > 0, torch.zeros_like(lengths))
         return cls.from_starts(starts, int(totals[0]))
 
     @classmethod
     def from_ends(cls, end_mask: Tensor, capacity: int = 0) -> Segmentation:
-        """Build from marks on the *last* step of each patch, as several papers write them.
+        """Build from marks on the *last* step of each patch, the encoding of several papers.
 
         Parameters
         ----------
         end_mask : Tensor of bool, shape (N, T)
-            True where a patch ends. The last step ends one whether marked or not.
+            True where a patch ends. The last step ends a patch even if it is not marked.
         capacity : int, optional
-            See `Segmentation`.
+            Number of patch slots, as in `Segmentation`.
         """
         mask = end_mask.roll(1, dims=1)
         mask[:, 0] = True
@@ -189,16 +200,18 @@ class Segmentation:
         Parameters
         ----------
         scores : Tensor, shape (N, T)
-            Larger means a likelier boundary; ties go to the earlier step.
+            Scores of steps; a larger one means a likelier boundary. Ties go to the earlier step.
         capacity : int
             Number of patches K, from 1 to T. Every row gets exactly K.
         threshold : float, optional
-            Keep of those steps only the ones that score higher: at most K patches.
+            Drops those of the K - 1 steps that do not score higher: at most K patches remain.
         """
         num_steps = scores.shape[1]
         if not 1 <= capacity <= num_steps:
             raise InvalidSegmentationError(
-                f"capacity must lie in [1, {num_steps}], however: {capacity!r}."
+                f"capacity must lie in [1, {num_steps}]. Got {capacity!r}. Use at least 1 patch, "
+                "and at most 1 per step.",
+                parameter="capacity",
             )
         order = scores[:, 1:].argsort(dim=1, descending=True, stable=True)
         mask = torch.zeros_like(scores, dtype=torch.bool)
@@ -221,16 +234,18 @@ class Segmentation:
         Parameters
         ----------
         starts : list of int
-            Strictly increasing start steps, the first of them 0.
+            Start steps, strictly increasing from 0.
         num_steps, num_rows : int
-            T and N.
+            Steps T and rows N.
         device : torch.device, optional
-            Where the mask lives.
+            Device of the mask.
         """
         valid = starts[:1] == [0] and all(a < b for a, b in itertools.pairwise(starts))
         if not valid or starts[-1] >= num_steps:
             raise InvalidSegmentationError(
-                f"starts must increase strictly from 0 to below {num_steps}, however: {starts!r}."
+                f"starts must increase strictly from 0 to below {num_steps}. Got {starts!r}. "
+                "Sort them, drop repeats and steps beyond the end, and begin with 0.",
+                parameter="starts",
             )
         mask = torch.zeros(1, num_steps, dtype=torch.bool, device=device)
         mask[0, starts] = True
@@ -240,18 +255,20 @@ class Segmentation:
     def even(
         cls, num_steps: int, num_patches: int, num_rows: int = 1, device: torch.device | None = None
     ) -> Segmentation:
-        """Cut into `num_patches` patches starting at round(k T / K), halves rounded up.
+        """Cut into K patches that start at round(k T / K), halves rounded up.
 
         Parameters
         ----------
         num_steps, num_patches, num_rows : int
-            T, K (from 1 to T) and N.
+            Steps T, patches K (from 1 to T) and rows N.
         device : torch.device, optional
-            Where the mask lives.
+            Device of the mask.
         """
         if not 1 <= num_patches <= num_steps:
             raise InvalidSegmentationError(
-                f"num_patches must lie in [1, {num_steps}], however: {num_patches!r}."
+                f"num_patches must lie in [1, {num_steps}]. Got {num_patches!r}. Use at least 1 "
+                "patch, and at most 1 per step.",
+                parameter="num_patches",
             )
         starts = [
             (2 * k * num_steps + num_patches) // (2 * num_patches) for k in range(num_patches)
@@ -265,15 +282,15 @@ class Segmentation:
         Parameters
         ----------
         condition : Tensor of bool, shape (N,)
-            Where to take `first`.
+            True for rows of `first`, False for rows of `second`.
         first, second : Segmentation
-            N rows each. A coarser level is kept if both have one.
+            Segmentations of N rows each. A coarser level is kept if both have one.
         """
         capacity = max(first.capacity, second.capacity)
         parent = None
         if first.parent is not None and second.parent is not None:
             parent = cls.where(
-                condition, first.parent._widened(capacity), second.parent._widened(capacity)
+                condition, first.parent._lengthened(capacity), second.parent._lengthened(capacity)
             )
         return cls(
             torch.where(condition[:, None], first.boundary_mask, second.boundary_mask),
@@ -285,15 +302,16 @@ class Segmentation:
 
     @classmethod
     def cat(cls, parts: Sequence[Segmentation]) -> Segmentation:
-        """Put the rows of several segmentations one after the other.
+        """Concatenate the rows of several segmentations.
 
         Parameters
         ----------
         parts : sequence of Segmentation
-            At least one, of the same number of steps. Coarser levels are kept if all have them.
+            One or more segmentations of the same number of steps. Coarser levels are kept if all
+            have them.
         """
         capacity = max(part.capacity for part in parts)
-        parents = [part.parent._widened(capacity) for part in parts if part.parent is not None]
+        parents = [part.parent._lengthened(capacity) for part in parts if part.parent is not None]
         return cls(
             torch.cat([part.boundary_mask for part in parts]),
             capacity=capacity,
@@ -302,7 +320,7 @@ class Segmentation:
             validate=False,
         )
 
-    def _widened(self, num_steps: int) -> Segmentation:
+    def _lengthened(self, num_steps: int) -> Segmentation:
         """Lengthen the last patch of every row up to `num_steps`."""
         missing = num_steps - self.num_steps
         return replace(self, boundary_mask=F.pad(self.boundary_mask, (0, missing)), validate=False)
@@ -310,60 +328,60 @@ class Segmentation:
     # ------------------------------------------------------------------ views
 
     @staticmethod
-    def _one_row(tensor: Tensor) -> Tensor:
-        """Return one row in place of many when they are an expansion of it."""
+    def _stored_rows(tensor: Tensor) -> Tensor:
+        """Return the first row alone if all rows are an expansion of it, else all rows."""
         return tensor[:1] if tensor.shape[0] > 1 and tensor.stride(0) == 0 else tensor
 
-    def _view(self, one_row_or_all: Tensor) -> Tensor:
-        return one_row_or_all.expand(self.num_rows, -1)
+    def _expanded(self, stored_rows: Tensor) -> Tensor:
+        return stored_rows.expand(self.num_rows, -1)
 
     @property
     def num_rows(self) -> int:
-        """N."""
+        """Number of rows N."""
         return len(self.boundary_mask)
 
     @property
     def num_steps(self) -> int:
-        """T, in time steps."""
+        """Number of time steps T."""
         return self.boundary_mask.shape[1]
 
     @property
     def device(self) -> torch.device:
-        """Where the mask lives."""
+        """Device of the mask."""
         return self.boundary_mask.device
 
     @property
     def is_shared(self) -> bool:
         """Whether all rows are one stored row."""
-        return len(self._one_row(self.boundary_mask)) == 1
+        return len(self._stored_rows(self.boundary_mask)) == 1
 
     @cached_property
     def patch_index(self) -> Tensor:
-        """Patch of each step, counted from 0, shape (N, T)."""
-        return self._view(self._one_row(self.boundary_mask).long().cumsum(1) - 1)
+        """Index of the patch that holds each step, from 0, shape (N, T)."""
+        return self._expanded(self._stored_rows(self.boundary_mask).long().cumsum(1) - 1)
 
     @cached_property
     def num_patches(self) -> Tensor:
-        """Patches of each row, shape (N,)."""
-        return self._one_row(self.boundary_mask).sum(1).expand(self.num_rows)
+        """Number of patches of each row, shape (N,)."""
+        return self._stored_rows(self.boundary_mask).sum(1).expand(self.num_rows)
 
     @cached_property
     def patch_lengths(self) -> Tensor:
-        """Steps of each patch, 0 in unused slots, shape (N, P)."""
-        index = self._one_row(self.patch_index)
+        """Number of steps of each patch, 0 in unused slots, shape (N, P)."""
+        index = self._stored_rows(self.patch_index)
         lengths = torch.zeros(len(index), self.capacity, dtype=torch.long, device=self.device)
-        return self._view(lengths.scatter_add_(1, index, torch.ones_like(index)))
+        return self._expanded(lengths.scatter_add_(1, index, torch.ones_like(index)))
 
     @cached_property
     def patch_starts(self) -> Tensor:
         """First step of each patch, T in unused slots, shape (N, P)."""
-        lengths = self._one_row(self.patch_lengths)
-        return self._view(lengths.cumsum(1) - lengths)
+        lengths = self._stored_rows(self.patch_lengths)
+        return self._expanded(lengths.cumsum(1) - lengths)
 
     @cached_property
     def patch_mask(self) -> Tensor:
         """Whether a slot holds a patch, shape (N, P)."""
-        return self._view(self._one_row(self.patch_lengths) > 0)
+        return self._expanded(self._stored_rows(self.patch_lengths) > 0)
 
     @property
     def compression_rate(self) -> Tensor:
@@ -372,10 +390,12 @@ class Segmentation:
 
     @cached_property
     def coarse(self) -> Segmentation:
-        """The coarser level, `parent`, as a partition of the steps."""
+        """The coarser level `parent`, converted to a partition of the steps."""
         if self.parent is None:
             raise InvalidSegmentationError(
-                "A coarser level must exist to be read, however: parent is None."
+                "coarse needs a coarser level, but parent is None. Build the segmentation with a "
+                "parent, or do not read coarse.",
+                parameter="parent",
             )
         starts_coarse = self.parent.boundary_mask.gather(1, self.patch_index)
         mask = self.boundary_mask & starts_coarse
@@ -386,8 +406,8 @@ class Segmentation:
     # ------------------------------------------------------------------ rows
 
     def expand(self, num_rows: int) -> Segmentation:
-        """Give a one-row or shared segmentation to `num_rows` rows, without copying."""
-        row = self._one_row(self.boundary_mask)
+        """Expand a one-row or shared segmentation to `num_rows` rows, without copying."""
+        row = self._stored_rows(self.boundary_mask)
         parent = None if self.parent is None else self.parent.expand(num_rows)
         return replace(self, boundary_mask=row.expand(num_rows, -1), parent=parent, validate=False)
 
@@ -402,7 +422,7 @@ class Segmentation:
         return replace(self, boundary_mask=mask, parent=parent, validate=False)
 
     def repeat(self, num_samples: int) -> Segmentation:
-        """Repeat all rows one after the other, as rollouts are laid out."""
+        """Repeat the block of all rows `num_samples` times: the layout of rollouts."""
         if num_samples == 1:
             return self
         return self.select(torch.arange(self.num_rows, device=self.device).repeat(num_samples))
@@ -410,5 +430,5 @@ class Segmentation:
     def to(self, device: torch.device | str) -> Segmentation:
         """Move to a device."""
         parent = None if self.parent is None else self.parent.to(device)
-        mask = self._one_row(self.boundary_mask).to(device).expand(self.num_rows, -1)
+        mask = self._stored_rows(self.boundary_mask).to(device).expand(self.num_rows, -1)
         return replace(self, boundary_mask=mask, parent=parent, validate=False)

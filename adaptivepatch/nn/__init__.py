@@ -1,1 +1,1 @@
-"""Torch modules that know `Segmentation`, but no patcher and no pandas."""
+"""Torch modules that may use `Segmentation`, but neither patchers nor pandas."""

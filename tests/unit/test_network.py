@@ -220,6 +220,6 @@ def test_float32_is_close_to_float64():
 
 def test_a_patcher_that_needs_a_causal_backbone_says_so():
     patcher = ScoreFunctionPatcher(4, form="next_patch", width=8)
-    with pytest.raises(InvalidParameterError, match=r"tokens do not see later.*causal=True"):
+    with pytest.raises(InvalidParameterError, match=r"needs a causal backbone.*causal=True"):
         build_network(patcher, TransformerBackbone(16), context_length=24, horizon=4)
     build_network(patcher, TransformerBackbone(16, causal=True), context_length=24, horizon=4)

@@ -267,9 +267,9 @@ def test_a_parent_of_other_shape_is_refused():
         ),
         (lambda: Segmentation.from_lengths(torch.tensor([[4, -1]])), "smallest length is -1"),
         (lambda: Segmentation.from_scores(torch.zeros(1, 3), 4), r"capacity must lie in \[1, 3\]"),
-        (lambda: Segmentation.from_scores(torch.zeros(1, 3), 0), r"however: 0"),
-        (lambda: Segmentation.even(3, 4), r"num_patches must lie in \[1, 3\], however: 4"),
-        (lambda: Segmentation.even(3, 0), r"num_patches must lie in \[1, 3\], however: 0"),
+        (lambda: Segmentation.from_scores(torch.zeros(1, 3), 0), r"\[1, 3\]. Got 0"),
+        (lambda: Segmentation.even(3, 4), r"num_patches must lie in \[1, 3\]. Got 4"),
+        (lambda: Segmentation.even(3, 0), r"num_patches must lie in \[1, 3\]. Got 0"),
         (lambda: Segmentation.shared([1, 2], 4), r"increase strictly from 0.*\[1, 2\]"),
         (lambda: Segmentation.shared([0, 2, 2], 4), r"increase strictly"),
         (lambda: Segmentation.shared([], 4), r"increase strictly.*\[\]"),
@@ -281,5 +281,5 @@ def test_constructor_errors(make, message):
 
 
 def test_shared_refuses_starts_beyond_the_end():
-    with pytest.raises(InvalidSegmentationError, match=r"below 4, however: \[0, 4\]"):
+    with pytest.raises(InvalidSegmentationError, match=r"below 4. Got \[0, 4\]"):
         Segmentation.shared([0, 4], 4)

@@ -1,1 +1,1 @@
-"""Layers of networks: attention, feed-forward blocks, normalisation, dropout."""
+"""Network layers: attention, feed-forward blocks, convolutions, normalisation, dropout."""

@@ -1,4 +1,4 @@
-"""Attention of few, narrow heads, whose scores stay in a CPU's cache.
+"""Attention with few, narrow heads, computed in chunks that fit the cache of a CPU.
 
 Tensor suffixes: B rows times heads, P tokens, E width of queries and keys, V width of values.
 """
@@ -13,24 +13,23 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_CHUNK_VALUES = 2**17  # scores worked on at a time; 512 KiB in float32
+_CHUNK_VALUES = 2**17  # scores per chunk; 512 KiB in float32
 
-
-# Products of a short and a long matrix are written with the short one first: (V, P) by (P, P)
-# costs MKL a quarter of (P, P) by (P, V).
+# Products of a short and a long matrix take the short one first: in MKL, (V, P) by (P, P) costs a
+# quarter of (P, P) by (P, V).
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mix values by the softmax over keys of the products of queries and keys.
+    """Average values with the softmax over keys of the query-key products as weights.
 
     Parameters
     ----------
     query, key : Tensor of shape (B, E, P)
-        Tokens last. Queries are already scaled.
+        Queries, already scaled, and keys; tokens are the last dimension.
     value : Tensor of shape (B, V, P)
-        Tokens last.
+        Values; tokens are the last dimension.
     mask : Tensor of bool, shape (B, P), optional
-        Keys to attend to; at least one a row.
+        Keys to attend to, at least one per row. Default: all.
 
     Returns
     -------
@@ -38,8 +37,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
 
     Notes
     -----
-    On a CPU it works through the rows in chunks that fit its cache, forward and backward, and
-    computes scores twice instead of storing them (``docs/decisions/006-attention.md``).
+    On a CPU, both the forward and the backward pass work on chunks of rows that fit the cache, and
+    the backward pass computes the scores again (``docs/decisions/006-attention.md``).
     """
     if in_chunks(value):
         mixed: Tensor = _ChunkedAttention.apply(  # type: ignore[no-untyped-call]
@@ -53,22 +52,22 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
 
 
 def in_chunks(values: Tensor) -> bool:
-    """Whether to work in chunks of cache size: on a CPU, without autocast."""
+    """Tell whether to work in chunks of cache size: on a CPU, without autocast."""
     return values.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 class _ChunkedAttention(torch.autograd.Function):
-    """`attend` with its backward written out.
+    """`attend` with an explicit backward pass.
 
-    With s the scores, w their softmax over keys, o the result and g its gradient: the gradient of w
-    is g v, that of s is w (g v - g o).
+    With scores s, their softmax over keys w, the result o and its gradient g, the gradient of w is
+    g v and that of s is w (g v - g o).
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         out = torch.empty_like(value)
-        for q, k, v, seen, o in _chunks(query, key, value, mask, out):
-            torch.bmm(v, _weights(q, k, seen).mT, out=o)
+        for q, k, v, m, o in _chunks(query, key, value, mask, out):
+            torch.bmm(v, _weights(q, k, m).mT, out=o)
         ctx.save_for_backward(query, key, value, mask, out)
         return out
 
@@ -77,14 +76,14 @@ class _ChunkedAttention(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, mask, out = ctx.saved_tensors
         grad = grad_outputs[0].contiguous()
-        along = (grad * out).sum(1)[..., None]
+        grad_dot_out = (grad * out).sum(1)[..., None]
         gradients = [torch.empty_like(t) for t in (query, key, value)]
-        for q, k, v, g, a, seen, grad_q, grad_k, grad_v in _chunks(
-            query, key, value, grad, along, mask, *gradients
+        for q, k, v, g, g_o, m, grad_q, grad_k, grad_v in _chunks(
+            query, key, value, grad, grad_dot_out, mask, *gradients
         ):
-            weights = _weights(q, k, seen)
+            weights = _weights(q, k, m)
             torch.bmm(g, weights, out=grad_v)
-            weights.mul_(torch.bmm(g.mT, v).sub_(a))
+            weights.mul_(torch.bmm(g.mT, v).sub_(g_o))
             torch.bmm(k, weights.mT, out=grad_q)
             torch.bmm(q, weights, out=grad_k)
         return (*gradients, None)
@@ -97,13 +96,13 @@ def _weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
         scores.masked_fill_(~mask[:, None, :], -torch.inf)
     if scores.shape[-1] >= 16:
         return scores.softmax(-1)
-    # Rows shorter than the vectors of `softmax`, which for 7 keys takes 1.4 times this.
+    # `softmax` is slow on rows shorter than its vectors: for 7 keys it takes 1.4 times as long.
     scores.sub_(scores.amax(-1, keepdim=True)).exp_()
     return scores.div_(scores.sum(-1, keepdim=True))
 
 
 def _chunks(*tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
-    """Cut tensors of equal first dimension; the first is (B, E, P)."""
+    """Split tensors along their common first dimension; the first has shape (B, E, P)."""
     first = tensors[0]
     assert first is not None
     size = max(1, _CHUNK_VALUES // first.shape[-1] ** 2)

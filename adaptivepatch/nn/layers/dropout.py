@@ -1,4 +1,4 @@
-"""Dropout that draws eight masks from one random word on a CPU."""
+"""Dropout that, on a CPU, draws the masks of eight values from one random word."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch.nn import functional as F
 
 
 class Dropout(nn.Module):
-    """Zero values with probability `p` in training, scale the others to keep the mean.
+    """Zero values with probability `p` in training, and scale the others to keep the mean.
 
     Parameters
     ----------
     p : float
         Probability of zeroing, in [0, 1). On a CPU it is rounded to a multiple of 1/256, at most
-        255/256, and the scale follows the rounded value, so the mean stays exact.
+        255/256. The scale uses the rounded value, so that the mean stays exact.
 
     Notes
     -----
-    On a CPU one random 64-bit word decides eight values, from torch's global generator
-    (``benchmarks/dropout.py`` measures what that saves). Other devices use torch's own dropout.
+    On a CPU, one random 64-bit word of torch's global generator serves eight values
+    (``benchmarks/dropout.py`` measures the time saved). Other devices use torch's own dropout.
     """
 
     def __init__(self, p: float) -> None:
@@ -27,7 +27,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, values: Tensor) -> Tensor:
-        """Apply to a tensor of any shape."""
+        """Apply dropout to a tensor of any shape."""
         if not self.training or self.p == 0:
             return values
         if values.device.type != "cpu":
@@ -36,18 +36,18 @@ class Dropout(nn.Module):
         return values * mask.view(values.shape)
 
     def extra_repr(self) -> str:
-        """Show the probability."""
+        """Return the probability, for `repr`."""
         return f"p={self.p}"
 
 
 def random_bytes(count: int) -> Tensor:
-    """Draw uniform bytes from torch's global generator of the CPU."""
+    """Draw uniform bytes from torch's global CPU generator."""
     words = torch.empty((count + 7) // 8, dtype=torch.int64)
     return words.random_(-(2**63), None).view(torch.uint8)[:count]
 
 
 def scaled_mask(bytes_: Tensor, p: float, dtype: torch.dtype) -> Tensor:
-    """Turn uniform bytes into 0 with probability `p`, rounded to 1/256, and else 1 / (1 - p)."""
+    """Map uniform bytes to 0 with probability `p`, rounded to 1/256, else to 1 / (1 - p)."""
     dropped = min(255, round(256 * p))
-    # Comparing in the floating-point type is several times as fast as comparing bytes.
+    # A comparison in the floating-point type is several times as fast as one of bytes.
     return bytes_.to(dtype).ge_(dropped).mul_(256 / (256 - dropped))

@@ -1,4 +1,4 @@
-"""The feed-forward block of an encoder layer, whose wide middle stays in a CPU's cache.
+"""Feed-forward block of an encoder layer, computed in chunks that fit the cache of a CPU.
 
 Tensor suffixes: M tokens, D width, F feed-forward width.
 """
@@ -16,23 +16,23 @@ from adaptivepatch.nn.layers.attention import in_chunks
 from adaptivepatch.nn.layers.dropout import Dropout, random_bytes, scaled_mask
 from adaptivepatch.nn.layers.linear import Linear
 
-_CHUNK_VALUES = 2**17  # values of the middle worked on at a time; 512 KiB in float32
+_CHUNK_VALUES = 2**17  # hidden values per chunk; 512 KiB in float32
 
 
 class FeedForward(nn.Sequential):
-    """Linear, GELU, dropout, linear.
+    """Sequence of a linear layer, GELU, dropout and a second linear layer.
 
     Parameters
     ----------
     d_model, d_ff : int
-        Widths D and F.
+        Width D of the tokens and width F of the hidden layer.
     dropout : float
-        Probability in the middle.
+        Dropout probability of the hidden layer.
 
     Notes
     -----
-    Training on a CPU works through the tokens in chunks that fit its cache, forward and backward,
-    and computes the middle twice instead of storing it (``docs/decisions/006-attention.md``).
+    In training on a CPU, both passes work on chunks of tokens that fit the cache, and the backward
+    pass computes the hidden layer again (``docs/decisions/006-attention.md``).
     """
 
     def __init__(self, d_model: int, d_ff: int, dropout: float) -> None:
@@ -43,7 +43,7 @@ class FeedForward(nn.Sequential):
         wide, activation, dropout, narrow = self
         if not (self.training and in_chunks(tokens)):
             middle = wide(tokens)
-            # in place where nothing needs the values before: memory costs more than the function
+            # In place if no gradient needs the inputs: memory costs more time than GELU itself.
             middle = activation(middle) if middle.requires_grad else torch.ops.aten.gelu_(middle)
             result: Tensor = narrow(dropout(middle))
             return result
@@ -55,7 +55,7 @@ class FeedForward(nn.Sequential):
 
 
 class _ChunkedFeedForward(torch.autograd.Function):
-    """The block with its backward written out; the random bytes of dropout are kept."""
+    """`FeedForward` with an explicit backward pass, which reuses the random bytes of dropout."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""Filling of unobserved steps inside a row.
+"""Interpolation of unobserved steps.
 
 Tensor suffixes: N rows, T steps.
 """
@@ -10,20 +10,20 @@ from torch import Tensor
 
 
 def interpolate_gaps(series: Tensor, observed: Tensor) -> Tensor:
-    """Replace unobserved steps by linear interpolation between their observed neighbours.
+    """Fill unobserved steps by linear interpolation between the nearest observed steps.
 
     Parameters
     ----------
     series : Tensor of shape (N, T)
-        Values; what stands at unobserved steps is ignored, even NaN.
+        Values; those at unobserved steps are ignored and may be NaN.
     observed : Tensor of bool, shape (N, T)
-        True where a value counts.
+        True at observed steps.
 
     Returns
     -------
     Tensor of shape (N, T)
-        Observed steps unchanged. Before the first and after the last observed step the nearest
-        observed value is held; a row without any is 0.
+        Series without gaps; observed values are unchanged. Steps before the first and after the
+        last observed one take the nearest observed value; a row without observed steps is 0.
     """
     num_steps = series.shape[1]
     step = torch.arange(num_steps, device=series.device).expand_as(series)

@@ -23,25 +23,25 @@ class Scale(NamedTuple):
     std: Tensor
 
     def repeat(self, num_samples: int) -> Scale:
-        """Repeat for rollout-major rows."""
+        """Repeat the rows for `num_samples` rollouts, rollout-major."""
         return Scale(self.mean.repeat(num_samples, 1), self.std.repeat(num_samples, 1))
 
 
 class InstanceNorm(nn.Module):
-    """Normalise each row by its own mean and standard deviation, and put them back (RevIN).
+    """Normalise each row by its own mean and standard deviation, reversibly (RevIN).
 
     Parameters
     ----------
     enabled : bool, default=True
-        False leaves values as they are; gaps are filled either way.
+        False keeps the values unscaled. Gaps are filled either way.
     eps : float, default=1e-5
-        Added to the variance, in squared units of the series.
+        Constant added to the variance, in squared units of the series.
 
     Notes
     -----
-    Biased variance and no learned affine map, as in PatchTST's published configuration
-    (``affine=0``). Only observed points enter the statistics; gaps are then filled by linear
-    interpolation (``docs/decisions/002-gaps.md``).
+    The variance is the biased one and there is no learned affine map, as in PatchTST's published
+    configuration (``affine=0``). Only observed points enter the statistics; gaps are then filled
+    by linear interpolation (``docs/decisions/002-gaps.md``).
     """
 
     def __init__(self, enabled: bool = True, eps: float = 1e-5) -> None:
@@ -50,7 +50,7 @@ class InstanceNorm(nn.Module):
         self.eps = eps
 
     def forward(self, series: Tensor, observed: Tensor | None = None) -> tuple[Tensor, Scale]:
-        """Return the normalised series (N, T), gaps filled, and the scale taken out of it."""
+        """Return the normalised series (N, T), gaps filled, and the scale removed from it."""
         if not self.enabled:
             one = torch.ones_like(series[:, :1])
             filled = series if observed is None else interpolate_gaps(series, observed)

@@ -13,28 +13,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 EDGE = 1e-4
-"""Shares are kept this far from 0 and 1."""
+"""Smallest distance of a share from 0 and from 1."""
 
 
 def smooth(values: Tensor, share: Tensor) -> Tensor:
-    """Replace every element by a mix of itself and what stands before it.
+    """Smooth a sequence exponentially, with a weight per element.
 
     Parameters
     ----------
     values : Tensor of shape (N, P, D)
         Elements v.
     share : Tensor of shape (N, P)
-        How much s of an element is its own; clamped to [1e-4, 1 - 1e-4].
+        Weight s of each element; clamped to [1e-4, 1 - 1e-4].
 
     Returns
     -------
     Tensor of shape (N, P, D)
-        z with ``z_k = s_k v_k + (1 - s_k) z_{k-1}`` and ``z_{-1} = 0``, in at least float32.
+        Sequence z with ``z_k = s_k v_k + (1 - s_k) z_{k-1}`` and ``z_{-1} = 0``, in at least
+        float32.
 
     Notes
     -----
-    Pairs (kept, added) of neighbouring stretches are joined, stretches of 1, 2, 4, ... elements at
-    a time: ceil(log2 P) steps. No logarithms, so that the gradient is exact near s = 1.
+    A prefix scan in ceil(log2 P) passes, which join neighbouring runs of 1, 2, 4, ... elements. It
+    takes no logarithms, so the gradient is exact near s = 1.
     """
     exact = torch.promote_types(values.dtype, torch.float32)
     share = share.to(exact).clamp(EDGE, 1 - EDGE)[..., None]

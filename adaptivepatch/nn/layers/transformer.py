@@ -1,4 +1,4 @@
-"""Encoder layers and positions shared by the backbones.
+"""Encoder layers and positions of the backbones.
 
 Tensor suffixes: N rows, P patches, D width, h heads.
 """
@@ -15,8 +15,8 @@ from adaptivepatch.nn.layers.feed_forward import FeedForward
 from adaptivepatch.nn.layers.linear import Linear
 from adaptivepatch.segmentation import Segmentation
 
-Earlier = tuple[Tensor, Tensor]
-"""Queries and keys of the layers so far, side by side: each (N h, layers * D/h, P)."""
+QueriesKeys = tuple[Tensor, Tensor]
+"""Concatenated queries and keys of all layers so far, each of shape (N h, layers * D/h, P)."""
 
 
 class ReferencePositions(nn.Module):
@@ -25,11 +25,11 @@ class ReferencePositions(nn.Module):
     Parameters
     ----------
     reference : Segmentation
-        One row of K patches; each has one learned vector.
+        Reference segmentation of one row and K patches, each with one learned vector.
     d_model : int
         Width D.
     span : float, default=0.02
-        Vectors are initialised uniformly in [-span, span].
+        Bound of the initial values, which are uniform in [-span, span].
     """
 
     def __init__(self, reference: Segmentation, d_model: int, span: float = 0.02) -> None:
@@ -38,7 +38,7 @@ class ReferencePositions(nn.Module):
         self.table = nn.Parameter(torch.empty(reference.capacity, d_model).uniform_(-span, span))
 
     def forward(self, start_time: Tensor) -> Tensor:
-        """Return positions (N or 1, P, D) of patches starting at steps (N or 1, P)."""
+        """Return the positions (N or 1, P, D) of patches that start at steps (N or 1, P)."""
         starts = self.get_buffer("starts")
         last = len(starts) - 1
         left = (torch.searchsorted(starts, start_time.contiguous(), right=True) - 1).clamp(max=last)
@@ -50,22 +50,22 @@ class ReferencePositions(nn.Module):
 
 
 class ResidualAttentionLayer(nn.Module):
-    """Post-norm encoder layer with BatchNorm and residual attention, as PatchTST publishes it.
+    """Post-norm encoder layer with BatchNorm and residual attention, as published for PatchTST.
 
     Parameters
     ----------
     d_model, num_heads, d_ff : int
-        Width, heads and feed-forward width.
+        Width D, number of heads and feed-forward width.
     dropout : float
-        Probability inside the feed-forward block and on both residual branches. The published
-        layer drops the attention branch twice; here once, with the equivalent probability
-        ``1 - (1 - dropout)**2``.
+        Dropout probability inside the feed-forward block and on both residual branches. The
+        published layer applies dropout to the attention branch twice; here it is applied once,
+        with the equivalent probability ``1 - (1 - dropout)**2``.
 
     Notes
     -----
-    Attention scores of the previous layers are added before the softmax (RealFormer,
-    arXiv:2012.11747): the product of all queries and all keys so far. BatchNorm statistics are
-    over all real tokens of a batch; with several CPU processes each has its own.
+    The scores of all previous layers are added before the softmax (RealFormer, arXiv:2012.11747);
+    their sum is the product of the concatenated queries and keys. BatchNorm statistics are taken
+    over all real tokens of a batch; each of several CPU processes has its own.
     """
 
     def __init__(self, d_model: int, num_heads: int, d_ff: int, dropout: float) -> None:
@@ -80,20 +80,20 @@ class ResidualAttentionLayer(nn.Module):
         self.feed_forward_norm = TokenBatchNorm(d_model)
 
     def forward(
-        self, tokens: Tensor, mask: Tensor | None, earlier: Earlier | None
-    ) -> tuple[Tensor, Earlier]:
-        """Map tokens (N, P, D) and what earlier layers compared to the next of both."""
-        attended, compared = self._attend(tokens, mask, earlier)
+        self, tokens: Tensor, mask: Tensor | None, earlier: QueriesKeys | None
+    ) -> tuple[Tensor, QueriesKeys]:
+        """Return the next tokens (N, P, D), and the queries and keys including this layer's."""
+        attended, queries_keys = self._attend(tokens, mask, earlier)
         tokens = self.attention_norm(tokens + self.attention_dropout(attended), mask)
         forward = self.feed_forward_dropout(self.feed_forward(tokens))
-        return self.feed_forward_norm(tokens + forward, mask), compared
+        return self.feed_forward_norm(tokens + forward, mask), queries_keys
 
     def _attend(
-        self, tokens: Tensor, mask: Tensor | None, earlier: Earlier | None
-    ) -> tuple[Tensor, Earlier]:
+        self, tokens: Tensor, mask: Tensor | None, earlier: QueriesKeys | None
+    ) -> tuple[Tensor, QueriesKeys]:
         num_rows, num_patches, width = tokens.shape
         query, key, value = _heads(self.qkv(tokens), self.num_heads)
-        if earlier is not None:  # sums of products are products of concatenations
+        if earlier is not None:  # a sum of products is the product of the concatenations
             query, key = (torch.cat(pair, 1) for pair in zip(earlier, (query, key), strict=True))
         if mask is not None:
             mask = mask.repeat_interleave(self.num_heads, dim=0)
@@ -102,16 +102,16 @@ class ResidualAttentionLayer(nn.Module):
 
 
 def _heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Turn (N, P, 3D) into scaled queries, keys and values (N h, D/h, P)."""
+    """Split (N, P, 3D) into scaled queries, keys and values, each (N h, D/h, P)."""
     num_rows, num_patches, width = qkv.shape
-    head = width // 3 // num_heads
-    parts = qkv.view(num_rows, num_patches, 3, num_heads, head).permute(2, 0, 3, 4, 1)
+    head_width = width // 3 // num_heads
+    parts = qkv.view(num_rows, num_patches, 3, num_heads, head_width).permute(2, 0, 3, 4, 1)
     query, key, value = parts.flatten(1, 2).unbind(0)
-    return query * head**-0.5, key, value
+    return query * head_width**-0.5, key, value
 
 
 class TokenBatchNorm(nn.Module):
-    """BatchNorm over the real tokens of a batch; a single token uses the running statistics.
+    """BatchNorm over the real tokens of a batch; for a single token, with running statistics.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class TokenBatchNorm(nn.Module):
         self.norm = nn.BatchNorm1d(d_model)
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """Normalise (N, P, D); where `mask` (N, P) is False the result is 0."""
+        """Normalise (N, P, D); the result is 0 where `mask` (N, P) is False."""
         if mask is None:
             return self._normalise(tokens.flatten(0, 1)).view(tokens.shape)
         result = torch.zeros_like(tokens)
@@ -133,7 +133,7 @@ class TokenBatchNorm(nn.Module):
 
     def _normalise(self, tokens: Tensor) -> Tensor:
         norm = self.norm
-        if self.training and len(tokens) == 1:  # no variance: torch refuses it
+        if self.training and len(tokens) == 1:  # torch raises: a single token has no variance
             return F.batch_norm(
                 tokens, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
             )
@@ -146,11 +146,11 @@ class PreNormLayer(nn.Module):
     Parameters
     ----------
     d_model, num_heads, d_ff : int
-        Width, heads and feed-forward width.
+        Width D, number of heads and feed-forward width.
     dropout : float
-        Probability on both residual branches and inside the feed-forward block.
+        Dropout probability on both residual branches and inside the feed-forward block.
     causal : bool, default=False
-        Let a token attend to itself and those before it only.
+        Whether a token attends only to itself and to the tokens before it.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class PreNormLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """Map tokens (N, P, D) to the next."""
+        """Map tokens (N, P, D) to tokens (N, P, D); `mask` (N, P) is False at padding."""
         num_rows, num_patches, width = tokens.shape
         query, key, value = _heads(self.qkv(self.attention_norm(tokens)), self.num_heads)
         if in_chunks(value) and not self.causal:
@@ -177,10 +177,10 @@ class PreNormLayer(nn.Module):
             shape = (num_rows, self.num_heads, -1, num_patches)
             query, key, value = (t.view(shape).mT for t in (query, key, value))
             allowed = None if mask is None else mask[:, None, None, :]
-            if self.causal:  # padding is at the end: a token always has itself, or one before
+            if self.causal:  # padding is at the end, so every token can attend to a real one
                 square = (num_patches, num_patches)
-                earlier = torch.ones(square, dtype=torch.bool, device=tokens.device).tril()
-                allowed = earlier if allowed is None else allowed & earlier
+                causal = torch.ones(square, dtype=torch.bool, device=tokens.device).tril()
+                allowed = causal if allowed is None else allowed & causal
             mixed = F.scaled_dot_product_attention(
                 query, key, value, attn_mask=allowed, scale=1.0
             ).mT.reshape(num_rows, width, num_patches)

@@ -1,1 +1,1 @@
-"""From scores of time steps to patch starts: routers, rules, rates and surprise."""
+"""Choice of patch starts from scores of time steps: networks, routers, rules and losses."""

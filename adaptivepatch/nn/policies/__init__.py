@@ -1,1 +1,1 @@
-"""Distributions over sets of patch starts, and the gradient that trains them."""
+"""Distributions over sets of patch starts, and the policy gradient that trains them."""

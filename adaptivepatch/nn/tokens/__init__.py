@@ -1,1 +1,1 @@
-"""From the points of patches to tokens, and from tokens back to points and forecasts."""
+"""Modules that map the points of patches to tokens, and tokens to points and forecasts."""

@@ -1,10 +1,10 @@
-"""Chunks of dynamic chunking: from vectors to the tokens of chunks, and back to the vectors.
+"""Chunks of dynamic chunking: from the elements of a sequence to tokens of chunks, and back.
 
-The modules know vectors of a sequence, whatever its elements are: points of a look-back, or the
-patches of a finer level. Reference: S. Hwang, B. Wang, A. Gu, arXiv:2507.07955 (2025), and its
-public code.
+The elements are points of a look-back or patches of a finer level. Reference: S. Hwang, B. Wang,
+A. Gu, arXiv:2507.07955 (2025), and its public code.
 
-Tensor suffixes: N rows, T elements of the sequence, P chunks, W width outside, D width inside.
+Tensor suffixes: N rows, T elements of the sequence, P chunks, W width of elements, D width of
+chunks.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from adaptivepatch.distributions import Rollout, SegmentationDistribution
 from adaptivepatch.nn.layers.linear import Linear
 from adaptivepatch.nn.layers.scan import smooth
 from adaptivepatch.nn.tokens.patch_embedding import gated
-from adaptivepatch.nn.tokens.pooling import broadcast, pool_mean
+from adaptivepatch.nn.tokens.pooling import at_starts, broadcast, pool_mean
 from adaptivepatch.segmentation import Segmentation
 
 
 def confidence_gate(boundary_prob: Tensor, boundary_mask: Tensor) -> Tensor:
-    """Return ones (N, T) whose gradient goes to the confidence in the boundaries as they are.
+    """Return ones (N, T) with the gradient of the confidence in the given boundaries.
 
-    Confidence is p at a boundary and 1 - p elsewhere.
+    The confidence is p at a boundary and 1 - p elsewhere.
     """
     confidence = torch.where(boundary_mask, boundary_prob, 1 - boundary_prob)
     return 1 + (confidence - confidence.detach())
 
 
 class SelectEmbedding(nn.Module):
-    """The vector at a chunk's start is its token, widened by learned values.
+    """Embedding that takes the vector at a chunk's start as its token.
 
     Parameters
     ----------
     width, d_model : int
-        Widths W and D. Where D is the smaller one, a linear map narrows the vectors.
+        Widths W of the vectors and D of the tokens. If D is larger, learned values are appended; if
+        it is smaller, a linear map narrows the vectors.
     """
 
     def __init__(self, width: int, d_model: int) -> None:
@@ -53,30 +54,30 @@ class SelectEmbedding(nn.Module):
         gate: Tensor | None = None,
         features: Tensor | None = None,
     ) -> Tensor:
-        """Return tokens (N, P, D); see `ResampleEmbedding`. Reads the features (N, T, W) alone."""
+        """Return tokens (N, P, D), from the features (N, T, W) only; see `ResampleEmbedding`."""
         del series, halo, observed, gate
         assert features is not None
-        start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
-        tokens = features.gather(1, start[..., None].expand(-1, -1, features.shape[-1]))
+        tokens = at_starts(features, segmentation)
         if self.widening is None:
             narrow: Tensor = self.narrowing(tokens)
             return narrow
-        return torch.cat([tokens, self.widening.expand(*start.shape, -1)], -1)
+        return torch.cat([tokens, self.widening.expand(*tokens.shape[:2], -1)], -1)
 
 
 class PooledEmbedding(nn.Module):
-    """A patch's points, and the mean of its vectors plus the one at its start.
+    """Embedding of a patch's points, plus a linear map of its vectors.
 
     Parameters
     ----------
     width, d_model : int
         Widths W of the vectors and D of the tokens.
     points : nn.Module
-        Embeds the points.
+        Embedding of the points.
 
     Notes
     -----
-    Both parts are added, and multiplied by the gate at the start.
+    The linear map reads the mean of the patch's vectors plus the vector at its start. The sum of
+    both parts is multiplied by the gate at the start.
     """
 
     def __init__(self, width: int, d_model: int, points: nn.Module) -> None:
@@ -97,26 +98,24 @@ class PooledEmbedding(nn.Module):
         """Return tokens (N, P, D); see `ResampleEmbedding`."""
         assert features is not None
         tokens: Tensor = self.points(series, segmentation, halo=halo, observed=observed)
-        start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
-        index = start[..., None].expand(-1, -1, features.shape[-1])
-        vectors = pool_mean(features, segmentation) + features.gather(1, index)
+        vectors = pool_mean(features, segmentation) + at_starts(features, segmentation)
         return gated(tokens + self.vector_projection(vectors), segmentation, gate)
 
 
 class Dechunk(nn.Module):
-    """From chunks back to the elements they were made of.
+    """Map from the vectors of chunks back to the elements they hold.
 
     Parameters
     ----------
     width, d_model : int
-        Widths W of the elements and D of the chunks. Of wider chunks the first W values are taken;
-        narrower ones a linear map widens.
+        Widths W of the elements and D of the chunks. If D is larger, the first W values are used;
+        if it is smaller, a linear map widens the chunks.
 
     Notes
     -----
-    Chunks are smoothed, ``z_k = p_k h_k + (1 - p_k) z_{k-1}`` with p_k the probability of their
-    boundary; every element takes its chunk's z times the gate; and its own vector is added through
-    a linear map that starts at zero. In float32 at least, whatever the precision around it.
+    Chunks h are smoothed, ``z_k = p_k h_k + (1 - p_k) z_{k-1}``, with the probability p_k of their
+    boundary. Every element receives its chunk's z times the gate, plus a linear map, initially
+    zero, of its own vector. The computation uses at least float32, also under autocast.
     """
 
     def __init__(self, width: int, d_model: int) -> None:
@@ -140,20 +139,19 @@ class Dechunk(nn.Module):
         Parameters
         ----------
         hidden : Tensor of shape (N, P, D)
-            Chunks.
+            Vectors of the chunks.
         segmentation : Segmentation
-            N rows of T elements.
+            Partition of N rows of T elements into chunks.
         boundary_prob : Tensor of shape (N, T)
-            Of every element.
+            Boundary probability of every element.
         gate : Tensor of shape (N, T), or None
-            See `confidence_gate`.
+            Factor described in `confidence_gate`.
         elements : Tensor of shape (N, T, W)
-            As they were before.
+            Vectors of the elements before chunking.
         """
         with torch.autocast(hidden.device.type, enabled=False):
             exact = torch.promote_types(self.residual.weight.dtype, torch.float32)
-            start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
-            start_prob = boundary_prob.gather(1, start)
+            start_prob = at_starts(boundary_prob, segmentation)
             chunks = smooth(self.widening(hidden.to(exact))[..., : self.width], start_prob)
             spread = broadcast(chunks, segmentation)  # (N, P, W) -> (N, T, W)
             if gate is not None:
@@ -162,12 +160,12 @@ class Dechunk(nn.Module):
 
 
 class PointUnpatch(nn.Module):
-    """The network's way back from chunks to points: `Dechunk`, then a decoder.
+    """Map from chunks back to points in a network: `Dechunk`, then a decoder.
 
     Parameters
     ----------
     decoder : nn.Module
-        Maps (N, T, W) to (N, T, W).
+        Decoder from (N, T, W) to (N, T, W).
     width, d_model : int
         Widths W of the points and D of the chunks.
     """
@@ -184,11 +182,11 @@ class PointUnpatch(nn.Module):
         distribution: SegmentationDistribution,
         rollout: Rollout,
     ) -> tuple[Tensor, Segmentation]:
-        """Return point vectors (N, T, W), and the segmentation with a patch for every point."""
+        """Return point vectors (N, T, W) and the segmentation with one patch per point."""
         prob, features = distribution.boundary_prob, distribution.features
         assert prob is not None
         assert features is not None
         points = self.dechunk(hidden, segmentation, prob, rollout.gate, features)
         num_rows, num_steps = segmentation.boundary_mask.shape
-        every = Segmentation.even(num_steps, num_steps, num_rows, hidden.device)
-        return self.decoder(points), every
+        single_points = Segmentation.even(num_steps, num_steps, num_rows, hidden.device)
+        return self.decoder(points), single_points

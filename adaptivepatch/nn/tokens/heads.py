@@ -1,4 +1,4 @@
-"""From hidden tokens to the forecast of a row.
+"""Heads that map hidden tokens to the forecast of a row.
 
 Tensor suffixes: N rows, K reference cells, P patches, D width, H horizon, Q quantiles.
 """
@@ -15,24 +15,24 @@ from adaptivepatch.segmentation import Segmentation
 
 
 class TimeAlignedHead(nn.Module):
-    """Area-resample hidden tokens onto the reference cells, flatten, project to the horizon.
+    """Head that averages hidden tokens over reference cells and projects them to the horizon.
 
     Parameters
     ----------
     reference : Segmentation
-        One row of K cells: the patcher's reference segmentation.
+        Patcher's reference segmentation: one row of K cells.
     d_model : int
         Width D of the hidden tokens.
     horizon : int
-        Steps H to forecast.
+        Number H of steps to forecast.
     quantiles : tuple of float, optional
-        Increasing levels holding 0.5. None gives one point forecast.
+        Quantiles to forecast, increasing and with 0.5 among them. None gives a point forecast.
 
     Notes
     -----
-    Where patches are the reference cells the resampling is the identity and this is PatchTST's
-    flatten head. Quantiles are the median plus or minus cumulative softplus increments, so they
-    cannot cross.
+    A cell holds the mean of the tokens of its patches, weighted by overlap. If the patches are the
+    cells, this is the identity and the head equals PatchTST's flatten head. Quantile forecasts are
+    the median plus or minus cumulative softplus increments, so they cannot cross.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class TimeAlignedHead(nn.Module):
 
     def forward(self, hidden: Tensor, segmentation: Segmentation) -> Tensor:
         """Map hidden tokens (N, P, D) to (N, H), or (N, H, Q) with quantiles."""
-        cells = self._on_cells(hidden, segmentation)  # (N, P, D) -> (N, K, D)
+        cells = self._over_cells(hidden, segmentation)  # (N, P, D) -> (N, K, D)
         forecast: Tensor = self.projection(cells.flatten(1))
         if self.quantiles is None:
             return forecast
         return self._ordered(forecast.view(len(hidden), self.horizon, len(self.quantiles)))
 
-    def _on_cells(self, hidden: Tensor, segmentation: Segmentation) -> Tensor:
-        """Area-resample hidden tokens onto the cells."""
+    def _over_cells(self, hidden: Tensor, segmentation: Segmentation) -> Tensor:
+        """Average hidden tokens over each cell, weighted by overlap."""
         reference = Segmentation(self.get_buffer("cells"), self.num_cells, validate=False)
         if segmentation.exact and segmentation.capacity == self.num_cells == reference.num_steps:
-            return hidden  # every step is a patch and a cell
+            return hidden  # every step is both a patch and a cell
         exact = torch.promote_types(hidden.dtype, torch.float32)
         shares = overlap_matrix(segmentation, reference, exact).to(hidden.dtype)
         return shares @ hidden
@@ -77,19 +77,19 @@ class TimeAlignedHead(nn.Module):
 
 
 class SlotHead(nn.Module):
-    """Flatten the patch slots and project them to the horizon.
+    """Head that flattens the patch slots and projects them to the horizon.
 
-    Use it where the number of a patch means something; where patches only cut up time, a
-    segmentation whose k-th patch moves is punished by it, and `TimeAlignedHead` is the better one.
+    Use it if the index of a patch carries meaning. If patches only divide time, it penalises
+    segmentations whose k-th patch moves, and `TimeAlignedHead` is better.
 
     Parameters
     ----------
     num_slots : int
-        Patch slots K: the patcher's capacity.
+        Number K of patch slots: the patcher's capacity.
     d_model : int
         Width D of the hidden tokens.
     horizon : int
-        Steps H to forecast.
+        Number H of steps to forecast.
     """
 
     def __init__(self, num_slots: int, d_model: int, horizon: int) -> None:
@@ -97,6 +97,6 @@ class SlotHead(nn.Module):
         self.projection = Linear(num_slots * d_model, horizon)
 
     def forward(self, hidden: Tensor, segmentation: Segmentation) -> Tensor:
-        """Map hidden tokens (N, K, D) to (N, H); unused slots, which are zero, count as zeros."""
+        """Map hidden tokens (N, K, D), zero in unused slots, to (N, H)."""
         forecast: Tensor = self.projection(hidden.flatten(1))
         return forecast

@@ -1,4 +1,4 @@
-"""From the points of a patch to one token.
+"""Embeddings that map the points of a patch to one token.
 
 Tensor suffixes: N rows, T steps, P patches, V values of a token, D width.
 """
@@ -10,35 +10,35 @@ from torch import Tensor, nn
 
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.nn.layers.linear import Linear
-from adaptivepatch.nn.tokens.pooling import pool_mean, pool_sum
+from adaptivepatch.nn.tokens.pooling import at_starts, pool_mean, pool_sum
 from adaptivepatch.segmentation import Segmentation
 
 
 def resample(series: Tensor, segmentation: Segmentation, num_values: int, halo: int = 0) -> Tensor:
-    """Area-average every patch, extended by `halo` steps, over `num_values` equal intervals.
+    """Resample every patch, extended by `halo` steps, to means over `num_values` equal intervals.
 
     Parameters
     ----------
     series : Tensor of shape (N, T)
         Values without gaps.
     segmentation : Segmentation
-        N rows of P patches.
+        Segmentation of N rows into P patches.
     num_values : int
-        Values V per patch.
+        Number V of values per patch.
     halo : int, default=0
-        Steps after the patch that it also reads; beyond the look-back the last value is repeated.
+        Steps after the patch that are also read; beyond the look-back the last value is repeated.
 
     Returns
     -------
     Tensor of shape (N, P, V)
-        A plain gather where patch length + halo equals V. Unused slots are finite.
+        Resampled values; the original ones if patch length + halo equals V. Values of unused slots
+        are finite and have no meaning.
 
     Notes
     -----
-    Steps are piecewise constant: interval j averages the steps it touches, the first and last
-    weighted by the fraction covered. No prefix sums: they lose digits in float32. The mean of a
-    whole patch is a pooled sum on the CPU, where that adds the steps in order and takes a fifth of
-    the time.
+    The series is taken as piecewise constant: an interval averages the steps it touches, the first
+    and the last weighted by the fraction covered. Prefix sums are avoided because they lose digits
+    in float32. For V = 1 on a CPU, `pool_mean` is used, which takes a fifth of the time.
     """
     if num_values == 1 and halo == 0 and series.device.type == "cpu":
         return pool_mean(series[..., None], segmentation)
@@ -48,7 +48,7 @@ def resample(series: Tensor, segmentation: Segmentation, num_values: int, halo: 
     longest = int(length.max())
     is_whole = bool((length % num_values == 0).all())
     touched = max(1, -(-longest // num_values) + (0 if is_whole else 1))
-    # Intervals by patch length, in units of 1 / V of a step: integers, so nothing is rounded.
+    # Intervals by patch length, in units of 1 / V of a step: integers, so there is no rounding.
     lengths = torch.arange(longest + 1, device=series.device)[:, None]  # (L, 1)
     left = lengths * torch.arange(num_values, device=series.device)  # (L, V)
     first = left // num_values
@@ -58,7 +58,7 @@ def resample(series: Tensor, segmentation: Segmentation, num_values: int, halo: 
     if touched == 1:
         return _gather(series, index)
     # One touched step at a time: torch sums along a dimension in an order that depends on its
-    # size, which here is the widest patch of the *batch*, so rows would round by their neighbours.
+    # size, here the longest patch of the batch, so a row's rounding would depend on other rows.
     total = series.new_zeros(())
     for offset in range(touched):
         step = (first + offset) * num_values
@@ -70,27 +70,26 @@ def resample(series: Tensor, segmentation: Segmentation, num_values: int, halo: 
 
 
 def gated(tokens: Tensor, segmentation: Segmentation, gate: Tensor | None) -> Tensor:
-    """Multiply tokens (N, P, D) by the gate (N, T), if there is one, at their starts."""
+    """Multiply tokens (N, P, D) by the gate (N, T), if there is one, at the patch starts."""
     if gate is None:
         return tokens
-    start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
-    return tokens * gate.gather(1, start)[..., None]
+    return tokens * at_starts(gate, segmentation)[..., None]
 
 
 def _gather(series: Tensor, index: Tensor) -> Tensor:
-    """Read (N, T) at (N or 1, P, V) step indices."""
+    """Return the values of (N, T) at step indices (N or 1, P, V)."""
     if len(index) == 1:
         return series[:, index[0].flatten()].view(len(series), *index.shape[1:])
     return series.gather(1, index.flatten(1)).view(index.shape)
 
 
 class ResampleEmbedding(nn.Module):
-    """Patch of any length to one token: resample to V values, project, add the log length.
+    """Embedding that resamples a patch to V values, projects them and adds its log length.
 
     Parameters
     ----------
     num_values : int
-        Values V per patch, the width of the projection's input.
+        Number V of values per patch: the input width of the projection.
     d_model : int
         Token width D.
     nominal_length : int
@@ -98,9 +97,9 @@ class ResampleEmbedding(nn.Module):
 
     Notes
     -----
-    ``token = W r + b + w log(length / nominal_length)`` with r from `resample`. For patches of
-    nominal length, V of them read with the halo, this is PatchTST's projection of raw points.
-    A patch without a single observed step becomes a learned token.
+    ``token = W r + b + w log(length / nominal_length)`` with r from `resample`. If all patches have
+    the nominal length and V is that length plus the halo, this is PatchTST's projection of the
+    points. A patch without an observed step becomes a learned token.
     """
 
     def __init__(self, num_values: int, d_model: int, nominal_length: int) -> None:
@@ -126,17 +125,17 @@ class ResampleEmbedding(nn.Module):
         Parameters
         ----------
         series : Tensor of shape (N, T)
-            Normalised, gaps filled.
+            Normalised look-backs, gaps filled.
         segmentation : Segmentation
-            N rows.
+            Segmentation of N rows into P patches.
         halo : int
-            See `resample`.
+            Steps after a patch that are also read; see `resample`.
         observed : Tensor of bool, shape (N, T), optional
-            False at filled gaps.
+            False at filled gaps. None: all steps are observed.
         gate : Tensor of shape (N, T), optional
             Factor of value 1; its value at a patch's start multiplies the token.
-        features : Tensor of shape (N, T, D), optional
-            Point features of the patcher. Not read by this embedding.
+        features : Tensor of shape (N, T, W), optional
+            Point vectors of the patcher. This embedding does not read them.
         """
         tokens = self.projection(resample(series, segmentation, self.num_values, halo))
         length = segmentation.patch_lengths.clamp(min=1).to(series.dtype)
@@ -149,21 +148,21 @@ class ResampleEmbedding(nn.Module):
 
 
 class AlignedEmbedding(nn.Module):
-    """Patch of any length to one token: every time step of the look-back has vectors of its own.
+    """Embedding in which every time step of the look-back has its own vectors.
 
     Parameters
     ----------
     num_steps, d_model : int
         Length T of the look-back and token width D.
     nominal_length : int
-        Points of a patch whose token is as large at first as PatchTST's would be.
+        Patch length, in time steps, at which initial tokens have the size of PatchTST's.
 
     Notes
     -----
-    ``token = b + sum of (x_t w_t + e_t)`` over the observed steps t of the patch. So a point counts
-    the same wherever its patch begins, and the forecast can stay a linear function of the look-back
-    however it is cut. Resampled, the same points would be shifted and stretched by their patch,
-    which no linear map undoes. Own construction: docs/decisions/013-aligned-embedding.md.
+    ``token = b + sum of (x_t w_t + e_t)`` over the observed steps t of the patch. A point therefore
+    counts the same for every start of its patch, and the forecast can remain a linear function of
+    the look-back under any segmentation. Resampling instead shifts and stretches points with their
+    patch, which no linear map can undo. Own construction: docs/decisions/013-aligned-embedding.md.
     """
 
     def __init__(self, num_steps: int, d_model: int, nominal_length: int) -> None:
@@ -183,11 +182,11 @@ class AlignedEmbedding(nn.Module):
         gate: Tensor | None = None,
         features: Tensor | None = None,
     ) -> Tensor:
-        """Return tokens of shape (N, P, D); see `ResampleEmbedding`. There is no halo."""
+        """Return tokens (N, P, D); see `ResampleEmbedding`. The halo must be 0."""
         assert halo == 0
         num_rows, num_steps = series.shape
         row = torch.arange(num_rows, device=series.device)[:, None]
-        # The points of all rows in time order, cut where patches start; unused slots stay empty.
+        # Bags of points, with all rows joined in time order; those of unused slots are empty.
         first = (segmentation.patch_starts + num_steps * row).flatten()
         step = torch.arange(num_steps, device=series.device).repeat(num_rows)
         seen = torch.ones_like(series) if observed is None else observed.to(series.dtype)
@@ -198,20 +197,21 @@ class AlignedEmbedding(nn.Module):
 
 
 def _sum(index: Tensor, vectors: Tensor, first: Tensor, factor: Tensor) -> Tensor:
-    """Sum vectors times factors over bags that begin at `first`, each in its own order."""
+    """Sum vectors times factors over bags that begin at `first`, in the order of the bag."""
     factor = factor.flatten().to(vectors.dtype)
     return nn.functional.embedding_bag(index, vectors, first, mode="sum", per_sample_weights=factor)
 
 
 EMBEDDINGS = ("aligned", "resampled")
-"""How points become tokens: by their time, or from border to border of their patch."""
+"""Kinds of embedding of points: `AlignedEmbedding` and `ResampleEmbedding`."""
 
 
 def check_aligned(owner: object, values_per_patch: int | None, halo: int) -> None:
-    """Raise `InvalidParameterError` where the patches of a patcher cannot be aligned."""
+    """Raise `InvalidParameterError` if `AlignedEmbedding` cannot embed a patcher's patches."""
     if values_per_patch or halo:
         raise InvalidParameterError(
-            "embedding='aligned' reads every point once and as it is. Got values_per_patch="
-            f"{values_per_patch!r}, and patches of {owner!r} that overlap by {halo} steps. "
-            "Leave these out, or use embedding='resampled'."
+            "embedding='aligned' reads every point exactly once, without resampling. Got "
+            f"values_per_patch={values_per_patch!r}, and patches of {owner!r} that overlap by "
+            f"{halo} steps. Remove both, or use embedding='resampled'.",
+            parameter="embedding",
         )

@@ -1,4 +1,4 @@
-"""Pooling of step values over patches, and the way back.
+"""Pooling of the values of steps over patches, and the inverse direction.
 
 Tensor suffixes: N rows, T steps, P patches, D width.
 """
@@ -12,7 +12,7 @@ from adaptivepatch.segmentation import Segmentation
 
 
 def pool_sum(values: Tensor, segmentation: Segmentation) -> Tensor:
-    """Sum (N, T, D) over patches to (N, P, D); unused slots are 0."""
+    """Sum values (N, T, D) over patches to (N, P, D); unused slots are 0."""
     num_rows, _, width = values.shape
     slots = segmentation.capacity
     row = torch.arange(num_rows, device=values.device)[:, None] * slots
@@ -22,17 +22,17 @@ def pool_sum(values: Tensor, segmentation: Segmentation) -> Tensor:
 
 
 def pool_mean(values: Tensor, segmentation: Segmentation, counted: Tensor | None = None) -> Tensor:
-    """Average (N, T, D) over patches to (N, P, D); unused slots are 0.
+    """Average values (N, T, D) over patches to (N, P, D); unused slots are 0.
 
     Parameters
     ----------
     values : Tensor of shape (N, T, D)
         Finite values.
     segmentation : Segmentation
-        N rows.
+        Segmentation of N rows into P patches.
     counted : Tensor of bool, shape (N, T), optional
-        Average only these steps: observed ones, or the patches of a finer level that are not
-        padding. A patch without any is 0.
+        Steps to average, such as observed ones, or patches of a finer level that are not padding.
+        The mean of a patch without such a step is 0. Default: all steps.
     """
     if counted is None:
         length = segmentation.patch_lengths[..., None].to(values.dtype)
@@ -42,36 +42,47 @@ def pool_mean(values: Tensor, segmentation: Segmentation, counted: Tensor | None
 
 
 def broadcast(patches: Tensor, segmentation: Segmentation) -> Tensor:
-    """Give every step its patch's value: (N, P, D) to (N, T, D)."""
+    """Assign the vector of its patch to every step: (N, P, D) to (N, T, D)."""
     index = segmentation.patch_index[..., None].expand(-1, -1, patches.shape[-1])
     return patches.gather(1, index)
+
+
+def at_starts(values: Tensor, segmentation: Segmentation) -> Tensor:
+    """Take values (N, T) or (N, T, D) at patch starts, (N, P) or (N, P, D).
+
+    Unused slots take the value of the last step.
+    """
+    start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
+    if values.ndim == 3:
+        start = start[..., None].expand(-1, -1, values.shape[-1])
+    return values.gather(1, start)
 
 
 def overlap_matrix(
     segmentation: Segmentation, reference: Segmentation, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Share of each reference cell that each patch covers.
+    """Return the share of each reference cell that each patch covers.
 
     Parameters
     ----------
     segmentation : Segmentation
-        N rows of P patches.
+        Segmentation of N rows into P patches.
     reference : Segmentation
-        One row of K cells over the same T steps.
+        Reference cells: one row of K cells over the same T steps.
     dtype : torch.dtype, default=torch.float32
-        Type of the shares.
+        Floating-point type of the shares.
 
     Returns
     -------
     Tensor of shape (N or 1, K, P)
-        Rows sum to 1; the identity where patches are the cells. One matrix if `segmentation` is
-        shared by its rows.
+        Matrices whose rows sum to 1; the identity if the patches are the cells. A shared
+        segmentation gives one matrix.
     """
     rows = slice(0, 1) if segmentation.is_shared else slice(None)
-    start = segmentation.patch_starts[rows][:, None, :].to(dtype)  # whole numbers: exact
+    start = segmentation.patch_starts[rows][:, None, :].to(dtype)  # exact: integers
     end = start + segmentation.patch_lengths[rows][:, None, :]
     cell_start = reference.patch_starts[0][:, None].to(dtype)
     cell_length = reference.patch_lengths[0][:, None]
     cell_end = cell_start + cell_length
-    shared = torch.minimum(end, cell_end) - torch.maximum(start, cell_start)
-    return shared.clamp_(min=0).div_(cell_length)
+    overlap = torch.minimum(end, cell_end) - torch.maximum(start, cell_start)
+    return overlap.clamp_(min=0).div_(cell_length)
