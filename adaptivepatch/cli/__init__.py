@@ -1,10 +1,13 @@
 """The command line. Heavy imports happen inside commands, so that ``--help`` is instant.
 
-One file per command or group of commands; this one joins them and turns every mistake into one
-line. `screen` shows results and notes, `tables` reads files of data, `outputs` writes files.
+Each command or group of commands has its own file. This file joins them and prints every error as
+one line. `options` holds shared options, `parameters` the Python parameters that options stand
+for, `build` makes forecasters, `screen` prints results and notes, `tables` reads data files
+(`stamps` their dates) and `outputs` writes files.
 
-Exit status: 0, done; 1, a check failed; 2, wrong use or input, said in one line on the error
-stream; 70, a bug in this package; 130, interrupted; 141, the reader of the output has gone.
+Exit status: 0 for success; 1 if a check failed; 2 for wrong use or input, explained in one line on
+the error stream; 70 for a bug in this package; 130 after an interruption; 141 if the reader of
+the output has closed it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -31,7 +34,7 @@ from adaptivepatch.cli.screen import note, say_error
 
 app = typer.Typer(
     name="adaptivepatch",
-    help="Forecasting with patches whose boundaries are chosen, not given.",
+    help="Forecasting with patches whose boundaries depend on the series.",
     epilog="adaptivepatch COMMAND --help shows examples. Exit status: 0 done, 1 a check failed, "
     "2 wrong use or input, 70 a bug, 130 interrupted.",
     add_completion=False,
@@ -55,11 +58,11 @@ _TRACEBACK = "--traceback"
 def start(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
-    traceback: Annotated[  # noqa: ARG001, read by `main`, which must know it on any error
-        bool, typer.Option(_TRACEBACK, help="Show where an error came from.")
+    traceback: Annotated[  # noqa: ARG001, `main` reads it, as it needs it for any error
+        bool, typer.Option(_TRACEBACK, help="Show the traceback of an error.")
     ] = False,
 ) -> None:
-    """Forecasting with patches whose boundaries are chosen, not given."""
+    """Forecasting with patches whose boundaries depend on the series."""
     if version:
         typer.echo(f"adaptivepatch {__version__}")
     elif context.invoked_subcommand is None:
@@ -73,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Parameters
     ----------
     arguments : sequence of str, optional
-        Default: those of the process.
+        Arguments without the program name. Default: those of the process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     wants_traceback = _TRACEBACK in given
@@ -90,27 +93,35 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         status = _close_output()
     except SystemExit as end:
-        gone = isinstance(end.__context__, BrokenPipeError)  # typer ends the process itself
-        status = _close_output() if gone else end.code
+        closed = isinstance(end.__context__, BrokenPipeError)  # typer ends the process itself
+        status = _close_output() if closed else end.code
     except Exception as error:
         if wants_traceback:
             raise
-        status = _explain(error)
+        status = _explain(error, _command(given))
     raise SystemExit(status if isinstance(status, int) else 0)
 
 
-def _explain(error: Exception) -> int:
-    """Say what was wrong in one line; return the exit status."""
+def _command(arguments: Sequence[str]) -> Any:
+    """Return the command that the arguments name, with its options."""
+    command: Any = typer.main.get_command(app)
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word, command)
+    return command
+
+
+def _explain(error: Exception, command: Any) -> int:
+    """Print an error as one line and return the exit status."""
     from adaptivepatch.errors import AdaptivePatchError
 
-    if hasattr(error, "format_message"):  # typer's, for a wrong use of options
+    if hasattr(error, "format_message"):  # raised by typer for a wrong use of options
         _explain_usage(error)
     elif isinstance(error, AdaptivePatchError | OSError):
-        note(say_error(error))
+        note(say_error(error, command))
     elif isinstance(error, MemoryError) or _is_out_of_memory(error):
         note(
-            "There is not enough memory. Use fewer series, a shorter look-back, or a smaller "
-            f"--set trainer__batch_size=... ({type(error).__name__})."
+            f"There is not enough memory ({type(error).__name__}). Use fewer series, a shorter "
+            "look-back, or a smaller --set trainer__batch_size=..."
         )
     elif type(error).__name__ == "Abort":
         note("interrupted.")
@@ -135,13 +146,13 @@ def _explain_usage(error: Exception) -> None:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether torch could not allocate, which it says by a RuntimeError."""
+    """Tell whether torch could not allocate memory, for which it raises a RuntimeError."""
     return type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error)
 
 
 @contextmanager
 def _warnings_as_notes() -> Iterator[None]:
-    """Show Python's warnings as single lines, without file names and source."""
+    """Print warnings of Python as single lines, without file names and source."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
         note(f"warning: {say_error(message) if isinstance(message, Warning) else message}")
@@ -152,7 +163,7 @@ def _warnings_as_notes() -> Iterator[None]:
 
 
 def _close_output() -> int:
-    """Keep Python from complaining at exit that nobody reads the output; return the status."""
+    """Redirect the closed output stream, so that Python exits quietly; return the status."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)

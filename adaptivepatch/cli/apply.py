@@ -1,4 +1,4 @@
-"""``adaptivepatch predict``, ``evaluate`` and ``segment``: a saved model at work."""
+"""``adaptivepatch predict``, ``evaluate`` and ``segment``, which use a saved model."""
 
 from __future__ import annotations
 
@@ -56,21 +56,23 @@ Out = Annotated[
 ]
 File = Annotated[
     Path,
-    typer.Argument(metavar="FILE", help="Series with the columns of fit.", show_default=False),
+    typer.Argument(
+        metavar="FILE", help="Series with the same columns as in fit.", show_default=False
+    ),
 ]
 Start = Annotated[
     str | None,
     typer.Option(
         metavar="STAMP",
-        help="First stamp to forecast; earlier rows are only looked back on.",
-        show_default="the first possible",
+        help="First stamp to forecast. Earlier rows are used as look-back only.",
+        show_default="the first possible one",
     ),
 ]
 RefitEvery = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Train anew at --start and every N steps after it.",
+        help="Train again at --start and every N steps after it.",
         show_default="never",
     ),
 ]
@@ -78,7 +80,7 @@ Windows = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="File to write all forecasts to, beside what happened.",
+        help="File to write all forecasts and actual values to.",
         show_default=False,
         rich_help_panel=_OUTPUT,
     ),
@@ -89,10 +91,10 @@ def predict(
     model: options.SavedModel,
     file: options.OtherFile = None,
     horizon: Annotated[
-        int | None, typer.Option(help="Time steps to forecast.", show_default="that of fit")
+        int | None, typer.Option(help="Number of time steps to forecast.", show_default="as in fit")
     ] = None,
     recursive: Annotated[
-        bool, typer.Option("--recursive", help="Allow more steps than those of fit.")
+        bool, typer.Option("--recursive", help="Allow a longer horizon than in fit.")
     ] = False,
     out: Out = None,
     force: options.Force = False,
@@ -103,8 +105,8 @@ def predict(
 ) -> None:
     """Forecast the steps after the end of each series.
 
-    One row per series, channel and stamp: item_id, timestamp, target_name,
-    prediction, and a column per quantile.
+    The output has one row per series, channel and stamp: item_id, timestamp,
+    target_name, prediction, and a column per quantile.
     """
     _check(out, file, force=force)
     options.set_threads(threads)
@@ -117,10 +119,13 @@ def predict(
 def evaluate(
     model: options.SavedModel,
     file: File,
-    stride: Annotated[int, typer.Option(help="Time steps between windows.")] = 1,
+    stride: Annotated[int, typer.Option(help="Number of time steps between windows.")] = 1,
     start: Start = None,
     by: Annotated[
-        options.By | None, typer.Option(help="A row of metrics for each.", show_default=False)
+        options.By | None,
+        typer.Option(
+            help="Compute the metrics for each item, channel or step.", show_default=False
+        ),
     ] = None,
     refit_every: RefitEvery = None,
     out: Windows = None,
@@ -132,8 +137,8 @@ def evaluate(
 ) -> None:
     """Forecast every window of a file and measure the errors.
 
-    Errors are in units of the file. MASE compares with a naive forecast: 1 is
-    the error of repeating the season before, on the rows of fit. Only observed
+    Errors are in the units of the file. MASE is relative to a naive forecast: 1 is
+    the error of repeating the previous season, on the rows of fit. Only observed
     values count.
     """
     _check(out, file, force=force)
@@ -153,8 +158,8 @@ def evaluate(
     if seen:
         note(
             f"warning: {seen} of {len(backtest)} windows have targets that the model was trained "
-            "on. Their errors say little about new data. Pass --start with a stamp after the end "
-            "of the rows of fit."
+            "on. Their errors say little about new data. Pass --start with a stamp after the last "
+            "row of fit."
         )
     if as_json:
         document: dict[str, Any] = {
@@ -177,7 +182,7 @@ def segment(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Picture to draw: .png, .svg or .pdf. Needs matplotlib.",
+            help="Figure to draw: .png, .svg or .pdf. Needs matplotlib.",
             show_default=False,
             rich_help_panel=_OUTPUT,
         ),
@@ -186,7 +191,7 @@ def segment(
         str,
         typer.Option(
             metavar="patch|series",
-            help="What has a row: a patch, or a series with measures of its boundaries.",
+            help="One row per patch, or per series with measures of its boundaries.",
             rich_help_panel=_OUTPUT,
         ),
     ] = "patch",
@@ -198,14 +203,14 @@ def segment(
 ) -> None:
     """Show the patches of the last look-back of each series.
 
-    One row per patch: item_id, target_name, patch (from 0, oldest), start and
-    end (stamps of its first and last step), length in time steps, and
-    boundary_prob (that a patch starts at this start) if the patcher states it,
-    which the picture then shows at every step.
+    The output has one row per patch: item_id, target_name, patch (number from 0,
+    the oldest), start and end (stamps of its first and last step), length in time
+    steps, and boundary_prob (probability that a patch begins at start) if the
+    patcher computes it. The figure then shows this probability at every step.
 
-    With --by series, one row per series of the FILE: mean number of patches,
-    share of boundaries that move when the look-back slides on (churn), and how
-    much more the series surprises at boundaries than elsewhere (enrichment).
+    With --by series, there is one row per series: mean number of patches, share of
+    boundaries that move when the look-back moves (churn), and how much larger the
+    surprise of the series is at boundaries than elsewhere (enrichment).
     """
     _check(out, file, force=force)
     if plot is not None:
@@ -217,7 +222,7 @@ def segment(
     if by == "series":
         if plot is not None:
             raise InvalidParameterError(
-                "A picture shows patches, however: --by series has none. Leave out --plot or --by."
+                "A figure shows patches, but --by series returns none. Omit --plot or --by."
             )
         _deliver(forecaster.segment(frame, by="series"), out, "series", model, as_json=as_json)
         return
@@ -226,8 +231,8 @@ def segment(
         _draw(forecaster, frame, patches, plot)
         note(f"wrote {plot}.")
     if plot is None or out is not None or as_json:
-        pictures = [] if plot is None else [str(plot)]
-        _deliver(patches, out, "patches", model, as_json=as_json, written=pictures)
+        figures = [] if plot is None else [str(plot)]
+        _deliver(patches, out, "patches", model, as_json=as_json, written=figures)
 
 
 # -------------------------------------------------------------------------------- in and out
@@ -241,7 +246,7 @@ def _check(out: Path | None, file: Path | None, *, force: bool) -> None:
 
 
 def _load(folder: Path, patcher: str | None) -> Forecaster:
-    """Load a model; a class of the user's is imported only if the user names it."""
+    """Load a model, with the user's patcher class if --patcher names one."""
     from adaptivepatch.estimators.forecaster import Forecaster
 
     classes = [] if patcher is None else [options.patcher_class(patcher)]
@@ -252,13 +257,13 @@ def _load(folder: Path, patcher: str | None) -> Forecaster:
         if ":" not in fitted_with or patcher is not None:
             raise
         raise InvalidModelError(
-            f"{str(folder)!r} was fitted with a class of your own. Pass it again: --patcher "
-            f"{fitted_with}"
+            f"{str(folder)!r} was fitted with a class of your own, which must be named. Pass "
+            f"--patcher {fitted_with}"
         ) from error
 
 
 def _about(folder: Path) -> dict[str, Any]:
-    """Return what the command line knows of a model; nothing of one that was saved in Python."""
+    """Return what ``fit`` noted in the folder; empty for a model that was saved in Python."""
     try:
         about = json.loads((folder / "cli.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -269,7 +274,7 @@ def _about(folder: Path) -> dict[str, Any]:
 def _read(
     file: Path, folder: Path, forecaster: Forecaster, date_format: str | None
 ) -> pd.DataFrame:
-    """Read a file with the columns that the file of fit had."""
+    """Read a file with the same columns as the file of fit."""
     from adaptivepatch.cli.tables import Columns, read_table
 
     columns, layout = forecaster.columns_, forecaster.history_.layout
@@ -315,14 +320,14 @@ def _deliver(
 
 
 def _num_seen(backtest: Backtest, forecaster: Forecaster) -> int:
-    """Return the number of windows whose first target was among the rows of fit."""
+    """Return the number of windows whose first target is among the rows of fit."""
     history = forecaster.history_
     last = {id_: index[-1] for id_, index in zip(history.item_ids, history.index, strict=True)}
     pairs = zip(backtest.item_id.tolist(), backtest.cutoff, strict=True)
     return sum(id_ in last and cutoff < last[id_] for id_, cutoff in pairs)
 
 
-# ----------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------------------ figures
 
 
 def _check_plot(plot: Path, *, force: bool) -> None:
@@ -331,17 +336,16 @@ def _check_plot(plot: Path, *, force: bool) -> None:
 
     if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InvalidParameterError(
-            f"A picture must have a name that ends in .png, .svg or .pdf. Got {str(plot)!r}. "
-            "Rename it."
+            f"The name of a figure must end in .png, .svg or .pdf. Got {str(plot)!r}. Rename it."
         )
     check_target(plot, force=force)
-    new_figure()  # says so if matplotlib is missing
+    new_figure()  # raises if matplotlib is missing
 
 
 def _draw(
     forecaster: Forecaster, frame: pd.DataFrame | None, patches: pd.DataFrame, path: Path
 ) -> None:
-    """Draw the patches of each series and channel below one another."""
+    """Draw the patches of each series and channel, one plot below another."""
     from adaptivepatch.data.frame import read_frame_like_fitted
     from adaptivepatch.files import write_atomic
     from adaptivepatch.plotting.figures import new_figure
@@ -358,10 +362,10 @@ def _draw(
         )
     groups = list(patches.groupby(["item_id", "target_name"], sort=False))
     if len(groups) > _MAX_PLOTS:
-        note(f"the picture shows the first {_MAX_PLOTS} of {len(groups)} series and channels.")
+        note(f"the figure shows the first {_MAX_PLOTS} of {len(groups)} series and channels.")
     shown = groups[:_MAX_PLOTS]
     if not shown:
-        raise InvalidFrameError("A picture needs a patch. There is none. Pass longer series.")
+        raise InvalidFrameError("A figure needs a patch. There is none. Pass longer series.")
     steps_of = dict(list(forecaster.segment(frame, by="step").groupby(["item_id", "target_name"])))
     figure, axes = new_figure(len(shown), width=9.0, height=2.2)
     for ax, ((item, channel), part) in zip(axes[:, 0], shown, strict=True):

@@ -1,7 +1,8 @@
-"""From what was typed to a forecaster that is not trained yet."""
+"""Untrained forecasters from the options of ``fit``, and the values of ``--set``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,30 +10,29 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from adaptivepatch.cli import options
+from adaptivepatch.cli.parameters import option_of_parameter
 from adaptivepatch.errors import InvalidParameterError, check_int
 
 if TYPE_CHECKING:
     from adaptivepatch.estimators.forecaster import Forecaster
 
-_OWN_OPTIONS = {
-    "horizon": "--horizon",
-    "context_length": "--context-length",
-    "patcher": "--patcher",
-    "backbone": "--backbone",
-    "quantiles": "--quantiles",
-    "missing": "--missing",
-    "random_state": "--seed",
-    "trainer": "--set trainer__...",
-    "trainer__max_steps": "--max-steps",
-    "trainer__max_epochs": "--max-epochs",
-    "trainer__device": "--device",
-}
-
 
 def load_initial(
     folder: Path, classes: list[type], context: typer.Context, parameters: dict[str, Any]
 ) -> Forecaster:
-    """Load the model to fine-tune; parameters that are not given become those of the model."""
+    """Load the model to fine-tune, and take parameters that were not given from it.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of the model.
+    classes : list of type
+        Patcher classes of the user.
+    context : typer.Context
+        Context of the command, which knows the options that were given.
+    parameters : dict
+        Parameters of `Forecaster`, changed in place.
+    """
     from adaptivepatch.estimators.forecaster import Forecaster
 
     trained = Forecaster.load(folder, classes)
@@ -44,24 +44,26 @@ def load_initial(
 
 
 def make_forecaster(
-    parameters: dict[str, Any], training: dict[str, Any], settings: list[str]
+    parameters: dict[str, Any], training: dict[str, Any], settings: dict[str, Any]
 ) -> Forecaster:
     """Return an untrained forecaster.
 
     Parameters
     ----------
-    parameters, training : dict
-        Of `Forecaster` and `Trainer`; patcher and backbone may be names, the patcher that of a
-        pretrained one, too, which is frozen.
-    settings : list of str
-        More parameters, as ``name=value``.
+    parameters : dict
+        Parameters of `Forecaster`. Patcher and backbone may be names; a pretrained patcher is
+        frozen.
+    training : dict
+        Parameters of `Trainer`.
+    settings : dict
+        Values of ``--set`` by name.
     """
     from adaptivepatch.components import make_patcher, resolve_backbone
     from adaptivepatch.estimators.forecaster import Forecaster
     from adaptivepatch.pretrained import is_pretrained
     from adaptivepatch.training.trainer import Trainer
 
-    parameters, values = dict(parameters), dict(map(read_setting, settings))
+    parameters, values = dict(parameters), dict(settings)
     patcher = parameters["patcher"]
     if isinstance(patcher, str) and is_pretrained(patcher):
         own = {name: values.pop(name) for name in list(values) if name.startswith("patcher__")}
@@ -76,7 +78,7 @@ def make_forecaster(
         check_int(forecaster, horizon=forecaster.horizon)
         check_int(forecaster, low=2, context_length=forecaster.context_length)
         forecaster.trainer.check()
-        forecaster.make_network()  # a wrong parameter is said before a long file is read
+        forecaster.make_network()  # refuses a wrong parameter before a long file is read
     except (TypeError, ValueError) as error:
         if isinstance(error, InvalidParameterError):
             raise
@@ -84,8 +86,36 @@ def make_forecaster(
     return forecaster
 
 
+def refuse_own_options(settings: Iterable[str], command: Any) -> None:
+    """Raise if ``--set`` names a parameter that has an option of its own.
+
+    Parameters
+    ----------
+    settings : iterable of str
+        Names given to ``--set``.
+    command : click.Command
+        Command that is run.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is an option for a parameter, or the whole trainer is set.
+    """
+    for name in settings:
+        if name == "trainer":
+            raise InvalidParameterError(
+                "--set changes one parameter of the trainer at a time. Got 'trainer'. Use "
+                "--set trainer__NAME=VALUE."
+            )
+        option = option_of_parameter(name.removeprefix("trainer__"), command)
+        if option is not None:
+            raise InvalidParameterError(
+                f"--set is for parameters without an option. Got {name!r}. Use {option}."
+            )
+
+
 def read_setting(text: str) -> tuple[str, Any]:
-    """Return the name and the value of ``name=value``."""
+    """Return the name and the value of ``NAME=VALUE``."""
     import yaml
 
     name, equals, value = text.partition("=")
@@ -93,29 +123,25 @@ def read_setting(text: str) -> tuple[str, Any]:
         raise InvalidParameterError(
             f"--set needs NAME=VALUE, such as patcher__patch_length=24. Got {text!r}."
         )
-    if name in _OWN_OPTIONS:
-        raise InvalidParameterError(
-            f"{name!r} has an option of its own. Got --set {text!r}. Use {_OWN_OPTIONS[name]}."
-        )
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise InvalidParameterError(
             f"The value of --set must be a number, a word or a list such as [1, 2]. Got {value!r}."
         ) from error
-    if isinstance(parsed, str):  # YAML 1.1 takes 1e-3 for a word
+    if isinstance(parsed, str):  # YAML 1.1 reads 1e-3 as a word
         with suppress(ValueError):
             parsed = float(parsed)
     return name, None if parsed == "None" else parsed
 
 
-def levels(text: str | None) -> list[float] | None:
-    """Return the numbers of ``0.1,0.5,0.9``."""
+def parse_quantiles(text: str | None) -> list[float] | None:
+    """Return the numbers in a text such as ``0.1,0.5,0.9``."""
     if text is None:
         return None
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise InvalidParameterError(
-            f"--quantiles must be numbers with commas between, such as 0.1,0.5,0.9. Got {text!r}."
+            f"--quantiles must be numbers separated by commas, such as 0.1,0.5,0.9. Got {text!r}."
         ) from error

@@ -1,4 +1,4 @@
-"""``adaptivepatch compare``: does any way of patching beat the best fixed length on a file."""
+"""``adaptivepatch compare``: test whether a patcher beats the best fixed patch length on a file."""
 
 from __future__ import annotations
 
@@ -40,30 +40,32 @@ def _setting(text: str, **more: Any) -> Any:
 Challengers = Annotated[
     list[str] | None,
     _setting(
-        "Challenger: a name, a pretrained patcher (reinpatch-small or a folder), or module:Class "
-        "of your own; repeat for more.",
+        f"Challenger with a compression rate: {options.PATCHER_NAMES}; "
+        f"{options.OWN_OR_PRETRAINED}. Repeat for more.",
         metavar="NAME",
         show_default="recency, reinpatch, dynamic_chunking",
     ),
 ]
-Seeds = Annotated[int, _setting("Fits of every arm; a verdict takes 5.", min=1)]
-Metric = Annotated[str, _setting("MSE or MAE, on scaled series.")]
-TestShare = Annotated[float, _setting("Share of rows at the end that no fit sees.")]
+Seeds = Annotated[int, _setting("Fits of each arm; a verdict needs 5.", min=1)]
+Metric = Annotated[str, _setting("Error measure: MSE or MAE, on scaled series.")]
+TestShare = Annotated[float, _setting("Share of the last rows, used for testing only.")]
 ValidationRows = Annotated[
     int | None,
     _setting(
-        "Last rows before them, which choose steps and arms.",
+        "Last rows before the test rows, which select steps and arms.",
         min=1,
         show_default="10 %, or the horizon",
     ),
 ]
-MaxSteps = Annotated[int | None, _setting("Steps of a fit at most.", min=1, show_default="400")]
-Jobs = Annotated[int, _setting("Processes of one thread each.", metavar="N", min=1)]
+MaxSteps = Annotated[
+    int | None, _setting("Maximum number of steps of a fit.", min=1, show_default="400")
+]
+Jobs = Annotated[int, _setting("Number of processes, one CPU thread each.", metavar="N", min=1)]
 Out = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
-        help="Folder for table, runs, verdict and picture.",
+        help="Folder for the table, runs, verdict and figure.",
         show_default=False,
         rich_help_panel="Output",
     ),
@@ -92,10 +94,11 @@ def compare(
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Compare fixed, recency, learned and random patches on your own data, in one sentence.
+    """Compare fixed, recency, learned and random patches on your own data.
 
-    Every arm is fitted several times on the rows before the test part; validation rows choose
-    the best fixed length and the challenger; the test part is forecast once, at the end.
+    Each arm is fitted several times on the rows before the test part. Validation rows select
+    the best fixed length and the challenger. The test part is forecast once, at the end. The
+    last line states whether the challenger helps.
     """
     from adaptivepatch.comparison.arms import CHALLENGERS, default_patchers
     from adaptivepatch.comparison.compare import compare as compare_frame
@@ -138,7 +141,7 @@ def compare(
 
 
 def _trainer(table: Table, max_steps: int | None) -> Trainer:
-    """Return the default training for a file, perhaps of another length."""
+    """Return the default trainer for a file, with `max_steps` if given."""
     from adaptivepatch.comparison.compare import default_trainer
 
     columns = table.columns
@@ -152,7 +155,7 @@ def _trainer(table: Table, max_steps: int | None) -> Trainer:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int, str], None]]:
-    """Report on the error stream: one changing line on a terminal, a line per fit elsewhere."""
+    """Print the progress on the error stream: a line per fit, or one status line on a terminal."""
     if not sys.stderr.isatty():
         yield lambda done, total, text: typer.echo(f"[{done}/{total}] {text}", err=True)
         return
@@ -163,7 +166,7 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
 
 
 def _show(result: Comparison, out: Path | None) -> None:
-    """Print table, controls and verdict."""
+    """Print the table, the controls and the verdict."""
     import pandas as pd
 
     table, settings = result.table, result.settings
@@ -189,9 +192,9 @@ def _show(result: Comparison, out: Path | None) -> None:
     show_table(shown, forms)
     typer.echo(
         f"\n{settings['metric']} on scaled series, {settings['test_windows']} test windows of "
-        f"stride {settings['stride']}, {len(settings['seeds'])} seed(s). diff: to "
-        f"{result.baseline}; from, to: {100 * settings['confidence']:g} % for all "
-        f"{settings['comparisons']} intervals together. fit, predict: CPU seconds."
+        f"stride {settings['stride']}, {len(settings['seeds'])} seed(s). diff: relative to "
+        f"{result.baseline}; from, to: interval, {100 * settings['confidence']:g} % for all "
+        f"{settings['comparisons']} together. fit, predict: CPU seconds."
     )
     typer.echo("Controls:")
     for name, state in result.controls.items():

@@ -1,4 +1,4 @@
-"""``adaptivepatch datasets``: the named public data sets, their files, and how to get them."""
+"""``adaptivepatch datasets``: list the named public data sets, find and download their files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from adaptivepatch.cli.screen import note, show_table, write_json
 
 app = typer.Typer(help="List, find and download public data sets.", no_args_is_help=True)
 
-_STEP = 0.1  # share of a file between two lines of progress where there is no terminal
+_STEP = 0.1  # share of a file between two lines of progress, if there is no terminal
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="As `datasets list` shows it.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="NAME", help="Name of a data set, as in `datasets list`.", show_default=False
+    ),
 ]
 
 
 @app.command("list", epilog="Example:\n\nadaptivepatch datasets list --json")
 def list_(as_json: options.Json = False) -> None:
-    """Show the data sets: size, licence, and whether their files are here.
+    """Show each data set: size, license, and whether its file is available.
 
-    Files are looked for in the folder ADAPTIVEPATCH_DATA and in the cache.
+    Files are searched for in the folder ADAPTIVEPATCH_DATA and in the cache.
     """
     from adaptivepatch.datasets.sources import dataset_table
 
@@ -45,7 +48,7 @@ def list_(as_json: options.Json = False) -> None:
 
 @app.command(epilog='Example:\n\nadaptivepatch fit "$(adaptivepatch datasets path ETTh1)" ...')
 def path(name: Name, as_json: options.Json = False) -> None:
-    """Print the path of a data set's file."""
+    """Print the path of the file of a data set."""
     from adaptivepatch.datasets.sources import dataset_path
 
     found = dataset_path(name)
@@ -57,7 +60,7 @@ def path(name: Name, as_json: options.Json = False) -> None:
 
 @app.command(epilog="Example:\n\nadaptivepatch datasets fetch ETTh1")
 def fetch(name: Name, as_json: options.Json = False) -> None:
-    """Download a data set, check it, and print its path."""
+    """Download a data set, verify it, and print its path."""
     from adaptivepatch.datasets.sources import fetch_dataset
 
     found = (
@@ -84,19 +87,19 @@ def _fetch_with_bar(name: str) -> object:
 
 
 class _Lines:
-    """Says now and then how much of a file is here.
+    """Prints the progress of a download at every tenth of the file.
 
     Parameters
     ----------
     name : str
-        Of the data set.
+        Name of the data set.
     """
 
     def __init__(self, name: str) -> None:
         self.name, self.next = name, 0.0
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Take note of so many bytes."""
+        """Print a line if a tenth of the file has arrived since the last one."""
         share = 1.0 if not total else done / total
         if total and share >= self.next:
             note(f"{self.name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")

@@ -1,4 +1,4 @@
-"""``adaptivepatch demo``: train on real data, compare, draw the patches."""
+"""``adaptivepatch demo``: train on real data, compare, and draw the patches."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("demo_output"),
     force: Annotated[
-        bool, typer.Option("--force", help="Replace results that are in a folder of your own.")
+        bool, typer.Option("--force", help="Replace existing results in a folder of your own.")
     ] = False,
 ) -> None:
-    """Train on real data, compare with naive forecasts, draw the patches. Takes a minute or two.
+    """Train on real data, compare with naive forecasts, and draw the patches.
 
-    Hourly pedestrian counts of 21 places in Auckland; needs the extra "demo". The default folder,
-    demo_output, is overwritten.
+    The demo takes a minute or two. Its data, hourly pedestrian counts at 21 places in Auckland,
+    need the extra "demo". The default folder, demo_output, is overwritten.
     """
     import os
 
@@ -30,7 +30,7 @@ def demo(
     from adaptivepatch.demo import DEFAULT_FOLDER, SMOKE, WEEK, demo_counts, run_demo
 
     console = Console()
-    smoke = os.environ.get("ADAPTIVEPATCH_SMOKE") == "1"  # for tests: seconds, and no result
+    smoke = os.environ.get("ADAPTIVEPATCH_SMOKE") == "1"  # a short run, for tests
     result = run_demo(
         out,
         counts=demo_counts().iloc[-12 * WEEK :] if smoke else None,
@@ -46,7 +46,7 @@ def demo(
 
 
 def _demo_table(metrics: pd.DataFrame) -> Table:
-    """Return the comparison; a dash stands for what a naive forecast does not have."""
+    """Return the comparison; a dash stands for a value that a naive forecast does not have."""
     from rich.table import Table
 
     table = Table(

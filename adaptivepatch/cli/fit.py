@@ -1,4 +1,4 @@
-"""``adaptivepatch fit``: a file in, a model folder out."""
+"""``adaptivepatch fit``: train a forecaster on a file and write it to a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adaptivepatch.cli import options
-from adaptivepatch.cli.build import levels, load_initial, make_forecaster
+from adaptivepatch.cli.build import (
+    load_initial,
+    make_forecaster,
+    parse_quantiles,
+    read_setting,
+    refuse_own_options,
+)
 from adaptivepatch.cli.screen import note, write_json
 from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError
 
@@ -50,46 +56,49 @@ File = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="Series: .csv or .tsv (also .gz, .xz), or .parquet.",
+        help="File of series: .csv or .tsv (also .gz, .xz), or .parquet.",
         show_default=False,
     ),
 ]
-Horizon = Annotated[int, typer.Option(help="Time steps to forecast.", show_default=False)]
+Horizon = Annotated[int, typer.Option(help="Number of time steps to forecast.", show_default=False)]
 ModelFolder = Annotated[
     Path, typer.Option(metavar="FOLDER", help="Folder to write to.", show_default=False)
 ]
 ItemId = Annotated[
-    str | None, _column("Series a row belongs to; default: item_id, if it is there.", metavar="COL")
+    str | None, _column("Column of series names. Default: item_id, if it exists.", metavar="COL")
 ]
 Timestamp = Annotated[
     str | None,
-    _column("Dates or integers; default: timestamp, date, ds, time, or first.", metavar="COL"),
+    _column(
+        "Column of dates or integers. Default: timestamp, date, ds, time, or the first.",
+        metavar="COL",
+    ),
 ]
 Target = Annotated[
-    list[str] | None, _column("Channel; repeat for more. Default: all others.", metavar="COL")
+    list[str] | None,
+    _column("Column of a channel; repeat for more. Default: all others.", metavar="COL"),
 ]
-Freq = Annotated[str | None, _column("One time step, such as h, 15min or D; default: inferred.")]
+Freq = Annotated[str | None, _column("Time step, such as h, 15min or D. Default: inferred.")]
 Gaps = Annotated[
     options.Missing,
-    typer.Option(help="Gaps: refuse, or keep unobserved.", rich_help_panel=_COLUMNS),
+    typer.Option(help="Refuse gaps, or mask them as unobserved.", rich_help_panel=_COLUMNS),
 ]
 ShortSeries = Annotated[
     options.Short,
-    typer.Option(help="Series too short: refuse, or leave out.", rich_help_panel=_COLUMNS),
+    typer.Option(help="Refuse series that are too short, or skip them.", rich_help_panel=_COLUMNS),
 ]
-ContextLength = Annotated[int, _setting("Time steps to look back.")]
+ContextLength = Annotated[int, _setting("Look-back in time steps.")]
 PatcherName = Annotated[
     str,
     _setting(
-        "fixed, random, recency, periodic, deviation, entropy, change_point, reinpatch, "
-        "dynamic_chunking, dynamic_pooling, score_function, hierarchical; module:Class of your "
-        "own; or, frozen, a pretrained one: reinpatch-small or its folder.",
+        f"Patcher: {options.PATCHER_NAMES}; {options.OWN_OR_PRETRAINED} (it stays frozen).",
         metavar="NAME",
     ),
 ]
-BackboneName = Annotated[str, _setting("patchtst or transformer.", metavar="NAME")]
+BackboneName = Annotated[str, _setting(f"Backbone: {options.BACKBONE_NAMES}.", metavar="NAME")]
 Quantiles = Annotated[
-    str | None, _setting("Such as 0.1,0.5,0.9.", metavar="LEVELS", show_default=False)
+    str | None,
+    _setting("Quantiles to forecast, such as 0.1,0.5,0.9.", metavar="LIST", show_default=False),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -100,30 +109,31 @@ Settings = Annotated[
         show_default=False,
     ),
 ]
-MaxSteps = Annotated[int | None, _setting("Steps of training at most.", show_default="1000")]
+MaxSteps = Annotated[int | None, _setting("Maximum number of training steps.", show_default="1000")]
 MaxEpochs = Annotated[
-    int | None, _setting("The same in passes over the windows.", show_default=False)
+    int | None, _setting("Maximum number of training epochs.", show_default=False)
 ]
 ValidationRows = Annotated[
     int | None,
-    _setting("Last rows, to choose the number of steps by.", show_default="10 %, or the horizon"),
+    _setting("Last rows, which select the best step.", show_default="10 %, or the horizon"),
 ]
-NoRefit = Annotated[bool, _setting("Do not train again on all rows.", "--no-refit")]
-Seed = Annotated[int, _setting("Determines everything random.")]
-Device = Annotated[str, _setting("auto, cpu, cuda, cuda:1, ...")]
+NoRefit = Annotated[bool, _setting("Skip the second training, on all rows.", "--no-refit")]
+Seed = Annotated[int, _setting("Seed of all random numbers.")]
+Device = Annotated[str, _setting("Device: auto, cpu, cuda, cuda:1, ...")]
 Threads = Annotated[
-    int | None, _setting("CPU threads.", metavar="N", min=1, show_default="torch's choice")
+    int | None,
+    _setting("Number of CPU threads.", metavar="N", min=1, show_default="chosen by torch"),
 ]
 Init = Annotated[
     Path | None,
     _setting(
-        "Fine-tune: begin with this model's weights, and with its context length, patcher, "
-        "backbone and quantiles where they are not given.",
+        "Model to fine-tune. Its weights are the initial ones; its context length, patcher, "
+        "backbone and quantiles are used unless they are given.",
         metavar="FOLDER",
         show_default=False,
     ),
 ]
-Resume = Annotated[bool, _setting("Go on with an interrupted fit.", "--resume")]
+Resume = Annotated[bool, _setting("Continue an interrupted fit.", "--resume")]
 
 
 def fit(
@@ -158,8 +168,8 @@ def fit(
     """Train a forecaster on a file.
 
     A file with a column of item ids is long: one row per series and stamp.
-    Any other is wide: one series, one column per channel. Ctrl-C keeps the
-    best model so far, and --resume goes on from there.
+    Any other file is wide: one series, one column per channel. Ctrl-C saves
+    the best model so far, and --resume continues from there.
     """
     from adaptivepatch.cli.tables import Columns, read_table
 
@@ -171,14 +181,16 @@ def fit(
         "context_length": context_length,
         "patcher": patcher,
         "backbone": backbone,
-        "quantiles": levels(quantiles),
+        "quantiles": parse_quantiles(quantiles),
         "missing": missing.value,
         "random_state": seed,
     }
     classes = [options.patcher_class(patcher)] if ":" in patcher else []
     trained = None if init is None else load_initial(init, classes, context, parameters)
     training = {"max_steps": max_steps, "max_epochs": max_epochs, "device": device}
-    forecaster = make_forecaster(parameters, training, settings or [])
+    values = dict(map(read_setting, settings or []))
+    refuse_own_options(values, context.command)
+    forecaster = make_forecaster(parameters, training, values)
     table = read_table(file, Columns(item_id, timestamp, target or None, date_format))
     arguments: dict[str, Any] = {
         "freq": int(freq) if freq is not None and freq.isdigit() else freq,
@@ -195,14 +207,16 @@ def fit(
 
 @dataclass
 class _Job:
-    """One fit, and what it does to the model folder.
+    """One fit and its model folder.
 
     Parameters
     ----------
     folder : path
-        The model folder.
-    force, resume : bool
-        What to do about what is in it.
+        Folder of the model.
+    force : bool
+        Whether an existing model or checkpoint is replaced.
+    resume : bool
+        Whether training continues from the checkpoint in the folder.
     """
 
     folder: Path
@@ -211,36 +225,36 @@ class _Job:
 
     @property
     def checkpoint(self) -> Path:
-        """Where training can go on from; there while it runs or after an interruption."""
+        """Folder of the checkpoint, which exists during training and after an interruption."""
         return self.folder / CHECKPOINT
 
     @property
     def old_checkpoint(self) -> Path:
-        """Where --force puts an earlier one until the fit has got further."""
+        """Folder to which --force moves an earlier checkpoint until the model is saved."""
         return self.folder / f"{CHECKPOINT}.old"
 
     def check(self) -> None:
-        """Raise unless a model can be written: before training, not after it."""
+        """Raise before training if the model cannot be written after it."""
         if self.folder.exists() and not self.folder.is_dir():
             raise InvalidParameterError(
-                f"A model is written into a folder. {str(self.folder)!r} is a file. Name another."
+                f"A model is written into a folder. {str(self.folder)!r} is a file. Name a folder."
             )
         present = [name for name in _MODEL_FILES if (self.folder / name).exists()]
         has_checkpoint = (self.checkpoint / "train.safetensors").exists()
         if self.resume and not has_checkpoint:
             raise InvalidParameterError(
                 "Resuming needs the checkpoint of an interrupted fit. There is none in "
-                f"{str(self.folder)!r}. Leave --resume out."
+                f"{str(self.folder)!r}. Omit --resume."
             )
         if has_checkpoint and not (self.resume or self.force):
             raise InvalidParameterError(
                 f"{str(self.folder)!r} holds the checkpoint of an interrupted fit. Pass --resume "
-                "to go on from it, or --force to begin anew."
+                "to continue from it, or --force to start again."
             )
         if present and not (self.resume or self.force):
             raise InvalidParameterError(
-                f"Models are not replaced unasked. {str(self.folder)!r} has {', '.join(present)}. "
-                "Name another folder, or pass --force."
+                f"An existing model is replaced only with --force. {str(self.folder)!r} holds "
+                f"{', '.join(present)}. Pass --force or name another folder."
             )
         self._check_writable()
 
@@ -255,15 +269,15 @@ class _Job:
                 pass
         except OSError as error:
             raise InvalidParameterError(
-                f"The model needs a folder that can be written to. {str(nearest)!r} cannot "
-                f"({error.strerror}). Name another."
+                f"The model needs a folder that can be written to. {str(nearest)!r} cannot be "
+                f"written to ({error.strerror}). Name another folder."
             ) from error
 
     def train(self, forecaster: Forecaster, table: Table, arguments: dict[str, Any]) -> None:
-        """Fit, showing progress and writing checkpoints."""
+        """Fit the forecaster, print the progress and write checkpoints."""
         from adaptivepatch.cli.tables import ITEM_ID
 
-        if self.checkpoint.exists() and not self.resume:  # --force: kept until there is a new one
+        if self.checkpoint.exists() and not self.resume:  # kept until there is a new one
             shutil.rmtree(self.old_checkpoint, ignore_errors=True)
             self.checkpoint.rename(self.old_checkpoint)
         arguments = arguments | {"resume" if self.resume else "checkpoint": self.checkpoint}
@@ -290,21 +304,21 @@ class _Job:
                 forecaster.set_params(trainer__progress=False)
 
     def _after_failure(self, error: BaseException) -> None:
-        """Keep a checkpoint that training can go on from, else put back what was there."""
+        """Keep a checkpoint that can be resumed; otherwise restore the earlier one."""
         from adaptivepatch.estimators.resuming import has_progress
         from adaptivepatch.training.record import TrainingDivergedError
 
         if self.resume:
             return
         if has_progress(self.checkpoint) and not isinstance(error, TrainingDivergedError):
-            note("the checkpoint is kept; the same command with --resume goes on from it.")
+            note("the checkpoint is kept. To continue, run the same command with --resume.")
             return
         self._remove_checkpoint()
         if self.old_checkpoint.exists():
             self.old_checkpoint.rename(self.checkpoint)
 
     def save(self, forecaster: Forecaster, about: dict[str, Any]) -> None:
-        """Write the model; keep the checkpoint only if there is something left to do."""
+        """Write the model, and delete the checkpoint unless the fit was interrupted."""
         from adaptivepatch.files import write_atomic
 
         text = json.dumps(about, indent=2) + "\n"
@@ -320,7 +334,7 @@ class _Job:
             self.folder.rmdir()
 
     def report(self, forecaster: Forecaster, *, as_json: bool) -> None:
-        """Say what was trained; end with exit status 130 after an interruption."""
+        """Print a summary; end with exit status 130 after an interruption."""
         from adaptivepatch.data.steps import step_name
 
         record, history = forecaster.record_, forecaster.history_
@@ -353,17 +367,17 @@ class _Job:
         if record.interrupted:
             where = f"at step {record.num_steps} of {record.total_steps}"
             if record.refit_interrupted:
-                where = "in training again on all rows"
+                where = "during the second training, on all rows"
             note(
                 f"interrupted {where}. "
                 f"{str(self.folder)!r} holds the best model so far, not trained on the validation "
-                "rows. To go on, run the same command with --resume (and without --force)."
+                "rows. To continue, run the same command with --resume (and without --force)."
             )
             raise SystemExit(130)
 
 
 def _announce(step: int, metrics: dict[str, float]) -> None:
-    """Say what a validation found."""
+    """Print the losses at a validation."""
     parts = [
         f"{name} {metrics[key]:.4f}"
         for name, key in (("training", "train_loss"), ("validation", "validation_loss"))

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the plug-in classes they name."""
+"""Options that several commands share, and the patcher classes that they name."""
 
 from __future__ import annotations
 
@@ -9,28 +9,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adaptivepatch.registry import BACKBONES, PATCHERS
+
 if TYPE_CHECKING:
     from adaptivepatch.patchers.base import Patcher
 
 _COLUMNS, _OUTPUT, _MODEL = "Columns of FILE", "Output", "Model"
+PATCHER_NAMES, BACKBONE_NAMES = ", ".join(PATCHERS), " or ".join(BACKBONES)
+OWN_OR_PRETRAINED = (
+    "module:Class of your own; or a pretrained patcher, such as reinpatch-small or its folder"
+)
 
 
 class Missing(StrEnum):
-    """What NaN and absent stamps mean."""
+    """How NaN and absent stamps are treated."""
 
     error = "error"
     mask = "mask"
 
 
 class Short(StrEnum):
-    """What series that are too short mean."""
+    """How series that are too short are treated."""
 
     error = "error"
     skip = "skip"
 
 
 class By(StrEnum):
-    """What the rows of a table of metrics are."""
+    """Kinds of rows in a table of metrics."""
 
     item = "item"
     channel = "channel"
@@ -38,13 +44,14 @@ class By(StrEnum):
 
 
 SavedModel = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="Model folder that fit wrote.", show_default=False)
+    Path,
+    typer.Argument(metavar="MODEL", help="Model folder that fit wrote.", show_default=False),
 ]
 OtherFile = Annotated[
     Path | None,
     typer.Argument(
         metavar="FILE",
-        help="Series with the columns of fit. Default: the series of fit.",
+        help="Series with the same columns as in fit. Default: the series of fit.",
         show_default=False,
     ),
 ]
@@ -53,13 +60,13 @@ Json = Annotated[
     typer.Option("--json", help="Print one JSON document.", rich_help_panel=_OUTPUT),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Replace what is there.", rich_help_panel=_OUTPUT)
+    bool, typer.Option("--force", help="Replace existing files.", rich_help_panel=_OUTPUT)
 ]
 DateFormat = Annotated[
     str | None,
     typer.Option(
         metavar="FORMAT",
-        help="How dates are written, such as '%d/%m/%Y'; default: the year first.",
+        help="Format of dates, such as '%d/%m/%Y'. Default: the year first.",
         rich_help_panel=_COLUMNS,
         show_default=False,
     ),
@@ -76,13 +83,17 @@ PluginPatcher = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(
-        metavar="N", min=1, help="CPU threads.", rich_help_panel=_MODEL, show_default=False
+        metavar="N",
+        min=1,
+        help="Number of CPU threads.",
+        rich_help_panel=_MODEL,
+        show_default="chosen by torch",
     ),
 ]
 
 
 def set_threads(threads: int | None) -> None:
-    """Use so many CPU threads, if a number is given."""
+    """Set the number of CPU threads, if one is given."""
     if threads is not None:
         import torch
 
@@ -90,9 +101,9 @@ def set_threads(threads: int | None) -> None:
 
 
 def patcher_class(name: str) -> type[Patcher]:
-    """Return the class that --patcher names; see `adaptivepatch.components.patcher_class`.
+    """Return the class that --patcher names, as `adaptivepatch.components.patcher_class` does.
 
-    A class of the user's, ``module:Class``, is also looked for in the current folder.
+    The module of a class that is named ``module:Class`` may be in the current folder.
     """
     from adaptivepatch.components import patcher_class
 

@@ -1,4 +1,4 @@
-"""Files that commands write: checked before the work, and complete or not there at all."""
+"""Output files of commands: checked before the work, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,27 +15,32 @@ if TYPE_CHECKING:
 
 
 def check_output(path: Path, *, force: bool, source: Path | None = None) -> None:
-    """Raise unless a file can be written: before the work, not after it.
+    """Raise before the work if a table cannot be written after it.
 
     Parameters
     ----------
     path : path
-        To write, with a known ending unless it is a picture.
+        File to write; its name must have a known ending.
     force : bool
-        Replace a file that is there.
+        Whether an existing file is replaced.
     source : path, optional
-        The file that is read, which is never replaced.
+        Input file, which is never replaced.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the file cannot be written.
     """
     check_target(path, force=force, source=source)
-    ending_of(path, "The output")
+    ending_of(path, "the output")
 
 
 def check_target(path: Path, *, force: bool, source: Path | None = None) -> None:
-    """Do the same for a file of any kind."""
+    """Do those checks of `check_output` that hold for a file of any kind."""
     folder = path.parent
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise InvalidParameterError(
-            f"The data that are read are never replaced. {str(path)!r} is FILE. Name another file."
+            f"The input file is never replaced. {str(path)!r} is FILE. Name another file."
         )
     if path.is_dir():
         raise InvalidParameterError(
@@ -43,22 +48,23 @@ def check_target(path: Path, *, force: bool, source: Path | None = None) -> None
         )
     if path.exists() and not force:
         raise InvalidParameterError(
-            f"Files are not replaced unasked. {str(path)!r} exists. Name another, or pass --force."
+            f"An existing file is replaced only with --force. {str(path)!r} exists. Pass --force "
+            "or name another file."
         )
     if not folder.is_dir():
         raise InvalidParameterError(
-            f"The output needs a folder to be in. {str(folder)!r} is none. Create it first."
+            f"The folder of the output must exist. {str(folder)!r} is not a folder. Create it."
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InvalidParameterError(
-            f"The output needs a folder that can be written to. {str(folder)!r} cannot. Name "
-            "another file, or change the permissions of the folder."
+            f"The output needs a folder that can be written to. {str(folder)!r} cannot be written "
+            "to. Name another file, or change the permissions of the folder."
         )
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame in the format that its ending names; complete or not at all."""
-    ending = ending_of(path, "The output")
+    """Write a frame in the format of the file's ending, completely or not at all."""
+    ending = ending_of(path, "the output")
     if ending == ".parquet":
         try:
             write_atomic(path, lambda target: frame.to_parquet(target, index=False))

@@ -1,4 +1,4 @@
-"""``adaptivepatch pretrain-patcher``: corpora in, a patcher's folder out."""
+"""``adaptivepatch pretrain-patcher``: train a patcher on corpora and write it to a folder."""
 
 from __future__ import annotations
 
@@ -47,12 +47,19 @@ Corpora = Annotated[
     list[str],
     typer.Argument(
         metavar="CORPUS...",
-        help="Names, parquet files, or 'permitted': every known corpus whose licence is open.",
+        help="Names, parquet files, or 'permitted' for all known corpora with an open license.",
         show_default=False,
     ),
 ]
 Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write to.")]
-Patch = Annotated[str, _setting("reinpatch, or module:Class of your own.", metavar="NAME")]
+PatcherName = Annotated[
+    str,
+    _setting(
+        f"Patcher, whose policy must be trainable: {options.PATCHER_NAMES}; or module:Class of "
+        "your own.",
+        metavar="NAME",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     _setting(
@@ -65,32 +72,32 @@ Settings = Annotated[
 Cells = Annotated[
     list[str] | None,
     _setting(
-        "Look-back x points per patch, such as 336x16; repeat for more. Default: 12, from 96x8 to "
-        "2048x96, without those that no series is long enough for.",
+        "Look-back and compression rate, such as 336x16; repeat for more. Default: 12 cells from "
+        "96x8 to 2048x96, except those that need longer series.",
         "--cell",
         metavar="TxR",
         show_default=False,
     ),
 ]
-Steps = Annotated[int, _setting("Steps of training, all cells together.")]
-BatchSize = Annotated[int, _setting("Rows of a step.")]
-LearningRate = Annotated[float, _setting("Of the forecasters that are trained beside it.")]
-ValidateEvery = Annotated[int, _setting("Steps between two checkpoints.")]
-Seed = Annotated[int, _setting("Determines everything random.")]
+Steps = Annotated[int, _setting("Number of training steps, all cells together.")]
+BatchSize = Annotated[int, _setting("Number of rows in a step.")]
+LearningRate = Annotated[float, _setting("Learning rate of the forecasters that are trained too.")]
+ValidateEvery = Annotated[int, _setting("Number of steps between two checkpoints.")]
+Seed = Annotated[int, _setting("Seed of all random numbers.")]
 CheckOverlap = Annotated[
     bool,
     typer.Option(
-        "--check-overlap", help="Refuse corpora that hold series of the benchmark sets at hand."
+        "--check-overlap", help="Refuse corpora that contain series of the available benchmarks."
     ),
 ]
-Resume = Annotated[bool, _setting("Go on with an interrupted run.", "--resume")]
+Resume = Annotated[bool, _setting("Continue an interrupted run.", "--resume")]
 
 
 def pretrain_patcher(
     context: typer.Context,
     corpora: Corpora,
     out: Out,
-    patcher: Patch = "reinpatch",
+    patcher: PatcherName = "reinpatch",
     settings: Settings = None,
     cell: Cells = None,
     steps: Steps = 10_000,
@@ -104,11 +111,11 @@ def pretrain_patcher(
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Train a patcher on many series, for any look-back and rate.
+    """Train a patcher on many series, for any look-back and compression rate.
 
-    The folder holds config.json, model.safetensors and a model card, as the
-    Hugging Face Hub reads them; load_patcher(FOLDER) loads it. Progress is
-    kept at every checkpoint, and --resume goes on from there.
+    The folder will hold config.json, model.safetensors and a model card, in the
+    format of the Hugging Face Hub; load_patcher(FOLDER) loads it. Progress is
+    saved at every checkpoint, and --resume continues from there.
     """
     from adaptivepatch.datasets.corpora import PERMITTED as OPEN
     from adaptivepatch.datasets.corpora import load_corpora
@@ -146,11 +153,12 @@ def _make_patcher(name: str, settings: list[str], seed: int) -> Patcher:
 
     made: Any = options.patcher_class(name)()
     if made.get_params(deep=False).get("gradient", made) is None:
-        # Series differ in scale, and the forecasters are thrown away: no last phase for them.
+        # Series differ in scale, so the reward is a log loss. The forecasters are discarded, so no
+        # last phase trains them alone.
         made.set_params(gradient=GroupPolicyGradient(reward="log_loss", frozen_share=0.0))
     try:
         made.set_params(**dict(map(read_setting, settings)))
-        return initialised(made, seed)  # with weights of the sizes that were set
+        return initialised(made, seed)  # after --set has set the sizes of the weights
     except (TypeError, ValueError) as error:
         if isinstance(error, InvalidParameterError):
             raise
@@ -158,49 +166,50 @@ def _make_patcher(name: str, settings: list[str], seed: int) -> Patcher:
 
 
 def _without_long_cells(series: list[Corpus], how: PretrainingSettings) -> PretrainingSettings:
-    """Leave out the cells that no series is long enough for, and say so."""
+    """Omit the cells that no series is long enough for, and print them."""
     from adaptivepatch.pretraining.pretrain import fitting_cells
 
     fitting = fitting_cells(series, how)
     left_out = [str(cell) for cell in how.cells if cell not in fitting]
     if left_out:
-        note(f"no series is long enough for {', '.join(left_out)}: left out.")
+        note(f"no series is long enough for {', '.join(left_out)}; these cells are omitted.")
     return replace(how, cells=fitting)
 
 
 def _refuse_overlap(series: list[Corpus]) -> str:
-    """Raise if a benchmark series is in a corpus; return what was checked, for the card."""
+    """Raise if a corpus contains a benchmark series; otherwise return a note for the card."""
     from adaptivepatch.datasets.overlap import OverlapIndex, benchmark_series
 
     references = benchmark_series()
     sets = sorted({name.partition("/")[0] for name in references})
-    note(f"looking for series of {', '.join(sets)} in the corpora.")
+    note(f"searching the corpora for series of {', '.join(sets)}.")
     index = OverlapIndex(references)
     found = [match for corpus in series for match in index.search(corpus.named())]
     if found:
         more = f" and {len(found) - 1} more pairs" if len(found) > 1 else ""
         raise InvalidParameterError(
-            f"A corpus must not hold what a patcher is measured on. {found[0]}{more}. Leave that "
-            "corpus out."
+            f"A corpus must not contain series of a benchmark. {found[0]}{more}. Omit that corpus."
         )
     return (
-        f"By content (hashes of differences, correlation of excerpts, at several time steps), "
-        f"nothing of {', '.join(sets)} is in the training data."
+        f"A search by content (hashes of differences, correlation of excerpts, at several time "
+        f"steps) found no series of {', '.join(sets)} in the training data."
     )
 
 
 @dataclass
 class _Job:
-    """One run, and what it does to the folder.
+    """One run and its folder.
 
     Parameters
     ----------
     folder : path
-        To write to.
+        Folder to write to.
     steps : int
-        Of the whole run.
-    force, resume : bool
-        What to do about what is in it.
+        Number of steps of the whole run.
+    force : bool
+        Whether an existing patcher or checkpoint is replaced.
+    resume : bool
+        Whether training continues from the checkpoint in the folder.
     """
 
     folder: Path
@@ -210,35 +219,36 @@ class _Job:
 
     @property
     def checkpoint(self) -> Path:
-        """Where training can go on from; there while it runs or after an interruption."""
+        """File of the checkpoint, which exists during training and after an interruption."""
         return self.folder / CHECKPOINT
 
     def check(self) -> None:
-        """Raise unless a patcher can be written: before training, not after it."""
+        """Raise before training if the patcher cannot be written after it."""
         if self.folder.exists() and not self.folder.is_dir():
             raise InvalidParameterError(
-                f"A patcher is written into a folder. {str(self.folder)!r} is a file. Name another."
+                f"A patcher is written into a folder. {str(self.folder)!r} is a file. Name a "
+                "folder."
             )
         if self.resume and not self.checkpoint.exists():
             raise InvalidParameterError(
                 "Resuming needs the checkpoint of an interrupted run. There is none in "
-                f"{str(self.folder)!r}. Leave --resume out."
+                f"{str(self.folder)!r}. Omit --resume."
             )
         if self.checkpoint.exists() and not (self.resume or self.force):
             raise InvalidParameterError(
                 f"{str(self.folder)!r} holds the checkpoint of an interrupted run. Pass --resume "
-                "to go on from it, or --force to begin anew."
+                "to continue from it, or --force to start again."
             )
         if (self.folder / "config.json").exists() and not (self.resume or self.force):
             raise InvalidParameterError(
-                f"Patchers are not replaced unasked. {str(self.folder)!r} holds one. Name another "
-                "folder, or pass --force."
+                f"An existing patcher is replaced only with --force. {str(self.folder)!r} holds "
+                "one. Pass --force or name another folder."
             )
 
     def train(
         self, patcher: Patcher, series: list[Corpus], how: PretrainingSettings
     ) -> PretrainingRecord:
-        """Train, showing progress and writing checkpoints."""
+        """Train the patcher, print the progress and write checkpoints."""
         from adaptivepatch.files import make_folder
         from adaptivepatch.pretraining.pretrain import identity_of, pretrain
         from adaptivepatch.training.checkpoint import CheckpointFile
@@ -258,11 +268,11 @@ class _Job:
                     on_validation=on_validation,
                 )
         except KeyboardInterrupt:
-            note("the checkpoint is kept; the same command with --resume goes on from it.")
+            note("the checkpoint is kept. To continue, run the same command with --resume.")
             raise
 
     def save(self, patcher: Patcher, card: PatcherCard) -> None:
-        """Write the patcher and its card, then drop the checkpoint."""
+        """Write the patcher and its card, then delete the checkpoint."""
         patcher.save_pretrained(self.folder, card, overwrite=True)
         self.checkpoint.unlink(missing_ok=True)
 
@@ -274,7 +284,7 @@ class _Job:
         *,
         as_json: bool,
     ) -> None:
-        """Say what was trained."""
+        """Print a summary."""
         last, points = record.history[-1], sum(len(v) for c in series for v in c.values)
         count = sum(parameter.numel() for parameter in patcher.parameters())
         if as_json:
@@ -306,7 +316,7 @@ OnValidation = Callable[[int, Mapping[str, float]], None]
 
 @contextmanager
 def _progress(total: int) -> Iterator[tuple[OnStep | None, OnValidation]]:
-    """Show a bar on a terminal, plain lines elsewhere."""
+    """Show a progress bar on a terminal, and plain lines elsewhere."""
     if not sys.stderr.isatty():
         yield None, _announce
         return
@@ -332,7 +342,7 @@ def _progress(total: int) -> Iterator[tuple[OnStep | None, OnValidation]]:
 
 
 def _announce(step: int, metrics: Mapping[str, float]) -> None:
-    """Say what a validation found."""
+    """Print the losses at a validation."""
     typer.echo(
         f"step {step}: training {metrics['train_loss']:.4f}, held-out "
         f"{metrics['validation_loss']:.4f}, with uniform patches {metrics['uniform_loss']:.4f}, "
@@ -342,7 +352,7 @@ def _announce(step: int, metrics: Mapping[str, float]) -> None:
 
 
 def _command(context: typer.Context) -> str:
-    """Return the command that was typed, without folders of this machine."""
+    """Return the command that was typed, with absolute paths shortened to their names."""
     words = [context.command_path]
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))

@@ -1,38 +1,22 @@
-"""What a user sees: results on the output stream, everything else on the error stream."""
+"""Text for the user: results on the output stream, notes and errors on the error stream."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from adaptivepatch.cli.parameters import option_of_error
+
 if TYPE_CHECKING:
     import pandas as pd
 
-# Errors speak of Python arguments; here they are options.
-_OPTIONS = (
-    (r"\boverwrite=True", "--force"),
-    (r"recursive=True", "--recursive"),
-    (r"\b(missing|short)=(['\"])(\w+)\2", r"--\1 \3"),
-    (r"\b(freq|start|target|timestamp|item_id)=\[?\.\.\.\]?", r"--\1 ..."),
-    (r"\b(timestamp|start)=('[^']*'|\"[^\"]*\")", r"--\1 \2"),
-    (r"resume=\.\.\.", "--resume"),
-    (r"\brefit_every\b", "--refit-every"),
-    (r"(?<!')\btest_share\b", "--test-share"),
-    (r"\bstart=None", "no --start"),
-    (r"that save\(\) wrote", "that adaptivepatch fit wrote"),
-    (r"fit\(init=\.\.\.\)", "--init"),
-    (r"Use df\.sort_(values|index)\([^)]*\)", "Sort the rows of the file"),
-    (r"--item_id", "--item-id"),
-)
-
 
 def note(text: str) -> None:
-    """Say something on the error stream."""
+    """Print one line on the error stream."""
     typer.echo(f"adaptivepatch: {one_line(text)}", err=True)
 
 
@@ -41,15 +25,23 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def say_error(error: BaseException) -> str:
-    """Return an error as one line, in the words of the command line."""
+def say_error(error: BaseException, command: Any = None) -> str:
+    """Return an error as one line.
+
+    Parameters
+    ----------
+    error : BaseException
+        Error or warning.
+    command : click.Command, optional
+        Command that was run. If one of its options stands for the parameter that the error is
+        about, the line ends with this option.
+    """
     if isinstance(error, OSError) and error.strerror is not None:
         where = "" if error.filename is None else f": {str(error.filename)!r}"
         return f"{error.strerror}{where}."
     text = one_line(str(error)) or type(error).__name__
-    for pattern, option in _OPTIONS:
-        text = re.sub(pattern, option, text)
-    return text
+    option = None if command is None else option_of_error(error, command)
+    return text if option is None else f"{text} (Option: {option}.)"
 
 
 def write_json(document: dict[str, Any]) -> None:
@@ -70,14 +62,14 @@ def write_csv(frame: pd.DataFrame) -> None:
 def show_table(
     table: pd.DataFrame | list[dict[str, Any]], formats: dict[str, str] | None = None
 ) -> None:
-    """Show a small table: lines drawn on a terminal, plain columns elsewhere.
+    """Print a small table, with ruled lines on a terminal and as plain columns elsewhere.
 
     Parameters
     ----------
     table : pandas.DataFrame or list of dict
-        At least one row; the index of a frame is not shown.
+        One or more rows. The index of a frame is not printed.
     formats : dict of str to str, optional
-        Format of each column of numbers; NaN and None are shown as a dash.
+        Format of each column of numbers. NaN and None are printed as a dash.
     """
     rows = table if isinstance(table, list) else records(table)
     formats, names = formats or {}, list(rows[0])
@@ -110,10 +102,10 @@ def _cell(value: object, form: str | None) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
+    """Return a value in types that JSON has."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
-    if hasattr(value, "tolist"):  # numpy's arrays and numbers
+    if hasattr(value, "tolist"):  # arrays and numbers of numpy
         value = value.tolist()
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]

@@ -1,4 +1,4 @@
-"""The column of stamps of a file: which one it is, and how its dates are read."""
+"""The column of stamps in a file: how it is found, and how its dates are read."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ _LIKE_A_DATE = r"\d{1,4}[-/. ]\w{1,9}[-/. ]\d{1,4}.*"
 
 
 def find(frame: pd.DataFrame, named: str | None, item_id: str) -> str | None:
-    """Return the column of stamps, None if the rows have none.
+    """Return the name of the column of stamps, or None if there is no such column.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        As read.
+        Columns as read from the file.
     named : str, optional
-        What the user says.
+        Column that the user names.
     item_id : str
-        The column of items, if there is one of that name.
+        Name of the column of items, which may be absent.
 
     Raises
     ------
     InvalidFrameError
-        If several columns could be it.
+        If the names of several columns are names of stamps.
     """
     if named is not None:
         return named
     candidates = [name for name in frame.columns if name.lower() in NAMES and name != item_id]
     if len(candidates) > 1:
         raise InvalidFrameError(
-            f"One column must hold the stamps. {candidates!r} all have names for it. Say which "
-            "with --timestamp, and list the channels with --target."
+            f"One column must hold the stamps. The names of {candidates!r} all suggest it. Name "
+            "one with --timestamp, and list the channels with --target."
         )
     if candidates:
         return str(candidates[0])
@@ -56,7 +56,7 @@ def find(frame: pd.DataFrame, named: str | None, item_id: str) -> str | None:
         if text.str.fullmatch(_ISO).all() and as_integers(column) is None and not _floats(column):
             return str(first)
         if text.str.fullmatch(_LIKE_A_DATE).all():
-            return str(first)  # whose dates `parse` will refuse, saying how to write them
+            return str(first)  # `parse` refuses it and names the expected format
         if (
             first == "Unnamed: 0"
             and item_id not in frame.columns
@@ -72,11 +72,11 @@ def parse(column: pd.Series[Any], name: str, date_format: str | None) -> pd.Seri
     Parameters
     ----------
     column : pandas.Series
-        Text, or dates and integers, which stay as they are.
+        Stamps as text, dates or integers. Dates and integers are returned unchanged.
     name : str
-        For messages.
+        Name of the column, for messages.
     date_format : str, optional
-        In the codes of strftime; default: ISO dates, the year first.
+        Format of dates in the codes of strftime. Default: ISO dates, the year first.
 
     Raises
     ------
@@ -105,11 +105,11 @@ def parse(column: pd.Series[Any], name: str, date_format: str | None) -> pd.Seri
     if not matches.all():
         _refuse(text, name, int((~matches).to_numpy().argmax()))
     offsets = text.str.extract(rf"[T ]{_CLOCK}\s?{_OFFSET}$")["offset"].fillna("")
-    several = len(set(offsets)) > 1  # summer and winter: the same clock in UTC
+    several = len(set(offsets)) > 1  # as in summer and winter; all are converted to UTC
     if several and "" in set(offsets):
         row = int((offsets == "").to_numpy().argmax())
         raise InvalidFrameError(
-            f"All stamps must have an offset from UTC, or none. Column {name!r} has "
+            f"Either all stamps or none must have an offset from UTC. Column {name!r} has "
             f"{text.iloc[row]!r} in data row {row + 1}, and others have offsets. Correct the file."
         )
     try:
@@ -125,7 +125,7 @@ def parse(column: pd.Series[Any], name: str, date_format: str | None) -> pd.Seri
 
 
 def as_integers(column: pd.Series[Any]) -> pd.Series[Any] | None:
-    """Return a column as integers, None if some value is not one."""
+    """Return a column as integers, or None if a value is not an integer."""
     import pandas as pd
 
     if pd.api.types.is_integer_dtype(column.dtype):
@@ -136,14 +136,14 @@ def as_integers(column: pd.Series[Any]) -> pd.Series[Any] | None:
 
 
 def is_text(column: pd.Series[Any]) -> bool:
-    """Whether a column holds text, or values of several kinds."""
+    """Tell whether a column holds text, or values of several types."""
     import pandas as pd
 
     return pd.api.types.is_object_dtype(column.dtype) or isinstance(column.dtype, pd.StringDtype)
 
 
 def is_value(text: str) -> bool:
-    """Whether a text is a number or a date, and thus no name of a column."""
+    """Tell whether a text is a number or a date, and so not the name of a column."""
     return _is_float(text) or re.fullmatch(_ISO, text) is not None
 
 
@@ -162,7 +162,7 @@ def _by_format(text: pd.Series[Any], name: str, date_format: str) -> pd.Series[A
         parsed = pd.to_datetime(text, format=date_format, errors="coerce")
     except ValueError as error:
         raise InvalidFrameError(
-            f"--date-format must be made of codes such as %d/%m/%Y %H:%M. Got {date_format!r} "
+            f"--date-format must consist of codes such as %d/%m/%Y %H:%M. Got {date_format!r} "
             f"({error})."
         ) from error
     if parsed.isna().any():
@@ -177,8 +177,8 @@ def _by_format(text: pd.Series[Any], name: str, date_format: str) -> pd.Series[A
 def _refuse(text: pd.Series[Any], name: str, row: int) -> NoReturn:
     raise InvalidFrameError(
         f"Stamps must be integers, or dates with the year first such as 2024-01-31 23:00. Column "
-        f"{name!r} has {text.iloc[row]!r} in data row {row + 1}. Say how dates are written, such "
-        "as with --date-format '%d/%m/%Y', or name another column with --timestamp."
+        f"{name!r} has {text.iloc[row]!r} in data row {row + 1}. State the format of dates, such "
+        "as --date-format '%d/%m/%Y', or name another column with --timestamp."
     )
 
 
@@ -190,5 +190,5 @@ def _is_date_dtype(column: pd.Series[Any]) -> bool:
 
 
 def _floats(column: pd.Series[Any]) -> bool:
-    """Whether all values are numbers, such as 2012.5, which could pass for dates."""
+    """Tell whether all values are numbers, such as 2012.5, which also match as dates."""
     return all(_is_float(str(value)) for value in column.iloc[:100])

@@ -1,7 +1,7 @@
-"""Files of data: CSV, plain or compressed, and parquet. What is written is in ``outputs.py``.
+"""Reads data files: CSV, plain or compressed, and parquet. ``outputs.py`` writes them.
 
-A file is read whole, and refused rather than guessed at: every value that is in it arrives, or an
-error says which line is wrong. What a column of stamps may look like is in ``stamps.py``.
+A file is read without guessing: either every value of it is read, or an error names the wrong
+line. ``stamps.py`` defines which columns of stamps are understood.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ENDINGS = (".csv", ".csv.gz", ".csv.xz", ".tsv", ".tsv.gz", ".tsv.xz", ".parquet")
-ITEM_ID = "item_id"  # where the user names no column
+ITEM_ID = "item_id"  # name of the column unless the user names one
 _SEPARATORS = (",", ";", "\t")
-_UNNAMED = "Unnamed: 0"  # pandas' name of a first column without one, such as a saved index
+_UNNAMED = "Unnamed: 0"  # the name pandas gives a first column without one: a saved index
 _MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "null", "NULL", "None"]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a file are what; None stands for the rules of ``--help``.
+    """Roles of the columns of a file; None stands for the defaults in ``--help``.
 
     Parameters
     ----------
     item_id, timestamp : str, optional
-        Key columns.
+        Names of the key columns.
     target : sequence of str, optional
-        Channels.
+        Names of the channels.
     date_format : str, optional
-        How stamps are written, in the codes of strftime.
+        Format of stamps in the codes of strftime.
     numbered : bool, default=False
-        The rows have no stamps; their numbers are.
+        Whether the rows have no stamps and their numbers are used instead.
     """
 
     item_id: str | None = None
@@ -61,14 +61,14 @@ class Columns:
 
 @dataclass(frozen=True)
 class Table:
-    """A file that was read.
+    """Content of a file.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        Stamps are dates or integers, item ids text.
+        Rows with stamps as dates or integers, and item ids as text.
     columns : Columns
-        As found; ``timestamp`` is None where rows are numbered.
+        Columns that were found; ``timestamp`` is None if rows are numbered.
     """
 
     frame: pd.DataFrame
@@ -83,22 +83,22 @@ def read_table(path: Path, columns: Columns) -> Table:
     InvalidFrameError
         If the file is not a table that can be read without guessing.
     OSError
-        If it cannot be opened.
+        If the file cannot be opened.
     """
-    ending = ending_of(path, "A file of data")
+    ending = ending_of(path, "a data file")
     if path.is_dir():
         raise InvalidFrameError(
-            f"A file of data is needed. {str(path)!r} is a folder. Name a file in it."
+            f"A data file is needed. {str(path)!r} is a folder. Name a file in it."
         )
     if not path.exists():
         near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise InvalidFrameError(
-            f"A file of data is needed. {str(path)!r} does not exist.{suggest(path.name, near)}"
+            f"A data file is needed. {str(path)!r} does not exist.{suggest(path.name, near)}"
         )
     frame = _read_parquet(path) if ending == ".parquet" else _read_csv(path, ending, columns)
     if frame.empty:
         raise InvalidFrameError(
-            f"A file of data needs rows and columns. {str(path)!r} has {frame.shape[0]} rows below "
+            f"A data file needs rows and columns. {str(path)!r} has {frame.shape[0]} rows below "
             f"the header and {frame.shape[1]} columns. Check how it was written."
         )
     _check_present(path, frame, columns)
@@ -115,7 +115,7 @@ def read_table(path: Path, columns: Columns) -> Table:
         if not is_long:
             _check_distinct(path, frame[timestamp])
     keys = {item_id, timestamp}
-    if ending != ".parquet":  # what could have been a key was read as text
+    if ending != ".parquet":  # columns that could have been keys were read as text
         for name in frame.columns:
             if name not in keys and stamps.is_text(frame[name]):
                 frame[name] = _numbers_again(frame[name])
@@ -138,14 +138,14 @@ def ending_of(path: Path, what: str) -> str:
     matching = [ending for ending in ENDINGS if name.endswith(ending)]
     if not matching:
         raise InvalidParameterError(
-            f"{what} must have a name that ends in one of {', '.join(ENDINGS)}. Got {str(path)!r}. "
+            f"The name of {what} must end in one of {', '.join(ENDINGS)}. Got {str(path)!r}. "
             "Rename or convert it."
         )
     return max(matching, key=len)
 
 
 def _check_present(path: Path, frame: pd.DataFrame, columns: Columns) -> None:
-    """Raise unless every column that was named is there."""
+    """Raise unless the file has every column that the user named."""
     named = [columns.item_id, columns.timestamp, *(columns.target or ())]
     for name in [name for name in named if name is not None]:
         if name not in frame.columns:
@@ -167,26 +167,26 @@ def _is_row_number(column: pd.Series[Any]) -> bool:
 
 
 def _check_distinct(path: Path, column: pd.Series[Any]) -> None:
-    """Raise if a wide file has a stamp twice, which may be a long one without saying so."""
+    """Raise if a wide file repeats a stamp; it may be a long file without --item-id."""
     copies = column.duplicated()
     if copies.any():
         row = int(copies.to_numpy().argmax())
         raise InvalidFrameError(
             f"A wide file has one row per stamp. {path.name!r} repeats {str(column.iloc[row])!r} "
-            f"in data row {row + 1}. If rows belong to several series, name the column that says "
-            "which with --item-id; otherwise drop or aggregate the copies."
+            f"in data row {row + 1}. If rows belong to several series, name the column of series "
+            "names with --item-id; otherwise drop or aggregate the copies."
         )
 
 
 def _check_numbers(frame: pd.DataFrame, name: str, *, has_stamps: bool) -> None:
-    """Raise if a channel holds text, with its first line; other types are the library's to check.
+    """Raise if a channel holds text, and name its first row; `Forecaster` checks other types.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        The file.
+        Content of the file.
     name : str
-        The channel.
+        Name of the channel.
     has_stamps : bool
         Whether another column holds the stamps.
     """
@@ -204,7 +204,7 @@ def _check_numbers(frame: pd.DataFrame, name: str, *, has_stamps: bool) -> None:
     if re.fullmatch(r"\s*[+-]?[\d.]*,\d+\s*", value):
         raise InvalidFrameError(
             f"Numbers must have a decimal point and no separators. Column {name!r} has {value!r} "
-            f"in data row {row + 1}. Replace the commas where the file is made; pandas reads it "
+            f"in data row {row + 1}. Write the file with decimal points. pandas can read this one "
             "with read_csv(..., decimal=',')."
         )
     keys = "--item-id" if has_stamps else "--timestamp or --item-id"
@@ -236,7 +236,7 @@ def _read_csv(path: Path, ending: str, columns: Columns) -> pd.DataFrame:
             f"The first line must name the columns. That of {path.name!r} holds values: "
             f"{_shorten(header)}. Add a header line."
         )
-    # Keys stay as they are written: 007 is no number, and NA may be Namibia.
+    # Keys stay text: 007 is not a number, and NA may be Namibia.
     keys = {columns.item_id or ITEM_ID, columns.timestamp, names[0]}
     keys |= {name for name in names if name.lower() in stamps.NAMES}
     missing = {name: [""] if name in keys else _MISSING for name in names}
@@ -257,7 +257,7 @@ def _read_csv(path: Path, ending: str, columns: Columns) -> pd.DataFrame:
 
 
 def _numbers_again(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Return a column of numbers that was read as text, exactly; text stays text."""
+    """Return a column that was read as text as exact numbers, if it holds numbers only."""
     import pandas as pd
 
     text = column.to_frame("value").to_csv(index=False)
@@ -268,7 +268,7 @@ def _numbers_again(column: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _text_of(path: Path) -> str:
-    """Return the text of a file, decompressed by what it is rather than what it is called."""
+    """Return the text of a file; its first bytes, not its name, tell how it is compressed."""
     content = path.read_bytes()
     try:
         if content.startswith(b"\x1f\x8b"):
@@ -284,13 +284,13 @@ def _text_of(path: Path) -> str:
         ) from error
     if not content.strip():
         raise InvalidFrameError(
-            f"A file of data needs a header line and rows. {str(path)!r} is empty. Check how it "
-            "was written."
+            f"A data file needs a header line and rows. {str(path)!r} is empty. Check how it was "
+            "written."
         )
     if b"\x00" in content:
         raise InvalidFrameError(
-            f"A CSV file must be text in UTF-8. {str(path)!r} holds bytes that are no text: it is "
-            "another format, or UTF-16. Save it as CSV in UTF-8."
+            f"A CSV file must be text in UTF-8. {str(path)!r} holds bytes that are not text. It "
+            "has another format, or is UTF-16. Save it as CSV in UTF-8."
         )
     try:
         return content.decode("utf-8-sig")
@@ -298,28 +298,28 @@ def _text_of(path: Path) -> str:
         line = content[: error.start].count(b"\n") + 1
         raise InvalidFrameError(
             f"A CSV file must be text in UTF-8. {str(path)!r} has the byte "
-            f"0x{content[error.start]:02x} in line {line}. Convert it, such as with: "
+            f"0x{content[error.start]:02x} in line {line}. Convert it, for example with: "
             "iconv -f latin1 -t utf-8."
         ) from error
 
 
 def _separator(text: str) -> str:
-    """Return what separates columns: the one that cuts the first lines into equally many."""
+    """Return the separator that splits the first lines into equally many columns."""
     lines = [line for line in text[:65536].splitlines()[:20] if line.strip()]
     if len(text) > 65536 and len(lines) > 1:
-        lines.pop()  # may be cut
+        lines.pop()  # may be incomplete
     best, most = ",", 1
     for separator in _SEPARATORS:
         widths = {len(row) for row in csv.reader(lines, delimiter=separator)}
         if len(widths) == 1 and max(widths) > most:
             best, most = separator, max(widths)
-    if most == 1:  # ragged, or one column: let the header decide
+    if most == 1:  # lines of different lengths, or one column: the header decides
         best = max(_SEPARATORS, key=lines[0].count)
     return best
 
 
 def _check_shape(path: Path, text: str, separator: str) -> list[str]:
-    """Return the header after checking that every line has as many fields."""
+    """Return the header after checking that every line has the same number of fields."""
     csv.field_size_limit(1 << 30)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
@@ -353,7 +353,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         if isinstance(error, PermissionError):
             raise
         raise InvalidFrameError(
-            f"{str(path)!r} is damaged or no parquet file ({error}). Write it again."
+            f"A parquet file must be complete. {str(path)!r} is damaged or in another format "
+            f"({error}). Write it again."
         ) from error
     frame.columns = frame.columns.astype(str)
     if not frame.columns.is_unique:
@@ -365,8 +366,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     taken = [name for name in frame.index.names if name is None or name in frame.columns]
     if isinstance(frame.index, pd.MultiIndex) and taken:
         raise InvalidFrameError(
-            f"Index levels must have names of their own. Those of {path.name!r} are "
-            f"{list(frame.index.names)!r}. Write it after df.reset_index()."
+            f"The levels of the index must have names that no column has. Those of {path.name!r} "
+            f"are {list(frame.index.names)!r}. Write the file after df.reset_index()."
         )
     if taken:
         frame.index.name = "timestamp"
