@@ -51,11 +51,13 @@ def patcher_class(name: str) -> type[Patcher]:
         raise InvalidParameterError(
             f"A patcher is named by {PATCHER_NAMES}. {name!r} cannot be imported "
             f"({type(error).__name__}: {error}). Check the name, and run from the folder that "
-            "holds the module, or install it."
+            "holds the module, or install it.",
+            parameter="patcher",
         ) from error
     if not (isinstance(found, type) and issubclass(found, Patcher)):
         raise InvalidParameterError(
-            f"module:Class must name a subclass of Patcher. {name!r} is {found!r}. Name the class."
+            f"module:Class must name a subclass of Patcher. {name!r} is {found!r}. Name the class.",
+            parameter="patcher",
         )
     return found
 

@@ -229,7 +229,8 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
     if present and not overwrite:
         raise InvalidParameterError(
             f"The demo does not replace files unasked. {str(folder)!r} has {_and(present)}. "
-            "Name another folder, or pass overwrite=True."
+            "Name another folder, or pass overwrite=True.",
+            parameter="overwrite",
         )
 
 

@@ -76,7 +76,8 @@ class Registry(MutableMapping[str, type[Any]]):
         """
         if name not in self:
             raise InvalidParameterError(
-                f"Unknown {self.kind} {name!r}. Available: {sorted(self)}.{suggest(name, self)}"
+                f"Unknown {self.kind} {name!r}. Available: {sorted(self)}.{suggest(name, self)}",
+                parameter=self.kind,
             )
         return self[name]
 

@@ -474,7 +474,8 @@ class Forecaster(BaseEstimator):
             raise InvalidFrameError(
                 f"A backtest needs a window of 2 look-back points and {shape.horizon} targets"
                 f"{'' if start is None else f' from {start!r} on'}. The longest series has "
-                f"{int(panel.lengths.max())} rows. Pass more rows or an earlier start."
+                f"{int(panel.lengths.max())} rows. Pass more rows or an earlier start.",
+                parameter="start",
             )
         if refit_every is not None:
             check_int(self, refit_every=refit_every)
@@ -489,7 +490,8 @@ class Forecaster(BaseEstimator):
         if start is None:
             raise InvalidParameterError(
                 "A backtest with refit_every needs the stamp of the first forecast, to train on "
-                "what is before it. Got start=None. Pass start=..."
+                "what is before it. Got start=None. Pass start=...",
+                parameter="start",
             )
         settings, trainer = self._settings(), resolve_trainer(self.trainer)
         row_loss = make_loss(self.loss, settings.quantiles)
@@ -630,13 +632,15 @@ def _check_reach(model: PanelModel, horizon: int, recursive: bool) -> None:
     if horizon > model.horizon and not recursive:
         raise InvalidParameterError(
             f"The model was trained to forecast {model.horizon} steps. Got horizon={horizon!r}."
-            " Pass recursive=True to feed forecasts back, or fit with the longer horizon."
+            " Pass recursive=True to feed forecasts back, or fit with the longer horizon.",
+            parameter="recursive",
         )
     if horizon > model.horizon and model.quantiles is not None:
         raise InvalidParameterError(
             "Feeding forecasts back gives no quantiles: the spread of later steps would be "
             f"that of the first {model.horizon}. Got horizon={horizon!r}. Fit with the longer "
-            "horizon, or without quantiles."
+            "horizon, or without quantiles.",
+            parameter="horizon",
         )
 
 

@@ -108,7 +108,8 @@ def checkpoint_folder(checkpoint: Any, resume: Any) -> Path | None:
         raise InvalidParameterError(
             "fit takes either 'checkpoint', to begin, or 'resume', to go on. Got checkpoint="
             f"{str(checkpoint)!r} and resume={str(resume)!r}. Leave one out; resume writes on to "
-            "the folder it reads."
+            "the folder it reads.",
+            parameter="resume",
         )
     folder = checkpoint if resume is None else resume
     if folder is None:
@@ -127,7 +128,8 @@ def checkpoint_folder(checkpoint: Any, resume: Any) -> Path | None:
     if resume is not None and not (folder / _FIRST).is_file():
         raise InvalidModelError(
             f"Resuming needs the folder that fit(checkpoint=...) wrote to. There is no {_FIRST!r} "
-            f"in {str(folder)!r}. Pass checkpoint=... to begin."
+            f"in {str(folder)!r}. Pass checkpoint=... to begin.",
+            parameter="resume",
         )
     return folder
 
@@ -239,7 +241,8 @@ def _raise_unless_same(stored: Mapping[str, Any], now: Mapping[str, Any], folder
     ]
     raise InvalidParameterError(
         f"A fit goes on with the data and settings it began with. Since the checkpoint in "
-        f"{str(folder)!r}, {'; '.join(parts)}. Restore them, or begin anew in another folder."
+        f"{str(folder)!r}, {'; '.join(parts)}. Restore them, or begin anew in another folder.",
+        parameter="resume",
     )
 
 
@@ -274,13 +277,15 @@ def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, 
             raise InvalidParameterError(
                 f"fit(init=...) begins with the weights of a model of the same shape. Its {name} "
                 f"is {of_init!r}, this forecaster's {own!r}. Set the same, or fit the loaded model "
-                "itself."
+                "itself.",
+                parameter="init",
             )
     if _frozen_weights(theirs) != _frozen_weights(network):
         raise InvalidParameterError(
             "fit(init=...) begins with the weights of a model with the same frozen patcher. The "
             "weights of its frozen patcher differ from this forecaster's. Pass the patcher of that "
-            "model."
+            "model.",
+            parameter="init",
         )
     weights = {name: value.detach().cpu().clone() for name, value in theirs.state_dict().items()}
     try:
@@ -288,6 +293,7 @@ def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, 
     except RuntimeError as error:
         raise InvalidParameterError(
             "fit(init=...) begins with the weights of a model of the same shape. Its weights do "
-            f"not fit ({first_mismatch(error)}). Fit the loaded model itself."
+            f"not fit ({first_mismatch(error)}). Fit the loaded model itself.",
+            parameter="init",
         ) from error
     return weights

@@ -158,7 +158,8 @@ class PanelSource:
             raise InvalidFrameError(
                 "Training needs a window with 2 observed look-back points and an observed target. "
                 f"No window of {train.context_length} + {train.horizon} steps has them. "
-                "Fill gaps, or reduce the horizon."
+                "Fill gaps, or reduce the horizon.",
+                parameter="horizon",
             )
         if validation is None:
             return WindowSets(numbers)

@@ -91,7 +91,8 @@ class PretrainingSettings:
         if not self.cells or len(set(self.cells)) < len(self.cells):
             raise InvalidParameterError(
                 "Pretraining needs at least one cell, each once. Got "
-                f"{[str(cell) for cell in self.cells]}. Name look-backs and rates, such as 336x16."
+                f"{[str(cell) for cell in self.cells]}. Name look-backs and rates, such as 336x16.",
+                parameter="cells",
             )
 
 
@@ -260,7 +261,8 @@ def _check_patcher(patcher: Patcher) -> None:
     if not patcher.trainable or not hasattr(patcher, "compression_rate"):
         raise InvalidParameterError(
             "Pretraining needs a patcher that is trained and has a 'compression_rate', which "
-            f"varies from step to step. Got {patcher!r}. Use ReinPatcher."
+            f"varies from step to step. Got {patcher!r}. Use ReinPatcher.",
+            parameter="patcher",
         )
     if patcher.is_frozen:
         raise InvalidParameterError(

@@ -54,7 +54,8 @@ class Cell(NamedTuple):
         if cell is None or cell.compression_rate < 1 or cell.context_length < 2 * cell[1]:
             raise InvalidParameterError(
                 "A cell is a look-back and points per patch, at least 2 patches, such as 336x16. "
-                f"Got {text!r}."
+                f"Got {text!r}.",
+                parameter="cells",
             )
         return cell
 
