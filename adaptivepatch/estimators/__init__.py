@@ -1,1 +1,1 @@
-"""The two faces of a forecaster: arrays (`WindowRegressor`) and DataFrames (`Forecaster`)."""
+"""The two estimators: `Forecaster` for DataFrames and `WindowRegressor` for arrays."""

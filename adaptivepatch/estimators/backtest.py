@@ -1,4 +1,4 @@
-"""`Backtest`: forecasts of many windows beside what happened, as arrays and as a frame."""
+"""`Backtest`: forecasts of many windows and observed values, as arrays and as a frame."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ MIN_OBSERVED = 2  # look-back points below which a channel of a window cannot be
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Backtest:
-    """Forecasts of every window of a frame, and the values they forecast.
+    """Forecasts of every window of a frame, and the observed values.
 
     Arrays have the axes window W, step of the horizon H, channel C (sorted by name), quantile Q.
 
     Parameters
     ----------
     windows : Windows
-        Items and cutoffs.
+        Items and cutoffs of the windows.
     prediction : ndarray of shape (W, H, C)
         Point forecasts in original units.
     actual : ndarray of shape (W, H, C)
-        What happened; NaN where it was not observed or the forecast was impossible.
+        Observed values; NaN where nothing was observed or no forecast was possible.
     quantile_prediction : ndarray of shape (W, H, C, Q), optional
-        Quantile forecasts.
+        Quantile forecasts in original units.
     quantiles : tuple of float, optional
-        Their levels.
+        Quantiles Q, increasing.
     naive_scale : ndarray of shape (W, C)
         Mean absolute error of the seasonal naive forecast on training rows, the unit of MASE;
         NaN where it is unknown or zero.
     season : int
-        Season of that forecast, in time steps.
+        Season of the naive forecast, in time steps.
     num_impossible : int
-        Window-channel pairs left out because fewer than 2 look-back points were observed; their
-        `prediction` is 0 and their `actual` NaN.
+        Number of window-channel pairs that have no forecast, because fewer than 2 look-back points
+        were observed; their `prediction` is 0 and their `actual` NaN.
     """
 
     windows: Windows
@@ -82,18 +82,24 @@ class Backtest:
         return self.windows.cutoff
 
     def metrics(self, by: str | None = None) -> pd.DataFrame:
-        """Measure the forecasts in original units.
+        """Return error metrics of the forecasts, in original units.
 
         Parameters
         ----------
         by : {None, "item", "channel", "step"}, default=None
-            One row for everything, or one per item, channel or step of the horizon.
+            Unit that has a row: an item, a channel or a step of the horizon. None returns one row
+            for everything.
 
         Returns
         -------
         pandas.DataFrame
-            Columns MSE, MAE, RMSE, sMAPE, MASE, and with quantiles QuantileLoss and Coverage (of
-            the outermost pair). Only observed targets count.
+            Columns MSE, MAE, RMSE, sMAPE and MASE; with quantiles also QuantileLoss and Coverage
+            (of the interval between the outermost two). Only observed targets count.
+
+        Raises
+        ------
+        InvalidParameterError
+            If `by` is unknown.
         """
         if by is None:
             return pd.DataFrame([self._measure(...)], index=pd.Index(["all"]))
@@ -122,14 +128,14 @@ class Backtest:
         Raises
         ------
         InvalidFrameError
-            If no item was met in training, whose naive error is the unit.
+            If the naive error on training rows, the unit of MASE, is unknown or 0 for all items.
         """
         value = float(self.metrics()["MASE"].iloc[0])
         if np.isnan(value):
             raise InvalidFrameError(
-                "MASE needs the seasonal naive error of training. Of the items "
-                f"{np.unique(self.item_id.astype(str)).tolist()[:3]} it is unknown or 0. Fit on "
-                "these items, or use another column of metrics()."
+                "MASE needs the error of the seasonal naive forecast on training rows. It is "
+                f"unknown or 0 for the items {np.unique(self.item_id.astype(str)).tolist()[:3]}. "
+                "Fit on these items, or use another column of metrics()."
             )
         return value
 
@@ -149,9 +155,9 @@ class Backtest:
             else np.nan,
         }
         if self.quantile_prediction is not None and self.quantiles is not None:
-            levels = self.quantile_prediction[where]
-            result["QuantileLoss"] = metrics.quantile_loss(actual, levels, self.quantiles)
-            result["Coverage"] = metrics.coverage(actual, levels[..., 0], levels[..., -1])
+            forecast = self.quantile_prediction[where]
+            result["QuantileLoss"] = metrics.quantile_loss(actual, forecast, self.quantiles)
+            result["Coverage"] = metrics.coverage(actual, forecast[..., 0], forecast[..., -1])
         return {name: float(value) for name, value in result.items()}
 
     def to_frame(self) -> pd.DataFrame:
@@ -161,7 +167,7 @@ class Backtest:
         -------
         pandas.DataFrame
             Columns item_id, cutoff, timestamp, target_name, actual, prediction and one column
-            per quantile. Impossible forecasts are left out.
+            per quantile. Window-channel pairs without a forecast are left out.
         """
         num_windows, horizon, num_channels = self.actual.shape
         stamps = [self.windows.timestamps(w) for w in range(num_windows)]
@@ -177,8 +183,8 @@ class Backtest:
         }
         if self.quantile_prediction is not None and self.quantiles is not None:
             by_channel = self.quantile_prediction.transpose(0, 2, 1, 3)
-            for q, level in enumerate(self.quantiles):
-                columns[str(level)] = by_channel[..., q].ravel()
+            for q, quantile in enumerate(self.quantiles):
+                columns[str(quantile)] = by_channel[..., q].ravel()
         frame = pd.DataFrame(columns)
         possible = self.windows.num_observed_past() >= MIN_OBSERVED
         if not possible.all():
@@ -198,18 +204,18 @@ def run_backtest(
     naive_scale: NDArray[np.float64],
     season: int,
 ) -> Backtest:
-    """Forecast windows and keep what happened beside it.
+    """Forecast windows and return the forecasts with the observed values.
 
     Parameters
     ----------
     model : PanelModel
-        Trained.
+        Trained model.
     windows : Windows
-        With targets.
+        Windows with targets.
     naive_scale : ndarray of shape (items of the model, channels)
-        Unit of MASE.
+        Mean absolute error of the seasonal naive forecast on training rows.
     season : int
-        See `Backtest`.
+        Season of the naive forecast, in time steps.
     """
     prediction = model.predict(windows.panel, windows)
     actual = windows.future()
@@ -234,14 +240,14 @@ def run_backtest(
 def join_backtests(
     windows: Windows, parts: Sequence[tuple[NDArray[np.bool_], Backtest]]
 ) -> Backtest:
-    """Return the backtest of all windows from backtests of some of them.
+    """Join backtests of some windows each to the backtest of all windows.
 
     Parameters
     ----------
     windows : Windows
-        All of them.
+        All windows.
     parts : sequence of (ndarray of bool, Backtest)
-        Which windows, and their backtest; together they cover all.
+        Mask of windows, and the backtest of these windows. The masks cover all windows.
     """
     first = parts[0][1]
 
@@ -265,7 +271,7 @@ def join_backtests(
 def _of_items(
     wanted: tuple[Hashable, ...], known: tuple[Hashable, ...], table: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the rows of a table by item; NaN for items it lacks, and in place of 0."""
+    """Return a row of a table for each wanted item; NaN for unknown items and in place of 0."""
     position = {id_: row for row, id_ in enumerate(known)}
     unknown = np.full(table.shape[1], np.nan)
     rows = np.stack([table[position[id_]] if id_ in position else unknown for id_ in wanted])

@@ -1,8 +1,8 @@
-"""The course of `fit`, the same for both estimators.
+"""The two trainings of `fit`, for both estimators.
 
-`fit_and_refit` builds a network and trains it with some windows held out, which select the number
-of steps; then it builds the network again and trains it on everything. Each training is a
-`Trainer.fit` (``training/trainer.py``).
+`fit_and_refit` builds a network and trains it with some windows held out, whose loss selects the
+number of steps. It then builds the network again and trains it on all windows. Each training is one
+call of `Trainer.fit` (``training/trainer.py``).
 """
 
 from __future__ import annotations
@@ -23,30 +23,31 @@ from adaptivepatch.training.record import Callback, TrainingRecord
 from adaptivepatch.training.sampler import TrainingSet, WindowSource
 from adaptivepatch.training.trainer import Trainer
 
-_PREPARE_ROWS = 8192  # rows that a patcher is prepared on; a window has one for every channel
+_PREPARE_ROWS = 8192  # rows that a patcher is prepared on; a window has one row per channel
 _PREPARE_WINDOWS = (64, 2048)  # fewest and most windows that these rows are taken from
 
 
 @dataclass(frozen=True)
 class FitJob:
-    """What a fit trains and how, apart from the data.
+    """Settings of a fit, without its data.
 
     Parameters
     ----------
     make_network : callable
-        Returns an untrained network; it is called once for each training.
+        Function that returns an untrained network; it is called once for each training.
     row_loss : callable
-        See `adaptivepatch.training.losses.RowLoss`.
+        Loss of each row; see `adaptivepatch.training.losses.RowLoss`.
     trainer : Trainer
-        Checked.
+        Trainer with checked settings.
     seed : int
         Seed of weights, batch order and sampling.
     callback : callable, optional
-        Called as ``callback(step, metrics)`` after every validation, not in the refit.
+        Function that is called as ``callback(step, metrics)`` after every validation; the refit
+        has none.
     init : mapping, optional
-        Weights to begin with, in place of random ones.
+        Initial weights, in place of random ones.
     checkpoints : Checkpoints or NoCheckpoints
-        Where to write states, and to go on from.
+        Files that states are written to, and that a fit resumes from.
     """
 
     make_network: Callable[[], PatchNetwork]
@@ -59,19 +60,19 @@ class FitJob:
 
 
 class TrainingData(Protocol):
-    """The data of a fit, with and without the windows that are held out."""
+    """Data of a fit, with and without held-out windows."""
 
     def selection(self) -> TrainingSet:
         """Return the windows to train on, and those that select the number of steps."""
         ...
 
     def everything(self) -> TrainingSet:
-        """Return all windows to train on."""
+        """Return all windows, to train on."""
         ...
 
 
 class Fit(NamedTuple):
-    """A trained network, the units it forecasts in, and the record of the first training."""
+    """Trained network, scaling of its forecasts if any, and record of the first training."""
 
     network: PatchNetwork
     scaling: Any
@@ -81,23 +82,23 @@ class Fit(NamedTuple):
 def fit_and_refit(job: FitJob, data: TrainingData, *, refit: bool) -> Fit:
     """Train with windows held out, then on all of them for the best number of steps.
 
-    torch's global generator is left as it was. A network that begins with given weights is
-    validated before the first step, too: if no step improves it, it stays as it was.
+    torch's global generator stays unchanged. A network with given initial weights is validated
+    before the first step too; it keeps these weights if no step improves on them.
 
     Parameters
     ----------
     job : FitJob
-        What to train and how.
+        Settings of the fit.
     data : TrainingData
-        What to train on.
+        Data of the fit.
     refit : bool
-        False leaves out the second training.
+        Do the second training.
 
     Returns
     -------
     Fit
-        Its network is in eval mode. If Ctrl-C ended either training, the network is the best one
-        of the first, and ``record.interrupted`` is True.
+        Result, with its network in eval mode. If Ctrl-C ended either training, the network is the
+        best one of the first training, and ``record.interrupted`` is True.
     """
     training = data.selection()
     network = _new_network(job, training)
@@ -133,9 +134,9 @@ def fit_and_refit(job: FitJob, data: TrainingData, *, refit: bool) -> Fit:
 
 
 def _new_network(job: FitJob, training: TrainingSet) -> PatchNetwork:
-    """Build a network, let its patcher see training windows, and give it its first weights."""
+    """Build a network, prepare its patcher on training windows, and load initial weights."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(job.seed)  # the CPU's only: weights are drawn there
+        torch.default_generator.manual_seed(job.seed)  # weights are drawn on the CPU
         network = job.make_network().to(**job.trainer.placement())
     _prepare(network, training.source, training.windows.train, job.seed)
     if job.init is not None:
@@ -145,7 +146,7 @@ def _new_network(job: FitJob, training: TrainingSet) -> PatchNetwork:
 
 @torch.no_grad()
 def _prepare(network: PatchNetwork, source: WindowSource, windows: Tensor, seed: int) -> None:
-    """Let the patcher fit what is not trained by gradient, on rows of spaced training windows."""
+    """Fit the patcher's parts that have no gradient, on rows of evenly spaced training windows."""
     if type(network.patcher).prepare is Patcher.prepare or network.patcher.is_frozen:
         return
     num_channels = len(source.batch(windows[:1]).series)
@@ -164,5 +165,5 @@ def _prepare(network: PatchNetwork, source: WindowSource, windows: Tensor, seed:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Return the number of trained numbers."""
+    """Return the number of trainable parameters of a module."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)

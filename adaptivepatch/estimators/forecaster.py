@@ -1,7 +1,7 @@
 """`Forecaster`: the estimator for data frames: ``fit(df)``, ``predict()``, ``backtest(df)``.
 
-``data/frame.py`` turns a frame into a panel and ``training_windows.py`` a panel into batches on the
-device; ``fitting.py`` trains. From there on everything is torch: ``network.py``.
+``data/frame.py`` reads a frame into a panel, ``training_windows.py`` turns the panel into batches on
+the device, and ``fitting.py`` trains the network of ``network.py`` on them.
 """
 
 from __future__ import annotations
@@ -68,50 +68,50 @@ from adaptivepatch.training.trainer import Trainer, resolve_trainer
 class Forecaster(BaseEstimator):
     """Forecast the series of a DataFrame.
 
-    One network serves all items and channels; each channel of a window is forecast on its own
-    from its own look-back (channel independence).
+    One network forecasts all items and channels. Each channel of a window is forecast from its own
+    look-back only (channel independence).
 
     Parameters
     ----------
     horizon : int
-        Steps H to forecast.
+        Number of steps H to forecast.
     context_length : int, default=336
-        Look-back T the network sees, in time steps. Items that are shorter are padded and masked.
+        Look-back T, in time steps. Shorter items are padded and masked.
     patcher : Patcher or str, default="fixed"
-        Where patches begin; a name stands for the default-constructed patcher.
+        Patcher that decides where patches begin. A name means a patcher with default parameters.
     backbone : Backbone or str, default="patchtst"
-        What reads the patches.
+        Backbone that reads the patches. A name means a backbone with default parameters.
     values_per_patch : int, optional
-        Values that a patch is resampled to; default: patch length plus halo.
+        Number of values that a patch is resampled to. Default: patch length plus halo.
     embedding : {"aligned", "resampled"}, optional
-        Whether a token knows its points by their time, or as a patch resampled from border to
-        border. Default: "resampled", which is PatchTST's, for patches that stand still or with
-        `values_per_patch`; "aligned" for patches that move.
+        Embedding of a patch: its points by their time ("aligned"), or the patch resampled from
+        border to border ("resampled", as in PatchTST). Default: "resampled" for patches that do
+        not move or with `values_per_patch`, "aligned" for patches that move.
     quantiles : sequence of float, optional
-        Levels to forecast beside the point, holding 0.5, which then is the point forecast.
+        Quantiles to forecast, increasing; they contain 0.5, which is the point forecast.
     loss : {"mse", "mae", "huber"}, default="mse"
         Point loss, on series scaled to unit variance. With `quantiles` the pinball loss is used.
     share_segmentation : bool or lists of str, default=False
-        Give all channels of a window the same patches, or those of each list of channels.
+        Give all channels of a window the same patches, or the channels of each list.
     missing : {"error", "mask"}, default="error"
-        What NaN and absent stamps mean: refuse, or keep as unobserved steps.
+        Treatment of NaN and absent stamps: raise an error, or keep them as unobserved steps.
     trainer : Trainer, optional
-        Settings of training.
+        Settings of training. Default: ``Trainer()``.
     random_state : int, RandomState or None, default=None
-        Determines weights, batch order and sampling.
+        Seed of weights, batch order and sampling.
 
     Attributes
     ----------
     network_ : PatchNetwork
         The trained network; its ``patcher`` is ``patcher_``.
     record_ : TrainingRecord
-        Course of training (before the refit).
+        Record of training (before the refit).
     channels_ : tuple of str
         Channel names, sorted.
     freq_ : pandas offset or int
         One time step.
     scaling_ : Scaling
-        Mean and deviation per item and channel of the training rows.
+        Mean and deviation of the training rows, per item and channel.
     season_ : int
         Season of the naive forecast that MASE compares with, in time steps.
     skipped_ : tuple of hashable
@@ -119,10 +119,11 @@ class Forecaster(BaseEstimator):
 
     Notes
     -----
-    Each channel of each item is standardised by its training rows; items first met in `predict`
-    or `backtest` by their first look-back. A wide frame is always taken for the series of `fit`:
-    pass other series, above all of another size, as items of a long frame. scikit-learn's checks
-    of parameters, cloning and tags hold; those of array input do not apply (`WindowRegressor`).
+    Each channel of each item is standardised by its training rows. Items that were not in `fit` are
+    standardised by their first look-back. A wide frame is always taken for the series of `fit`:
+    pass other series, in particular of another scale, as items of a long frame. scikit-learn's
+    checks of parameters, cloning and tags pass; its checks of array input apply to
+    `WindowRegressor` only.
 
     Examples
     --------
@@ -192,42 +193,46 @@ class Forecaster(BaseEstimator):
         item_id, timestamp : str
             Names of the key columns.
         target : str or sequence of str, optional
-            Channels to forecast; default: every column that is not a key, which must be numeric.
+            Channels to forecast. Default: every column that is not a key; all must be numeric.
         freq : str, pandas offset or int, optional
-            One step, where it cannot be inferred.
+            One time step, if it cannot be inferred.
         short : {"error", "skip"}, default="error"
-            Refuse items of fewer than 2 rows and the horizon, or leave them out with a warning.
+            Treatment of items with fewer rows than 2 plus the horizon: raise an error, or leave
+            them out with a warning.
         validation_rows : int, optional
-            Rows at the end of each item whose windows select the number of steps. Default:
-            max(horizon, 10 %) of each item that keeps at least one training window.
+            Number of rows at the end of each item whose windows select the number of steps.
+            Default: max(horizon, 10 %) of each item that keeps at least one training window.
         refit : bool, default=True
             Train again on all rows for the best number of steps.
         callback : callable, optional
-            Called as ``callback(step, metrics)`` after every validation, not in the refit.
+            Function that is called as ``callback(step, metrics)`` after every validation; the
+            refit has none.
         init : Forecaster or path, optional
-            Fine-tune: begin with the weights of this fitted or saved model, of the same patcher,
-            backbone and window. ``model.fit(df, init=model)`` goes on with new data; weights that
-            no step improves on the validation rows stay as they were.
+            Fitted or saved model to fine-tune, with the same patcher, backbone, look-back and
+            horizon. ``model.fit(df, init=model)`` continues training on new data. The initial
+            weights are kept if no step improves on them on the validation rows.
         checkpoint : path, optional
             Folder to write the state of training to, at the start and at every validation.
         resume : path, optional
-            Go on from the checkpoint in this folder, with the same data and settings, to the same
-            weights as an uninterrupted fit, bit for bit on the same machine.
+            Folder of a checkpoint to resume from, with the same data and settings. The result has
+            the weights of an uninterrupted fit, bit for bit on the same machine.
         **covariates
-            ``past_covariates`` and the like: reserved names, not yet supported.
+            Reserved names such as ``past_covariates``, not yet supported.
 
         Returns
         -------
         Forecaster
-            Itself. Ctrl-C after the first validation ends training with the best model so far and
-            a warning; ``record_.interrupted`` then is True.
+            This forecaster. Ctrl-C after the first validation ends training with the best model so
+            far and a warning; ``record_.interrupted`` is then True.
 
         Raises
         ------
         InvalidFrameError
             If the frame does not describe regular series that are long enough.
         InvalidParameterError
-            If a parameter is out of range.
+            If a parameter is out of range, or the run to resume had other data or settings.
+        OutputExistsError
+            If the folder `checkpoint` holds a checkpoint already.
         """
         settings, trainer = self._settings(), resolve_trainer(self.trainer)
         refuse_covariates(covariates)
@@ -275,7 +280,7 @@ class Forecaster(BaseEstimator):
         settings: NetworkSettings,
         trainer: Trainer,
     ) -> PanelModel:
-        """Return a trained network with what it takes to apply it to panels."""
+        """Return the trained network with its scaling and settings."""
         return PanelModel(
             fit.network,
             fit.scaling,
@@ -325,7 +330,7 @@ class Forecaster(BaseEstimator):
         checkpoint: Any,
         resume: Any,
     ) -> Checkpoints | NoCheckpoints:
-        """Return where the fit writes its states; they know its seed and its first weights, too."""
+        """Return the checkpoints of a fit, together with its seed and its initial weights."""
         seed, weights = draw_seed(self.random_state), None
         if init is not None:
             weights = weights_to_begin_with(self._trained_model(init), settings)
@@ -346,7 +351,7 @@ class Forecaster(BaseEstimator):
         return open_checkpoints(folder, identity, weights, seed_is_given=is_given)
 
     def _remember(self, state: FittedState) -> None:
-        """Become fitted, all at once: a fit that fails leaves an earlier one as it was."""
+        """Set all fitted attributes at once, so that a failed fit leaves them unchanged."""
         self.model_ = state.model
         self.record_ = state.record
         self.columns_ = state.columns
@@ -375,7 +380,7 @@ class Forecaster(BaseEstimator):
 
     @property
     def scaling_(self) -> Scaling:
-        """Mean and deviation of the training rows."""
+        """Mean and deviation of the training rows, per item and channel."""
         check_is_fitted(self, "model_")
         return self.model_.scaling
 
@@ -389,10 +394,10 @@ class Forecaster(BaseEstimator):
         Parameters
         ----------
         df : pandas.DataFrame, optional
-            Other series, or later values of the same, to forecast without training again.
+            Other series, or later values of the same series, to forecast without training again.
             Default: the series of `fit`.
         horizon : int, optional
-            Steps to forecast; default: the trained horizon. Fewer are the first of it.
+            Number of steps to forecast. Default: the trained horizon.
         recursive : bool, default=False
             Allow more steps than the trained horizon, by feeding forecasts back as history.
 
@@ -400,12 +405,12 @@ class Forecaster(BaseEstimator):
         -------
         pandas.DataFrame
             One row per item, channel and step: item_id, timestamp, target_name, prediction, and
-            one column per quantile, named by its level.
+            one column per quantile, named by the quantile.
 
         Raises
         ------
         InvalidFrameError
-            If a series cannot be forecast.
+            If the frame differs from that of `fit`, or a series has too few observed points.
         InvalidParameterError
             If `horizon` exceeds the trained one without `recursive`.
         """
@@ -418,13 +423,13 @@ class Forecaster(BaseEstimator):
         return forecast_frame(panel, model.forecast(panel, horizon), model.quantiles)
 
     def _read(self, df: pd.DataFrame) -> Panel:
-        """Read a frame that must look like the one of `fit`."""
+        """Read a frame with the columns, channels and time step of `fit`."""
         panel = read_frame_like_fitted(
             df, self.columns_, self.channels_, self.freq_, missing=self.missing
         )
         return warn_if_far(panel, self.model_)
 
-    # ------------------------------------------------------------------ evaluate, look, keep
+    # ------------------------------------------------------------------ evaluate, segment, save
 
     def backtest(
         self,
@@ -433,24 +438,26 @@ class Forecaster(BaseEstimator):
         start: Any = None,
         refit_every: int | None = None,
     ) -> Backtest:
-        """Forecast every window of a frame and keep what happened beside it.
+        """Forecast every window of a frame and return the forecasts with the observed values.
 
         Parameters
         ----------
         df : pandas.DataFrame
             Series with the channels of `fit`.
         stride : int, default=1
-            Steps between cutoffs.
+            Number of steps between cutoffs.
         start : timestamp or int, optional
             First stamp that may be a target. Earlier rows serve as look-back only.
         refit_every : int, optional
-            Train anew, with the settings of `fit`, at `start` and every so many steps after it, on
-            all earlier rows of `df`. The fitted model is neither used nor changed. Default: it
-            forecasts everything, and nothing is trained.
+            Number of steps between trainings. A new model is trained at `start` and every
+            `refit_every` steps after it, with the settings of `fit`, on all earlier rows of `df`;
+            the fitted model is neither used nor changed. Default: the fitted model forecasts all
+            windows, and nothing is trained.
 
         Returns
         -------
         Backtest
+            Forecasts and observed values of all windows.
 
         Raises
         ------
@@ -483,9 +490,9 @@ class Forecaster(BaseEstimator):
         return run_backtest(self.model_, windows, self.naive_scale_, self.season_)
 
     def _backtest_with_refits(self, windows: Windows, start: Any, refit_every: int) -> Backtest:
-        """Forecast windows block by block of time, each with a model trained on all rows before it.
+        """Forecast blocks of time, each with a model trained on all rows before it.
 
-        Every training begins with random weights, also where the fit began with those of a model.
+        Every training begins with random weights, even if `fit` was called with `init`.
         """
         if start is None:
             raise InvalidParameterError(
@@ -521,37 +528,37 @@ class Forecaster(BaseEstimator):
         Parameters
         ----------
         df : pandas.DataFrame
-            Items of `fit`, later in time or held out.
+            Items of `fit`, with later or held-out rows.
         stride : int, default=1
-            Steps between cutoffs.
+            Number of steps between cutoffs.
 
         Raises
         ------
         InvalidFrameError
-            If no item was met in `fit`, which MASE needs.
+            If the naive error on training rows, the unit of MASE, is unknown or 0 for all items.
         """
         return -self.backtest(df, stride).mase()
 
     def segment(
         self, df: pd.DataFrame | None = None, by: Literal["patch", "step", "series"] = "patch"
     ) -> pd.DataFrame:
-        """Show the patches of the last look-back of each series.
+        """Return the patches of the last look-back of each series.
 
         Parameters
         ----------
         df : pandas.DataFrame, optional
-            Default: the series of `fit`.
+            Series to segment. Default: the series of `fit`.
         by : {"patch", "step", "series"}, default="patch"
-            What has a row; for "series" see `adaptivepatch.segment`.
+            Unit that has a row; `adaptivepatch.segment` describes the columns of "series".
 
         Returns
         -------
         pandas.DataFrame
-            One row per patch: item_id, target_name, patch (from 0, oldest), start and end (stamps
-            of its first and last step), length in time steps. Or one per step: item_id,
-            target_name, timestamp, patch. Where the patcher states it, the column boundary_prob is
-            the probability that a patch starts there (at the patch's start). Padding before the
-            start of a series is left out.
+            By patch: item_id, target_name, patch (from 0, oldest), start and end (stamps of its
+            first and last step), and length in time steps. By step: item_id, target_name,
+            timestamp and patch. If the patcher provides probabilities, boundary_prob is the
+            probability that a patch starts at the step, or at the first step of the patch. Padding
+            before the start of a series is left out.
         """
         check_is_fitted(self, "model_")
         panel = self.history_ if df is None else self._read(df)
@@ -565,12 +572,19 @@ class Forecaster(BaseEstimator):
         path : str or Path
             Folder to write to.
         overwrite : bool, default=False
-            Replace a model that is there.
+            Replace a model that the folder holds.
 
         Returns
         -------
         Path
             The folder.
+
+        Raises
+        ------
+        OutputExistsError
+            If the folder holds a model and `overwrite` is False.
+        OutputError
+            If the folder cannot be written to.
         """
         check_is_fitted(self, "model_")
         state = FittedState(
@@ -600,7 +614,12 @@ class Forecaster(BaseEstimator):
         path : str or Path
             The folder.
         classes : sequence of type, optional
-            Patchers and backbones of your own that the model uses.
+            Your own classes of patchers and backbones that the model uses.
+
+        Returns
+        -------
+        Forecaster
+            The fitted model.
 
         Raises
         ------
@@ -616,7 +635,7 @@ class Forecaster(BaseEstimator):
 def _check_arguments(
     owner: object, validation_rows: object, refit: object, callback: object
 ) -> None:
-    """Check the arguments of `Forecaster.fit` that are about training."""
+    """Check the arguments of `Forecaster.fit` that concern training."""
     if validation_rows is not None:
         check_int(owner, validation_rows=validation_rows)
     check_bool(owner, refit=refit)
@@ -628,7 +647,7 @@ def _check_arguments(
 
 
 def _check_reach(model: PanelModel, horizon: int, recursive: bool) -> None:
-    """Refuse more steps than were trained, unless forecasts may be fed back."""
+    """Raise if more steps are requested than were trained and forecasts cannot be fed back."""
     if horizon > model.horizon and not recursive:
         raise InvalidParameterError(
             f"The model was trained to forecast {model.horizon} steps. Got horizon={horizon!r}."
@@ -645,7 +664,7 @@ def _check_reach(model: PanelModel, horizon: int, recursive: bool) -> None:
 
 
 def _warn_interrupted(record: TrainingRecord, how_to_go_on: str) -> None:
-    """Say which weights a fit that Ctrl-C ended has kept, and how to go on."""
+    """Warn which weights are kept by a fit that Ctrl-C ended, and how to resume it."""
     best = "" if math.isnan(record.best_loss) else f", validation loss {record.best_loss:.4g}"
     state = (
         "Training again on all rows was interrupted."

@@ -1,4 +1,4 @@
-"""`PanelModel`: a trained network and its scaling, from panels to forecasts in original units."""
+"""`PanelModel`: a trained network and its scaling, which forecast panels in original units."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from adaptivepatch.training.inference import (
 
 @dataclass
 class PanelModel:
-    """A trained network with what it takes to apply it to panels.
+    """A trained network with the scaling and settings that are needed to apply it to panels.
 
     Parameters
     ----------
     network : PatchNetwork
-        Trained.
+        Trained network.
     scaling : Scaling
-        Of the items of training.
+        Scaling of the training items.
     item_ids : tuple of hashable
-        Those items.
+        Training items.
     context_length, horizon : int
-        T and H.
+        Look-back T and horizon H, in time steps.
     share_segmentation : bool or sequence of sequences of str
         Channels of a window that share their patches.
     quantiles : tuple of float, optional
-        Levels the network forecasts.
+        Quantiles that the network forecasts.
     precision : torch.dtype, optional
-        Autocast type.
+        Lower precision of forward passes.
     """
 
     network: PatchNetwork
@@ -66,17 +66,19 @@ class PanelModel:
         Raises
         ------
         InvalidFrameError
-            If a channel has fewer than 2 observed points there.
+            If a channel has fewer than 2 observed points in it.
         """
         return last_lookbacks(panel, self.context_length, self.horizon, "A forecast")
 
     def forecast(self, panel: Panel, horizon: int) -> NDArray[np.float64]:
-        """Forecast the steps after the end of every item, feeding forecasts back if needed.
+        """Forecast the steps after the end of every item.
+
+        Forecasts are fed back as history if `horizon` exceeds the trained one.
 
         Returns
         -------
         ndarray of shape (items, horizon, channels, 1 or quantiles)
-            In original units.
+            Forecasts in original units.
         """
         scaling = self.scaling_of(panel)
         parts: list[NDArray[np.float64]] = []
@@ -94,7 +96,7 @@ class PanelModel:
         Returns
         -------
         ndarray of shape (windows, horizon, channels, 1 or quantiles)
-            In original units.
+            Forecasts in original units.
         """
         scaling = self.scaling_of(panel) if scaling is None else scaling
         source = self._source(panel, scaling, windows)
@@ -102,8 +104,8 @@ class PanelModel:
         rows = predict_windows(
             self.network, source.lookbacks, source.numbers(windows), channels, self.precision
         ).numpy()
-        levels = 1 if self.quantiles is None else len(self.quantiles)
-        by_channel = rows.reshape(len(windows), channels, self.horizon, levels)
+        outputs = 1 if self.quantiles is None else len(self.quantiles)
+        by_channel = rows.reshape(len(windows), channels, self.horizon, outputs)
         return scaling.inverse(by_channel.transpose(0, 2, 1, 3), windows.item, channel_axis=-2)
 
     def segment_frame(self, panel: Panel, by: str = "patch") -> pd.DataFrame:
@@ -112,9 +114,9 @@ class PanelModel:
         Parameters
         ----------
         panel : Panel
-            What to segment.
+            Panel to segment.
         by : {"patch", "step", "series"}, default="patch"
-            What has a row; see `adaptivepatch.Forecaster.segment`.
+            Unit that has a row; see `adaptivepatch.Forecaster.segment`.
         """
         check_choice(None, ("patch", "step", "series"), by=by)
         if by == "series":
@@ -134,18 +136,19 @@ class PanelModel:
         return segment_windows(self.network, source.lookbacks, numbers, panel.num_channels)
 
     def boundary_prob(self, panel: Panel, windows: Windows) -> NDArray[np.float64] | None:
-        """Return the probability that a step starts a patch, where the patcher states it.
+        """Return the probability that a step starts a patch.
 
         Parameters
         ----------
         panel : Panel
-            Where the windows are.
+            Panel of the windows.
         windows : Windows
-            What to segment.
+            Windows to segment.
 
         Returns
         -------
         ndarray of shape (windows * channels, steps) or None
+            Probabilities; None if the patcher does not provide them.
         """
         source = self._source(panel, self.scaling_of(panel), windows)
         numbers = source.numbers(windows)
@@ -153,7 +156,7 @@ class PanelModel:
         return None if found is None else found.numpy()
 
     def scaling_of(self, panel: Panel) -> Scaling:
-        """Return the fitted scaling of known items, that of the first look-back for others."""
+        """Return the fitted scaling of training items, and that of the first look-back of others."""
         if panel.item_ids == self.item_ids:
             return self.scaling
         known = {id_: position for position, id_ in enumerate(self.item_ids)}
@@ -176,22 +179,22 @@ class PanelModel:
 
 
 def warn_if_far(panel: Panel, model: PanelModel) -> Panel:
-    """Return the panel, with a warning if a wide frame can hardly be the series of `fit`.
+    """Return the panel, and warn if a wide frame can hardly hold the series of `fit`.
 
     Parameters
     ----------
     panel : Panel
-        What was given; a long frame names its items, and is believed.
+        Panel of the given frame. A long frame names its items and is not checked.
     model : PanelModel
-        Trained; its last look-back of the panel is looked at.
+        Trained model; the last look-back of the panel is compared with its scaling.
 
     Warns
     -----
     UserWarning
-        If the mean of a channel there is more than 100 fitted deviations from the fitted mean, or
-        its deviation is more than 1000 times, or, unless it is 0, less than a thousandth of the
-        fitted one. Of a channel that was constant in `fit` the deviation is unknown: there, the
-        mean is measured in units of the fitted mean, at least 1.
+        If the mean of a channel in the look-back is more than 100 fitted deviations from the fitted
+        mean, or if its deviation is more than 1000 times, or less than a thousandth but not 0, of
+        the fitted one. For a channel that was constant in `fit` the deviation is unknown; its mean
+        is measured in units of the fitted mean, at least 1.
     """
     if panel.layout.was_long or panel.item_ids[0] not in model.item_ids:
         return panel
@@ -199,16 +202,16 @@ def warn_if_far(panel: Panel, model: PanelModel) -> Panel:
     own = Scaling.of_first_rows(lookback, model.context_length)
     position = model.item_ids.index(panel.item_ids[0])
     mean, std = model.scaling.mean[position], model.scaling.std[position]
-    constant = std == 1  # or indeed 1
+    constant = std == 1  # stored for constant channels
     unit = np.where(constant, np.maximum(1, np.abs(mean)), std)
-    ratio = np.where(constant | (own.std[0] == 1), 1, own.std[0] / std)  # 1 for what is constant
+    ratio = np.where(constant | (own.std[0] == 1), 1, own.std[0] / std)  # 1 if constant
     far = (np.abs(own.mean[0] - mean) > 100 * unit) | (ratio > 1000) | (ratio < 1e-3)
     far &= lookback.observed.any(axis=0)
     if not far.any():
         return panel
     channel = int(far.argmax())
     warnings.warn(
-        "A wide frame is taken for the series of fit and scaled like it. Channel "
+        "A wide frame is taken for the series of fit and scaled by the values of fit. Channel "
         f"{panel.channels[channel]!r} had mean {mean[channel]:.4g} and deviation "
         f"{std[channel]:.4g} there, and has {own.mean[0, channel]:.4g} and "
         f"{own.std[0, channel]:.4g} at the end of this frame. If this is another series, pass it "

@@ -1,1 +1,1 @@
-"""Training: losses, window batches on the device, the one training step, the trainer."""
+"""Training: losses, batches of windows on the device, the training step and the trainer."""

@@ -1,7 +1,7 @@
-"""`CheckpointFile`: everything a training run needs to go on, in one file.
+"""`CheckpointFile`: the state from which a training run is resumed, in one file.
 
-One file, because one file can be replaced atomically: a kill at any moment leaves either the old
-state or the new one. It is a safetensors file whose header holds the JSON part; no pickle.
+A single file can be replaced atomically: a process killed at any moment leaves either the old state
+or the new one. The file has the safetensors format, with the JSON part in its header and no pickle.
 """
 
 from __future__ import annotations
@@ -26,13 +26,21 @@ _HEADER = "adaptivepatch"
 
 
 class TrainingState(NamedTuple):
-    """State between two steps: tensors by dotted name, and what JSON can hold."""
+    """State of a training run between two steps.
+
+    Parameters
+    ----------
+    tensors : dict of str to Tensor
+        Tensors by dotted name.
+    facts : dict
+        All other parts of the state, as JSON values.
+    """
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """Return the tensors below a prefix, named without it."""
+        """Return the tensors whose names begin with a prefix and a dot, named without them."""
         start = prefix + "."
         return {
             name.removeprefix(start): value
@@ -43,31 +51,31 @@ class TrainingState(NamedTuple):
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """Where a training run writes its state at every validation, and reads it from.
+    """File that a training run writes its state to at every validation, and resumes from.
 
     Parameters
     ----------
     path : Path
-        The file; its folder exists.
+        Path of the file; its folder must exist.
     identity : mapping
-        What the run is: settings, data, seed. Written beside the state, so that whoever resumes
-        can compare.
+        Settings, data and seed of the run. They are stored with the state and must be equal when
+        the run is resumed.
     """
 
     path: Path
     identity: Mapping[str, Any]
 
     def write(self, state: TrainingState) -> None:
-        """Replace the file by a new state, atomically.
+        """Replace the file atomically by one with a new state.
 
         Raises
         ------
         OutputError
-            If it cannot be written; the earlier state is untouched.
+            If the file cannot be written; the earlier state then remains.
         """
         header = json.dumps({"format": FORMAT, "identity": self.identity, **state.facts})
         tensors = {
-            # clones: safetensors refuses tensors that share memory
+            # Cloned, because safetensors refuses tensors that share memory.
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, value in state.tensors.items()
         }
@@ -78,35 +86,35 @@ class CheckpointFile:
         self.write(state())
 
     def read(self) -> TrainingState | None:
-        """Return the state in the file; None where there is no file.
+        """Return the state in the file, or None if there is no file.
 
         Raises
         ------
         InvalidModelError
-            If the file is damaged, of a newer format or of another run.
+            If the file is damaged, has a newer format or belongs to another run.
         """
         if not self.path.exists():
             return None
         state = read_state(self.path)
         if state.facts["identity"] != self.identity:
             raise InvalidModelError(
-                f"A run goes on from its own state. {str(self.path)!r} is that of a run with other "
-                f"data or settings. Delete the folder {str(self.path.parent)!r} and train from the "
-                "start."
+                f"A run resumes from its own state only. {str(self.path)!r} holds that of a run "
+                f"with other data or settings. Delete the folder {str(self.path.parent)!r} and "
+                "train from the start."
             )
         return state
 
 
 class NoCheckpoint:
-    """Stands for the checkpoint of a run that keeps none."""
+    """Stand-in for `CheckpointFile` in a run that writes no checkpoint."""
 
     path = None
 
     def save(self, state: Callable[[], TrainingState]) -> None:
-        """Write nothing; the state is not even made."""
+        """Do nothing; the state is not computed."""
 
     def read(self) -> None:
-        """Return None: there is no state to go on from."""
+        """Return None: there is no state to resume from."""
 
 
 NO_CHECKPOINT = NoCheckpoint()
@@ -115,36 +123,36 @@ NO_CHECKPOINT = NoCheckpoint()
 def _save(tensors: dict[str, Tensor], target: Path, header: str) -> None:
     try:
         save_file(tensors, target, {_HEADER: header})
-    except SafetensorError as error:  # how it says that the disk is full
+    except SafetensorError as error:  # raised by safetensors when the disk is full
         raise OSError(str(error)) from error
 
 
 def read_identity(path: Path) -> dict[str, Any]:
-    """Return what run a checkpoint belongs to.
+    """Return the identity of the run that wrote a checkpoint.
 
     Raises
     ------
     InvalidModelError
-        If the file is damaged or of a newer format.
+        If the file is damaged or has a newer format.
     """
     identity: dict[str, Any] = read_state(path, tensors=False).facts["identity"]
     return identity
 
 
 def read_state(path: Path, *, tensors: bool = True) -> TrainingState:
-    """Return what a checkpoint holds, whatever run it is of.
+    """Return the state in a checkpoint, without comparing its identity.
 
     Parameters
     ----------
     path : Path
-        The file.
+        File to read.
     tensors : bool, default=True
-        Read the tensors, too.
+        Read the tensors too; otherwise the state has none.
 
     Raises
     ------
     InvalidModelError
-        If the file is damaged or of a newer format.
+        If the file is damaged or has a newer format.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -153,20 +161,20 @@ def read_state(path: Path, *, tensors: bool = True) -> TrainingState:
             stored = {name: file.get_tensor(name) for name in file.keys() if tensors}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise InvalidModelError(
-            f"{str(path)!r} is damaged or no checkpoint ({error}). Delete the folder "
+            f"{str(path)!r} is damaged or not a checkpoint ({error}). Delete the folder "
             f"{str(path.parent)!r} and train from the start."
         ) from error
     facts = facts if isinstance(facts, dict) else {}
     found = facts.get("format")
     if not isinstance(found, int) or not isinstance(facts.get("identity"), dict):
         raise InvalidModelError(
-            f"{str(path)!r} must be a checkpoint, but its header names none. Pass the folder that "
-            "fit(checkpoint=...) wrote to."
+            f"{str(path)!r} is not a checkpoint: its header lacks a format or an identity. Pass "
+            "the folder that fit(checkpoint=...) wrote to."
         )
     if found > FORMAT:
         raise InvalidModelError(
             f"{str(path)!r} is a checkpoint of format {found}; this version reads up to format "
-            f"{FORMAT}. Go on with the version that wrote it, or train from the start."
+            f"{FORMAT}. Resume with the version that wrote it, or train from the start."
         )
     return TrainingState(stored, facts)
 
@@ -189,13 +197,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return the tensors of an optimizer's state as ``index.name``."""
+    """Return the tensors of an optimizer's state by ``index.name``, with the parameter's index."""
     state = optimizer.state_dict()["state"]
     return {f"{i}.{name}": value for i, values in state.items() for name, value in values.items()}
 
 
 def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put stored tensors into an optimizer over the same parameters; its groups stay."""
+    """Load stored tensors into an optimizer of the same parameters; its groups stay as they are."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
@@ -205,7 +213,13 @@ def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load_network(network: nn.Module, tensors: Mapping[str, Tensor], origin: object) -> None:
-    """Put stored weights into a network of the same configuration."""
+    """Load stored weights into a network of the same configuration.
+
+    Raises
+    ------
+    InvalidModelError
+        If names or shapes differ.
+    """
     try:
         network.load_state_dict(dict(tensors))
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Device and precision of one process, and accelerate where several were launched."""
+"""Devices, precisions, and the processes of distributed training."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PRECISIONS: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
     "float64": (torch.float64, None),
     "bfloat16": (torch.float32, torch.bfloat16),
 }
-"""Name to (type of weights and series, autocast type)."""
+"""Maps a name to (type of weights and series, autocast type or None)."""
 
 
 def resolve_device(device: str) -> torch.device:
-    """Return the named device; "auto" is CUDA where there is one, else the CPU.
+    """Return the named device; "auto" means CUDA if available, else the CPU.
 
-    Of several launched processes each gets the GPU of its local rank.
+    "cuda" means the GPU with the local rank of this process, or GPU 0 in a single process.
 
     Raises
     ------
@@ -52,13 +52,14 @@ def resolve_device(device: str) -> torch.device:
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise InvalidParameterError(
             f"device={requested!r} needs a CUDA device, and torch {torch.__version__} sees "
-            f"{torch.cuda.device_count()}. Use device='cpu' or device='auto'."
+            f"{torch.cuda.device_count()}. Use device='cpu' or device='auto'.",
+            parameter="device",
         )
     return resolved
 
 
 def resolve_precision(precision: str) -> tuple[torch.dtype, torch.dtype | None]:
-    """Return (type of weights and series, autocast type) of a named precision.
+    """Return (type of weights and series, autocast type or None) of a named precision.
 
     Raises
     ------
@@ -76,11 +77,22 @@ def resolve_precision(precision: str) -> tuple[torch.dtype, torch.dtype | None]:
 
 @dataclass
 class Processes:
-    """The processes that train one model together; one unless launched distributed.
+    """Processes that train one model together: one process unless launched distributed.
 
-    ``accelerate launch`` and ``torchrun`` announce themselves by the variable ``WORLD_SIZE``. In a
-    single process accelerate is not imported: its state is global, so a second model with another
-    device or precision would be refused.
+    ``accelerate launch`` and ``torchrun`` set the environment variable ``WORLD_SIZE``. A single
+    process does not import accelerate: its state is global and would refuse a second model with
+    another device or precision.
+
+    Parameters
+    ----------
+    device : torch.device
+        Device of this process.
+    count, rank : int
+        Number of processes, and index of this one.
+    wrap : callable
+        Wraps a module for distributed training.
+    mean : callable
+        Returns the mean of a tensor over the processes.
     """
 
     device: torch.device
@@ -91,13 +103,13 @@ class Processes:
 
     @classmethod
     def current(cls, device: torch.device) -> Processes:
-        """Return this process alone, or join the others it was launched with."""
+        """Return this process alone, or all processes that were launched together."""
         if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
             return cls(device)
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs
 
-        # Which parameters take part depends on the batch: gaps, sampled boundaries.
+        # Gaps and sampled boundaries decide which parameters a batch uses.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=[unused])
         return cls(
@@ -109,10 +121,10 @@ class Processes:
         )
 
     def share(self, windows: Tensor) -> Tensor:
-        """Return this process's part of a batch; all of it where there is too little to split."""
+        """Return this process's part of a batch, or all of a batch that is too small to split."""
         return windows if len(windows) < self.count else windows[self.rank :: self.count]
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
-    """Compute in a lower precision inside the context; None changes nothing."""
+    """Return a context that computes in a lower precision; None changes nothing."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)

@@ -26,32 +26,32 @@ def predict_windows(
     rows_per_window: int = 1,
     precision: torch.dtype | None = None,
 ) -> Tensor:
-    """Forecast windows; a window's forecast does not depend on the others, bit for bit.
+    """Forecast windows; the forecast of a window does not depend on the others, bit for bit.
 
     Parameters
     ----------
     network : PatchNetwork
-        Used in eval mode.
+        Trained network; it is set to eval mode.
     lookbacks : callable
-        See `Lookbacks`.
+        Function that returns look-backs; see `Lookbacks`.
     windows : Tensor of int, shape (W,)
-        What to forecast.
+        Numbers of the windows to forecast.
     rows_per_window : int, default=1
-        Channels C.
+        Number of rows per window: its channels C.
     precision : torch.dtype, optional
         Lower precision to compute in.
 
     Returns
     -------
     Tensor of shape (W * C, H) or (W * C, H, Q)
-        On the CPU, in the units of the look-backs.
+        Forecasts on the CPU, in the units of the look-backs.
 
     Notes
     -----
-    The rounding of matrix products depends on their number of rows, so micro-batches have one
-    size, the last one filled up with repeats of its first window, and all of them are filled up
-    to a multiple of 8 rows, for fewer fall to other kernels at the end (see also `nn.linear`).
-    Bit for bit holds on one CPU thread and for heads of a width that is a multiple of 4.
+    The rounding of a matrix product depends on its number of rows. All micro-batches therefore have
+    one size: the last one is filled with repeats of its first window. Rows are added up to a
+    multiple of 8, because other kernels compute the rows beyond it (see also `nn.layers.linear`).
+    Forecasts are equal bit for bit on one CPU thread, if the head's width is a multiple of 4.
     """
     network.eval()
     device = next(network.parameters()).device
@@ -68,7 +68,7 @@ def predict_windows(
 def segment_windows(
     network: PatchNetwork, lookbacks: Lookbacks, windows: Tensor, rows_per_window: int = 1
 ) -> Segmentation:
-    """Return the segmentation prediction uses for windows, all levels, W * C rows on the CPU."""
+    """Return the segmentation that `predict_windows` uses: W * C rows of all levels, on the CPU."""
     network.eval()
     device = next(network.parameters()).device
     parts = []
@@ -82,7 +82,10 @@ def segment_windows(
 def window_boundary_prob(
     network: PatchNetwork, lookbacks: Lookbacks, windows: Tensor, rows_per_window: int = 1
 ) -> Tensor | None:
-    """Return the probability that a step starts a patch, (W * C, T) on the CPU, or None."""
+    """Return the probability that a step starts a patch, (W * C, T) on the CPU.
+
+    None if the patcher does not provide probabilities.
+    """
     network.eval()
     device = next(network.parameters()).device
     parts = []
@@ -109,7 +112,7 @@ def _micro_batches(
 def _whole_rows(
     series: Tensor, observed: Tensor | None, group: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Repeat the first row up to a multiple of 8 rows, as a group of its own."""
+    """Append repeats of the first row, as a new group, up to a multiple of 8 rows."""
     missing = -len(series) % 8
     if not missing:
         return series, observed, group

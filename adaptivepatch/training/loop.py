@@ -1,8 +1,8 @@
 """`TrainingLoop`: steps, validations and checkpoints of one training run, and `train_step`.
 
-What a step trains on and how the result is validated is up to the subclass: the loop of a
-forecaster is in ``trainer.py``, that of a pretrained patcher in ``pretraining/pretrain.py``. The
-loss of a step is in ``step.py``.
+Subclasses choose the batch of each step and the validation: the loop of a forecaster is in
+``trainer.py``, that of a pretrained patcher in ``pretraining/pretrain.py``. The loss of a step is
+in ``step.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from adaptivepatch.training.schedules import Schedule
 
 
 class LoopRecord(Protocol):
-    """The part of a record that a loop writes."""
+    """Attributes of a record that every loop writes."""
 
     history: list[dict[str, float]]
     num_steps: int
@@ -31,16 +31,16 @@ class LoopRecord(Protocol):
 
 
 class NextStep(NamedTuple):
-    """What the next step trains.
+    """Module, batch and random generator of the next step.
 
     Parameters
     ----------
     module : nn.Module
-        A `TrainingStep`, or a distributed wrapper of one.
+        `TrainingStep`, or a distributed wrapper of one.
     batch : Batch
-        N rows.
+        Batch of N rows.
     generator : torch.Generator
-        Draws rollouts.
+        Generator of the rollouts.
     """
 
     module: nn.Module
@@ -49,33 +49,33 @@ class NextStep(NamedTuple):
 
 
 class TrainingLoop(ABC):
-    """One training run.
+    """Base class of a training run.
 
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
-        Over everything that is trained.
+        Optimizer of all trained parameters.
     schedule : callable
-        See `adaptivepatch.training.schedules`.
+        Learning-rate schedule; see `adaptivepatch.training.schedules`.
     record : LoopRecord
-        Where the course of training is written.
+        Record that the loop updates.
     total_steps, steps_per_epoch : int
-        Steps that the schedule is laid out for, and steps that visit every window once.
+        Length of the schedule and of an epoch, in steps.
     last_step : int
         Step to stop at; at most `total_steps`.
     validate_every : int
-        Steps between validations.
+        Number of steps between validations.
     gradient_clip : float, optional
-        Largest norm of the gradient. None: not clipped.
+        Largest norm of the gradient. Default: no clipping.
     checkpoint : CheckpointFile or NoCheckpoint
-        Where to write the state at every validation, and to go on from.
+        File that the state is written to at every validation, and that a run resumes from.
     device : torch.device
-        Where losses are summed.
+        Device that losses are summed on.
 
     Attributes
     ----------
     loss_dtype : torch.dtype
-        Type that losses are summed in.
+        Floating-point type that losses are summed in.
     """
 
     loss_dtype: ClassVar[torch.dtype] = torch.float32
@@ -107,12 +107,14 @@ class TrainingLoop(ABC):
         on_step: Callable[[int], None],
         on_validation: Callable[[int, dict[str, float]], None],
     ) -> None:
-        """Train to the last step, or until the subclass says that training is finished.
+        """Train to the last step, or until `is_finished` returns True.
 
         Parameters
         ----------
-        on_step, on_validation : callable
-            Called with the number of steps done, and at validations with the metrics, too.
+        on_step : callable
+            Function that is called after every step with the number of steps done.
+        on_validation : callable
+            Function that is called after every validation with this number and the metrics.
         """
         if not self._resume():
             self.begin()
@@ -138,7 +140,7 @@ class TrainingLoop(ABC):
                 self.checkpoint.save(self.state)
                 on_validation(self.record.num_steps, metrics)
 
-    # ------------------------------------------------------------------ what a subclass says
+    # ------------------------------------------------------------------ defined by subclasses
 
     def begin(self) -> None:  # noqa: B027, most loops have nothing to prepare
         """Prepare the first step of a run that is not resumed."""
@@ -149,7 +151,7 @@ class TrainingLoop(ABC):
 
     @abstractmethod
     def next_step(self, done: int) -> NextStep:
-        """Return what the step after `done` steps trains."""
+        """Return module, batch and generator of the step that follows `done` steps."""
 
     @abstractmethod
     def take_stock(self) -> dict[str, float]:
@@ -157,16 +159,16 @@ class TrainingLoop(ABC):
 
     @abstractmethod
     def state(self) -> TrainingState:
-        """Return all that the steps after this one depend on."""
+        """Return everything that later steps depend on."""
 
     @abstractmethod
     def restore(self, state: TrainingState) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
 
-    # ------------------------------------------------------------------ what subclasses share
+    # ------------------------------------------------------------------ shared by subclasses
 
     def seconds(self) -> float:
-        """Return the wall time so far, of all sittings if the run was resumed."""
+        """Return the wall time so far, including that before the run was resumed."""
         return time.perf_counter() - self.started
 
     def take_losses(self) -> Tensor:
@@ -183,15 +185,16 @@ class TrainingLoop(ABC):
         kind : str
             Name of the loss in the message: "training" or "validation".
         loss : float
-            Its value.
+            Value of the loss.
         learning_rate : float
-            Base rate, for the message.
+            Base learning rate, for the message.
         """
         if not math.isfinite(loss):
             raise TrainingDivergedError(
-                f"The {kind} loss must stay finite, but it is {loss!r} by step "
+                f"The {kind} loss must stay finite. It is {loss!r} by step "
                 f"{self.record.num_steps}. Lower learning_rate={learning_rate!r} or set "
-                "gradient_clip=1.0."
+                "gradient_clip=1.0.",
+                parameter="learning_rate",
             )
 
     def _resume(self) -> bool:
@@ -227,17 +230,17 @@ def train_step(
     Parameters
     ----------
     step : TrainingStep
-        Or a distributed wrapper of one.
+        Training step, or a distributed wrapper of one.
     optimizer : torch.optim.Optimizer
-        Over the network's parameters.
+        Optimizer of the network's parameters.
     batch : Batch
-        N rows.
+        Batch of N rows.
     generator : torch.Generator
-        Draws rollouts.
+        Generator of the rollouts.
     progress : float, default=0.0
-        Share of the training done.
+        Share of the training that is done, from 0 to 1.
     gradient_clip : float, optional
-        Largest gradient norm.
+        Largest norm of the gradient. Default: no clipping.
     """
     optimizer.zero_grad(set_to_none=True)
     output: StepOutput = step(batch, generator, progress)

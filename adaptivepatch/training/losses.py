@@ -31,12 +31,12 @@ def make_loss(name: str, quantiles: tuple[float, ...] | None = None) -> RowLoss:
     name : {"mse", "mae", "huber"}
         Point loss; Huber's threshold is 1 in the units of the scaled series.
     quantiles : tuple of float, optional
-        Train these quantiles with the pinball loss instead.
+        Quantiles to train with the pinball loss, which then replaces the point loss.
 
     Returns
     -------
     callable
-        See `RowLoss`. Rows without an observed target get 0.
+        Function described by `RowLoss`; it returns 0 for rows without an observed target.
 
     Raises
     ------
@@ -45,12 +45,13 @@ def make_loss(name: str, quantiles: tuple[float, ...] | None = None) -> RowLoss:
     """
     if not isinstance(name, str) or name not in _POINT:
         raise InvalidParameterError(
-            f"Unknown loss {name!r}. Available: {sorted(_POINT)}.{suggest(name, _POINT)}"
+            f"Unknown loss {name!r}. Available: {sorted(_POINT)}.{suggest(name, _POINT)}",
+            parameter="loss",
         )
     if quantiles is not None:
-        levels = torch.tensor(quantiles, dtype=torch.float64)
+        wanted = torch.tensor(quantiles, dtype=torch.float64)
         return lambda forecast, target, observed: _row_mean(
-            pinball(forecast, _known(target, observed), levels.to(forecast)).mean(-1), observed
+            pinball(forecast, _known(target, observed), wanted.to(forecast)).mean(-1), observed
         )
     point = _POINT[name]
     return lambda forecast, target, observed: _row_mean(
@@ -58,14 +59,14 @@ def make_loss(name: str, quantiles: tuple[float, ...] | None = None) -> RowLoss:
     )
 
 
-def pinball(forecast: Tensor, target: Tensor, levels: Tensor) -> Tensor:
-    """Quantile loss max(q e, (q - 1) e) with e = target - forecast, shape (N, H, Q)."""
+def pinball(forecast: Tensor, target: Tensor, quantiles: Tensor) -> Tensor:
+    """Return the quantile loss max(q e, (q - 1) e), (N, H, Q), with e = target - forecast."""
     error = target[..., None] - forecast
-    return torch.maximum(levels * error, (levels - 1) * error)
+    return torch.maximum(quantiles * error, (quantiles - 1) * error)
 
 
 def _known(target: Tensor, observed: Tensor | None) -> Tensor:
-    """Fill unobserved targets: NaN there would reach the gradient, even masked out."""
+    """Set unobserved targets to 0: a NaN would reach the gradient even if it is masked."""
     return target if observed is None else torch.where(observed, target, torch.zeros_like(target))
 
 

@@ -15,15 +15,15 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Return AdamW over the patcher's own parameter groups and all other parameters.
 
-    A module may ask for a multiple of the learning rate by an attribute `rate_factor`, which then
-    holds for all of it but parts that ask for another one.
+    A module with an attribute `rate_factor` is trained at this multiple of the learning rate. So
+    are its submodules, unless they have a `rate_factor` of their own.
 
     Parameters
     ----------
     network : PatchNetwork
-        On its device.
+        Network, on its device.
     learning_rate : float
-        Base rate.
+        Base learning rate.
     weight_decay : float
         Weight decay of all groups; 0 makes AdamW Adam.
     """
@@ -40,7 +40,7 @@ def make_optimizer(
 def _by_factor(
     module: nn.Module, factor: float, taken: set[int], found: dict[float, list[nn.Parameter]]
 ) -> None:
-    """Add a module's trained parameters to those found, by their factor, each once."""
+    """Collect the trained parameters of a module by their factor, each parameter once."""
     factor = getattr(module, "rate_factor", factor)
     for parameter in module.parameters(recurse=False):
         if parameter.requires_grad and id(parameter) not in taken:

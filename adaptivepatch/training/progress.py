@@ -14,9 +14,9 @@ class TrainingProgress:
     Parameters
     ----------
     total : int
-        Steps of the whole run.
+        Number of steps of the whole run.
     enabled : bool
-        False shows nothing.
+        Show the bar.
     """
 
     def __init__(self, total: int, *, enabled: bool) -> None:
@@ -39,7 +39,7 @@ class TrainingProgress:
         self._bar.stop()
 
     def show_steps(self, done: int) -> None:
-        """Show how many steps are done."""
+        """Show the number of steps done."""
         self._bar.update(self._task, completed=done)
 
     def show_losses(self, metrics: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""What goes into a training run and what comes out of it: window sets, losses, the record."""
+"""Input and results of a training run: window sets, losses and the record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from adaptivepatch.errors import AdaptivePatchError
 
 Callback = Callable[[int, dict[str, float]], None]
-"""Called as ``callback(step, metrics)`` after every validation; may raise to stop."""
+"""Called as ``callback(step, metrics)`` after every validation; may raise to stop training."""
 
 
 class TrainingDivergedError(AdaptivePatchError, ArithmeticError):
@@ -20,7 +20,7 @@ class TrainingDivergedError(AdaptivePatchError, ArithmeticError):
 
 
 class StepOutput(NamedTuple):
-    """Total loss with gradient, and its two parts without."""
+    """Total loss with its gradient, and its two parts without gradient."""
 
     loss: Tensor
     forecast_loss: Tensor
@@ -28,7 +28,7 @@ class StepOutput(NamedTuple):
 
 
 class WindowSets(NamedTuple):
-    """Window numbers to train on, and those to validate on, if any."""
+    """Numbers of the windows to train on, and of those to validate on if there are any."""
 
     train: Tensor
     validation: Tensor | None = None
@@ -36,30 +36,30 @@ class WindowSets(NamedTuple):
 
 @dataclass
 class TrainingRecord:
-    """What a training run did.
+    """Record of a training run.
 
     Attributes
     ----------
     history : list of dict
         One entry per validation: step, train_loss and auxiliary_loss (means since the last
-        entry), learning_rate, seconds, and validation_loss if there are validation windows. A
-        fine-tuned network has one more at step 0, without losses of training.
+        entry), learning_rate, seconds, and validation_loss if there are validation windows.
+        Fine-tuning adds an entry at step 0, without training losses.
     best_step : int
         Step of the weights that were kept.
     best_loss : float
-        Validation loss there; NaN without validation.
+        Validation loss at `best_step`; NaN without validation.
     num_steps : int
-        Steps done.
+        Number of steps done.
     total_steps : int
-        Steps the learning-rate schedule was laid out for.
+        Length of the learning-rate schedule, in steps.
     steps_per_epoch : int
-        Steps that visit every training window once.
+        Number of steps that visit every training window once.
     seconds : float
-        Wall time, of all sittings if training was resumed.
+        Wall time, including that before training was resumed.
     interrupted : bool
         Whether Ctrl-C ended training early.
     refit_interrupted : bool
-        Whether it ended training again on all rows, so that the model is the one before it.
+        Whether Ctrl-C ended the refit on all rows. The model is then the one before the refit.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)

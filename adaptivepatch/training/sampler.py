@@ -1,4 +1,4 @@
-"""Window batches without a loader: series live on the device, a batch is a vector of starts.
+"""Batches of windows without a data loader: series stay on the device and are sliced there.
 
 Tensor suffixes: B windows, C channels, N = B * C rows, T look-back, H horizon, R stored steps.
 """
@@ -20,8 +20,8 @@ class Batch(NamedTuple):
     """Rows of a batch of windows.
 
     ``series`` (N, T), ``observed`` (N, T) or None, ``target`` (N, H), ``target_observed`` (N, H)
-    or None, ``group`` (N,) or None. N is windows times channels, less the rows that hold too few
-    observed points to learn from.
+    or None, ``group`` (N,) or None. N is windows times channels, minus the rows that have too few
+    observed points to train on.
     """
 
     series: Tensor
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 
 
 class WindowSource(Protocol):
-    """Where batches come from."""
+    """Source of batches."""
 
     def batch(self, windows: Tensor) -> Batch:
         """Return look-backs and targets of the windows with these numbers."""
@@ -40,16 +40,16 @@ class WindowSource(Protocol):
 
 
 class TrainingSet(NamedTuple):
-    """What one training reads.
+    """Data of one training.
 
     Parameters
     ----------
     source : WindowSource
-        Where batches come from.
+        Source of batches.
     windows : WindowSets
-        Which windows to train and validate on.
+        Numbers of the windows to train and validate on.
     scaling : object, optional
-        Turns forecasts back into the user's units. None where the estimator does it itself.
+        Scaling that converts forecasts into the user's units. None if the estimator does so.
     """
 
     source: WindowSource
@@ -58,26 +58,26 @@ class TrainingSet(NamedTuple):
 
 
 class SeriesSource:
-    """Windows over series that lie end to end on the device.
+    """Windows of series that are stored end to end on the device.
 
     Parameters
     ----------
     values : ndarray of shape (R, C)
-        Steps of all items one after the other, NaN where unobserved.
+        Steps of all items, item after item; NaN where unobserved.
     context_length, horizon : int
-        T and H, in time steps.
+        Look-back T and horizon H, in time steps.
     device : torch.device
-        Where to keep the series.
+        Device to keep the series on.
     dtype : torch.dtype
-        Floating-point type to keep it in.
+        Floating-point type to keep the series in.
     channel_groups : sequence of int, optional
-        Group of each channel, from 0: those of a window with the same one share their patches.
-        None: every channel has its own.
+        Group of each channel, from 0. Channels of a group share their patches within a window.
+        Default: every channel has its own patches.
 
     Notes
     -----
-    A window is numbered by the stored step its look-back starts at. Look-backs that reach before
-    the start of their item are expressed by unobserved steps stored in front of it.
+    The number of a window is the stored step at which its look-back starts. An item whose
+    look-backs reach before its start is stored behind unobserved steps.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class SeriesSource:
             self.channel_groups = torch.tensor(channel_groups, device=device)
 
     def batch(self, windows: Tensor) -> Batch:
-        """Return look-backs and targets, without the rows that cannot be learned from."""
+        """Return look-backs and targets, without rows that have too few observed points."""
         length = self.context_length + self.horizon
         rows, observed, group = self._gather(windows, length)
         series, target = rows.split([self.context_length, self.horizon], dim=1)
@@ -116,11 +116,11 @@ class SeriesSource:
         )
 
     def lookbacks(self, windows: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return series (N, T), observed and group of every row, none left out."""
+        """Return series (N, T), observed and group of all rows."""
         return self._gather(windows, self.context_length)
 
     def learnable(self, windows: Tensor) -> Tensor:
-        """Return the windows at least one row of which can be learned from."""
+        """Return the windows in which at least one row has enough observed points to train on."""
         if self.observed is None:
             return windows
         seen = torch.cat([torch.zeros_like(self.observed[:1]), self.observed]).long().cumsum(0)
@@ -166,16 +166,16 @@ class ArraySource:
 
 
 class ShuffledBatches:
-    """Batches of windows for ever, each epoch in a new order, the last batch of it maybe smaller.
+    """Endless batches of windows, in a new order for each epoch, whose last batch may be smaller.
 
     Parameters
     ----------
     windows : Tensor of int, shape (W,)
         Window numbers.
     batch_size : int
-        Windows B per batch.
+        Number of windows B per batch.
     generator : torch.Generator
-        Determines the orders.
+        Generator of the orders.
     """
 
     def __init__(self, windows: Tensor, batch_size: int, generator: torch.Generator) -> None:
@@ -198,11 +198,11 @@ class ShuffledBatches:
         self._position = 0
 
     def state(self) -> tuple[Tensor, int]:
-        """Return the generator's state at the start of the epoch and the windows done in it."""
+        """Return the generator's state at the start of the epoch, and the windows drawn since."""
         return self._epoch_state, self._position
 
     def restore(self, epoch_state: Tensor, position: int) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
         self.generator.set_state(epoch_state)
         self._start_epoch()
         self._position = position

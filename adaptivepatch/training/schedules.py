@@ -50,6 +50,7 @@ def make_schedule(name: str) -> Schedule:
     """
     if not isinstance(name, str) or name not in SCHEDULES:
         raise InvalidParameterError(
-            f"Unknown schedule {name!r}. Available: {sorted(SCHEDULES)}.{suggest(name, SCHEDULES)}"
+            f"Unknown schedule {name!r}. Available: {sorted(SCHEDULES)}.{suggest(name, SCHEDULES)}",
+            parameter="schedule",
         )
     return SCHEDULES[name]

@@ -1,8 +1,9 @@
 """The loss of one training step, the same for fixed, differentiable and sampled patchers.
 
-(a) If the patcher's plan says so, score its rollouts with the network in eval mode and without
-gradient: dropout noise and batch statistics would swamp the differences between them.
-(b) Forward and backward in train mode on some of them, then the patcher's own term.
+(a) If the patcher's plan asks for scores, compute the loss of its rollouts with the network in eval
+mode and without gradient: dropout noise and batch statistics would hide the differences between
+rollouts.
+(b) Compute the loss in train mode on some of the rollouts, and add the patcher's auxiliary loss.
 
 Tensor suffixes: N rows, G rollouts, T steps, H horizon.
 """
@@ -29,13 +30,13 @@ class TrainingStep(nn.Module):
     Parameters
     ----------
     network : PatchNetwork
-        What is trained.
+        Network to train.
     row_loss : callable
-        See `adaptivepatch.training.losses.RowLoss`.
+        Loss of each row; see `adaptivepatch.training.losses.RowLoss`.
     total_weight : callable, optional
-        Maps this process's sum of row weights to the mean over processes.
+        Function that maps this process's sum of row weights to the mean over processes.
     precision : torch.dtype, optional
-        Lower precision to compute the forward pass in.
+        Lower precision of the forward pass.
     """
 
     def __init__(
@@ -57,11 +58,11 @@ class TrainingStep(nn.Module):
         Parameters
         ----------
         batch : Batch
-            N rows.
+            Batch of N rows.
         generator : torch.Generator
-            Draws rollouts.
+            Generator of the rollouts.
         progress : float
-            Share of the training done, from 0 to 1.
+            Share of the training that is done, from 0 to 1.
         """
         with autocast(batch.series.device, self.precision):
             return self._loss(batch, generator, progress)
@@ -119,7 +120,7 @@ class TrainingStep(nn.Module):
         """Return the loss of every rollout and row, shape (G, N)."""
         self.network.eval()
         rows, losses = len(batch.target), []
-        for start in range(0, segmentation.num_rows, rows):  # one by one, which caches prefer
+        for start in range(0, segmentation.num_rows, rows):  # one rollout at a time fits the cache
             rollout = Rollout(segmentation.select(slice(start, start + rows)))
             forecast = self.network.forecast(lookback, distribution, rollout)
             losses.append(self._row_loss(forecast.value, batch)[0])
@@ -141,7 +142,7 @@ def _training_rollout(
     rollout: Rollout,
     generator: torch.Generator,
 ) -> Rollout:
-    """Return the segmentations the forecast gradient is taken on."""
+    """Return the segmentations on which the gradient of the forecast loss is computed."""
     if plan.grad_samples < plan.num_samples:
         rollout = rollout.head(plan.grad_samples, rollout.segmentation.num_rows // plan.num_samples)
     if plan.mode_share == 0 or plan.num_samples == 0:
@@ -150,12 +151,12 @@ def _training_rollout(
     chance = torch.rand(sampled.num_rows, generator=generator, device=sampled.device)
     on_mode = chance < plan.mode_share
     gate = rollout.gate
-    if gate is not None:  # it says how good the sampled boundaries are: nothing of the mode's
+    if gate is not None:  # it rates the sampled boundaries, not those of the mode
         gate = torch.where(on_mode[:, None], torch.ones_like(gate), gate)
     mixed = Segmentation.where(on_mode, mode.repeat(sampled.num_rows // mode.num_rows), sampled)
     return Rollout(mixed, gate=gate)
 
 
 def _per_sample(row_loss: Tensor, batch: Batch) -> Tensor:
-    """Turn (G * N,) into (G, N)."""
+    """Reshape (G * N,) to (G, N)."""
     return row_loss.view(-1, len(batch.target))

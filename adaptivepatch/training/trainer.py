@@ -1,7 +1,7 @@
-"""`Trainer`: how long, how fast and where to train a network, and the loop that does it.
+"""`Trainer`: settings of training, and the training loop of a forecaster.
 
-`Trainer.fit` makes a `ForecastLoop`, whose steps are done by ``training/loop.py``; the loss of a
-step is in ``training/step.py``.
+`Trainer.fit` runs a `ForecastLoop`. Its base class in ``training/loop.py`` does the steps; the loss
+of a step is in ``training/step.py``.
 """
 
 from __future__ import annotations
@@ -40,40 +40,40 @@ DEFAULT_MAX_STEPS = 1000
 
 
 class Trainer(BaseEstimator):
-    """Settings of training, and the loop.
+    """Settings of training; `fit` trains a network with them.
 
     Parameters
     ----------
     max_steps : int, optional
-        Optimizer steps at most. Default 1000, unless `max_epochs` is given.
+        Largest number of optimizer steps. Default: 1000, unless `max_epochs` is given.
     max_epochs : int, optional
-        The same in passes over the training windows.
+        Largest number of epochs, instead of `max_steps`.
     batch_size : int, default=32
-        Windows per step; every channel of a window is a row of the batch.
+        Number of windows per step; every channel of a window is a row of the batch.
     learning_rate : float, default=1e-3
-        Base rate of AdamW.
+        Base learning rate of AdamW.
     weight_decay : float, default=0.0
-        Of AdamW; 0 makes it Adam.
+        Weight decay of AdamW; 0 makes it Adam.
     schedule : {"cosine", "constant", "one_cycle", "patchtst"}, default="cosine"
-        Course of the learning rate over `max_steps`.
+        Schedule of the learning rate over all steps.
     gradient_clip : float, optional
-        Largest norm of the gradient. Default: not clipped.
+        Largest norm of the gradient. Default: no clipping.
     validate_every : int, optional
-        Steps between validations. Default: an epoch, but at most a tenth of all steps.
+        Number of steps between validations. Default: an epoch, but at most a tenth of all steps.
     patience : int, optional
-        Stop after this many validations without improvement. Default: never.
+        Number of validations without improvement after which training stops. Default: no limit.
     device : str, default="auto"
-        "auto", "cpu", "cuda", "cuda:1", ...
+        Device to train on: "cpu", "cuda", "cuda:1" or "auto", which is CUDA if available.
     precision : {"float32", "float64", "bfloat16"}, default="float32"
-        "bfloat16" keeps weights in float32 and computes under autocast.
+        Floating-point type; "bfloat16" keeps weights in float32 and computes under autocast.
     progress : bool, default=False
         Show a progress bar.
 
     Notes
     -----
-    The weights of the best validation are kept. With several launched processes (``accelerate
-    launch`` or ``torchrun``) each takes a part of every batch and gradients are averaged by
-    accelerate; BatchNorm statistics stay those of each process.
+    The weights of the best validation are kept. If several processes are launched (``accelerate
+    launch`` or ``torchrun``), each of them takes a part of every batch, and accelerate averages the
+    gradients; each process keeps its own BatchNorm statistics.
 
     Examples
     --------
@@ -118,7 +118,8 @@ class Trainer(BaseEstimator):
         if self.max_steps is not None and self.max_epochs is not None:
             raise InvalidParameterError(
                 "Trainer takes either 'max_steps' or 'max_epochs'. Got "
-                f"max_steps={self.max_steps!r} and max_epochs={self.max_epochs!r}."
+                f"max_steps={self.max_steps!r} and max_epochs={self.max_epochs!r}. Leave one out.",
+                parameter="max_epochs",
             )
         check_float(self, "(0, inf)", learning_rate=self.learning_rate)
         check_float(self, "[0, inf)", weight_decay=self.weight_decay)
@@ -146,47 +147,54 @@ class Trainer(BaseEstimator):
         Parameters
         ----------
         network : PatchNetwork
-            On the device and in the type that `source` delivers.
+            Network with the device and type of the batches of `source`.
         source : WindowSource
-            Delivers batches.
+            Source of batches.
         windows : WindowSets
-            What to train and validate on.
+            Numbers of the windows to train and validate on.
         row_loss : callable
-            See `adaptivepatch.training.losses.RowLoss`.
+            Loss of each row; see `adaptivepatch.training.losses.RowLoss`.
         seed : int
-            Seed of batch order, rollouts and dropout. torch's global generator is left as it was.
+            Seed of batch order, rollouts and dropout. torch's global generator stays unchanged.
         callback : callable, optional
-            Called as ``callback(step, metrics)`` after every validation.
+            Function that is called as ``callback(step, metrics)`` after every validation.
         plan : TrainingRecord, optional
-            An earlier run to repeat on other windows: its schedule, up to its best step, without
-            validation.
+            Record of a run to repeat on other windows: with its schedule, up to its best step,
+            without validation.
         checkpoint : CheckpointFile, optional
-            Where to write the state at every validation. If it holds a state of the same run,
-            training goes on from there, to the same weights bit for bit on the same machine.
+            File that the state is written to at every validation. If it holds a state of the same
+            run, training resumes from it, to the same weights bit for bit on the same machine.
         validate_start : bool, default=False
-            Validate before the first step, too, so that training that only does harm is undone.
+            Validate before the first step too, so that the initial weights are kept if no step
+            improves on them.
+
+        Returns
+        -------
+        TrainingRecord
+            Record of the run.
 
         Raises
         ------
         TrainingDivergedError
             If the training or validation loss becomes infinite or NaN.
         InvalidParameterError
-            If there is no window to train on, no observed target to validate on, or a checkpoint
-            that cannot be used: several processes, or written on another kind of device.
+            If there is no window to train on or no observed target to validate on, or if a
+            checkpoint is used by several processes or was written on another kind of device.
         KeyboardInterrupt
             On Ctrl-C before the first validation or while a plan is repeated. Later, Ctrl-C ends
-            training with the best weights so far; the record says so.
+            training with the best weights so far and sets ``interrupted`` of the record.
         """
         if len(windows.train) == 0:
             raise InvalidParameterError(
-                "Training needs at least one window, however: there is none. Shorten the "
-                "look-back or the horizon, or pass longer series."
+                "Training needs at least one window. There is none. Shorten the look-back or the "
+                "horizon, or pass longer series."
             )
         processes = Processes.current(resolve_device(self.device))
         if processes.count > 1 and not isinstance(checkpoint, NoCheckpoint):
             raise InvalidParameterError(
-                "Checkpoints are written by training in one process. Got "
-                f"{processes.count} processes. Leave checkpoints out, or train in one process."
+                f"Only a single process can write checkpoints. Got {processes.count} processes. "
+                "Leave checkpoints out, or train in one process.",
+                parameter="checkpoint",
             )
         cuda = [processes.device] if processes.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
@@ -217,16 +225,16 @@ class Trainer(BaseEstimator):
 
     @property
     def autocast(self) -> torch.dtype | None:
-        """Lower precision to compute forward passes in, if any."""
+        """Lower precision of forward passes, or None."""
         return resolve_precision(self.precision)[1]
 
     def placement(self, fallback: str | None = None) -> dict[str, Any]:
-        """Return where a network and its series live: keyword arguments of `Tensor.to`.
+        """Return device and type of a network and its series, as arguments of `Tensor.to`.
 
         Parameters
         ----------
         fallback : str, optional
-            Device to use where this machine lacks the named one.
+            Device to use if this machine lacks the named one.
         """
         try:
             device = resolve_device(self.device)
@@ -248,7 +256,15 @@ class Trainer(BaseEstimator):
 
 
 def resolve_trainer(value: object) -> Trainer:
-    """Return the trainer, or one with default settings for None, after checking its settings."""
+    """Return the trainer after checking its settings; None means a trainer with default settings.
+
+    Raises
+    ------
+    TypeError
+        If the value is neither a trainer nor None.
+    InvalidParameterError
+        If a setting is out of range.
+    """
     trainer = Trainer() if value is None else value
     if not isinstance(trainer, Trainer):
         raise TypeError(
@@ -259,12 +275,12 @@ def resolve_trainer(value: object) -> Trainer:
 
 
 class ForecastLoop(TrainingLoop):
-    """The loop of one `Trainer.fit`: batches of windows, validation, the best weights.
+    """Training loop of one `Trainer.fit`; keeps the weights of the best validation.
 
     Parameters
     ----------
     trainer, network, source, windows, row_loss, seed, plan, checkpoint
-        See `Trainer.fit`.
+        Trainer, and arguments of `Trainer.fit`.
     processes : Processes
         Processes that train together.
     """
@@ -315,23 +331,23 @@ class ForecastLoop(TrainingLoop):
         network.train()
 
     def begin(self) -> None:
-        """Validate before the first step, where that is wanted."""
+        """Validate before the first step if `validate_start` is set."""
         if self.validate_start and self.validation is not None:
             self._add_to_history({})
 
     def is_finished(self) -> bool:
-        """Tell whether patience has run out."""
+        """Tell whether the last `patience` validations brought no improvement."""
         return self.trainer.patience is not None and self.stale >= self.trainer.patience
 
     def next_step(self, done: int) -> NextStep:
-        """Return the next batch of windows; with several processes, this one's part of it."""
-        del done  # the order of the batches knows it
+        """Return the next batch of windows, or the part of it that this process trains on."""
+        del done  # the batches keep their own position
         batch = self.source.batch(self.processes.share(next(self.batches)))
         return NextStep(self.step, batch, self.rollouts)
 
     def take_stock(self) -> dict[str, float]:
         """Validate, add an entry to the history, and keep the weights if they are the best."""
-        # The mean over processes, so that all of them see the same and stop together.
+        # Averaged over processes, so that all of them stop at the same step.
         forecast, auxiliary = self.processes.mean(self.take_losses()).tolist()
         self.check_finite("training", forecast + auxiliary, self.trainer.learning_rate)
         return self._add_to_history(
@@ -368,7 +384,7 @@ class ForecastLoop(TrainingLoop):
 
     def _validation_loss(self, windows: Tensor) -> float:
         loss = self.validate(windows)
-        if self.processes.count > 1:  # BatchNorm statistics differ there; decisions must not
+        if self.processes.count > 1:  # BatchNorm statistics differ, decisions must not
             own = torch.tensor(loss, dtype=torch.float64, device=self.processes.device)
             loss = float(self.processes.mean(own))
         self.check_finite("validation", loss, self.trainer.learning_rate)
@@ -391,15 +407,15 @@ class ForecastLoop(TrainingLoop):
         self.network.train()
         if weight == 0:
             raise InvalidParameterError(
-                f"Validation needs an observed target, however: {len(windows)} windows hold none. "
-                "Leave such windows out."
+                f"Validation needs an observed target. None of the {len(windows)} windows to "
+                "validate on has one. Leave such windows out."
             )
         return total / weight
 
     # ------------------------------------------------------------------ state
 
     def state(self) -> TrainingState:
-        """Return weights, optimizer, random generators and the course of training."""
+        """Return weights, optimizer, random generators and record."""
         device, record = self.processes.device, self.record
         epoch, position = self.batches.state()
         tensors = {
@@ -423,7 +439,7 @@ class ForecastLoop(TrainingLoop):
         return TrainingState(tensors, facts)
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from what `state` returned.
+        """Restore what `state` returned.
 
         Raises
         ------
@@ -433,9 +449,10 @@ class ForecastLoop(TrainingLoop):
         device, facts, random = self.processes.device, state.facts, state.part("random")
         if facts["device"] != device.type:
             raise InvalidParameterError(
-                f"A run goes on on the kind of device it began on, {facts['device']!r}. Got "
-                f"device={self.trainer.device!r}, which is {device.type!r} here. Resume it there, "
-                "or train from the start."
+                f"A run must be resumed on the kind of device it began on, {facts['device']!r}. "
+                f"Got device={self.trainer.device!r}, which is {device.type!r} here. Resume there, "
+                "or train from the start.",
+                parameter="device",
             )
         load_network(self.network, state.part("network"), self.checkpoint.path)
         load_optimizer(self.optimizer, state.part("optimizer"))
