@@ -1,4 +1,6 @@
-"""`Backbone`: tokens in, hidden tokens out. Knows neither patchers nor horizons.
+"""`Backbone`: base class of networks that map tokens to hidden tokens.
+
+A backbone does not depend on the patcher or the horizon.
 
 Tensor suffixes: N rows, P patches, D width.
 """
@@ -26,13 +28,13 @@ class Backbone(nn.Module, BaseEstimator, ABC):
     name : str
         Registry name.
     d_model, num_layers, num_heads : int
-        Token width D, layers, attention heads.
+        Token width D, number of layers, number of attention heads.
     dropout : float
         Probability of dropping a value in training.
     reads_levels : bool
-        Whether `forward` makes use of its `parent`.
+        Whether `forward` uses its argument `parent`.
     causal : bool
-        Whether tokens read only those before them.
+        Whether a token reads only itself and earlier tokens.
     """
 
     name: ClassVar[str]
@@ -52,7 +54,7 @@ class Backbone(nn.Module, BaseEstimator, ABC):
         Parameters
         ----------
         reference : Segmentation
-            One row: the patcher's reference segmentation, which positions refer to.
+            Reference segmentation of the patcher (one row), which positions refer to.
         """
 
     @abstractmethod
@@ -68,14 +70,14 @@ class Backbone(nn.Module, BaseEstimator, ABC):
         Parameters
         ----------
         tokens : Tensor of shape (N, P, D)
-            One per patch.
+            One token per patch.
         patch_mask : Tensor of bool, shape (N, P), or None
-            False at padding. None: there is none.
+            False at padding. None: there is no padding.
         start_time : Tensor of int, shape (N or 1, P)
             First step of each patch.
         parent : Segmentation, optional
-            The next coarser level, a partition of the P patches, for backbones made of several
-            levels. Others do not read it.
+            Next coarser level, a partition of the P patches. Only backbones with several levels
+            read it.
 
         Returns
         -------
@@ -85,7 +87,7 @@ class Backbone(nn.Module, BaseEstimator, ABC):
     def auxiliary_loss(self) -> Tensor | None:
         """Return this backbone's own term of the training loss, or None.
 
-        Of the last `forward` in training mode, and once only.
+        The term belongs to the last `forward` in training mode and is returned only once.
         """
         return None
 

@@ -1,6 +1,6 @@
-"""A further stage of dynamic chunking: a backbone that chunks the tokens it is given.
+"""An additional stage of dynamic chunking: a backbone that groups its tokens into chunks.
 
-Reference: S. Hwang, B. Wang, A. Gu, arXiv:2507.07955 (2025), section 2.1: stages by recursion.
+Reference: S. Hwang, B. Wang, A. Gu, arXiv:2507.07955 (2025), section 2.1 (recursive stages).
 
 Tensor suffixes: N rows, P tokens, K chunks, D width.
 """
@@ -17,43 +17,48 @@ from adaptivepatch.nn.placement.routers import ROUTERS, set_rate_factor
 from adaptivepatch.nn.tokens.chunks import Dechunk, SelectEmbedding, confidence_gate
 from adaptivepatch.segmentation import Segmentation
 
-_FOLLOWED = 0.05  # how far a step moves the calibrated router's threshold
+_THRESHOLD_STEP = 0.05  # share of the way that a step moves the calibrated router's threshold
 
 
 class DynamicChunkingBackbone(Backbone):
-    """Encoder, router, chunks, `inner`, the way back, decoder: a stage of H-Net.
+    """Stage of H-Net: group tokens into chunks, run `inner` on them, and expand the result.
 
-    Use it under `DynamicChunkingPatcher` for a second stage, and as the `inner` of another one for
-    a third. It groups whatever tokens it is given, so fixed patches serve, too.
+    Use it behind `DynamicChunkingPatcher` for a second stage, and as `inner` of another one for a
+    third. It groups the tokens of any patcher, including fixed patches.
 
     Parameters
     ----------
     encoder : Backbone
-        Reads the tokens.
+        Backbone that reads the tokens.
     inner : Backbone
-        Reads the chunks; at least as wide as the encoder.
+        Backbone that reads the chunks; at least as wide as the encoder.
     decoder : Backbone, optional
-        Reads the tokens after the way back, at the encoder's width. None: nothing does.
+        Backbone, of the encoder's width, that reads the expanded tokens. None: there is no decoder.
     compression_rate : float, default=3.0
         Tokens per chunk that the stage aims at; there is no limit.
     router : {"cosine", "calibrated", "even"}, default="calibrated"
-        See `adaptivepatch.nn.placement.routers`.
+        Rule for boundary probabilities; see `adaptivepatch.nn.placement.routers`.
     ratio_weight : float, default=0.03
         Weight of the ratio loss.
     learning_rate_factor : float, default=1.0
-        Of this stage's encoder, router and decoder; not of `inner`.
+        Learning rate of this stage's encoder, router and decoder, but not of `inner`, as a multiple
+        of the trainer's.
 
     Raises
     ------
     InvalidParameterError
-        When built, if a width does not fit, or a value is out of range.
+        When built, if a width does not fit or a value is out of range.
 
     Notes
     -----
-    With x the encoder's output and p the router's probabilities, the vectors at p > 1/2 are the
-    chunks (and the first one is), `inner` maps them to h, and the decoder reads
-    ``c z + R x``, as in `adaptivepatch.nn.tokens.chunks.Dechunk`. Encoder and decoder are
-    backbones of this package, which read all tokens; H-Net's are causal and recurrent.
+    With x the encoder's output and p the router's probabilities, the first vector and those with
+    p > 1/2 are the chunks. `inner` maps them to h, and the decoder reads ``c z + R x``, where z is
+    the smoothed h, c the confidence of the decisions and R a linear map; see
+    `adaptivepatch.nn.tokens.chunks.Dechunk`.
+
+    Deviations from H-Net: encoder and decoder are backbones of this package, which read all tokens;
+    H-Net's are causal and recurrent. The default router is "calibrated"; the published one is
+    "cosine".
 
     References
     ----------
@@ -99,7 +104,8 @@ class DynamicChunkingBackbone(Backbone):
         if inner.d_model < encoder.d_model:
             raise InvalidParameterError(
                 "The inner backbone of DynamicChunkingBackbone must be at least as wide as its "
-                f"encoder, d_model={encoder.d_model!r}. Got {inner.d_model!r} instead."
+                f"encoder, d_model={encoder.d_model!r}. Got {inner.d_model!r} instead.",
+                parameter="inner",
             )
         self.routing = ROUTERS[self.router](self.d_model)
         self.select = SelectEmbedding(self.d_model, inner.d_model)
@@ -113,7 +119,8 @@ class DynamicChunkingBackbone(Backbone):
             if decoder.d_model != encoder.d_model:
                 raise InvalidParameterError(
                     "The decoder of DynamicChunkingBackbone must be as wide as its encoder, "
-                    f"d_model={encoder.d_model!r}. Got {decoder.d_model!r} instead."
+                    f"d_model={encoder.d_model!r}. Got {decoder.d_model!r} instead.",
+                    parameter="decoder",
                 )
 
     def _part(self, name: str) -> Backbone:
@@ -154,7 +161,7 @@ class DynamicChunkingBackbone(Backbone):
         """Return boundary probabilities (N, P) and the chunks of the tokens."""
         distance, share = self.routing.distance(fine), 1 / self.compression_rate
         if self.training:
-            self.routing.calibrate(distance, patch_mask, share, _FOLLOWED)
+            self.routing.calibrate(distance, patch_mask, share, _THRESHOLD_STEP)
         prob = self.routing.boundary_prob(distance, patch_mask)
         mask = prob.detach() > 0.5
         if self.training and mask.shape[1] > 1:
@@ -164,7 +171,7 @@ class DynamicChunkingBackbone(Backbone):
         return prob, Segmentation(mask, validate=False)
 
     def auxiliary_loss(self) -> Tensor | None:
-        """Return the weighted ratio losses of this stage and those inside; see `Backbone`."""
+        """Return the weighted ratio loss of this stage plus the losses of its parts."""
         terms = [part.auxiliary_loss() for part in (self.encoder, self.inner, self.decoder) if part]
         ratio, self._ratio = self._ratio, None
         if ratio is not None:

@@ -1,7 +1,7 @@
-"""Several levels of tokens: down to the coarse ones, and a U-Net-like way back to the fine ones.
+"""Several levels of tokens: from fine to coarse ones and back, as in a U-Net.
 
-Combines backbones and knows none of them. The levels come from the patcher, as
-`Segmentation.parent`; read ``patchers/hierarchical.py`` for where they come from.
+This module combines any backbones. The levels come from the patcher as `Segmentation.parent`; see
+``patchers/hierarchical.py``.
 
 Tensor suffixes: N rows, P fine patches, K coarse patches, D width of the fine level.
 """
@@ -19,33 +19,37 @@ from adaptivepatch.segmentation import Segmentation
 
 
 class MultiLevelBackbone(Backbone):
-    """A backbone on coarse patches between an encoder and a decoder on the fine ones.
+    """A backbone on coarse patches between an encoder and a decoder on fine patches.
 
-    A flat backbone is divided among the levels by itself (`for_levels`); write this one out to
+    A flat backbone is divided among the levels automatically (`for_levels`). Use this class to
     choose sizes per level.
 
     Parameters
     ----------
     encoder : Backbone
-        Reads the fine tokens.
+        Backbone that reads the fine tokens.
     inner : Backbone
-        Reads the coarse ones, at a width of its own; itself a `MultiLevelBackbone` for three
-        levels.
+        Backbone that reads the coarse tokens, at a width of its own; a `MultiLevelBackbone` for
+        three levels.
     decoder : Backbone, optional
-        Reads the fine tokens after the way back, at the encoder's width. None: nothing does.
+        Backbone, of the encoder's width, that reads the sum of fine and coarse levels. None: there
+        is no decoder.
 
     Raises
     ------
     InvalidParameterError
-        When built, if the patcher has fewer levels, or the decoder another width.
+        When built, if the patcher has fewer levels or the decoder has another width.
 
     Notes
     -----
-    With h the encoder's output and m its mean over the fine patches of a coarse one,
-    ``h + up(inner(down(m)))``, given back to every fine patch, is what the decoder reads: a skip
-    connection from the fine level, without which its detail would be lost. `down` and `up` are
-    linear; `up` starts at zero, so that training begins with the fine level alone. Padding stays
-    out of the means, and is 0 in the result.
+    With h the encoder's output and m its mean over the fine patches of a coarse patch, the decoder
+    reads ``h + up(inner(down(m)))``, where every fine patch takes the value of its coarse patch.
+    The skip connection keeps the detail of the fine level. `down` and `up` are linear; `up` starts
+    at zero, so that training begins with the fine level alone. Padding does not enter the means and
+    is 0 in the result.
+
+    Deviations from the sources: patches of any length take the place of fixed down-sampling, and
+    the coarse level returns by repetition and a sum, without convolution or attention.
 
     References
     ----------
@@ -74,8 +78,9 @@ class MultiLevelBackbone(Backbone):
         encoder, inner = self._part("encoder"), self._part("inner")
         if reference.parent is None:
             raise InvalidParameterError(
-                "MultiLevelBackbone needs a patcher with a coarser level for `inner`, however: "
-                "its patches have none. Pass a HierarchicalPatcher, or as many levels fewer here."
+                "MultiLevelBackbone needs a patcher with a coarser level for 'inner'. Its patches "
+                "have none. Pass a HierarchicalPatcher, or a backbone with fewer levels.",
+                parameter="backbone",
             )
         encoder.build(reference)
         inner.build(reference.coarse)
@@ -90,7 +95,8 @@ class MultiLevelBackbone(Backbone):
             if decoder.d_model != encoder.d_model:
                 raise InvalidParameterError(
                     "The decoder of MultiLevelBackbone must be as wide as its encoder, "
-                    f"d_model={encoder.d_model!r}. Got {decoder.d_model!r} instead."
+                    f"d_model={encoder.d_model!r}. Got {decoder.d_model!r} instead.",
+                    parameter="decoder",
                 )
 
     def _part(self, name: str) -> Backbone:
@@ -126,14 +132,14 @@ class MultiLevelBackbone(Backbone):
         return hidden if patch_mask is None else hidden * patch_mask[..., None]
 
     def auxiliary_loss(self) -> Tensor | None:
-        """Return the sum of the parts' terms; see `Backbone`."""
+        """Return the sum of the losses of encoder, inner backbone and decoder, or None."""
         terms = [part.auxiliary_loss() for part in (self.encoder, self.inner, self.decoder) if part]
         known = [term for term in terms if term is not None]
         return sum(known[1:], known[0]) if known else None
 
 
 def _coarse_start_time(start_time: Tensor, parent: Segmentation) -> Tensor:
-    """Return the first step (N or 1, K) of every coarse patch from those of the fine ones."""
+    """Return the first step (N or 1, K) of every coarse patch from those of the fine patches."""
     first = parent.patch_starts.clamp(max=parent.num_steps - 1)  # unused slots: any step
     if len(start_time) == 1 and parent.is_shared:
         first = first[:1]
@@ -141,27 +147,36 @@ def _coarse_start_time(start_time: Tensor, parent: Segmentation) -> Tensor:
 
 
 def for_levels(backbone: Backbone, reference: Segmentation) -> Backbone:
-    """Return a backbone that reads all levels of a patcher: the same, unless some are unread.
+    """Return a backbone that reads all levels of a patcher.
 
     Parameters
     ----------
     backbone : Backbone
-        Not built yet.
+        Backbone that is not built yet; returned as it is if it reads all levels.
     reference : Segmentation
-        One row: the patcher's reference segmentation.
+        Reference segmentation of the patcher (one row).
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    InvalidParameterError
+        If a flat backbone has no parameter `num_layers`.
 
     Notes
     -----
-    The layers of a flat backbone are divided so that every level has an encoder of one layer. Of
-    those that are left, the finest levels have a decoder of one layer each, and the coarsest level
-    the rest. A backbone of fewer layers than levels has one layer a level.
+    The layers of a flat backbone are divided so that every level has an encoder of one layer. From
+    the remaining layers, the finest levels get a decoder of one layer each, and the coarsest level
+    gets the rest. If there are fewer layers than levels, every level gets one layer.
     """
     parent = reference.parent
     if parent is None:
         return backbone
     if isinstance(backbone, MultiLevelBackbone):
         if not isinstance(backbone.inner, Backbone):
-            return backbone  # refused when built
+            return backbone  # `build` raises the error
         inner = for_levels(backbone.inner, parent)
         if inner is backbone.inner:
             return backbone
@@ -177,8 +192,9 @@ def _divided(backbone: Backbone, num_levels: int) -> Backbone:
     """Divide the layers of a flat backbone among levels."""
     if "num_layers" not in BaseEstimator.get_params(backbone, deep=False):
         raise InvalidParameterError(
-            "A backbone is divided among the patcher's levels by its 'num_layers' parameter, "
-            f"however: {type(backbone).__name__} has none. Pass a MultiLevelBackbone."
+            "A backbone is divided among the patcher's levels by its 'num_layers' parameter. "
+            f"{type(backbone).__name__} has none. Pass a MultiLevelBackbone.",
+            parameter="backbone",
         )
     num_layers = backbone.num_layers
     check_int(backbone, num_layers=num_layers)

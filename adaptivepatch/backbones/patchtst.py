@@ -15,26 +15,29 @@ from adaptivepatch.segmentation import Segmentation
 
 
 class PatchTSTBackbone(Backbone):
-    """PatchTST's transformer encoder. The defaults are its published ETTh configuration.
+    """PatchTST's transformer encoder; the defaults are its published ETTh configuration.
 
     Parameters
     ----------
     d_model : int, default=16
         Token width.
     num_layers : int, default=3
-        Encoder layers.
+        Number of encoder layers.
     num_heads : int, default=4
-        Attention heads; divides `d_model`.
+        Number of attention heads; divides `d_model`.
     d_ff : int, default=128
         Feed-forward width.
     dropout : float, default=0.3
-        Dropout on tokens, residual branches and in the feed-forward block; none on attention
-        weights, as published.
+        Probability of dropout on tokens, on residual branches and in the feed-forward block; there
+        is none on attention weights, as published.
 
     Notes
     -----
-    BatchNorm statistics are over the batch of one process: training on several CPU processes
-    differs from one process by that, and only by that. `TransformerBackbone` does not.
+    BatchNorm statistics are those of the batch of one process. Training on several CPU processes
+    therefore differs from training on one. `TransformerBackbone` has no batch statistics.
+
+    Deviation from PatchTST: learned positions are interpolated to the start times of the patches,
+    relative to the reference segmentation.
 
     References
     ----------

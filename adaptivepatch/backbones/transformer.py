@@ -12,26 +12,26 @@ from adaptivepatch.segmentation import Segmentation
 
 
 class TransformerBackbone(Backbone):
-    """Pre-norm transformer encoder.
+    """Pre-norm transformer encoder with learned positions.
 
-    Use it where rows must not influence each other in training (it has no batch statistics), on
-    several processes, or with padded patches at speed.
+    Use it if rows must not influence each other in training (it has no batch statistics), on
+    several processes, or for speed with padded patches.
 
     Parameters
     ----------
     d_model : int, default=64
         Token width.
     num_layers : int, default=2
-        Encoder layers.
+        Number of encoder layers.
     num_heads : int, default=4
-        Attention heads; divides `d_model`.
+        Number of attention heads; divides `d_model`.
     d_ff : int, optional
         Feed-forward width; four times `d_model` by default.
     dropout : float, default=0.1
-        Dropout on tokens, residual branches and in the feed-forward block.
+        Probability of dropout on tokens, on residual branches and in the feed-forward block.
     causal : bool, default=False
-        Let a token attend to itself and those before it only, as patchers with a loss on the next
-        points need it (`ScoreFunctionPatcher`); forecasts do without.
+        Whether a token attends only to itself and earlier tokens. Patchers with a loss on the next
+        points need it (`ScoreFunctionPatcher`); forecasts do not.
 
     References
     ----------

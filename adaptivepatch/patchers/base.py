@@ -1,8 +1,8 @@
-"""`Patcher`: a batch of look-back rows becomes a distribution over segmentations.
+"""`Patcher`: base class that maps a batch of look-backs to a distribution over segmentations.
 
-What a patcher exchanges with the rest is in ``distributions.py``: the distribution it returns, the
-rollouts drawn from it, the plan of a training step and the context its own loss is given. Concrete
-patchers have one file each.
+The types that a patcher exchanges with the training step are in ``distributions.py``: the
+distribution it returns, the rollouts drawn from it, the plan of a step, and the context of its own
+loss. Each concrete patcher has a file of its own.
 
 Tensor suffixes: N rows, T steps, P patches, H horizon, G rollouts of a row, D width.
 """
@@ -36,12 +36,12 @@ from adaptivepatch.segmentation import Segmentation
 
 
 class InstanceTag:
-    """A class tag that depends on parameters: False for the class, told by each instance.
+    """A class tag whose value depends on an instance's parameters; False on the class itself.
 
     Parameters
     ----------
     tell : callable
-        Maps a patcher to its tag.
+        Function that maps a patcher to the value of its tag.
     """
 
     def __init__(self, tell: Callable[[Any], bool]) -> None:
@@ -55,8 +55,8 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
     """Base class of all patchers: a torch module with scikit-learn parameters.
 
     A subclass stores its constructor arguments under their own names and implements `propose` and
-    `capacity`; `plan` and `auxiliary_loss` only if it learns from several rollouts or has a loss
-    of its own. Constructor arguments are hyper-parameters: no data dimension appears among them.
+    `capacity`. It overrides `plan` and `auxiliary_loss` only if it learns from several rollouts or
+    has a loss of its own. Constructor arguments are hyper-parameters, never data dimensions.
 
     Attributes
     ----------
@@ -65,16 +65,25 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
     causal, stochastic, trainable : bool
         Whether a boundary depends on earlier steps only; whether training draws samples; whether
         there are parameters to train.
+    decides, rate_kept, cost, trained_by, causality : str
+        Short phrases for the table of patchers in the documentation: what decides where patches
+        begin, how the compression rate is kept, what placing boundaries costs, how the patcher is
+        trained, and whether it is causal.
     default_embedding : {"aligned", "resampled"}
-        How points become tokens; see `embed_points`.
+        Default way from points to tokens; see `embed_points`.
     card : str or None
-        Text of the model card it was loaded with (`adaptivepatch.load_patcher`).
+        Text of the model card that the patcher was loaded with (`adaptivepatch.load_patcher`).
     """
 
     name: ClassVar[str]
     causal: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
     trainable: ClassVar[bool] = False
+    decides: ClassVar[str] = "not stated"
+    rate_kept: ClassVar[str] = "not stated"
+    cost: ClassVar[str] = "not stated"
+    trained_by: ClassVar[str] = "not stated"
+    causality: ClassVar[str] = "not stated"
     default_embedding: ClassVar[str] = "aligned"
 
     __repr__ = BaseEstimator.__repr__
@@ -87,9 +96,9 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
         Parameters
         ----------
         series : Tensor of shape (N, T)
-            One row per window and channel, normalised, gaps filled.
+            One row per window and channel, normalised, with gaps filled.
         observed : Tensor of bool, shape (N, T), optional
-            False at filled gaps. None: everything is observed.
+            False at filled gaps. None: every step is observed.
         group : Tensor of int, shape (N,), optional
             Rows of equal group share one segmentation. None: every row has its own.
 
@@ -100,9 +109,9 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
         Raises
         ------
         InvalidParameterError
-            If the shape or the type of number is wrong, or (in eval mode) if a value is not finite.
+            If `series` has the wrong shape or dtype, or (in eval mode) a value that is not finite.
         TypeError
-            If it is no tensor.
+            If `series` is not a tensor.
         """
         if not isinstance(series, Tensor):
             raise TypeError(
@@ -112,19 +121,21 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
         weight = next(self.parameters(), series)
         if weight.dtype != series.dtype:
             raise InvalidParameterError(
-                f"series must have the type of the patcher's weights, {weight.dtype}. Got "
-                f"{series.dtype}. Use series.to({weight.dtype})."
+                f"series must have the dtype of the patcher's weights, {weight.dtype}. Got "
+                f"{series.dtype}. Use series.to({weight.dtype}).",
+                parameter="series",
             )
         if series.ndim != 2:
             raise InvalidParameterError(
-                f"series must have shape (rows, steps), however: series.shape="
-                f"{tuple(series.shape)}. Did you pass (batch, channels, steps)? Use "
-                "series.flatten(0, 1)."
+                f"series must have shape (rows, steps). Got {tuple(series.shape)}. For (batch, "
+                "channels, steps), use series.flatten(0, 1).",
+                parameter="series",
             )
         if not self.training and not bool(torch.isfinite(series).all()):
             raise InvalidParameterError(
-                f"series must be finite, however: {int((~torch.isfinite(series)).sum())} values "
-                "are NaN or infinite. Fill gaps and pass their places as `observed`."
+                f"series must be finite. Got {int((~torch.isfinite(series)).sum())} values that "
+                "are NaN or infinite. Fill the gaps and mark them as False in 'observed'.",
+                parameter="series",
             )
         return self.propose(series, observed, group)
 
@@ -132,7 +143,7 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
     def propose(
         self, series: Tensor, observed: Tensor | None, group: Tensor | None
     ) -> SegmentationDistribution:
-        """Do the work of `forward` on checked input.
+        """Return the distribution over segmentations for input that `forward` has checked.
 
         Parameters
         ----------
@@ -142,7 +153,7 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
 
     @abstractmethod
     def capacity(self, num_steps: int) -> int:
-        """Return the number of patch slots a look-back of `num_steps` needs at most."""
+        """Return the largest number of patch slots that a look-back of `num_steps` needs."""
 
     def reference_patches(self, num_steps: int) -> Segmentation:
         """Return the one-row segmentation that head cells and positions refer to.
@@ -155,7 +166,7 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
         return Segmentation.even(num_steps, self.capacity(num_steps))
 
     def nominal_length(self, num_steps: int) -> int:
-        """Return the patch length, in time steps, at which the embedding is the identity."""
+        """Return the patch length, in time steps, that the resampled embedding leaves as it is."""
         return max(1, round(num_steps / self.capacity(num_steps)))
 
     def parts(
@@ -165,7 +176,7 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
         values_per_patch: int | None = None,
         embedding: str | None = None,
     ) -> NetworkParts:
-        """Make what a network puts around its backbone: points to tokens, and the head's cells.
+        """Make the parts of a network around its backbone: the embedding and the head's cells.
 
         Parameters
         ----------
@@ -178,7 +189,7 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
     def embed_points(
         self, num_steps: int, d_model: int, values_per_patch: int | None, embedding: str | None
     ) -> nn.Module:
-        """Make the way from the points of a patch to a token.
+        """Make the module that maps the points of a patch to a token.
 
         Parameters
         ----------
@@ -186,15 +197,15 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
             Length T of the look-back and token width D.
         values_per_patch : int, optional
             Values that a patch is resampled to. Default: nominal patch length plus halo, so that a
-            patch of nominal length loses nothing.
+            patch of nominal length loses no value.
         embedding : {"aligned", "resampled"}, optional
-            `AlignedEmbedding` or `ResampleEmbedding`. Default: the patcher's own,
-            `default_embedding`, but "resampled" with `values_per_patch` or overlapping patches.
+            `AlignedEmbedding` or `ResampleEmbedding`. Default: "resampled" if `values_per_patch` is
+            given or patches overlap, else `default_embedding`.
 
         Raises
         ------
         InvalidParameterError
-            If "aligned" meets `values_per_patch`, or patches that overlap.
+            If `embedding` is "aligned" and `values_per_patch` is given or patches overlap.
         """
         own = "resampled" if values_per_patch or self.halo else self.default_embedding
         nominal_length = self.nominal_length(num_steps)
@@ -206,16 +217,16 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
 
     @property
     def needs_causal_backbone(self) -> bool:
-        """Whether tokens must not see later ones."""
+        """Whether the backbone must be causal: no token reads a later one."""
         return False
 
     @property
     def halo(self) -> int:
-        """Steps beyond its own that the embedding of a patch reads (overlapping patches)."""
+        """Steps after the patch that its embedding also reads; above 0 where patches overlap."""
         return 0
 
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
-        """Fit what is not trained by gradient, once, before training.
+        """Fit the parts that are not trained by gradient, once, before training.
 
         Parameters
         ----------
@@ -228,12 +239,12 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
         """
 
     def plan(self, progress: float) -> StepPlan:
-        """Return what the training step does: one sample, nothing scored; frozen, the mode.
+        """Return the plan of a training step: one unscored sample, or the mode if frozen.
 
         Parameters
         ----------
         progress : float
-            Share of the training done, from 0 to 1.
+            Share of training completed, from 0 to 1.
         """
         return StepPlan(num_samples=0) if self.is_frozen else StepPlan()
 
@@ -247,9 +258,9 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
         return None
 
     def take_metrics(self) -> dict[str, float]:
-        """Return what the history should say of this patcher, and forget it.
+        """Return this patcher's metrics for the training history, and reset them.
 
-        Called at every validation, so that means are over the steps since the last one.
+        Validation calls it, so that means are over the steps since the previous validation.
         """
         return {}
 
@@ -259,9 +270,9 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
         return bool(getattr(self, "_frozen", False))
 
     def freeze(self) -> Self:
-        """Turn into a fixed, shared component: no gradients, and `clone` returns the object.
+        """Fix the patcher: it gets no gradients, and `clone` returns the same object.
 
-        Training then uses its most probable patches and draws nothing.
+        Training then uses its most probable patches and draws no samples.
         """
         self.requires_grad_(requires_grad=False)
         self.eval()
@@ -279,26 +290,27 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
         return super().__sklearn_clone__()
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, unless frozen: all clones are the same object then."""
+        """Set parameters; refused if frozen, because all clones are the same object then."""
         if params and self.is_frozen:
             raise InvalidParameterError(
-                "A frozen patcher is shared by everything it was passed to, so its parameters stay "
-                f"as they are. Got set_params({', '.join(params)}). Load another one: "
-                "load_patcher(..., compression_rate=...)."
+                "A frozen patcher is shared by everything it was passed to, so its parameters "
+                f"cannot change. Got set_params({', '.join(params)}). Load another one: "
+                "load_patcher(..., compression_rate=...).",
+                parameter=next(iter(params)),
             )
         return super().set_params(**params)
 
     def _make_anew(self) -> None:
-        """Become a new patcher of the same parameters, as if only now constructed."""
+        """Replace this patcher's state by that of a new one with the same parameters."""
         made = type(self)(**BaseEstimator.get_params(self, deep=False)).train(self.training)
         weight = next(self.parameters(), None)
-        if weight is not None:  # device and type of number stay
+        if weight is not None:  # keep the device and the dtype
             made = made.to(weight)
-        self.__dict__.clear()  # an attribute that was None would hide a module of its name
+        self.__dict__.clear()  # an attribute that was None would hide a module of that name
         self.__dict__.update(made.__dict__)
 
     def _make_anew_if_reshaped(self) -> None:
-        """Become a new patcher if a weight would have another shape by the parameters now."""
+        """Make this patcher anew if the current parameters ask for other weight shapes."""
         made = type(self)(**BaseEstimator.get_params(self, deep=False))
         own, new = self.state_dict(), made.state_dict()
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in new.items()}:
@@ -306,7 +318,7 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
 
 
 class StaticPatcher(Patcher):
-    """Base class of patchers whose boundaries are the same for every series of a length."""
+    """Base class of patchers whose boundaries depend on the length of the look-back only."""
 
     default_embedding: ClassVar[str] = "resampled"
 
@@ -323,15 +335,15 @@ class StaticPatcher(Patcher):
         return Deterministic(Segmentation.shared(starts, num_steps, num_rows, series.device))
 
     def capacity(self, num_steps: int) -> int:
-        """Return the number of patches, the same for every row."""
+        """Return the number of patches, which is the same for every row."""
         return len(self.starts(num_steps))
 
     def reference_patches(self, num_steps: int) -> Segmentation:
-        """Return the patches themselves."""
+        """Return the patches, which are the reference themselves."""
         return Segmentation.shared(self.starts(num_steps), num_steps)
 
 
 def rate_capacity(owner: Patcher, num_steps: int, compression_rate: float) -> int:
-    """Return K = max(1, floor(T / r)), the patches that `owner`'s budget of r allows."""
+    """Return K = max(1, floor(T / r)), the number of patches at `owner`'s compression rate r."""
     check_float(owner, "[1, inf)", compression_rate=compression_rate)
     return max(1, math.floor(num_steps / compression_rate))

@@ -1,4 +1,4 @@
-"""Patches between change points: the exact number of least squared error.
+"""Patches between change points: K patches with the least squared error around their means.
 
 Reference: C. Truong, L. Oudre, N. Vayatis, "Selective review of offline change point detection
 methods", Signal Processing 167, 2020, and their package ``ruptures``.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,21 +22,21 @@ from adaptivepatch.patchers.base import Patcher, rate_capacity
 from adaptivepatch.segmentation import Segmentation
 
 _RESULTS_KEPT = 65_536
-_RAMP = 1e-4  # standard deviation of the tie-break, in those of the signal
+_RAMP = 1e-4  # standard deviation of the tie-breaking ramp, in units of the signal's
 
 
 class ChangePointPatcher(Patcher):
-    """Exactly K patches around whose means a row has the least squared error.
+    """Cut a row into the K patches with the least squared error around their means.
 
-    Use it where the level of a series jumps: it finds the best piecewise constant approximation of
-    K pieces, with nothing trained. It needs the extra ``changepoint`` (the package ruptures).
+    Use it where the mean of a series jumps: it finds the best piecewise constant approximation with
+    K pieces, without training. It needs the extra ``changepoint`` (the package ruptures).
 
     Parameters
     ----------
     compression_rate : float, default=16.0
         Points per patch r; gives exactly K = max(1, floor(T / r)) patches.
     min_length : int, default=1
-        Shortest patch, in observed time steps. Where K is 1 it does not count.
+        Length of the shortest patch, in observed time steps. If K is 1 it does not apply.
 
     Raises
     ------
@@ -48,16 +48,21 @@ class ChangePointPatcher(Patcher):
     Notes
     -----
     ``ruptures.KernelCPD(kernel="linear")`` minimises the sum over patches of ``(x - mean)**2`` by
-    dynamic programming in O(K T**2), in float64, on the CPU. A slow ramp as a second, tiny signal
-    (1e-8 of the variance) breaks ties towards even patches: a constant row gets those.
+    dynamic programming in O(K T**2), in float64, on the CPU.
 
-    * Rows of a group share the patches of least squared error of all of them together.
-    * Filled gaps do not count: the program runs on the observed steps alone, and a patch starts at
-      an observed step. In a group a step counts where any row of it is observed, with the filled
-      values of the others. A row of fewer than ``K * min_length`` observed steps is cut evenly.
-    * Patches depend on the values alone, so that each look-back is searched once: the last 65,536
-      results are kept, about 4 K + 250 bytes each. They are no part of a saved, copied or pickled
-      patcher.
+    Patches depend on the values alone, so each look-back is searched only once: the last 65,536
+    results are kept, about 4 K + 250 bytes each. They are not saved, copied or pickled with the
+    patcher.
+
+    Deviations from ruptures:
+
+    * A slow ramp is added as a second, tiny signal (1e-8 of the variance). It breaks ties towards
+      even patches, so a constant row is cut evenly.
+    * The rows of a group share the patches with the least squared error over all of them.
+    * Filled gaps are left out: the search runs on observed steps only, and a patch starts at an
+      observed step. In a group, a step counts as observed if any row is observed there; the other
+      rows contribute their filled values. A row with fewer than ``K * min_length`` observed steps
+      is cut evenly.
 
     References
     ----------
@@ -77,6 +82,11 @@ class ChangePointPatcher(Patcher):
     """
 
     name = "change_point"
+    decides: ClassVar[str] = "the least squared error around patch means (`ruptures`)"
+    rate_kept: ClassVar[str] = "exact"
+    cost: ClassVar[str] = "O(K T²), once per window"
+    trained_by: ClassVar[str] = "nothing"
+    causality: ClassVar[str] = "not causal"
 
     def __init__(self, compression_rate: float = 16.0, min_length: int = 1) -> None:
         super().__init__()
@@ -85,25 +95,26 @@ class ChangePointPatcher(Patcher):
         self._results: OrderedDict[bytes, bytes] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the kept results out of copies and pickles."""
+        """Return the state without the kept results, for copies and pickles."""
         return {**self.__dict__, "_results": OrderedDict()}
 
     def capacity(self, num_steps: int) -> int:
-        """Return K, the same for every row."""
+        """Return K, which is the same for every row."""
         check_int(self, min_length=self.min_length)
         num_patches = rate_capacity(self, num_steps, self.compression_rate)
         if num_patches > 1 and num_patches * self.min_length > num_steps:
             raise InvalidParameterError(
                 f"{num_patches} patches of at least {self.min_length} steps must fit into the "
                 f"look-back. It has {num_steps} steps. Lower 'min_length', or raise "
-                "'compression_rate'."
+                "'compression_rate'.",
+                parameter="min_length",
             )
         return num_patches
 
     def propose(
         self, series: Tensor, observed: Tensor | None, group: Tensor | None
     ) -> SegmentationDistribution:
-        """Search every row, or every group of rows."""
+        """Search for the patches of every row, or of every group of rows."""
         num_rows, num_steps = series.shape
         num_patches = self.capacity(num_steps)
         values = series.detach().double().cpu().numpy()
@@ -120,7 +131,7 @@ class ChangePointPatcher(Patcher):
         return Deterministic(Segmentation(cut, num_patches, exact=True, validate=False))
 
     def _starts(self, signal: np.ndarray, steps: np.ndarray, num_steps: int) -> np.ndarray:
-        """Return the starts (K,), kept ones if the signal was searched before."""
+        """Return the starts (K,), from the kept results if the signal was searched before."""
         num_patches, shortest = self.capacity(num_steps), int(self.min_length)
         if num_patches == 1:
             return np.zeros(1, dtype=np.int32)
@@ -132,7 +143,7 @@ class ChangePointPatcher(Patcher):
         digest.update(signal.tobytes())
         digest.update(steps.tobytes())
         key = digest.digest()
-        # One operation each, so that threads may share a frozen patcher.
+        # Each access is a single operation, so that threads can share a frozen patcher.
         known = self._results.pop(key, None)
         if known is None:
             found = steps[_change_points(signal, num_patches, shortest)]
@@ -153,7 +164,7 @@ def _members(num_rows: int, group: Tensor | None) -> list[np.ndarray]:
 
 
 def _change_points(signal: np.ndarray, num_patches: int, min_length: int) -> list[int]:
-    """Return the K - 1 breaks of (T, M) values that leave the least squared error."""
+    """Return the K - 1 breaks of values (T, M) with the least squared error."""
     ruptures = require("ruptures", extra="changepoint", purpose="ChangePointPatcher")
     centred = signal - signal[:1]  # exactly 0 where the signal is constant
     centred -= centred.mean(0)

@@ -1,4 +1,4 @@
-"""Patches that start where a series changes fast for its recent size.
+"""Patches that start where a step is large compared with the recent values of the series.
 
 Reference: TimeSqueeze, arXiv:2603.11352 (2026).
 
@@ -23,17 +23,17 @@ from adaptivepatch.nn.placement.score_rules import (
     threshold_for,
 )
 from adaptivepatch.patchers.base import InstanceTag
-from adaptivepatch.patchers.rate import LevelOf, RatePatcher
+from adaptivepatch.patchers.rate import RatePatcher, ThresholdParameters
 
-_LEAST_POWER = 0.01  # a normalised row has the variance 1
+_LEAST_POWER = 0.01  # a normalised row has variance 1
 _UNKNOWN = -1.0  # below every score
 
 
 class DeviationPatcher(RatePatcher):
-    """Patches that start where a step changes most, compared with the steps before it.
+    """Start patches where the change at a step is largest relative to the steps before it.
 
-    Use it as the simplest adaptive rule, and as the control for a learned one: nothing is trained,
-    and it costs next to nothing.
+    Use it as the simplest adaptive rule, and as the control for a learned one: it needs no training
+    and costs almost nothing.
 
     Parameters
     ----------
@@ -43,48 +43,50 @@ class DeviationPatcher(RatePatcher):
         Exactly K patches in every row; at most K; or K on average over the training windows,
         without a limit for a row.
     window : int, default=32
-        Steps before a step that its change is compared with.
+        Number of preceding steps that a change is compared with.
     min_length, max_length : int, optional
-        Limits of a patch, in time steps; for the exact budget only. Where K is 1 they do not count.
+        Limits of a patch length, in time steps; for the exact budget only. If K is 1 they do not
+        apply.
 
     Attributes
     ----------
     causal : bool
-        Whether the budget is "target". The two others compare the steps of a look-back.
+        Whether the budget is "target". The other budgets compare all steps of a look-back.
     threshold : Tensor
-        Threshold found by `prepare`; -1 before, and for the exact budget.
+        Threshold found by `prepare`; -1 before that, and for the exact budget.
 
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range or K patches of these lengths do not fill T steps, or
-        if a threshold is needed that was found for another rate or window.
+        When used, if a value is out of range, if K patches of these lengths do not fill T steps, or
+        if a threshold is needed but was found for another rate or window.
     NotFittedError
         If the budget is "min" or "target", and `prepare` has not been called.
 
     Notes
     -----
     The score of step t is ``|x_t - x_{t-1}| / sqrt(p_t)``, where p_t is the mean of ``x**2`` over
-    the observed ones of the `window` steps before t, at least 0.01 (a hundredth of the variance of
-    a normalised row), so that the first noise after a flat stretch does not count as a jump. All in
-    float64. The exact budget takes the K - 1 highest scores, or with limits the K patches of the
-    greatest total; where scores are equal, as in a constant row, those that start an even patch.
-    "min" and "target" compare with a threshold that leaves r points a patch on average over the
-    training windows; it is found from single rows, also where a group shares its patches.
+    the observed steps among the `window` steps before t. It is at least 0.01 (a hundredth of the
+    variance of a normalised row), so that the first noise after a flat stretch does not count as a
+    jump. All values are float64. The exact budget takes the K - 1 highest scores, or with limits
+    the K patches with the greatest total score; ties, as in a constant row, go to the starts of
+    even patches. "min" and "target" compare scores with a threshold that leaves r points per patch
+    on average over the training windows; it is found from single rows, even if the rows of a group
+    share their patches.
 
-    Where x_t or x_{t-1} is a filled gap there is no score: such a step starts a patch only where an
-    exact budget is not used up by others. The rows of a group use the mean over those with a score.
+    If x_t or x_{t-1} is a filled gap, step t has no score and starts a patch only if an exact
+    budget has no scored step left. The rows of a group use the mean over the rows with a score.
 
-    TimeSqueeze has no public code; descriptions of it by reviewers were at hand. Deviations and own
-    choices:
+    TimeSqueeze has no public code; this patcher follows reviewers' descriptions of it. Deviations
+    and own choices:
 
-    * the change is divided by the root of the local power, so that the score has no unit, in place
-      of a comparison with a multiple tau of the power itself;
-    * the threshold follows from a compression rate, in place of a chosen tau;
-    * the window's length, the floor of the power, and gaps;
-    * TimeSqueeze limits the patch size always, here `max_length` does in the exact budget;
-    * tokens are embedded patches, in place of features that an encoder of all points has at the
-      boundaries; the head replaces its unpatching.
+    * the change is divided by the root of the local power, so that the score has no unit;
+      TimeSqueeze compares the change with a multiple tau of the power itself;
+    * the threshold follows from a compression rate instead of a chosen tau;
+    * the length of the window, the floor of the power and the treatment of gaps are own choices;
+    * TimeSqueeze always limits the patch size; here `max_length` does, for the exact budget only;
+    * tokens are embedded patches; TimeSqueeze takes the features of a point encoder at the
+      boundaries. The head replaces its unpatching.
 
     References
     ----------
@@ -99,8 +101,13 @@ class DeviationPatcher(RatePatcher):
     """
 
     name = "deviation"
+    decides: ClassVar[str] = "the size of a step relative to the power of the values before it"
+    rate_kept: ClassVar[str] = "exact, min or target"
+    cost: ClassVar[str] = "O(T)"
+    trained_by: ClassVar[str] = "nothing"
+    causality: ClassVar[str] = 'causal with `budget="target"`'
     causal = InstanceTag(lambda patcher: patcher.budget == "target")
-    level_of: ClassVar[LevelOf] = {"compression_rate": None, "window": None}
+    threshold_depends_on: ClassVar[ThresholdParameters] = {"compression_rate": None, "window": None}
     threshold: Tensor
 
     def __init__(
@@ -117,12 +124,12 @@ class DeviationPatcher(RatePatcher):
         self.window = window
         self.min_length = min_length
         self.max_length = max_length
-        self.register_buffer("threshold", torch.tensor(_UNKNOWN))  # a saved number must be finite
+        self.register_buffer("threshold", torch.tensor(_UNKNOWN))  # finite, so that it can be saved
 
     # ------------------------------------------------------------------ budget
 
     def num_patches(self, num_steps: int) -> int:
-        """Return K, after a check of all parameters."""
+        """Return K; checks all parameters first."""
         num_patches = super().num_patches(num_steps)
         check_int(self, window=self.window)
         check_lengths(self, num_patches, num_steps)
@@ -131,7 +138,7 @@ class DeviationPatcher(RatePatcher):
     # ------------------------------------------------------------------ segmentation
 
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
-        """Find the threshold of the budgets "min" and "target"."""
+        """Find the threshold for the budgets "min" and "target"."""
         self.num_patches(series.shape[1])
         if self.budget == "exact":
             return
@@ -143,7 +150,7 @@ class DeviationPatcher(RatePatcher):
     def propose(
         self, series: Tensor, observed: Tensor | None, group: Tensor | None
     ) -> SegmentationDistribution:
-        """Cut at the scores."""
+        """Start patches at the highest scores, or at scores above the threshold."""
         num_steps = series.shape[1]
         num_patches = self.num_patches(num_steps)
         scores = mean_of_known(*_scores(series, observed, self.window), group, _UNKNOWN)
@@ -151,13 +158,13 @@ class DeviationPatcher(RatePatcher):
             cut = cut_exactly(scores, num_patches, self.min_length, self.max_length)
             return Deterministic(cut)
         self.check_prepared()
-        # float32 as the threshold is: what equals it in float64 must not be above it.
+        # float32 like the threshold: a score equal to it must not exceed it by rounding.
         cut = cut_by_scores(scores.float(), num_patches, self.budget, float(self.threshold))
         return Deterministic(cut)
 
 
 def _scores(series: Tensor, observed: Tensor | None, window: int) -> tuple[Tensor, Tensor]:
-    """Return the score of every step and whether it has one, (N, T); without, it is 0."""
+    """Return the score of every step (0 if it has none) and whether it has one, both (N, T)."""
     values = series.double()
     seen = torch.ones_like(series, dtype=torch.bool) if observed is None else observed
     known = seen & F.pad(seen[:, :-1], (1, 0))

@@ -1,4 +1,4 @@
-"""Dynamic chunking: a differentiable router starts a patch where neighbouring points differ.
+"""Dynamic chunking: a differentiable router starts patches where neighbouring points differ.
 
 Reference: S. Hwang, B. Wang, A. Gu, "Dynamic Chunking for End-to-End Hierarchical Sequence
 Modeling" (H-Net), arXiv:2507.07955 (2025).
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -41,98 +41,100 @@ from adaptivepatch.patchers.rate import RatePatcher
 from adaptivepatch.segmentation import Segmentation
 
 WIRINGS = ("hnet", "encoder")
-_FOLLOWED = 0.05  # how far a step moves a calibrated router's threshold
-_SPACINGS = 4  # of them in a patch of nominal length
-_SURPRISE_WIDTH = 8  # of the forecaster of the next value
-_MOST_CELLS = 512  # of the head behind point vectors
+_THRESHOLD_STEP = 0.05  # share of the way that a step moves a calibrated router's threshold
+_SPACINGS = 4  # spacings per patch of nominal length
+_SURPRISE_WIDTH = 8  # width of the forecaster of the next value
+_MOST_CELLS = 512  # largest number of cells of a head that reads point vectors
 
 
 class DynamicChunkingPatcher(RatePatcher):
-    """Patches that start where a small encoder's vectors of neighbouring points differ.
+    """Start patches where a small encoder's vectors of neighbouring points differ (H-Net).
 
     Use it to learn boundaries by gradient, without rollouts. By default it only aims at its rate;
-    ``budget="exact"`` or ``"min"`` keep to it. Compare it with fixed patches of equal count.
+    ``budget="exact"`` or ``"min"`` keeps it. Compare it with fixed patches of equal count.
 
     Parameters
     ----------
     compression_rate : float, default=16.0
         Points per patch r.
     budget : {"target", "min", "exact"}, default="target"
-        A rate that training aims at; or at most, or exactly, K = max(1, floor(T / r)) patches:
-        those of highest boundary probability.
+        Rate that training aims at ("target"); or at most ("min") or exactly ("exact")
+        K = max(1, floor(T / r)) patches, at the steps with the highest boundary probability.
     wiring : {"hnet", "encoder"}, default="hnet"
-        "hnet": vectors at the starts are the tokens; behind the backbone they go back to points,
-        which a decoder and the head read. "encoder": tokens hold the points of their patch, and
-        the head reads them.
+        Way from points to the head. "hnet": the vectors at the starts are the tokens; after the
+        backbone they are expanded to points, which a decoder and then the head read. "encoder":
+        a token is made of the points of its patch, and the head reads the tokens.
     router : {"calibrated", "cosine", "even"}, default="calibrated"
-        "cosine", as published, starts with next to no boundary on smooth series; encoder and
-        decoder then end in a norm, as published. "calibrated" compares with a quantile that it
-        follows, starts are more than a quarter of a nominal patch apart, and there is no norm.
-        "even" is a control: the same network, patches as even as fixed ones.
+        Rule for boundary probabilities. "cosine" is the published one; on smooth series it begins
+        training with almost no boundaries, and encoder and decoder end in a norm, as published.
+        "calibrated" compares distances with a quantile that follows the data in training, keeps
+        starts more than a quarter of a nominal patch apart, and needs no norm. "even" is a control:
+        the same network with even patches.
     mixer : {"convolution", "attention"}, default="convolution"
-        Of encoder and decoder: local and linear in T, or over all points.
+        Layers of encoder and decoder: local and linear in T, or over all points.
     width : int, default=16
-        Width W of the point vectors, at least 2: of one value there is no direction.
+        Width W of the point vectors; at least 2, because a single value has no direction.
     num_layers : int, default=2
-        Layers of the encoder, and of the decoder.
+        Number of layers of the encoder, and of the decoder.
     ratio_weight : float, default=0.03
         Weight of the ratio loss.
     alignment_weight : float, default=0.0
-        Weight of a loss that draws boundaries to where the series surprises a small causal
-        forecaster of the next value, which is trained beside (SOMBRERO; 0.01 there).
+        Weight of a loss that draws boundaries to steps that surprise a small causal forecaster of
+        the next value, which is trained alongside (SOMBRERO, with 0.01).
     smoothing : bool, default=False
-        Mix every point vector with those before it, by the probabilities that a patch starts,
-        before tokens are made (SOMBRERO).
+        Whether every point vector is mixed with those before it, weighted by the boundary
+        probabilities, before tokens are made (SOMBRERO).
     sharpness : float, optional
-        Draw the boundaries of training steps, from probabilities moved towards 0 and 1 by this
-        much; 6 in ConceptMoE. None: training and prediction decide alike.
+        Factor that moves probabilities towards 0 and 1 before training steps draw boundaries from
+        them; 6 in ConceptMoE. None: training uses the same boundaries as prediction.
     learning_rate_factor : float, default=1.0
-        Of encoder, router and decoder, as a multiple of the trainer's learning rate.
+        Learning rate of encoder, router and decoder, as a multiple of the trainer's.
 
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range, or if boundaries are asked for at another rate than
-        it was trained for, without an exact budget; `router`, `mixer`, `width`, `num_layers` and
-        `alignment_weight` at construction.
+        When used, if a value is out of range, or if the rate is not the one it was trained for and
+        the budget is not exact. `router`, `mixer`, `width`, `num_layers` and `alignment_weight` are
+        checked at construction.
     NotFittedError
-        If the router is not "cosine", the budget not exact, and `prepare` has not been called.
+        If `prepare` has not been called; the router "cosine" and an exact budget do not need it.
 
     Notes
     -----
-    With x the encoder's vectors and p the router's probabilities (see
-    `adaptivepatch.nn.placement.routers`), step t starts a patch where p_t > 1/2. Forecast gradient reaches p through the smoothing of
-    chunks and through factors of value 1 (straight-through): the confidences in the decisions
-    ("hnet") or the probabilities of the starts ("encoder"). The ratio loss moves all p the same
-    way, up while there are too few patches.
+    The router maps the encoder's vectors to probabilities p (see
+    `adaptivepatch.nn.placement.routers`), and step t starts a patch where p_t > 1/2. The forecast
+    gradient reaches p through the smoothing of chunks and through straight-through factors of value
+    1: the confidences of the decisions ("hnet") or the probabilities of the starts ("encoder"). The
+    ratio loss moves every p in the same direction: up while there are too few patches, down while
+    there are too many. Steps in a gap start no patch.
 
-    Steps in a gap start no patch. `as_published` follows the publication. Deviations from it:
+    `as_published` is the preset nearest to the publication. Deviations from it:
 
     * encoder and decoder are local convolutions, or attention, and see both directions; the
-      published ones are causal Mamba-2 layers, and only widen on the way to the backbone, which
-      here may be narrower, too;
-    * statistics of the ratio loss are over steps that may or may not start a patch, not the first;
-    * "hnet": the residual's bias starts at zero, too; the head has no learning-rate factor, reads
-      all point vectors at once (of look-backs beyond 512 steps, means of them), and forecasts all
-      steps from them.
+      published ones are causal Mamba-2 layers. The backbone may be narrower than the encoder; the
+      published one is never narrower;
+    * statistics of the ratio loss leave out step 0 and gaps, where nothing is decided;
+    * with "hnet", the bias of the residual starts at zero as well; the head has no learning-rate
+      factor, reads all point vectors at once (means of them for look-backs above 512 steps), and
+      forecasts all steps from them.
 
     Own constructions:
 
-    * "encoder" has neither decoder nor smoothing of chunks: a token is made of the points of its
-      patch, the mean of their vectors and the one at the start;
-    * "calibrated" standardises distances within a row and has a quantile for its threshold, so that
-      the ratio loss has little left to do; near a larger distance a smaller one counts next to
-      nothing, as boundaries would otherwise come in runs of single points;
-    * beside it the vectors of points keep their size: with a norm the forecast hardly sees how far
-      a point is from the mean (docs/decisions/015-norm-of-point-vectors.md).
+    * "encoder" has no decoder and no smoothing of chunks: a token is made of the points of its
+      patch, the mean of their vectors and the vector at the start;
+    * "calibrated" standardises distances within a row and uses a quantile as threshold, so that
+      little is left to the ratio loss. Near a larger distance, a smaller one counts almost nothing;
+      boundaries would otherwise come in runs of single points;
+    * with "calibrated", point vectors keep their size. With a norm, the forecast hardly depends on
+      the distance of a point from the mean (docs/decisions/015-norm-of-point-vectors.md).
 
     References
     ----------
     S. Hwang, B. Wang, A. Gu, "Dynamic Chunking for End-to-End Hierarchical Sequence Modeling",
     arXiv:2507.07955, 2025.
 
-    P. Neitemeier et al., "SOMBRERO", arXiv:2601.22805, 2026 (smoothing, alignment; described in
-    notes at second hand, which leave open what the smoothing weighs by).
+    P. Neitemeier et al., "SOMBRERO", arXiv:2601.22805, 2026 (smoothing and alignment, from
+    second-hand notes that do not state the weights of the smoothing).
 
     Z. Huang et al., "ConceptMoE", arXiv:2601.21420, 2026 (sharpness).
 
@@ -145,6 +147,11 @@ class DynamicChunkingPatcher(RatePatcher):
     """
 
     name = "dynamic_chunking"
+    decides: ClassVar[str] = "the distance between vectors of neighbouring points (H-Net)"
+    rate_kept: ClassVar[str] = "target, min or exact"
+    cost: ClassVar[str] = "convolutions over all points, twice"
+    trained_by: ClassVar[str] = "gradient"
+    causality: ClassVar[str] = "not causal"
     trainable = True
     routing: Router
     stochastic = InstanceTag(lambda patcher: patcher.sharpness is not None)
@@ -189,14 +196,14 @@ class DynamicChunkingPatcher(RatePatcher):
 
     @classmethod
     def as_published(cls, compression_rate: float = 16.0, width: int = 16) -> Self:
-        """Return the preset nearest to H-Net of one stage.
+        """Return the preset nearest to a one-stage H-Net.
 
         Parameters
         ----------
         compression_rate : float, default=16.0
             Points per patch that the ratio loss aims at.
         width : int, default=16
-            Of the point vectors.
+            Width W of the point vectors.
         """
         return cls(compression_rate, router="cosine", width=width, learning_rate_factor=2.0)
 
@@ -214,7 +221,7 @@ class DynamicChunkingPatcher(RatePatcher):
         return self.router == "cosine"
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; encoder and router of another kind or size are made anew."""
+        """Set parameters; a new kind or size of encoder or router replaces the trained one."""
         super().set_params(**params)
         if params.keys() & {"router", "mixer", "width", "num_layers", "alignment_weight"}:
             self._make_anew()
@@ -229,11 +236,11 @@ class DynamicChunkingPatcher(RatePatcher):
         self._check()
         num_steps = series.shape[1]
         num_patches = self.num_patches(num_steps)
-        self._check_level()
+        self._check_rate()
         points = self.encoder(series, observed)
         distance = mean_in_groups(self.routing.distance(points), group)
         counted = None
-        if observed is not None:  # steps that any channel of the group has seen
+        if observed is not None:  # steps observed in any channel of the group
             counted = mean_in_groups(observed.to(series.dtype), group) > 0
         prob = self.routing.boundary_prob(distance, counted, self._spacing(num_steps))
         if self.smoothing:
@@ -243,7 +250,7 @@ class DynamicChunkingPatcher(RatePatcher):
 
     @torch.no_grad()
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
-        """Set the threshold of a calibrated router to the wanted rate of these windows."""
+        """Set the threshold of a calibrated router so that these windows have the wanted rate."""
         del generator
         distance = self.routing.distance(self.encoder(series, observed))
         num_steps = series.shape[1]
@@ -251,16 +258,16 @@ class DynamicChunkingPatcher(RatePatcher):
         self.routing.calibrate(distance, observed, share, spacing=spacing)
         self.mark_prepared()
 
-    def _check_level(self) -> None:
-        """Refuse boundaries at another rate than the router was set, or trained, for."""
+    def _check_rate(self) -> None:
+        """Raise an error unless the router was prepared or trained for the current rate."""
         if self.budget == "exact" and self.router != "even":
-            return  # the likeliest ones, as many as are asked for
-        needs_level = self.budget != "exact" and self.router != "cosine"
-        if needs_level or self.is_prepared:
+            return  # an exact budget ranks probabilities and uses no threshold
+        needs_threshold = self.budget != "exact" and self.router != "cosine"
+        if needs_threshold or self.is_prepared:
             self.check_prepared()
 
     def _spacing(self, num_steps: int) -> int:
-        """Return how many steps on each side of a start a calibrated router keeps free."""
+        """Return the number of steps that a calibrated router keeps free beside a start."""
         return self.nominal_length(num_steps) // _SPACINGS
 
     def parts(
@@ -270,7 +277,7 @@ class DynamicChunkingPatcher(RatePatcher):
         values_per_patch: int | None = None,
         embedding: str | None = None,
     ) -> NetworkParts:
-        """Make the embedding of the wiring, and for "hnet" the way back to points."""
+        """Make the embedding of the wiring and, for "hnet", the module from tokens to points."""
         self._check()
         if self.wiring == "encoder":
             points = self.embed_points(num_steps, d_model, values_per_patch, embedding)
@@ -285,23 +292,23 @@ class DynamicChunkingPatcher(RatePatcher):
     # ------------------------------------------------------------------ training
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Return optimizer groups, at a multiple of the learning rate."""
+        """Return optimizer groups with a multiple of the trainer's learning rate."""
         return super().parameter_groups(lr * self.learning_rate_factor)
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
-        """Return the ratio loss, over the steps that may or may not start a patch, and alignment.
+        """Return the ratio loss over the decided steps, plus the alignment losses if they are on.
 
-        The threshold of a calibrated router follows here, so that `forward` changes nothing.
+        The threshold of a calibrated router is updated here, so that `forward` has no side effect.
         """
         routed, mask = context.distribution, context.rollout.segmentation.boundary_mask[:, 1:]
         assert isinstance(routed, _Routed)
         if mask.shape[1] == 0:  # step 0 alone
             return None
         copies, num_steps = len(mask) // len(routed.boundary_prob), mask.shape[1] + 1
-        prob = routed.boundary_prob[:, 1:].repeat(copies, 1)  # other levels may ask for rollouts
+        prob = routed.boundary_prob[:, 1:].repeat(copies, 1)  # other levels may draw rollouts
         share = self.boundary_share(num_steps)
         spacing = self._spacing(num_steps)
-        self.routing.calibrate(routed.distance, routed.counted, share, _FOLLOWED, spacing)
+        self.routing.calibrate(routed.distance, routed.counted, share, _THRESHOLD_STEP, spacing)
         self._metrics.add(
             {
                 "compression_rate": num_steps / (1 + mask.sum(1).to(prob.dtype)).mean(),
@@ -309,7 +316,7 @@ class DynamicChunkingPatcher(RatePatcher):
                 "router_confidence": torch.where(mask, prob, 1 - prob).mean(),
             }
         )
-        if routed.counted is not None:  # gaps start no patch, whatever the router says
+        if routed.counted is not None:  # gaps never start a patch
             counted = routed.counted[:, 1:].repeat(copies, 1)
             mask, prob = mask[counted], prob[counted]
         if mask.numel() == 0:
@@ -324,11 +331,11 @@ class DynamicChunkingPatcher(RatePatcher):
         return loss + aligned + self.next_point.loss(context.series, context.observed)
 
     def take_metrics(self) -> dict[str, float]:
-        """See `Patcher.take_metrics`.
+        """Return the metrics; see `Patcher.take_metrics`.
 
-        ``compression_rate`` of training steps, ``router_prob`` the mean boundary probability and
-        ``router_confidence`` the mean probability of the decisions; ``router_gradient`` and
-        ``encoder_gradient`` the norm of the gradient of the last step.
+        ``compression_rate`` is that of training steps, ``router_prob`` the mean boundary
+        probability and ``router_confidence`` the mean probability of the decisions;
+        ``router_gradient`` and ``encoder_gradient`` are the gradient norms of the last step.
         """
         return {
             **self._metrics.take(),
@@ -338,7 +345,7 @@ class DynamicChunkingPatcher(RatePatcher):
 
 
 class _Routed(SegmentationDistribution):
-    """Boundaries by probability, decided or drawn."""
+    """Boundaries by a router's probabilities, thresholded or drawn."""
 
     def __init__(
         self,
@@ -358,7 +365,7 @@ class _Routed(SegmentationDistribution):
 
     @property
     def mode(self) -> Segmentation:
-        """The boundaries likelier than not, or the likeliest ones."""
+        """Starts where the probability exceeds 1/2, or the most probable ones of a budget."""
         return self._mode
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
@@ -378,6 +385,6 @@ class _Routed(SegmentationDistribution):
 
 
 def _sharpened(prob: Tensor, sharpness: float) -> Tensor:
-    """Move probabilities away from 1/2: their likelier side to the power of 1 / sharpness."""
+    """Move probabilities away from 1/2: raise the larger of p and 1 - p to 1 / sharpness."""
     likelier = torch.maximum(prob, 1 - prob) ** (1 / sharpness)
     return torch.where(prob > 0.5, likelier, 1 - likelier)

@@ -1,4 +1,4 @@
-"""Dynamic pooling: a small network says how likely each step starts a patch; training draws.
+"""Dynamic pooling: a small network predicts boundary probabilities; training draws from them.
 
 Reference: P. Nawrot, J. Chorowski, A. Lancucki, E. M. Ponti, "Efficient Transformers with Dynamic
 Token Pooling", arXiv:2211.09761 (2023).
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -35,88 +35,99 @@ from adaptivepatch.segmentation import Segmentation
 PREDICTORS = ("gumbel", "spikes")
 THRESHOLDS = ("calibrated", "half")
 
-_FOLLOWED = 0.5  # how far a step moves the level; all logits drift by more than they differ
+# Share of the way that a step moves the threshold: all logits drift by more than they differ.
+_THRESHOLD_STEP = 0.5
 
 
 class DynamicPoolingPatcher(RatePatcher):
-    """Patches that start where a small network, trained on samples of its own, finds it likely.
+    """Start patches where a boundary predictor, trained on its own samples, gives a high score.
 
-    Use it where boundaries should be explored by sampling and one pass a step must do, or, as
-    "spikes", where a patch should start when the series becomes harder to predict. By default it
-    only aims at its rate; ``budget="exact"`` or ``"min"`` keep to it.
+    Use it where boundaries should be explored by sampling in one pass per step or, with "spikes",
+    where a patch should start when the series becomes harder to predict. By default it only aims at
+    its rate; ``budget="exact"`` or ``"min"`` keeps it.
 
     Parameters
     ----------
     compression_rate : float, default=16.0
         Points per patch r.
     budget : {"target", "min", "exact"}, default="target"
-        A rate that training aims at; or at most, or exactly, K = max(1, floor(T / r)) patches: of
-        highest probability, in training of highest relaxed sample.
+        Rate that training aims at ("target"); or at most ("min") or exactly ("exact")
+        K = max(1, floor(T / r)) patches: those with the highest probability or, in training, the
+        highest relaxed sample.
     predictor : {"gumbel", "spikes"}, default="gumbel"
-        What teaches the probabilities: the forecast, through samples, and a prior on their number;
-        or spikes of the uncertainty of a next-point predictor trained along. "spikes" draws
-        nothing.
+        Training signal of the probabilities. "gumbel": the forecast, through relaxed samples, and a
+        prior on the number of starts. "spikes": spikes in the uncertainty of a next-point predictor
+        that is trained alongside; no samples are drawn.
     threshold : {"calibrated", "half"}, default="calibrated"
-        A start is likelier than a quantile of the probabilities in training, or than 1/2. With
-        "half", "spikes" have no rate control, and "gumbel" predicts few starts until it is sure.
+        Threshold for starts: a quantile of the scores in training, or the probability 1/2. With
+        "half", "spikes" has no control of the rate, and "gumbel" predicts few starts until its
+        probabilities are far from even.
     temperature : float, default=0.5
-        Of the relaxed samples.
+        Temperature of the relaxed samples.
     prior_weight : float, default=1.0
         Weight of the prior on the number of starts.
     alignment_weight : float, default=0.0
-        Weight of a loss that draws boundaries to where the series surprises a small causal
-        forecaster of the next value, which is trained beside (SOMBRERO; 0.01 there).
+        Weight of a loss that draws boundaries to steps that surprise a small causal forecaster of
+        the next value, which is trained alongside (SOMBRERO, with 0.01).
     mixer : {"convolution", "attention"}, default="convolution"
-        Of the encoder: local and linear in T, or over all points.
+        Layers of the encoder: local and linear in T, or over all points.
     width : int, default=16
         Width W of the point vectors, at least 2.
     num_layers : int, default=2
-        Layers of the encoder.
+        Number of layers of the encoder.
+
+    Attributes
+    ----------
+    level : Tensor
+        The calibrated threshold of the scores (saved under this name).
 
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range, or if the calibrated threshold is needed and was
-        found for another rate; `predictor`, `mixer`, `width`, `num_layers` and `alignment_weight`
-        at construction.
+        When used, if a value is out of range, or if the calibrated threshold is needed but was
+        found for another rate. `predictor`, `mixer`, `width`, `num_layers` and `alignment_weight`
+        are checked at construction.
     NotFittedError
-        If the calibrated threshold is needed before training windows were seen.
+        If the calibrated threshold is needed and `prepare` has not been called.
 
     Notes
     -----
-    Point vectors h of an encoder give ``p_t = sigmoid(l_t)`` with ``l = MLP(h) + logit(share)``,
-    share the wanted one among the steps after the first. "gumbel" draws the relaxed sample
-    ``c_t = sigmoid((l_t + e) / temperature)``, e logistic; a patch starts where c_t > 1/2, that is,
-    with probability p_t. The prior is ``-log Binomial(k; T - 1, share) / (T - 1)``, k the drawn
-    starts before a cap, with the gradient of c (straight-through). "exact" has no prior.
+    An encoder's point vectors h give ``p_t = sigmoid(l_t)`` with ``l = MLP(h) + logit(share)``,
+    where share is the wanted share of starts after step 0. "gumbel" draws the relaxed sample
+    ``c_t = sigmoid((l_t + e) / temperature)`` with logistic noise e; a patch starts where
+    c_t > 1/2, which has the probability p_t. The prior is
+    ``-log Binomial(k; T - 1, share) / (T - 1)``, where k is the number of drawn starts before a cap
+    and has the gradient of c (straight-through). The budget "exact" has no prior.
 
-    A token is the points of its patch plus a projection of the mean, normalised to mean
-    0 and variance 1, of ``(1 + c_t - stop(c_t)) h_t`` over the patch. So the forecast tells each
-    c_t whether its point should weigh more *inside the patch it is in*, whether it starts that
-    patch or not. It does not tell what another boundary would do: within a patch these gradients
-    sum to 0 (in the first with that of step 0, which is dropped), a patch of one point has none.
+    A token is the sum of its embedded points and a projection of the mean of
+    ``(1 + c_t - stop(c_t)) h_t`` over the patch, normalised to mean 0 and variance 1. The forecast
+    gradient of c_t thus says whether point t should weigh more *within its patch*, whether or not
+    it starts that patch. It does not say what another boundary would change: these gradients sum to
+    0 within a patch (in the first patch together with step 0, whose gradient is dropped), and a
+    patch of one point has none.
 
-    The encoder is told of gaps, and patches may start there.
+    The encoder reads which steps are gaps, and patches may start there.
 
     "spikes": ``H_t`` is the log-scale that a causal network predicts for step t; the target is 1
-    where H_t is greater than each of the two before it. Binary cross-entropy trains MLP and
-    encoder; the next-point network is trained by its own likelihood alone.
+    where H_t is greater than each of the two values before it. Binary cross-entropy trains MLP and
+    encoder; the next-point network is trained by its own likelihood only.
 
     Deviations from the published code:
 
-    * a mark is at the start of a patch, not at its end: no patch is dropped as unfinished, no empty
-      one put in front; step 0 always starts one and is in no statistic;
+    * boundaries mark the start of a patch, not its end: no unfinished patch is dropped and no empty
+      one is put in front. Step 0 always starts a patch and enters no statistic;
     * prediction is deterministic; the published evaluation samples;
-    * the threshold follows a quantile of the logits relative to their row (`row_scale`; half of the
-      way in each training step), where published it is 1/2;
-    * p starts at the wanted share; published at 1/2;
-    * the gradient above: published, a boundary moves weight to the later points of the patch it
-      is in, so that one that was drawn gets exactly none;
-    * the head reads patches: no way back to points, no residual; tokens also hold the points;
-    * the normalisation after pooling has no scale and shift of its own, as a projection follows;
-    * spikes are of a predicted scale, not of the entropy of the model's own output;
-    * the cross-entropy is given logits; published, probabilities in their place, which never calls
-      a step a boundary that is a spike in less than 62 % of cases;
+    * the threshold is a quantile of the logits relative to their row (`row_scale`), and each
+      training step moves it half of the way; the published threshold is 1/2;
+    * p starts at the wanted share; the published p starts at 1/2;
+    * the gradient is as described above; in the published code a boundary moves weight to the later
+      points of its patch, so that a drawn boundary gets exactly zero gradient;
+    * the head reads patches: nothing is expanded back to points and there is no residual. Tokens
+      also contain the points;
+    * the normalisation after pooling has no scale and shift, because a projection follows;
+    * spikes are those of a predicted scale, not of the entropy of the model's own output;
+    * the cross-entropy reads logits; the published one reads probabilities in their place, so that
+      a step that is a spike in less than 62 % of cases never becomes a boundary;
     * encoder layers are local convolutions, or attention, and see both directions.
 
     References
@@ -135,6 +146,13 @@ class DynamicPoolingPatcher(RatePatcher):
     """
 
     name = "dynamic_pooling"
+    decides: ClassVar[str] = (
+        "a boundary predictor, trained on relaxed draws or on spikes of uncertainty"
+    )
+    rate_kept: ClassVar[str] = "target, min or exact"
+    cost: ClassVar[str] = "convolutions over all points"
+    trained_by: ClassVar[str] = "gradient"
+    causality: ClassVar[str] = "not causal"
     trainable = True
     stochastic = InstanceTag(lambda patcher: patcher.predictor == "gumbel")
     level: Tensor
@@ -174,13 +192,13 @@ class DynamicPoolingPatcher(RatePatcher):
         nn.init.zeros_(last.bias)
         self.scoring = nn.Sequential(Linear(width, 2 * width), nn.GELU(), last)
         surprised = predictor == "spikes" or alignment_weight
-        told = NextPointPredictor(width=width) if surprised else None
-        self.register_module("next_point", told)  # also None, which set_params may replace
+        next_point = NextPointPredictor(width=width) if surprised else None
+        self.register_module("next_point", next_point)  # None too: set_params may replace it
         self.register_buffer("level", torch.zeros(()))
         self._metrics = MetricMeans()
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; networks of another kind or size are made anew."""
+        """Set parameters; a new kind or size of network replaces the trained one."""
         super().set_params(**params)
         if params.keys() & {"predictor", "mixer", "width", "num_layers", "alignment_weight"}:
             self._make_anew()
@@ -189,7 +207,7 @@ class DynamicPoolingPatcher(RatePatcher):
     # ------------------------------------------------------------------ budget
 
     def num_patches(self, num_steps: int) -> int:
-        """Return K, after a check of all parameters."""
+        """Return K; checks all parameters first."""
         check_choice(self, THRESHOLDS, threshold=self.threshold)
         check_float(self, "(0, inf)", temperature=self.temperature)
         check_float(self, "[0, inf)", prior_weight=self.prior_weight)
@@ -200,49 +218,49 @@ class DynamicPoolingPatcher(RatePatcher):
     def propose(
         self, series: Tensor, observed: Tensor | None, group: Tensor | None
     ) -> SegmentationDistribution:
-        """Return the boundary logits, what they give, and the encoder's vectors."""
+        """Return the distribution of the boundary logits, with the encoder's vectors."""
         num_patches = self.num_patches(series.shape[1])
         if self.budget == "exact":
-            level = None
+            threshold = None
         elif self.threshold == "half":
-            level = 0.0
+            threshold = 0.0
         else:
             self.check_prepared()
-            level = float(self.level)
+            threshold = float(self.level)
         points = self.encoder(series, observed)
         cut = partial(cut_by_scores, num_patches=num_patches, budget=self.budget)
         temperature = self.temperature if self.stochastic else None
         logits = self._logits(points, series, group)
-        is_plain = level is None or self.threshold == "half"
+        is_plain = threshold is None or self.threshold == "half"
         score = logits if is_plain else self._relative(logits)
-        return _Scored(logits, score.detach(), points, cut, level, temperature, group)
+        return _Scored(logits, score.detach(), points, cut, threshold, temperature, group)
 
     def _logits(self, points: Tensor, series: Tensor, group: Tensor | None) -> Tensor:
-        """Return the boundary logits (N, T), the same in a group, as precise as the series."""
+        """Return the boundary logits (N, T), equal within a group, in the dtype of the series."""
         share = self.boundary_share(series.shape[1])
         with torch.autocast(series.device.type, enabled=False):
             found: Tensor = self.scoring(points.to(series.dtype))[..., 0]
         return mean_in_groups(found + math.log(share / (1 - share)), group)
 
     def _relative(self, logits: Tensor) -> Tensor:
-        """Return scores (N, T) relative to their row, and 0 at step 0."""
+        """Return scores (N, T), which are logits relative to their row, and 0 at step 0."""
         later = logits[:, 1:]
         offset, scale = row_scale(later, self.boundary_share(logits.shape[1]))
         return F.pad((later - offset) / scale, (1, 0))
 
     @torch.no_grad()
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
-        """Set the level to the wanted rate of these windows."""
+        """Set the threshold so that these windows have the wanted rate."""
         del generator
         self.num_patches(series.shape[1])
-        self._follow(self._logits(self.encoder(series, observed), series, None), 1.0)
+        self._calibrate(self._logits(self.encoder(series, observed), series, None), 1.0)
         self.mark_prepared()
 
     @torch.no_grad()
-    def _follow(self, logits: Tensor, weight: float) -> None:
-        """Move the level towards the quantile that leaves the wanted share above it."""
+    def _calibrate(self, logits: Tensor, weight: float) -> None:
+        """Move the threshold towards the quantile with the wanted share of scores above it."""
         share, found = self.boundary_share(logits.shape[1]), self._relative(logits)[:, 1:].flatten()
-        if len(found) == 0:  # step 0 alone: nothing is decided
+        if len(found) == 0:  # step 0 alone leaves no decision
             return
         rank = rank_above(share, len(found))
         quantile = mean_over_processes(found.kthvalue(rank).values).to(self.level.dtype)
@@ -255,7 +273,7 @@ class DynamicPoolingPatcher(RatePatcher):
         values_per_patch: int | None = None,
         embedding: str | None = None,
     ) -> NetworkParts:
-        """Make an embedding that also reads the mean of the point vectors."""
+        """Make an embedding that adds the mean of the point vectors to the points."""
         points = self.embed_points(num_steps, d_model, values_per_patch, embedding)
         pooled = _MeanEmbedding(self.width, d_model, points)
         return NetworkParts(pooled, self.reference_patches(num_steps))
@@ -263,16 +281,16 @@ class DynamicPoolingPatcher(RatePatcher):
     # ------------------------------------------------------------------ training
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
-        """Return the prior on the number of starts, or the loss of spikes; and alignment.
+        """Return the prior on the number of starts or the loss of spikes, and the other losses.
 
-        With the loss of the forecaster of the next value, where there is one. The level follows
-        here, so that `forward` changes nothing.
+        These are the alignment loss and the loss of the forecaster of the next value, where they
+        are used. The threshold is updated here, so that `forward` has no side effect.
         """
         scored, num_steps = context.distribution, context.series.shape[1]
         if num_steps == 1:
             return None
         assert isinstance(scored, _Scored)
-        self._follow(scored.logits, _FOLLOWED)
+        self._calibrate(scored.logits, _THRESHOLD_STEP)
         prob = scored.logits[:, 1:].sigmoid()
         count = context.rollout.segmentation.num_patches.to(prob.dtype)
         self._metrics.add(
@@ -284,14 +302,14 @@ class DynamicPoolingPatcher(RatePatcher):
             prior = binomial_loss(starts, num_steps - 1, self.boundary_share(num_steps))
             terms.append(self.prior_weight * prior.to(action.dtype))
         if self.next_point is not None:
-            with torch.autocast(context.series.device.type, enabled=False):  # small differences
+            with torch.autocast(context.series.device.type, enabled=False):  # differences are small
                 terms += self._surprise_losses(self.next_point, scored.logits, context)
         return torch.stack(terms).sum() if terms else None
 
     def _surprise_losses(
         self, next_point: NextPointPredictor, logits: Tensor, context: StepContext
     ) -> list[Tensor]:
-        """Return the forecaster's own loss, the cross-entropy with its spikes, and alignment."""
+        """Return the forecaster's own loss, the loss of spikes and the alignment loss, if used."""
         series, observed = context.series, context.observed
         losses = [next_point.loss(series, observed)]
         if self.predictor == "spikes":
@@ -308,10 +326,11 @@ class DynamicPoolingPatcher(RatePatcher):
         return losses
 
     def take_metrics(self) -> dict[str, float]:
-        """See `Patcher.take_metrics`.
+        """Return the metrics; see `Patcher.take_metrics`.
 
-        ``compression_rate`` of training steps, ``predictor_prob`` the mean boundary probability;
-        ``predictor_gradient`` and ``encoder_gradient`` the norm of the gradient of the last step.
+        ``compression_rate`` is that of training steps and ``predictor_prob`` the mean boundary
+        probability; ``predictor_gradient`` and ``encoder_gradient`` are the gradient norms of the
+        last step.
         """
         return {
             **self._metrics.take(),
@@ -321,13 +340,13 @@ class DynamicPoolingPatcher(RatePatcher):
 
 
 def _spikes(values: Tensor) -> Tensor:
-    """Return where a step of (N, T) is greater than each of the two before it, or those it has."""
+    """Return where a value of (N, T) is greater than each of up to two values before it."""
     before = F.pad(values, (2, 0), value=-math.inf)
     return (values > before[:, 1:-1]) & (values > before[:, :-2])
 
 
 class _Scored(SegmentationDistribution):
-    """Boundaries by logits: drawn one by one in rollouts, or with no temperature decided."""
+    """Boundaries by logits: drawn independently, or deterministic if there is no temperature."""
 
     def __init__(
         self,
@@ -335,24 +354,25 @@ class _Scored(SegmentationDistribution):
         score: Tensor,
         features: Tensor,
         cut: Callable[..., Segmentation],
-        level: float | None,
+        threshold: float | None,
         temperature: float | None,
         group: Tensor | None,
     ) -> None:
         self.logits, self.score, self.features = logits, score, features
-        self.cut, self.level, self.temperature, self.group = cut, level, temperature, group
+        self.cut, self.threshold = cut, threshold
+        self.temperature, self.group = temperature, group
 
     @cached_property
     def boundary_prob(self) -> Tensor | None:  # type: ignore[override]
-        """Of draws, before a budget; where nothing is drawn there is none."""
+        """Probability of a drawn start before any budget; None where nothing is drawn."""
         if self.temperature is None:
             return None
         return F.pad(self.logits[:, 1:].sigmoid(), (1, 0), value=1.0)
 
     @cached_property
     def mode(self) -> Segmentation:
-        """The steps above the level, or the likeliest ones."""
-        return self.cut(self.score, threshold=self.level)
+        """Starts where the score exceeds the threshold, or the highest scores of a budget."""
+        return self.cut(self.score, threshold=self.threshold)
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
         """Draw relaxed Bernoulli variables, or repeat the mode."""
@@ -361,9 +381,9 @@ class _Scored(SegmentationDistribution):
         shape, device = (num_samples, *self.logits.shape), self.logits.device
         uniform = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
         noise = shared_in_groups(uniform.clamp(min=1e-300), self.group).logit()
-        score = (self.logits.double() + noise).flatten(0, 1)  # its sign decides
+        score = (self.logits.double() + noise).flatten(0, 1)  # a positive score starts a patch
         drawn = self.cut(score.detach(), threshold=0.0)
-        hard = drawn.boundary_mask if self.level is None else score > 0
+        hard = drawn.boundary_mask if self.threshold is None else score > 0
         through = (score[:, 1:] / self.temperature).sigmoid()
         through = F.pad(through - through.detach(), (1, 0))  # step 0 starts a patch in any case
         action = F.pad(hard[:, 1:].double(), (1, 0), value=1.0) + through
@@ -372,14 +392,14 @@ class _Scored(SegmentationDistribution):
 
 
 class _MeanEmbedding(nn.Module):
-    """A patch's points plus a projection of the normalised mean of the gated point vectors.
+    """Token of a patch: embedded points plus a projection of the normalised mean point vector.
 
     Parameters
     ----------
     width, d_model : int
         Widths W of the vectors and D of the tokens.
     points : nn.Module
-        Embeds the points.
+        Embedding of the points.
     """
 
     def __init__(self, width: int, d_model: int, points: nn.Module) -> None:

@@ -28,15 +28,15 @@ from adaptivepatch.nn.placement.score_rules import (
 )
 from adaptivepatch.nn.placement.surprise import NextPointPredictor, fit_next_point
 from adaptivepatch.patchers.base import InstanceTag
-from adaptivepatch.patchers.rate import LevelOf, RatePatcher
+from adaptivepatch.patchers.rate import RatePatcher, ThresholdParameters
 
 SCORES = ("entropy", "surprisal")
 RULES = ("level", "rise")
 
-_TICK = 1e-5  # nats; scores are whole multiples, so that equal ones are equal whatever rounding
+_TICK = 1e-5  # nats; scores are whole multiples of it, so that rounding errors break no ties
 _LARGEST = 1e4  # nats
-_UNKNOWN = -1e5  # nats; below every score and every difference of two
-_ROWS = 32  # rows at a time, always: a convolution rounds by the number of its rows
+_UNKNOWN = -1e5  # nats; below every score and every difference of two scores
+_ROWS = 32  # a fixed number of rows per pass: the rounding of a convolution depends on it
 _VALUES_KEPT = 2**25
 _STEP_POINTS = 6144  # points of a training step
 _PASSES = 30
@@ -45,11 +45,11 @@ _THRESHOLD_ROWS = 2048
 
 
 class EntropyPatcher(RatePatcher):
-    """Patches that start at the steps a small forecaster is least certain of.
+    """Start patches at the steps where a small causal forecaster is least certain.
 
     Use it as the baseline that finds boundaries by predictability: many tokens where a series is
-    hard to predict, few where it is not. The forecaster is trained on the training windows before
-    the network is, and then stays as it is.
+    hard to predict, few where it is easy. The forecaster is trained on the training windows before
+    the network is trained, and is then frozen.
 
     Parameters
     ----------
@@ -59,70 +59,71 @@ class EntropyPatcher(RatePatcher):
         Exactly K patches in every row; at most K; or K on average over the training windows,
         without a limit for a row.
     score : {"entropy", "surprisal"}, default="entropy"
-        How uncertain the forecast of a step was, or how unlikely it made the value that came.
+        Uncertainty of a step's forecast, or improbability of the value that followed.
     rule : {"level", "rise"}, default="level"
-        The score itself, or how much it is above that of the step before.
+        Quantity that is compared: the score itself, or its difference to the step before.
     width : int, default=16
         Channels of the forecaster, an even number.
     train_steps : int, default=400
-        Steps it is trained for; fewer where these would be more than 30 passes over the windows.
+        Training steps of the forecaster, limited to 30 passes over the windows.
     min_length, max_length : int, optional
-        Limits of a patch, in time steps; for the exact budget only. Where K is 1 they do not count.
+        Limits of a patch length, in time steps; for the exact budget only. If K is 1 they do not
+        apply.
 
     Attributes
     ----------
     causal : bool
-        Whether the budget is "target". The two others compare the steps of a look-back.
+        Whether the budget is "target". The other budgets compare all steps of a look-back.
     threshold : Tensor
-        Threshold of the budgets "min" and "target" in nats, found by `prepare`.
+        Threshold in nats for the budgets "min" and "target", found by `prepare`.
     predictor : NextPointPredictor
         The forecaster.
 
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range or K patches of these lengths do not fill T steps, or
-        if a threshold is needed that was found for another rate, score or rule; `width` at
-        construction.
+        When used, if a value is out of range, if K patches of these lengths do not fill T steps, or
+        if a threshold is needed but was found for another rate, score or rule. `width` is checked
+        at construction.
     NotFittedError
         If `prepare` has not been called.
 
     Notes
     -----
-    The forecaster gives every step a normal distribution, with mean m_t and scale s_t from the
-    steps before it. The entropy is ``H_t = log s_t + log(2 pi e) / 2``, known before x_t is; the
+    The forecaster gives every step a normal distribution, with mean m_t and scale s_t computed from
+    the steps before it. The entropy ``H_t = log s_t + log(2 pi e) / 2`` is known before x_t is. The
     surprisal is ``-log p(x_t) = log s_t + ((x_t - m_t) / s_t)**2 / 2 + log(2 pi) / 2``. A patch
-    starts at the uncertain step itself. "rise" takes the difference to the step before; it starts
-    fewer patches of one step, where "level" fills an uncertain stretch with them, unless
-    `min_length` forbids.
+    starts at the uncertain step itself. The rule "level" fills an uncertain stretch with patches of
+    one step unless `min_length` forbids them; "rise" starts fewer of these.
 
-    The exact budget takes the K - 1 highest scores, which is what a quantile of each window does,
-    or with limits the K patches of the greatest total; where scores are equal (to 1e-5), those that
-    start an even patch, then the earlier. "min" and "target" compare with a threshold that leaves r
-    points a patch on average over the training windows (2,048 rows of them), found from single
-    rows, also where a group shares its patches. Later windows may be calmer, and
-    then have fewer patches. Early steps have little past and so more entropy than later ones: with
-    "level" more starts are among them.
+    The exact budget takes the K - 1 highest scores, which equals a quantile per window, or with
+    limits the K patches with the greatest total score. Ties (within 1e-5) go to the starts of even
+    patches, then to the earlier step. "min" and "target" compare scores with a threshold that
+    leaves r points per patch on average over 2,048 rows of the training windows. It is found from
+    single rows, even if the rows of a group share their patches. Calmer windows then have fewer
+    patches. Early steps have little past and so a higher entropy: the rule "level" places more
+    starts among them.
 
-    Where x_t or x_{t-1} is a filled gap there is no score: such a step starts a patch only where an
-    exact budget is not used up by others. The rows of a group use the mean over those with a score.
+    If x_t or x_{t-1} is a filled gap, step t has no score and starts a patch only if an exact
+    budget has no scored step left. The rows of a group use the mean over the rows with a score.
 
-    Scores depend on the row alone. On a CPU they are kept, 2**25 of them (128 MiB, about 100,000
-    rows of 336), the longest unused going first. They are no part of a saved, copied or pickled
-    patcher. Limits of length are applied anew every time.
+    Scores depend on the row alone. On a CPU, 2**25 of them are kept (128 MiB, about 100,000 rows of
+    336 steps); the least recently used are dropped first. They are not saved, copied or pickled
+    with the patcher. Limits of length are applied to the kept scores.
 
     Deviations from BLT and EntroPE:
 
-    * a normal density of the value itself, whose entropy is a log-scale, in place of an entropy of
-      256 classes; nothing is quantised, nothing scaled by the window's mean absolute value;
-    * a causal convolution over 31 steps, in place of a transformer;
-    * thresholds follow from a compression rate, in place of one chosen by hand. BLT also offers
-      the highest scores of a sequence; EntroPE has a quantile of each window: the exact budget;
-    * EntroPE starts a patch one step later, and asks for level and rise together in one version;
-    * BLT forces a start at step 1, both split long patches by a largest length: here neither, but
-      for `max_length`, which moves starts in place of adding some;
-    * the forecaster is one for all series and channels, of normalised windows;
-    * tokens are embedded patches: no local encoder and decoder with cross-attention.
+    * the forecaster predicts a normal density of the value, whose entropy is a log-scale; the
+      published ones predict 256 classes. Values are neither quantised nor divided by the window's
+      mean absolute value;
+    * the forecaster is a causal convolution over 31 steps, not a transformer;
+    * thresholds follow from a compression rate and are not chosen by hand. The exact budget is
+      BLT's choice of the highest scores of a sequence, and EntroPE's quantile per window;
+    * EntroPE starts a patch one step later, and one of its versions combines both rules;
+    * BLT forces a start at step 1, and both split patches above a largest length. This patcher does
+      neither; `max_length` moves starts and adds none;
+    * one forecaster serves all series and channels, on normalised windows;
+    * tokens are embedded patches; there is no local encoder or decoder with cross-attention.
 
     References
     ----------
@@ -142,8 +143,17 @@ class EntropyPatcher(RatePatcher):
     """
 
     name = "entropy"
+    decides: ClassVar[str] = "the uncertainty of a small causal forecaster of the next value"
+    rate_kept: ClassVar[str] = "exact, min or target"
+    cost: ClassVar[str] = "small convolutions, O(T)"
+    trained_by: ClassVar[str] = "likelihood, before the network; then frozen"
+    causality: ClassVar[str] = 'causal with `budget="target"`'
     causal = InstanceTag(lambda patcher: patcher.budget == "target")
-    level_of: ClassVar[LevelOf] = {"compression_rate": None, "score": SCORES, "rule": RULES}
+    threshold_depends_on: ClassVar[ThresholdParameters] = {
+        "compression_rate": None,
+        "score": SCORES,
+        "rule": RULES,
+    }
     threshold: Tensor
 
     def __init__(
@@ -167,7 +177,7 @@ class EntropyPatcher(RatePatcher):
         self.min_length = min_length
         self.max_length = max_length
         check_int(self, width=width)
-        if width % 2:  # see `_ROWS`; in float64 an odd number rounds by the place of a row, too
+        if width % 2:  # as for `_ROWS`: in float64 an odd width rounds by the place of a row
             raise InvalidParameterError(
                 f"The 'width' parameter of EntropyPatcher must be even. Got {width!r} instead. Use "
                 f"{width + 1}.",
@@ -178,11 +188,11 @@ class EntropyPatcher(RatePatcher):
         self._kept: _Kept = ((), OrderedDict())
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the kept scores out of copies and pickles."""
+        """Return the state without the kept scores, for copies and pickles."""
         return {**self.__dict__, "_kept": ((), OrderedDict())}
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; a forecaster of another width is made anew, untrained."""
+        """Set parameters; another `width` replaces the forecaster by an untrained one."""
         super().set_params(**params)
         if "width" in params:
             self._make_anew()
@@ -191,7 +201,7 @@ class EntropyPatcher(RatePatcher):
     # ------------------------------------------------------------------ budget
 
     def num_patches(self, num_steps: int) -> int:
-        """Return K, after a check of all parameters."""
+        """Return K; checks all parameters first."""
         num_patches = super().num_patches(num_steps)
         check_choice(self, SCORES, score=self.score)
         check_choice(self, RULES, rule=self.rule)
@@ -202,7 +212,7 @@ class EntropyPatcher(RatePatcher):
     # ------------------------------------------------------------------ training
 
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
-        """Train the forecaster from random weights, and find the threshold."""
+        """Train the forecaster from random weights, then find the threshold."""
         num_rows, num_steps = series.shape
         self.num_patches(num_steps)
         seed = torch.randint(2**31, (), generator=generator, device=generator.device)
@@ -235,23 +245,23 @@ class EntropyPatcher(RatePatcher):
     def propose(
         self, series: Tensor, observed: Tensor | None, group: Tensor | None
     ) -> SegmentationDistribution:
-        """Cut at the scores."""
+        """Start patches at the highest scores, or at scores above the threshold."""
         num_steps = series.shape[1]
         num_patches = self.num_patches(num_steps)
         if self.budget != "exact":
             self.check_prepared()
-        elif not self.is_prepared:  # its forecaster is what must be there
+        elif not self.is_prepared:  # the forecaster is untrained
             raise not_prepared(self)
         scores = mean_of_known(*self._scores(series, observed), group, _UNKNOWN)
         if self.budget != "exact":
-            # float32 as the threshold is: what equals it in float64 must not be above it.
+            # float32 like the threshold: a score equal to it must not exceed it by rounding.
             cut = cut_by_scores(scores.float(), num_patches, self.budget, float(self.threshold))
             return Deterministic(cut)
         return Deterministic(cut_exactly(scores, num_patches, self.min_length, self.max_length))
 
     @torch.no_grad()
     def _scores(self, series: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the score of every step in nats and whether it has one, (N, T)."""
+        """Return the score of every step in nats and whether it has one, both (N, T)."""
         with torch.autocast(series.device.type, enabled=False):
             if series.device.type == "cpu":
                 ticks = self._kept_ticks(series.detach()).long()
@@ -265,7 +275,7 @@ class EntropyPatcher(RatePatcher):
         return ticks.double() * _TICK, known
 
     def _ticks(self, series: Tensor) -> Tensor:
-        """Compute the scores of rows (N, T) in whole ticks, int32."""
+        """Return the scores of rows (N, T) as int32 multiples of `_TICK`."""
         tell = getattr(self.predictor, self.score)
         parts = [
             tell(F.pad(part, (0, 0, 0, _ROWS - len(part))))[: len(part)]
@@ -275,7 +285,7 @@ class EntropyPatcher(RatePatcher):
         return (nats / _TICK).round().int()
 
     def _kept_ticks(self, series: Tensor) -> Tensor:
-        """Look up the scores of rows, and compute those of rows not met before."""
+        """Return the ticks of rows (N, T), computing only those that are not kept."""
         weights = [p.detach().numpy().tobytes() for p in self.predictor.parameters()]
         made_by = (self.score, *weights)
         if self._kept[0] != made_by:
@@ -285,7 +295,7 @@ class EntropyPatcher(RatePatcher):
         keys = [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
         found: dict[bytes, bytes] = {}
         missing: dict[bytes, int] = {}
-        for n, key in enumerate(keys):  # one operation each: threads may share a frozen patcher
+        for n, key in enumerate(keys):  # single operations: threads can share a frozen patcher
             known = kept.pop(key, None)
             if known is None:
                 missing[key] = n

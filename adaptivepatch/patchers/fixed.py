@@ -1,4 +1,4 @@
-"""Fixed patching: the same boundaries for every series.
+"""Fixed patches: the same boundaries for every series.
 
 Reference: Y. Nie, N. H. Nguyen, P. Sinthong, J. Kalagnanam, "A Time Series is Worth 64 Words",
 ICLR 2023, arXiv:2211.14730.
@@ -6,42 +6,47 @@ ICLR 2023, arXiv:2211.14730.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from adaptivepatch.errors import InvalidParameterError, check_int
 from adaptivepatch.patchers.base import StaticPatcher, rate_capacity
 from adaptivepatch.segmentation import Segmentation
 
 
 class FixedPatcher(StaticPatcher):
-    """Patches of one length, in one of two kinds.
+    """Cut every look-back at the same steps, into patches of one length.
 
-    Use the length kind to have PatchTST, the rate kind to compare patchers at equal token count.
+    Pass `patch_length` and `stride` for the patches of PatchTST, or `compression_rate` to compare
+    patchers at an equal number of tokens.
 
     Parameters
     ----------
     patch_length : int, optional
-        Points a token reads, in time steps. Default 16 unless `compression_rate` is given.
+        Number of time steps that a token reads; 16 unless `compression_rate` is given.
     stride : int, optional
-        Distance between patch starts, in time steps; at most `patch_length`, the default.
-        Patches overlap by ``patch_length - stride``, called the halo.
+        Distance between patch starts, in time steps; at most `patch_length`, which is the default.
+        Patches overlap by ``patch_length - stride`` steps, called the halo.
     compression_rate : float, optional
-        Points per patch r. Gives exactly K = max(1, floor(T / r)) patches, starting at
-        round(k T / K), without halo.
+        Points per patch r; gives exactly K = max(1, floor(T / r)) patches, which start at
+        round(k T / K) and have no halo.
 
     Raises
     ------
     InvalidParameterError
-        When used, if both kinds are asked for or a value is out of range.
+        When used, if `compression_rate` comes with a length or a stride, or if a value is out of
+        range.
 
     Notes
     -----
-    The length kind is a partition every `stride` steps plus a halo read by the embedding. It
-    equals PatchTST's unfolding (with end padding if there is a halo) whenever the stride divides
-    T and ``patch_length`` is `stride` or twice that. Deviations elsewhere:
+    Without `compression_rate`, a patch starts every `stride` steps, and the embedding also reads
+    the halo. This equals PatchTST's unfolding (with end padding if there is a halo) whenever the
+    stride divides T and `patch_length` is `stride` or twice that. Deviations in other cases:
 
     * If the stride does not divide T, boundaries are counted back from the forecast origin, so
-      that the *oldest* patch is the shorter one, and no point is lost. (Unfolding without padding
-      drops the newest points; with padding it repeats the last value.)
+      that the *oldest* patch is shorter and no point is lost. (Unfolding without padding drops the
+      newest points; with padding it repeats the last value.)
     * A halo of more than one stride pads the end so that every start keeps its patch.
+    * Even patches at a compression rate are an addition of this package.
 
     References
     ----------
@@ -57,6 +62,11 @@ class FixedPatcher(StaticPatcher):
     """
 
     name = "fixed"
+    decides: ClassVar[str] = "nothing in the data: even patches, or PatchTST's length and stride"
+    rate_kept: ClassVar[str] = "exact"
+    cost: ClassVar[str] = "none"
+    trained_by: ClassVar[str] = "nothing"
+    causality: ClassVar[str] = "static"
 
     def __init__(
         self,
@@ -91,20 +101,21 @@ class FixedPatcher(StaticPatcher):
             raise InvalidParameterError(
                 "FixedPatcher takes either 'compression_rate' or 'patch_length' and 'stride'. Got "
                 f"compression_rate={self.compression_rate!r}, patch_length="
-                f"{self.patch_length!r}, stride={self.stride!r}."
+                f"{self.patch_length!r}, stride={self.stride!r}. Leave out one of the two.",
+                parameter="compression_rate",
             )
         num_patches = rate_capacity(self, num_steps, self.compression_rate)
         return Segmentation.even(num_steps, num_patches).patch_starts[0].tolist()
 
     def nominal_length(self, num_steps: int) -> int:
-        """Return the stride, or the mean length at a compression rate."""
+        """Return the stride, or the mean patch length at a compression rate."""
         if self.compression_rate is None:
             return self._length_and_stride()[1]
         return super().nominal_length(num_steps)
 
     @property
     def halo(self) -> int:
-        """``patch_length - stride``; 0 at a compression rate."""
+        """Overlap of patches, ``patch_length - stride``; 0 at a compression rate."""
         if self.compression_rate is not None:
             return 0
         length, stride = self._length_and_stride()

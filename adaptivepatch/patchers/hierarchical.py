@@ -1,6 +1,6 @@
-"""Levels: patches of patches, each level cut by a patcher of its own.
+"""Patches of patches: a hierarchy in which every level has a patcher of its own.
 
-What uses the levels is `adaptivepatch.backbones.multi_level`.
+`adaptivepatch.backbones.multi_level` holds the backbone that reads the levels.
 
 Tensor suffixes: N rows, T steps, P fine patches, G rollouts.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ from adaptivepatch.segmentation import Segmentation
 
 
 class _EvenPatches(StaticPatcher):
-    """What stands for None: K even patches. No concrete patcher knows another."""
+    """Default level: K even patches. It exists because no concrete patcher imports another."""
 
     def __init__(self, compression_rate: float) -> None:
         super().__init__()
@@ -46,51 +46,54 @@ _DEFAULTS: dict[str, Patcher] = {"fine": _EvenPatches(8.0), "coarse": _EvenPatch
 
 
 class HierarchicalPatcher(Patcher):
-    """Patches of patches: `fine` cuts the steps, `coarse` cuts the sequence of fine patches.
+    """Cut in two levels: `fine` cuts the steps, `coarse` cuts the sequence of fine patches.
 
     Use it for long look-backs: a backbone can spend most of its layers on few coarse tokens and
-    still forecast from fine ones. Any patcher serves at any level, learned ones too; a coarse
-    patcher that is hierarchical itself makes three levels.
+    still forecast from fine ones. Any patcher can serve at either level, including learned ones; a
+    coarse patcher that is itself hierarchical makes three levels.
 
     Parameters
     ----------
     fine : Patcher, optional
-        Cuts the look-back. Default: even patches at 8 points per patch.
+        Patcher that cuts the look-back. Default: even patches at 8 points per patch.
     coarse : Patcher, optional
-        Cuts the sequence of fine patches; its compression rate counts fine patches per coarse
-        patch. Default: even, at 6. Nested parameters such as ``coarse__compression_rate`` need
-        the object.
+        Patcher that cuts the sequence of fine patches; its compression rate counts fine patches per
+        coarse patch. Default: even patches at 6. Nested parameters such as
+        ``coarse__compression_rate`` need a patcher that is passed here.
 
     Attributes
     ----------
     levels : tuple of Patcher
-        `fine` and `coarse`, their defaults in place of None.
+        The patchers `fine` and `coarse`, with defaults in place of None.
 
     Raises
     ------
     InvalidParameterError
-        When used, if `fine` has several levels itself: nest the coarse one; or if a level needs a
-        causal backbone.
+        When used, if `fine` itself has several levels (nest `coarse` instead), or if a level needs
+        a causal backbone.
 
     Notes
     -----
-    * The coarse patcher is given the means (N, P) of the fine patches over observed steps. Unused
-      patch slots and patches without an observed step are not observed. Whatever it proposes
-      there, no coarse patch starts at an unused slot, so its budget holds.
-    * A rollout draws the fine level, then the coarse one given the fine one, once. Its
-      ``log_prob`` is the sum over levels, its ``action`` the actions side by side, finest first.
+    Own construction of this package, with no published source.
+
+    * The coarse patcher reads the means (N, P) of the fine patches over observed steps. Unused
+      patch slots and patches without an observed step count as gaps. No coarse patch starts at an
+      unused slot, whatever the coarse patcher proposes, so its budget holds.
+    * A rollout draws the fine level once, then the coarse level given the fine one. Its
+      ``log_prob`` is the sum over levels; its ``action`` holds the actions side by side, finest
+      first.
     * ``boundary_prob``, ``features``, ``entropy`` and the halo are those of the fine level. A
-      coarse gate multiplies the tokens of all fine patches of its patch.
-    * In training each level has its own `StepContext`: its own distribution, rollout and series,
-      and the losses of all. The series, distribution and group of a coarse level have a row for
-      every row of every rollout, (G * N, P), as its look-back differs between them; losses and
-      ``log_prob`` are (G, N) everywhere. The advantage of a rollout then credits all levels.
-    * Of a coarse patcher its boundaries, its gate and its own loss are used, not its `parts`:
-      what is only about its way to tokens and back, such as `wiring` and `smoothing` of dynamic
-      chunking, has no effect.
-    * The plan is the largest of what the levels ask for. A level that is neither stochastic nor
-      trained asks for nothing, nor does a frozen one, which takes part in rollouts with its mode.
-      Where another level trains on the mode, all of them do.
+      coarse gate multiplies the tokens of all fine patches in its coarse patch.
+    * In training each level has its own `StepContext`, with its own distribution, rollout and
+      series, and the shared losses. The series, distribution and group of a coarse level have one
+      row per row and rollout, (G * N, P), because its input differs between rollouts; losses and
+      ``log_prob`` are always (G, N). The advantage of a rollout thus credits all levels.
+    * Only the boundaries, the gate and the own loss of a coarse patcher are used, not its `parts`.
+      Parameters that affect only `parts` have no effect there, such as `wiring` and `smoothing` of
+      dynamic chunking.
+    * The plan is the maximum over the levels. A level that is neither stochastic nor trained asks
+      for no samples, and neither does a frozen one, which takes part in rollouts with its mode. If
+      one level trains on the mode, all levels do.
 
     Examples
     --------
@@ -101,6 +104,11 @@ class HierarchicalPatcher(Patcher):
     """
 
     name = "hierarchical"
+    decides: ClassVar[str] = "two patchers, of which one cuts the patches of the other"
+    rate_kept: ClassVar[str] = "as its two patchers keep it"
+    cost: ClassVar[str] = "the sum over its two patchers"
+    trained_by: ClassVar[str] = "the training of its two patchers"
+    causality: ClassVar[str] = "not causal"
     stochastic = InstanceTag(lambda patcher: any(level.stochastic for level in patcher.levels))
     trainable = InstanceTag(lambda patcher: any(level.trainable for level in patcher.levels))
 
@@ -111,7 +119,7 @@ class HierarchicalPatcher(Patcher):
 
     @property
     def levels(self) -> tuple[Patcher, Patcher]:
-        """`fine` and `coarse`, their defaults in place of None."""
+        """The patchers `fine` and `coarse`, with defaults in place of None."""
         return self._level("fine"), self._level("coarse")
 
     def _level(self, name: str) -> Patcher:
@@ -123,22 +131,25 @@ class HierarchicalPatcher(Patcher):
                 f"The {name!r} parameter of HierarchicalPatcher must be a Patcher instance or "
                 f"None. Got {patcher!r} instead."
             )
-        if patcher.needs_causal_backbone:  # its own loss reads tokens that a backbone made
+        if patcher.needs_causal_backbone:  # its loss reads the hidden tokens of its own level
             raise InvalidParameterError(
-                "A level of HierarchicalPatcher must not need a causal backbone: one of levels is "
-                f"none. Got {name}={patcher!r}. Use it alone, or another form of it."
+                "A level of HierarchicalPatcher must not need a causal backbone, because a "
+                f"backbone of several levels is not causal. Got {name}={patcher!r}. Use this "
+                "patcher alone, or another form of it.",
+                parameter=name,
             )
         return patcher
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters of this patcher or of its levels, as ``coarse__compression_rate``."""
+        """Set parameters of this patcher or of a level, such as ``coarse__compression_rate``."""
         for name in ("fine", "coarse"):
             nested = [key for key in params if key.startswith(f"{name}__")]
             if nested and getattr(self, name) is None and params.get(name) is None:
                 raise InvalidParameterError(
-                    f"Parameters of a level need its patcher. {name} is None in "
-                    f"set_params({', '.join(nested)}). Set it first, such as "
-                    f"HierarchicalPatcher({name}=FixedPatcher(compression_rate=8))."
+                    f"The parameters of a level can be set only if its patcher was passed. {name} "
+                    f"is None in set_params({', '.join(nested)}). Pass a patcher first, such as "
+                    f"HierarchicalPatcher({name}=FixedPatcher(compression_rate=8)).",
+                    parameter=name,
                 )
         return super().set_params(**params)
 
@@ -147,27 +158,27 @@ class HierarchicalPatcher(Patcher):
     def propose(
         self, series: Tensor, observed: Tensor | None, group: Tensor | None
     ) -> SegmentationDistribution:
-        """Return the fine distribution, and what the coarse one is given each fine draw."""
+        """Return the fine distribution, with a coarse one for each segmentation drawn from it."""
         fine, coarse = self.levels
 
-        def look(segmentation: Segmentation) -> _CoarseLook:
-            given = _means(segmentation, series, observed, group)
-            return _CoarseLook(*given, _drawn_from(coarse, coarse.propose(*given)))
+        def view(segmentation: Segmentation) -> _CoarseView:
+            inputs = _means(segmentation, series, observed, group)
+            return _CoarseView(*inputs, _drawn_from(coarse, coarse.propose(*inputs)))
 
-        return _Levels(_drawn_from(fine, fine.propose(series, observed, group)), look)
+        return _Levels(_drawn_from(fine, fine.propose(series, observed, group)), view)
 
     def capacity(self, num_steps: int) -> int:
         """Return the number of fine patch slots."""
         return self.levels[0].capacity(num_steps)
 
     def reference_patches(self, num_steps: int) -> Segmentation:
-        """Return the fine reference with that of its patches as `parent`."""
+        """Return the fine reference patches, with the coarse reference as `parent`."""
         fine, coarse = self.levels
         reference = fine.reference_patches(num_steps)
         return _attach(reference, coarse.reference_patches(reference.capacity))
 
     def nominal_length(self, num_steps: int) -> int:
-        """Return the fine level's."""
+        """Return the nominal patch length of the fine level."""
         return self.levels[0].nominal_length(num_steps)
 
     def parts(
@@ -177,18 +188,18 @@ class HierarchicalPatcher(Patcher):
         values_per_patch: int | None = None,
         embedding: str | None = None,
     ) -> NetworkParts:
-        """Make the fine level's."""
+        """Make the parts of the fine level."""
         return self.levels[0].parts(num_steps, d_model, values_per_patch, embedding)
 
     @property
     def halo(self) -> int:
-        """The fine level's."""
+        """Halo of the fine level."""
         return self.levels[0].halo
 
     # ------------------------------------------------------------------ training
 
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
-        """Prepare the fine level, then the coarse one on the means of the fine patches."""
+        """Prepare the fine level, then the coarse level on the means of the fine patches."""
         fine, coarse = self.levels
         if not fine.is_frozen:
             fine.prepare(series, observed, generator)
@@ -198,7 +209,7 @@ class HierarchicalPatcher(Patcher):
             coarse.prepare(means, seen, generator)
 
     def plan(self, progress: float) -> StepPlan:
-        """Return the largest of what the levels ask for."""
+        """Return the maximum of the levels' plans."""
         asking = [level for level in self.levels if level.stochastic or level.trainable]
         plans = [level.plan(progress) for level in asking if not level.is_frozen]
         if not plans:
@@ -214,37 +225,37 @@ class HierarchicalPatcher(Patcher):
         )
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
-        """Return the sum of the levels' own terms, each of its own view of the step."""
+        """Return the sum of the levels' losses, each computed from its own view of the step."""
         distribution, rollout = context.distribution, context.rollout
         assert isinstance(distribution, _Levels)
         if isinstance(rollout, LevelsRollout):
-            fine, coarse, look = rollout.fine, rollout.coarse, rollout.look
-        else:  # the mode, as the plan asked for no samples
+            fine, coarse, view = rollout.fine, rollout.coarse, rollout.view
+        else:  # the plan asked for no samples, so this is the mode
             mode = rollout.segmentation
             assert mode.parent is not None
             fine, coarse = Rollout(replace(mode, parent=None)), Rollout(mode.parent)
-            look = distribution.on_mode
+            view = distribution.on_mode
         num_rows = context.forecast_loss.shape[1]
         views = (
             replace(context, distribution=distribution.fine, rollout=_by_row(fine, num_rows)),
             replace(
                 context,
-                series=look.series,
-                observed=look.observed,
-                group=look.group,
-                distribution=look.distribution,
+                series=view.series,
+                observed=view.observed,
+                group=view.group,
+                distribution=view.distribution,
                 rollout=_by_row(coarse, num_rows),
             ),
         )
         both = zip(self.levels, views, strict=True)
-        return _total([level.auxiliary_loss(view) for level, view in both if not level.is_frozen])
+        return _total([level.auxiliary_loss(own) for level, own in both if not level.is_frozen])
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Return the levels' optimizer groups."""
+        """Return the optimizer groups of all levels."""
         return [group for level in self.levels for group in level.parameter_groups(lr)]
 
     def take_metrics(self) -> dict[str, float]:
-        """Return the levels' metrics, named ``fine_...`` and ``coarse_...``."""
+        """Return the metrics of both levels, named ``fine_...`` and ``coarse_...``."""
         return {
             f"{name}_{key}": value
             for name, level in zip(("fine", "coarse"), self.levels, strict=True)
@@ -263,8 +274,8 @@ class HierarchicalPatcher(Patcher):
 # ------------------------------------------------------------------------------- distribution
 
 
-class _CoarseLook(NamedTuple):
-    """What a coarse patcher was given, (R, P) for R rows of fine patches, and its answer."""
+class _CoarseView(NamedTuple):
+    """Input of a coarse patcher, (R, P) for R rows of fine patches, and its distribution."""
 
     series: Tensor
     observed: Tensor | None
@@ -274,28 +285,28 @@ class _CoarseLook(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LevelsRollout(Rollout):
-    """A rollout of two levels, and of each of them.
+    """A joint rollout of two levels, together with the rollout of each.
 
     Parameters
     ----------
     fine, coarse : Rollout
-        The coarse one has one sample for every row of the fine one.
-    look : _CoarseLook
-        What the coarse patcher was given.
+        Rollouts of the levels; the coarse one has one sample for every row of the fine one.
+    view : _CoarseView
+        Input and distribution of the coarse patcher.
     """
 
     fine: Rollout
     coarse: Rollout
-    look: _CoarseLook
+    view: _CoarseView
 
 
 class _Levels(SegmentationDistribution):
-    """A fine distribution, and a coarse one for every segmentation drawn from it."""
+    """A fine distribution, with a coarse one for every segmentation drawn from it."""
 
     def __init__(
-        self, fine: SegmentationDistribution, look: Callable[[Segmentation], _CoarseLook]
+        self, fine: SegmentationDistribution, view: Callable[[Segmentation], _CoarseView]
     ) -> None:
-        self.fine, self.look = fine, look
+        self.fine, self.view = fine, view
 
     @property
     def boundary_prob(self) -> Tensor | None:  # type: ignore[override]
@@ -310,8 +321,8 @@ class _Levels(SegmentationDistribution):
         return self.fine.mode
 
     @cached_property
-    def on_mode(self) -> _CoarseLook:
-        return self.look(self.fine_mode)
+    def on_mode(self) -> _CoarseView:
+        return self.view(self.fine_mode)
 
     @cached_property
     def mode(self) -> Segmentation:
@@ -319,8 +330,8 @@ class _Levels(SegmentationDistribution):
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
         fine = self.fine.sample(num_samples, generator)
-        look = self.look(fine.segmentation)
-        coarse = look.distribution.sample(1, generator)
+        view = self.view(fine.segmentation)
+        coarse = view.distribution.sample(1, generator)
         gate = fine.gate
         if coarse.gate is not None:  # (G * N, P) -> (G * N, T)
             spread = coarse.gate.gather(1, fine.segmentation.patch_index)
@@ -335,7 +346,7 @@ class _Levels(SegmentationDistribution):
             gate=gate,
             fine=fine,
             coarse=coarse,
-            look=look,
+            view=view,
         )
 
     def entropy(self) -> Tensor | None:
@@ -343,7 +354,7 @@ class _Levels(SegmentationDistribution):
 
 
 def _drawn_from(level: Patcher, distribution: SegmentationDistribution) -> SegmentationDistribution:
-    """Return what rollouts draw a level from."""
+    """Return the distribution that rollouts of a level use: the mode if the level is frozen."""
     if not level.is_frozen:
         return distribution
     return Deterministic(
@@ -354,20 +365,20 @@ def _drawn_from(level: Patcher, distribution: SegmentationDistribution) -> Segme
 
 
 def _total(terms: list[Tensor | None]) -> Tensor | None:
-    """Add what is not None; None if nothing is left."""
+    """Return the sum of the terms that are not None, or None if all are."""
     known = [term for term in terms if term is not None]
     return sum(known[1:], known[0]) if known else None
 
 
 def _by_row(rollout: Rollout, num_rows: int) -> Rollout:
-    """Arrange log-probabilities as (rollouts, `num_rows`)."""
+    """Return a rollout whose log-probabilities have the shape (rollouts, `num_rows`)."""
     if rollout.log_prob is None:
         return rollout
     return replace(rollout, log_prob=rollout.log_prob.view(-1, num_rows))
 
 
 def _side_by_side(fine: Rollout, coarse: Rollout) -> Tensor | None:
-    """Return the actions of both levels, (G * N, T + P); None if neither has one."""
+    """Return the actions of both levels, (G * N, T + P), or None if neither level has one."""
     if fine.action is None and coarse.action is None:
         return None
     actions = [
@@ -380,7 +391,7 @@ def _side_by_side(fine: Rollout, coarse: Rollout) -> Tensor | None:
 def _means(
     segmentation: Segmentation, series: Tensor, observed: Tensor | None, group: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return what a coarse patcher sees of N rows in G segmentations each: (G * N, P)."""
+    """Return the input of a coarse patcher, (G * N, P), for G segmentations of N rows each."""
     copies = segmentation.num_rows // len(series)
     if copies > 1:
         series = series.repeat(copies, 1)
@@ -396,11 +407,12 @@ def _means(
 
 
 def _attach(segmentation: Segmentation, parent: Segmentation) -> Segmentation:
-    """Attach a coarser level, without what it has at unused slots."""
+    """Attach a coarser level, without its boundaries at unused slots."""
     if segmentation.parent is not None:
         raise InvalidParameterError(
-            "The fine level of a HierarchicalPatcher must have one level, however: it has "
-            "several. Pass the hierarchical patcher as `coarse`."
+            "The 'fine' patcher of a HierarchicalPatcher must have one level. It has several. Pass "
+            "the hierarchical patcher as 'coarse'.",
+            parameter="fine",
         )
     if not segmentation.exact:
         parent = _at_slots(parent, segmentation.patch_mask)
@@ -408,7 +420,7 @@ def _attach(segmentation: Segmentation, parent: Segmentation) -> Segmentation:
 
 
 def _at_slots(segmentation: Segmentation, used: Tensor) -> Segmentation:
-    """Drop boundaries at slots (N, P) that are not used, in all coarser levels, too."""
+    """Drop boundaries at slots (N, P) that are not used, also in all coarser levels."""
     mask = segmentation.boundary_mask & used
     kept = replace(segmentation, boundary_mask=mask, parent=None, exact=False, validate=False)
     if segmentation.parent is None:

@@ -1,4 +1,4 @@
-"""One patch a cycle: a day, a week, whatever the data repeat.
+"""One patch per cycle, such as a day or a week.
 
 Reference: Y. Wang et al., "LightGTS: A Lightweight General Time Series Forecasting Model", ICML
 2025, arXiv:2506.06005.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,17 +19,17 @@ from adaptivepatch.errors import InvalidParameterError, check_float, check_int, 
 from adaptivepatch.patchers.base import StaticPatcher
 from adaptivepatch.segmentation import Segmentation
 
-_SHORTEST = 2  # steps of a cycle that can be found
-_LEAST_RISE = 0.05  # of the autocorrelation, from a trough to the peak behind it
-_LEAST_SHARE = 1e-8  # of a row's variance, beside its trend; less is rounding
+_SHORTEST = 2  # steps of the shortest cycle that can be found
+_LEAST_RISE = 0.05  # rise of the autocorrelation from a trough to the peak after it
+_LEAST_SHARE = 1e-8  # share of a row's variance left without its trend; less is rounding error
 _ROWS_AT_ONCE = 4096
 
 
 class PeriodicPatcher(StaticPatcher):
-    """Patches of one cycle each, counted back from the forecast origin.
+    """Cut every look-back into patches of one cycle each, counted back from the forecast origin.
 
-    Use it for data with a known cycle: in a look-back, the same place in every token then is the
-    same hour of the day.
+    Use it for data with a cycle: the same place in every token is then, for example, the same hour
+    of the day.
 
     Parameters
     ----------
@@ -36,16 +37,16 @@ class PeriodicPatcher(StaticPatcher):
         Length of a cycle, in time steps: 24 is a day of hourly data. "auto" finds it in the
         training windows.
     cycles : float, default=1.0
-        Cycles of a patch; 0.5 makes two patches a cycle.
+        Number of cycles in a patch; 0.5 makes two patches per cycle.
     nominal_period : int, default=24
-        For "auto", which is found after the network is built: the period whose patches the
-        embedding, the head's cells and the positions are made for. Any period works; one of about
-        this length loses least.
+        Period that the embedding, the head's cells and the positions are made for if `period` is
+        "auto", because the network is built before the period is found. Any period works; one of
+        about this length loses least.
 
     Attributes
     ----------
     found_period : Tensor
-        Period found by `prepare`; 0 before, and where the period is given.
+        Period found by `prepare`; 0 before that, and if the period is given.
 
     Raises
     ------
@@ -56,24 +57,26 @@ class PeriodicPatcher(StaticPatcher):
 
     Notes
     -----
-    A patch has L = cycles * period steps, rounded. The newest ends at the forecast origin. What is
-    left at the oldest end is a patch of its own if it has at least half of L, and is added to the
-    oldest patch otherwise; so there are T / L patches, rounded, and at least 1.
+    A patch has L = cycles * period steps, rounded. The newest patch ends at the forecast origin.
+    The remainder at the oldest end is a patch of its own if it has at least L / 2 steps, and is
+    added to the oldest patch otherwise. There are round(T / L) patches, and at least 1.
 
-    "auto" takes the autocorrelation of all rows together, each without its linear trend, from pairs
-    of observed steps. Of its peaks at lags k from 2 to T / 2 that are positive and rise by 0.05
-    above the lowest value since the last higher one, it takes the one with the greatest
-    ``(1 - k / T) * autocorrelation``: of a day and its multiples, the day. Peaks near 2 k, 3 k, and
-    so on up to 3 T / 4 then sharpen it: the period is the last of them by its number. So a
-    look-back must hold two cycles, and should hold more. Noise has no such peak in many windows; in
-    a few it may. `capacity` counts cycles of 2 steps then, the shortest that can be found.
+    "auto" computes one autocorrelation from the pairs of observed steps of all rows, each row
+    without its linear trend. Candidates are the positive peaks at lags k from 2 to T / 2 that rise
+    by 0.05 above the lowest value since the last higher one. The one with the greatest
+    ``(1 - k / T) * autocorrelation`` is chosen, so that a day wins over its multiples. Peaks near
+    2 k, 3 k, and so on up to 3 T / 4 then refine it: the period is the lag of the last one divided
+    by its number. A look-back must therefore hold two cycles, and should hold more. Noise has no
+    such peak in many windows, but may have one in few. With "auto", `capacity` assumes cycles of 2
+    steps, the shortest that can be found.
 
     Deviations from LightGTS:
 
-    * its embedding has one projection, resized to the length of a cycle by a pseudo-inverse; here
-      the embedding resamples a patch to a fixed number of values;
-    * it is pretrained on many data sets; its decoder, which forecasts by the cycle, is left out;
-    * how the period is found, the remainder, and `cycles`.
+    * LightGTS resizes one projection to the length of a cycle by a pseudo-inverse; here the
+      embedding resamples a patch to a fixed number of values;
+    * LightGTS is pretrained on many data sets, and its decoder forecasts cycle by cycle; neither is
+      part of this patcher;
+    * the search for the period, the remainder and `cycles` are constructions of this package.
 
     References
     ----------
@@ -88,6 +91,13 @@ class PeriodicPatcher(StaticPatcher):
     """
 
     name = "periodic"
+    decides: ClassVar[str] = (
+        "the cycle, given or found in training windows, counted back from the forecast origin"
+    )
+    rate_kept: ClassVar[str] = "one patch per given number of cycles"
+    cost: ClassVar[str] = "none"
+    trained_by: ClassVar[str] = "nothing"
+    causality: ClassVar[str] = "static"
     found_period: Tensor
 
     def __init__(
@@ -101,7 +111,7 @@ class PeriodicPatcher(StaticPatcher):
 
     @property
     def _is_found(self) -> bool:
-        """Whether the period is found from data, after a check of the parameters."""
+        """Whether the period is found in the data; checks the parameters first."""
         check_float(self, "(0, inf)", cycles=self.cycles)
         check_int(self, low=_SHORTEST, nominal_period=self.nominal_period)
         if self.period == "auto":
@@ -133,13 +143,13 @@ class PeriodicPatcher(StaticPatcher):
         return self._starts(num_steps, found)
 
     def capacity(self, num_steps: int) -> int:
-        """Return the number of patches; for "auto", that of the shortest possible cycles."""
+        """Return the number of patches; for "auto", the number for the shortest possible cycle."""
         if self._is_found:
             return len(self._starts(num_steps, _SHORTEST))
         return len(self.starts(num_steps))
 
     def reference_patches(self, num_steps: int) -> Segmentation:
-        """Return the patches; for "auto", those of the nominal period, whatever is found."""
+        """Return the patches; for "auto", those of the nominal period."""
         return Segmentation.shared(self._reference_starts(num_steps), num_steps)
 
     def nominal_length(self, num_steps: int) -> int:
@@ -155,16 +165,17 @@ class PeriodicPatcher(StaticPatcher):
         found = _find_period(*_autocorrelation(series, observed), num_steps)
         if found is None:
             raise InvalidParameterError(
-                "The training windows must repeat themselves for period='auto' to find a cycle, "
-                f"however: their autocorrelation has no clear peak from 2 to {num_steps // 2} "
-                "steps, half a look-back. Pass the period as a number, such as period=24, or a "
-                "longer look-back."
+                "period='auto' needs training windows that repeat themselves. Their "
+                f"autocorrelation has no clear peak from 2 to {num_steps // 2} steps, half a "
+                "look-back. Pass the period as a number, such as period=24, or use a longer "
+                "look-back.",
+                parameter="period",
             )
         self.found_period.fill_(found)
 
 
 def _autocorrelation(series: Tensor, observed: Tensor | None) -> tuple[list[int], list[float]]:
-    """Return the lags with pairs of observed steps, from 0 on, and the mean correlation there."""
+    """Return the lags that have pairs of observed steps, from 0, and the correlation at each."""
     num_steps = series.shape[1]
     products = torch.zeros(num_steps, dtype=torch.float64, device=series.device)
     pairs = torch.zeros_like(products)
@@ -182,7 +193,7 @@ def _autocorrelation(series: Tensor, observed: Tensor | None) -> tuple[list[int]
 
 
 def _without_trend(series: Tensor, weight: Tensor) -> Tensor:
-    """Subtract the least-squares line through the observed steps; 0 at others, (N, T)."""
+    """Return rows (N, T) minus the least-squares line of their observed steps; 0 at gaps."""
     count = weight.sum(1, keepdim=True).clamp(min=1)
     step = torch.arange(series.shape[1], dtype=torch.float64, device=series.device)
     time = (step - (step * weight).sum(1, keepdim=True) / count) * weight
@@ -195,7 +206,7 @@ def _without_trend(series: Tensor, weight: Tensor) -> Tensor:
 
 
 def _find_period(lags: list[int], correlation: list[float], num_steps: int) -> int | None:
-    """Return the period of the highest of the peaks that stand out, None if there is none."""
+    """Return the period of the highest peak that stands out, or None if no peak does."""
     trios = list(itertools.pairwise(itertools.pairwise(range(len(lags)))))
     peaks = [
         here
@@ -214,7 +225,7 @@ def _find_period(lags: list[int], correlation: list[float], num_steps: int) -> i
     if not first:
         return None
     last, count = first, 1
-    while True:  # a peak sits on a slope; that of a multiple shifts the period less
+    while True:  # the slope under a peak shifts it; a multiple's shift is divided
         wanted, reach = last * (count + 1) / count, last / count / 4
         near = [lags[k] for k in peaks if abs(lags[k] - wanted) <= reach]
         if not near:

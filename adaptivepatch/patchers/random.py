@@ -1,6 +1,8 @@
-"""Random boundaries at an exact budget: the control a learned patcher is compared with."""
+"""Random boundaries at an exact budget: the control that a learned patcher is compared with."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,10 +18,10 @@ _MASK = 0xFFFFFFFF
 
 
 class RandomPatcher(Patcher):
-    """Uniformly random boundaries, exactly K of them.
+    """Cut at uniformly random steps, into exactly K patches.
 
-    Use it as the control at equal budget: a learned patcher that does not beat it has learnt
-    nothing about *where* to cut.
+    Use it as the control at equal budget: a learned patcher that is no better than this one has
+    learnt nothing about *where* to cut.
 
     Parameters
     ----------
@@ -35,10 +37,12 @@ class RandomPatcher(Patcher):
 
     Notes
     -----
-    Training draws a fresh uniform (K-1)-subset of the steps 1..T-1 for every row. Prediction must
-    be deterministic and must not depend on the other rows of a batch, so its boundaries are ranked
-    by an integer hash of (seed, step, bits of the float32 value): different rows get unrelated
-    boundaries, the same row always the same ones.
+    Training draws a new uniform subset of K - 1 of the steps 1 to T - 1 for every row. Prediction
+    must be deterministic and independent of the other rows of a batch, so it takes the steps with
+    the highest integer hash of (seed, step, bits of the float32 value): different rows get
+    unrelated boundaries, and equal rows get the same ones.
+
+    Own construction of this package, with no published source.
 
     Examples
     --------
@@ -49,6 +53,11 @@ class RandomPatcher(Patcher):
 
     name = "random"
     stochastic = True
+    decides: ClassVar[str] = "chance, drawn again in every training step (a control)"
+    rate_kept: ClassVar[str] = "exact"
+    cost: ClassVar[str] = "none"
+    trained_by: ClassVar[str] = "nothing"
+    causality: ClassVar[str] = "not causal"
 
     def __init__(self, compression_rate: float = 16.0, seed: int = 0) -> None:
         super().__init__()
@@ -58,17 +67,17 @@ class RandomPatcher(Patcher):
     def propose(
         self, series: Tensor, observed: Tensor | None, group: Tensor | None
     ) -> SegmentationDistribution:
-        """Return uniform subsets of exactly K starts."""
+        """Return the uniform distribution over sets of exactly K starts."""
         check_int(self, low=0, seed=self.seed)
         return _UniformSubsets(series, group, self.capacity(series.shape[1]), self.seed)
 
     def capacity(self, num_steps: int) -> int:
-        """Return K, the same for every row."""
+        """Return K, which is the same for every row."""
         return rate_capacity(self, num_steps, self.compression_rate)
 
 
 class _UniformSubsets(SegmentationDistribution):
-    """Uniform over the sets of K starts that hold step 0."""
+    """Uniform distribution over the sets of K starts that contain step 0."""
 
     def __init__(self, series: Tensor, group: Tensor | None, capacity: int, seed: int) -> None:
         self.series, self.group, self.num_patches, self.seed = series, group, capacity, seed
@@ -79,7 +88,7 @@ class _UniformSubsets(SegmentationDistribution):
 
     @property
     def mode(self) -> Segmentation:
-        """A representative that depends on the row's values and the seed only."""
+        """One segmentation per row, which depends on the row's values and the seed only."""
         bits = self.series.float().contiguous().view(torch.int32).long() & _MASK
         step = torch.arange(bits.shape[1], device=bits.device)
         mixed = bits ^ ((step + 1) * _MIX + (self.seed * 0x85EBCA6B & _MASK) & _MASK)
@@ -90,7 +99,7 @@ class _UniformSubsets(SegmentationDistribution):
         )
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
-        """Draw subsets; rows of a group draw one together."""
+        """Draw subsets; the rows of a group share one."""
         num_rows, num_steps = self.series.shape
         scores = torch.rand(
             num_samples, num_rows, num_steps, device=self.series.device, generator=generator

@@ -1,10 +1,12 @@
-"""Patches that grow geometrically into the past: fine at the forecast origin, coarse far back.
+"""Patches that grow geometrically into the past: short near the forecast origin, long far back.
 
-One partition does what log-sparse multi-scale inputs (arXiv:2407.15869) do with one context per
-scale.
+A single partition replaces the one context per scale of log-sparse multi-scale inputs
+(arXiv:2407.15869).
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from adaptivepatch.errors import check_int
 from adaptivepatch.nn.policies.candidates import recency_starts
@@ -12,17 +14,17 @@ from adaptivepatch.patchers.base import StaticPatcher, rate_capacity
 
 
 class RecencyPatcher(StaticPatcher):
-    """Static patches whose lengths grow by a constant factor into the past.
+    """Cut every look-back into patches whose lengths grow by a constant factor into the past.
 
-    Use it for long look-backs at few tokens, and as the control that a learned patcher must beat.
+    Use it for long look-backs with few tokens, and as the control that a learned patcher must beat.
 
     Parameters
     ----------
     compression_rate : float, default=64.0
         Points per patch r; gives exactly K = max(1, floor(T / r)) patches.
     shortest : int, default=16
-        Length of the newest patch, in time steps. Where K patches of this length would not fit
-        into T, all patches are T / K long.
+        Length of the newest patch, in time steps. If K patches of this length do not fit into T,
+        all patches have the length T / K.
 
     Raises
     ------
@@ -31,9 +33,12 @@ class RecencyPatcher(StaticPatcher):
 
     Notes
     -----
-    Lengths are ``shortest * q**k`` for k = 0 (newest) to K - 1, with q >= 1 solving
-    sum = T, and cumulative sums rounded to whole steps. With T = 1344, K = 21 and shortest = 16
-    they run 16, 18, 20, ..., 143, 161. Own construction of this package.
+    Lengths are ``shortest * q**k`` for k = 0 (newest) to K - 1, where q >= 1 makes them sum to T;
+    cumulative sums are rounded to whole steps. With T = 1344, K = 21 and shortest = 16, the lengths
+    are 16, 18, 20, ..., 143, 161.
+
+    Own construction of this package. Deviation from log-sparse multi-scale inputs
+    (arXiv:2407.15869): one partition of the look-back in place of one context per scale.
 
     Examples
     --------
@@ -43,6 +48,11 @@ class RecencyPatcher(StaticPatcher):
     """
 
     name = "recency"
+    decides: ClassVar[str] = "time to the forecast origin: lengths grow into the past"
+    rate_kept: ClassVar[str] = "exact"
+    cost: ClassVar[str] = "none"
+    trained_by: ClassVar[str] = "nothing"
+    causality: ClassVar[str] = "static"
 
     def __init__(self, compression_rate: float = 64.0, shortest: int = 16) -> None:
         super().__init__()

@@ -56,71 +56,73 @@ NETWORKS: dict[str, Any] = {
     "normed": NormedBoundaryNetwork,
     "transformer": TransformerBoundaryNetwork,
 }
-_LARGEST_LOGIT = 6.0  # of the network's part, reached smoothly
+_LARGEST_LOGIT = 6.0  # soft limit of the network's part of a logit
 _NOISE_EVERY = 10  # updates between two measurements of the gradient's noise
 
 
 class ReinPatcher(Patcher):
-    """Patches whose starts a policy chooses, trained by the forecast loss of what it chose.
+    """Let a policy choose the patch starts, trained by reinforcement on the forecast loss.
 
     Use it where one token has to summarise many points: long look-backs, few tokens, uneven
-    regimes. Compare it with fixed and random patches, and with itself at
-    ``GroupPolicyGradient(learning_rate=0)``, at equal token count.
+    regimes. Compare it with fixed and random patches, and with its untrained policy
+    (``GroupPolicyGradient(learning_rate=0)``), at equal token count.
 
     Parameters
     ----------
     compression_rate : float, default=16.0
         Points per patch r; at most K = max(1, floor(T / r)) patches, in training and prediction.
     budget : {"exact", "min"}, default="exact"
-        Exactly K patches, or a compression of at least r.
+        Exactly K patches, or a compression rate of at least r.
     policy : str, default="stratified"
-        "stratified" (one start in every block), "segmental" (patches of limited length, as uneven
-        as they like), "conditional_bernoulli" (any K starts), "capped_bernoulli" (independent
-        starts, surplus ones dropped) or "capped_bernoulli_threshold" (the same, predicting only
-        starts likelier than 1/2).
+        Family of distributions over starts: "stratified" (one start per block), "segmental" (patch
+        lengths between two limits), "conditional_bernoulli" (any K starts), "capped_bernoulli"
+        (independent starts, of which surplus ones are dropped) or "capped_bernoulli_threshold" (the
+        same, but prediction keeps only starts with a probability above 1/2).
     reference : {"uniform", "recency"}, default="uniform"
-        Patches the policy starts from: even ones, or ones that grow into the past.
+        Patches of the untrained policy: even ones, or ones that grow into the past.
     shortest : int, default=16
-        Newest patch of the recency reference, in time steps.
+        Length of the newest patch of the recency reference, in time steps.
     candidates : int or None, default=9
-        Places offered around every reference start, at least 6, or all where there are fewer. None
-        offers every step.
+        Number of candidate steps around every reference start, at least 6; all steps of the block
+        if it has fewer. None makes every step a candidate.
     min_length, max_length : int, optional
-        Limits of a patch, in time steps; for the segmental policy only. Default: a quarter of the
-        mean length (at least 1), and 4 times the mean.
+        Limits of a patch length, in time steps; for the segmental policy only. Default: a quarter
+        of the mean length (at least 1), and 4 times the mean length.
     prior : float, default=4.0
-        Added to the logits of the reference starts.
+        Constant that is added to the logits of the reference starts.
     network : {"convolution", "normed", "transformer"}, default="convolution"
-        What computes the logits. "normed", convolutions alike for a series and its mirror image and
-        a LayerNorm, for series with spikes.
+        Network that computes the logits. "normed" is for series with spikes: convolutions that
+        treat a series and its negative alike, and a LayerNorm.
     width : int, default=8
-        Its channels; a multiple of 4 for the transformer.
+        Channels of the network; a multiple of 4 for the transformer.
     gradient : GroupPolicyGradient, optional
-        How the policy learns.
+        Settings of the policy gradient.
 
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range; `width` and `network` at construction.
+        When used, if a value is out of range; `width` and `network` are checked at construction.
 
     Notes
     -----
-    With the prior, the mode of an untrained policy is the reference, so training starts as fixed
-    patching (or recency). `mode` predicts; nothing is drawn then.
+    With the default prior, the mode of an untrained policy is the reference, so training starts as
+    fixed (or recency) patching. Prediction uses the mode and draws no samples.
 
-    The paper's abstract and descriptions of it were at hand, not its equations, hyper-parameters or
-    code. Described: a policy network apart from the backbone; discrete boundary decisions; groups
-    of sampled boundary sets; reward from the forecast loss; no relaxation; a strict compression
-    rate, enforced by the environment; joint training; several levels; a detachable patcher.
-    Deviations and own choices:
+    The implementation follows the paper's abstract and descriptions of the paper; its equations,
+    hyper-parameters and code were not available. They describe a policy network apart from the
+    backbone, discrete boundary decisions, groups of sampled boundary sets, a reward from the
+    forecast loss, no relaxation, a strict compression rate enforced by the environment, joint
+    training, several levels, and a detachable patcher. Deviations and own choices:
 
-    * the default policy (stratified, exactly K starts near the reference), its prior, candidates
-      and soft limit of 6 on the network's logits; `as_described` has none of them;
-    * leave-one-out baseline, one running scale for all advantages, clipping;
-    * rewards are taken with the network in eval mode;
-    * half of the rows train the backbone on the mode, and all of them in a last phase in which the
-      policy rests;
-    * the network and its features, prediction by the mode, embedding and head (time-aligned).
+    * the default policy (stratified, with exactly K starts near the reference), its prior, its
+      candidates and the soft limit of 6 on the network's logits; `as_described` uses another
+      policy, without prior or candidates;
+    * a leave-one-out baseline, one running scale for all advantages, and clipping;
+    * rewards are computed with the network in eval mode;
+    * half of the rows train the backbone on the mode; in a last phase all rows do and the policy is
+      not trained;
+    * the boundary network and its features, prediction by the mode, and the time-aligned embedding
+      and head.
 
     References
     ----------
@@ -135,9 +137,14 @@ class ReinPatcher(Patcher):
     """
 
     name = "reinpatch"
+    decides: ClassVar[str] = "a policy, trained by the forecast loss of its samples"
+    rate_kept: ClassVar[str] = "exact or min"
+    cost: ClassVar[str] = "a small network on candidate steps; rollouts in training"
+    trained_by: ClassVar[str] = "reinforcement"
+    causality: ClassVar[str] = "not causal"
     advantage_scale: Tensor  # running mean square of the advantages
     steps_done: Tensor
-    level: nn.Parameter | None
+    level: nn.Parameter | None  # common shift of all logits
     stochastic: ClassVar[bool] = True
     trainable: ClassVar[bool] = True
 
@@ -173,7 +180,7 @@ class ReinPatcher(Patcher):
         check_choice(self, NETWORKS, network=network)
         self.boundary_network = NETWORKS[network](width)
         self.early_exit = EarlyExit() if self._settings.baseline == "early_exit" else None
-        # Only where the number of starts may vary does a common shift of the logits count.
+        # A common shift of the logits has an effect only if the number of starts can vary.
         self.level = nn.Parameter(torch.zeros(())) if self._varies else None
         self.register_buffer("advantage_scale", torch.zeros(()))
         self.register_buffer("steps_done", torch.zeros((), dtype=torch.long))
@@ -183,15 +190,16 @@ class ReinPatcher(Patcher):
     def as_described(cls, compression_rate: float = 16.0, num_samples: int = 8) -> Self:
         """Return the preset nearest to the paper's description.
 
-        Independent boundaries at every step, initialised at the rate, capped by the environment;
-        the group mean as baseline; no prior, no warm-up, no rows or phases trained on the mode.
+        Boundaries are independent at every step, initialised at the rate and capped by the
+        environment. The baseline is the group mean. There is no prior, no warm-up, and no row or
+        phase that trains on the mode.
 
         Parameters
         ----------
         compression_rate : float, default=16.0
-            Least points per patch.
+            Smallest number of points per patch.
         num_samples : int, default=8
-            Rollouts G.
+            Number G of rollouts per row.
         """
         gradient = GroupPolicyGradient(
             num_samples, "mean", delay=0.0, mode_share=0.0, frozen_share=0.0
@@ -206,7 +214,7 @@ class ReinPatcher(Patcher):
         )
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; a network of another kind or size is made anew."""
+        """Set parameters; a new kind or size of network replaces the trained one."""
         changed = {name.partition("__")[0] for name in params}
         if "gradient" in changed and self.gradient is None:
             params = {"gradient": GroupPolicyGradient(), **params}
@@ -244,23 +252,25 @@ class ReinPatcher(Patcher):
         self._settings.check()
         if self._is_capped and self.budget == "exact":
             raise InvalidParameterError(
-                f"The policy {self.policy!r} keeps to a budget by dropping surplus starts, so that "
-                "rows hold fewer, too. Got budget='exact'. Use budget='min', or the policy "
-                "'conditional_bernoulli'."
+                f"The policy {self.policy!r} cannot keep an exact budget, because it only drops "
+                "surplus starts. Got budget='exact'. Use budget='min', or the policy "
+                "'conditional_bernoulli'.",
+                parameter="budget",
             )
         limits = {"min_length": self.min_length, "max_length": self.max_length}
         given = {name: value for name, value in limits.items() if value is not None}
         if given and self.policy != "segmental":
             raise InvalidParameterError(
                 f"Only the policy 'segmental' limits the lengths of patches. Got {given} with "
-                f"policy={self.policy!r}. Leave them out, or use 'segmental'."
+                f"policy={self.policy!r}. Leave them out, or use 'segmental'.",
+                parameter="policy",
             )
         check_int(self, **given)
 
     # ------------------------------------------------------------------ segmentations
 
     def capacity(self, num_steps: int) -> int:
-        """Return K."""
+        """Return K, the number of patches at the compression rate."""
         return rate_capacity(self, num_steps, self.compression_rate)
 
     def _starts(self, num_steps: int) -> tuple[int, ...]:
@@ -271,12 +281,12 @@ class ReinPatcher(Patcher):
         return tuple(even_starts(num_steps, num_patches))
 
     def reference_patches(self, num_steps: int) -> Segmentation:
-        """Return the patches that the policy starts from."""
+        """Return the patches of the untrained policy."""
         self._check()
         return Segmentation.shared(list(self._starts(num_steps)), num_steps)
 
     def nominal_length(self, num_steps: int) -> int:
-        """Return the mean length, or that of the newest patch of the recency reference."""
+        """Return the mean patch length, or the newest patch's with the recency reference."""
         if self.reference == "recency":
             return num_steps - self._starts(num_steps)[-1]
         return super().nominal_length(num_steps)
@@ -293,7 +303,7 @@ class ReinPatcher(Patcher):
         hidden = self.boundary_network.hidden(site_features(series, observed, sites))
         logits = self._limited(self.boundary_network.logit(hidden)[..., 0], sites)
         place = None
-        if group is not None:  # one policy a group: equal rows must draw equal boundaries
+        if group is not None:  # one policy per group: its rows must draw equal boundaries
             place = group.unique(return_inverse=True)[1]
             first = torch.zeros(int(place.max()) + 1, dtype=torch.long, device=place.device)
             first[place] = torch.arange(num_rows, device=place.device)
@@ -308,7 +318,7 @@ class ReinPatcher(Patcher):
         )
 
     def _limited(self, raw: Tensor, sites: Sites) -> Tensor:
-        """Limit the network's logits softly and add what is known before: (N, C), float64."""
+        """Limit the network's logits softly and add shift, rate and prior: (N, C), float64."""
         logits = _LARGEST_LOGIT * torch.tanh(raw.double() / _LARGEST_LOGIT)
         if self.level is not None:
             logits = logits + self.level
@@ -338,7 +348,7 @@ class ReinPatcher(Patcher):
     # ------------------------------------------------------------------ training
 
     def plan(self, progress: float) -> StepPlan:
-        """See `Patcher.plan`; `GroupPolicyGradient` says what happens when."""
+        """Return the plan of a training step, by the phases of `GroupPolicyGradient`."""
         settings = self._settings
         phase = settings.phase(progress)
         if self.is_frozen or phase == "frozen":
@@ -357,11 +367,11 @@ class ReinPatcher(Patcher):
         return phase in ("warmup", "learn") and int(self.steps_done) % self._settings.every == 0
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Return the policy's parameters at their own rate."""
+        """Return the policy's parameters with their own learning rate."""
         return super().parameter_groups(lr * self._settings.learning_rate)
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
-        """Return the score-function loss of the rollouts, or None where the policy rests."""
+        """Return the score-function loss of the rollouts; None if the policy does not learn now."""
         if self.is_frozen:
             return None
         phase = self._settings.phase(context.progress)
@@ -392,7 +402,7 @@ class ReinPatcher(Patcher):
     def _advantage(
         self, context: StepContext, phase: str, early: Tensor | None, weight: Tensor
     ) -> Tensor:
-        """Return advantages (G, N) in units of their running root mean square, clipped."""
+        """Return clipped advantages (G, N), in units of their running root mean square."""
         settings, series = self._settings, context.series
         error, compared = context.forecast_loss, early
         if settings.baseline == "greedy":
@@ -403,7 +413,7 @@ class ReinPatcher(Patcher):
             compared = None
             if settings.baseline not in GROUP_BASELINES:
                 compared = reconstruction_error(series, mode)
-        if compared is not None:  # one a row, or one a rollout: coarse levels have own series
+        if compared is not None:  # one per row, or per rollout at a coarse level
             compared = compared.view(-1, error.shape[1])
         advantage = settings.advantage(error, compared)
         square = (advantage.square() * weight).sum() / weight.sum().clamp(min=1e-12) / len(error)
@@ -413,7 +423,7 @@ class ReinPatcher(Patcher):
         unit = old.sqrt().clamp(min=1e-12)
         return (advantage / unit).clamp(-settings.clip, settings.clip)
 
-    # ------------------------------------------------------------------ what the history says
+    # ------------------------------------------------------------------ metrics
 
     @torch.no_grad()
     def _measure(self, context: StepContext, policy: PolicyDistribution, advantage: Tensor) -> None:
@@ -426,14 +436,15 @@ class ReinPatcher(Patcher):
             self._metrics.add({"policy_signal_to_noise": ratio})
 
     def take_metrics(self) -> dict[str, float]:
-        """See `Patcher.take_metrics`; NaN for what the policy did not do since the last call.
+        """Return the metrics; see `Patcher.take_metrics`. NaN: not measured since the last call.
 
-        ``policy_reward_spread`` is the standard deviation of a row's rollouts, in units of the
-        loss; ``policy_entropy`` in nats; ``policy_identical`` the share of rows whose rollouts are
-        all the same, ``policy_collapsed`` whether that is nearly every row; ``compression_rate`` of
-        the samples; ``mode_agreement`` the share of reference starts that the mode keeps;
-        ``lengths_to_x`` the share of the mode's patches of up to x mean lengths (and more than the
-        x before); ``policy_signal_to_noise`` of the gradient of the last layer, about 1 for noise.
+        ``policy_reward_spread`` is the standard deviation over a row's rollouts, in units of the
+        loss; ``policy_entropy`` is in nats; ``policy_identical`` is the share of rows whose
+        rollouts are all the same, and ``policy_collapsed`` whether nearly every row is one of them;
+        ``compression_rate`` is that of the samples; ``mode_agreement`` is the share of reference
+        starts that the mode keeps; ``lengths_to_x`` is the share of the mode's patches of up to x
+        mean lengths (and more than the previous x); ``policy_signal_to_noise`` is that of the last
+        layer's gradient, about 1 for pure noise.
         """
         return self._metrics.take()
 

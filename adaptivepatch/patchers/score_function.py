@@ -1,4 +1,4 @@
-"""Score-function tokenization: a gate on an encoder's points, trained by what its draws are worth.
+"""Score-function tokenisation: a gate on every point, trained by the reward of its draws.
 
 Reference: S. Dauncey, R. Wattenhofer, "You Can Learn Tokenization End-to-End with Reinforcement
 Learning", arXiv:2602.13940 (2026).
@@ -41,92 +41,100 @@ from adaptivepatch.patchers.base import InstanceTag
 from adaptivepatch.patchers.rate import RatePatcher
 
 FORMS = ("direct", "next_patch")
-_FOLLOWED = 0.05  # how far a step moves the level of the decisions
+_THRESHOLD_STEP = 0.05  # share of the way that a step moves the threshold
 _SMALLEST_LOSS = 1e-8
-_ON_DECISIONS = 0.5  # share of the forecast gradient that is taken on decisions
-_AHEAD = 16  # points that "next_patch" predicts
+_ON_MODE = 0.5  # share of the forecast gradient that is taken on the mode
+_AHEAD = 16  # number of points that "next_patch" predicts
 _NOISE_EVERY = 10  # updates between two measurements of the gradient's noise
 _STRUCTURE = {"form", "window", "early_exit", "width", "num_layers"}
 
 
 class ScoreFunctionPatcher(RatePatcher):
-    """Patches that a gate on every point draws, trained by the score function.
+    """Draw patch starts from a gate on every point, trained by the score function.
 
-    Use it to learn boundaries by reward at the cost of one more forecast a step. By default it only
-    aims at its rate; ``budget="min"`` or ``"exact"`` keep to it, and compare with fixed patches.
+    Use it to learn boundaries by reward, at the cost of one more forecast per step. By default it
+    only aims at its rate; ``budget="min"`` or ``"exact"`` keeps it. Compare it with fixed patches.
 
     Parameters
     ----------
     compression_rate : float, default=16.0
         Points per patch r.
     budget : {"target", "min", "exact"}, default="target"
-        A rate that training aims at; or at most, or exactly, K = max(1, floor(T / r)) patches.
-        "next_patch" needs "target".
+        Rate that training aims at ("target"); or at most ("min") or exactly ("exact")
+        K = max(1, floor(T / r)) patches. The form "next_patch" requires "target".
     form : {"direct", "next_patch"}, default="direct"
-        The reward. "direct": how well the row is forecast, one number for all its decisions.
-        "next_patch": at every step, how much the tokens so far help to predict the 16 points to
-        come; needs a causal backbone, ``TransformerBackbone(causal=True)``.
+        Kind of reward. "direct": the accuracy of the row's forecast, one number for all its
+        decisions. "next_patch": at every step, the gain from the tokens so far in predicting the
+        next 16 points; it requires a causal backbone, ``TransformerBackbone(causal=True)``.
     window : int, default=1
-        A decision and those before it that it depends on. 1: decisions are independent, and drawn
-        all at once.
+        Number of decisions, including the current one, that a decision depends on. 1: decisions
+        are independent and are drawn all at once.
     early_exit : bool, default=True
-        Compare with a forecast, or with predictions, that no decision influences.
+        Whether rewards are compared with a forecast, or with predictions, that no decision affects.
     centred : bool, default=True
-        Subtract the mean reward of the batch; in "next_patch" that of each step.
+        Whether the mean reward of the batch is subtracted; with "next_patch", that of each step.
     discount : float, optional
-        In "next_patch", the weight of a reward one step later, 0.97 by default. None: 1.
+        Weight of a reward one step later, for "next_patch"; 0.97 by default. None: 1.
     policy_weight, rate_weight : float, default=1.0
         Weights of the score-function loss, a mean over decisions, and of the loss that moves the
         mean probability to the rate.
     early_weight : float, default=0.1
-        Weight of the early exit's own loss. In "next_patch" predictions with tokens weigh 1 less
-        this.
+        Weight of the early exit's own loss. With "next_patch", predictions from tokens have the
+        weight ``1 - early_weight``.
     width : int, default=16
-        Width W of the point vectors; with "next_patch" at most the backbone's.
+        Width W of the point vectors; with "next_patch" at most that of the backbone.
     num_layers : int, default=2
-        Layers of the encoder.
+        Number of layers of the encoder.
 
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range; `form`, `window`, `early_exit`, `width` and
-        `num_layers` at construction.
+        When used, if a value is out of range, or if a threshold is needed but was found for another
+        rate. `form`, `window`, `early_exit`, `width` and `num_layers` are checked at construction.
+    NotFittedError
+        If a threshold is needed ("next_patch", or a window above 1) and `prepare` has not been
+        called.
 
     Notes
     -----
     The encoder's vectors give every step after the first a logit (see
-    `adaptivepatch.nn.policies.gates.WindowedBernoulli`); training draws one action a row. With A
-    its advantage, ``-mean(A log p(a)) + mean(logits) (mean(p) - share)`` is minimised, the second
-    factors constant. Gradient of the policy flows into the encoder; forecast gradient reaches the
-    encoder through the tokens, and the gate not at all.
+    `adaptivepatch.nn.policies.gates.WindowedBernoulli`), and training draws one action a per row.
+    With the advantage A, the loss is ``-mean(A log p(a)) + mean(logits) (mean(p) - share)``, where
+    A and ``mean(p) - share`` count as constants. The gradient of this loss flows into the encoder.
+    The forecast gradient reaches the encoder through the tokens, but not the gate.
 
-    "direct": ``A = log(early + e) - log(loss + e)`` less the batch's mean, losses of the row, of
-    which the second is taken in eval mode, at the cost of a forecast without gradient. "next_patch"
-    rewards step t with the early less the late squared error there, and a start at s, decided from
-    the steps before it, is credited with all rewards from s - 1 on, discounted.
+    "direct": ``A = log(early + e) - log(loss + e)`` minus the batch mean. Both losses are those of
+    the row; the second is computed in eval mode, by an additional forecast without gradient.
+    "next_patch": the reward of step t is the squared error of the early exit there minus that of
+    the predictions from tokens. A start at s is decided from the steps before it and is credited
+    with all rewards from s - 1 on, discounted.
 
-    Prediction starts as many patches as draws are expected to, at the likeliest steps. In
-    "next_patch", or with a window, it starts one where the logit is above a level, which training
-    moves to the quantile that keeps the rate. The encoder is told of gaps; patches may start there.
+    Prediction starts as many patches as a draw is expected to have, at the most probable steps.
+    With "next_patch", or with a window above 1, it starts a patch where the logit exceeds a
+    threshold, which training moves towards the quantile that keeps the rate. The encoder reads
+    which steps are gaps, and patches may start there.
 
     Deviations from the published code:
 
-    * marks are starts, not ends; only step 0 is forced, before decisions are conditioned on it, and
-      it is in no mean (published: first and last step, after drawing, and they are counted);
-    * decisions predict; published evaluation draws samples. Half of the forecast gradient is
-      therefore taken on decisions: half of the rows, in "next_patch" every other step;
-    * the soft limit of 6 holds for the network's part of the logit, and in prediction, too; that
-      part is not divided by 16, the gate starts with small weights instead; the window is 1
-      (published: 8), which was better in the authors' own table;
-    * convolutions in place of attention over 64 steps; tokens are the points of their patch and its
-      vectors' mean, not the vector that closes it;
-    * "direct" has no published counterpart: no next-point loss, one reward a row, no discount.
-      "next_patch" predicts 16 points by least squares in place of one token's distribution, next to
-      the direct forecast loss, which is no part of the reward; there is no decoder between tokens
-      and predictions, and dropout is in the rewards; look-backs are normalised by their own mean
-      and deviation, and gaps filled from both sides, so that both predictions know a little of what
-      is to come;
-    * weights are 1, published 0.01 with sums of nats for rewards.
+    * boundaries mark starts, not ends. Only step 0 is forced, before other decisions are
+      conditioned on it, and it enters no mean (published: the first and last step are forced after
+      drawing and are counted);
+    * prediction is deterministic; the published evaluation draws samples. Half of the forecast
+      gradient is therefore taken on the mode: for half of the rows or, with "next_patch", in every
+      other step;
+    * the soft limit of 6 applies to the network's part of the logit, also in prediction. That part
+      is not divided by 16; the gate starts with small weights instead. The window is 1 (published:
+      8), which was better in the authors' own table;
+    * the encoder has convolutions, not attention over 64 steps. A token is made of the points of
+      its patch and the mean of their vectors, not of the last vector;
+    * "direct" has no published counterpart: it has one reward per row, no next-point loss and no
+      discount;
+    * "next_patch" predicts 16 points by least squares, not the distribution of one token. The
+      forecast loss is trained as well, but is not part of the reward. There is no decoder between
+      tokens and predictions, and rewards are computed with dropout. Look-backs are normalised by
+      their own mean and deviation, and gaps are filled from both sides, so that both predictions
+      contain a little information about the future;
+    * weights are 1; the published ones are 0.01, with sums of nats as rewards.
 
     References
     ----------
@@ -142,11 +150,16 @@ class ScoreFunctionPatcher(RatePatcher):
     """
 
     name = "score_function"
+    decides: ClassVar[str] = "a gate at every point, trained by one draw per row and an early exit"
+    rate_kept: ClassVar[str] = "target, min or exact"
+    cost: ClassVar[str] = "convolutions over all points"
+    trained_by: ClassVar[str] = "reinforcement"
+    causality: ClassVar[str] = 'causal with `form="next_patch"`'
     trainable: ClassVar[bool] = True
     stochastic: ClassVar[bool] = True
     causal = InstanceTag(lambda patcher: patcher.form == "next_patch")
     needs_causal_backbone = InstanceTag(lambda patcher: patcher.form == "next_patch")
-    _has_level = InstanceTag(lambda patcher: patcher.form == "next_patch" or patcher.window > 1)
+    _has_threshold = InstanceTag(lambda patcher: patcher.form == "next_patch" or patcher.window > 1)
     steps_done: Tensor
 
     def __init__(
@@ -203,13 +216,14 @@ class ScoreFunctionPatcher(RatePatcher):
         check_float(self, "[0, 1]", early_weight=self.early_weight)
         if self.budget != "target":
             raise InvalidParameterError(
-                "With form='next_patch' a decision must not depend on later ones, as it would if "
-                f"the likeliest were kept to a budget. Got budget={self.budget!r}. Use 'target', "
-                "or form='direct'."
+                "With form='next_patch' a decision must not depend on later ones, but a budget "
+                f"ranks all decisions of a row. Got budget={self.budget!r}. Use 'target', or "
+                "form='direct'.",
+                parameter="budget",
             )
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; networks of another kind or size are made anew."""
+        """Set parameters; a new kind or size of network replaces the trained one."""
         super().set_params(**params)
         if params.keys() & _STRUCTURE:
             self._make_anew_if_reshaped()
@@ -227,32 +241,32 @@ class ScoreFunctionPatcher(RatePatcher):
         inputs = self._inputs(points, group)
         cut = partial(cut_by_scores, num_patches=num_patches, budget=self.budget)
         policy = WindowedBernoulli(self.gate(inputs), self.boundary_share(series.shape[1]))
-        level = self._level if self._has_level else None
-        return GatedDistribution(policy, points, inputs, cut, level, group)
+        threshold = self._threshold if self._has_threshold else None
+        return GatedDistribution(policy, points, inputs, cut, threshold, group)
 
     def _inputs(self, points: Tensor, group: Tensor | None) -> Tensor:
-        """Return what the gate reads: means of groups, in "next_patch" of the step before."""
+        """Return the gate's input: group means, shifted by one step for "next_patch"."""
         inputs = mean_in_groups(points, group)
         return inputs if self.form == "direct" else torch.cat([inputs[:, :1], inputs[:, :-1]], 1)
 
-    def _level(self) -> float:
+    def _threshold(self) -> float:
         self.check_prepared()
         return float(self.gate.level)
 
-    def _follow(self, policy: WindowedBernoulli, weight: float) -> None:
-        """Move the level to where the wanted share of decisions is above it."""
+    def _calibrate(self, policy: WindowedBernoulli, weight: float) -> None:
+        """Move the threshold towards the value that the wanted share of logits exceeds."""
         share = self.boundary_share(policy.terms.shape[1])
         self.gate.calibrate(policy, share, weight if self.is_prepared else 1.0)
         self.mark_prepared()
 
     @torch.no_grad()
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
-        """Find the level, if there is one, at which decisions keep the rate on these windows."""
+        """Find the threshold, if one is used, that keeps the rate on these windows."""
         del generator
-        if self._has_level:
+        if self._has_threshold:
             share = self.boundary_share(series.shape[1])
             inputs = self._inputs(self.encoder(series, observed), None)
-            self._follow(WindowedBernoulli(self.gate(inputs), share), 1.0)
+            self._calibrate(WindowedBernoulli(self.gate(inputs), share), 1.0)
 
     def parts(
         self,
@@ -261,7 +275,7 @@ class ScoreFunctionPatcher(RatePatcher):
         values_per_patch: int | None = None,
         embedding: str | None = None,
     ) -> NetworkParts:
-        """Make an embedding that reads points and their vectors; cells are even patches."""
+        """Make an embedding that reads points and their vectors; the cells are even patches."""
         if self.form == "next_patch" and self.width > d_model:
             raise InvalidParameterError(
                 "The 'width' parameter of ScoreFunctionPatcher must not exceed the backbone's "
@@ -276,26 +290,26 @@ class ScoreFunctionPatcher(RatePatcher):
     # ------------------------------------------------------------------ training
 
     def plan(self, progress: float) -> StepPlan:
-        """Return one sample, scored for "direct"; "next_patch" trains on decisions in between."""
+        """Return one sample: scored for "direct", alternating with the mode for "next_patch"."""
         if self.is_frozen:
             return StepPlan(num_samples=0)
         if self.form == "next_patch":
             return StepPlan(num_samples=1 - int(self.steps_done) % 2)
-        can_decide = self.is_prepared or not self._has_level
-        return StepPlan(is_scored=True, mode_share=_ON_DECISIONS * can_decide)
+        has_mode = self.is_prepared or not self._has_threshold
+        return StepPlan(is_scored=True, mode_share=_ON_MODE * has_mode)
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
         """Return the weighted losses of policy, rate and early exit.
 
-        The level of the decisions follows here, so that `forward` changes nothing.
+        The threshold is updated here, so that `forward` has no side effect.
         """
         if self.is_frozen:
             return None
         gated = context.distribution
         assert isinstance(gated, GatedDistribution)
         share = self.boundary_share(context.series.shape[1])
-        if self._has_level:
-            self._follow(gated.policy, _FOLLOWED)
+        if self._has_threshold:
+            self._calibrate(gated.policy, _THRESHOLD_STEP)
         rewards, action = self._rewards(context), context.rollout.action
         loss = rewards.own
         if action is not None and action.shape[1] > 1:
@@ -313,23 +327,24 @@ class ScoreFunctionPatcher(RatePatcher):
         Parameters
         ----------
         context : StepContext
-            With rollouts drawn from this patcher's distribution.
+            Context of a step whose rollouts were drawn from this patcher's distribution.
         """
         return self._policy_loss(context, self._rewards(context))
 
     @torch.no_grad()
     def policy_gradients(self, context: StepContext) -> Tensor:
-        """Return minus the gradient of `policy_loss` at the gate's weights, row by row.
+        """Return minus the gradient of `policy_loss` by the gate's weights, for each row.
 
         Parameters
         ----------
         context : StepContext
-            With rollouts drawn from this patcher's distribution.
+            Context of a step whose rollouts were drawn from this patcher's distribution.
 
         Returns
         -------
         Tensor of shape (N, w * W)
-            Where all rows count alike, their mean is that of `policy_loss`.
+            Row gradients for a window w. If all rows have equal weight, their mean is minus the
+            gradient of `policy_loss`.
         """
         return self._gradients(context, self._rewards(context))
 
@@ -340,7 +355,7 @@ class ScoreFunctionPatcher(RatePatcher):
         return gated.gate_gradients(action, self._advantage(rewards))
 
     def _policy_loss(self, context: StepContext, rewards: _Rewards) -> Tensor:
-        """Return ``-mean(A log p)`` over decisions, rollouts and rows by their weight."""
+        """Return ``-mean(A log p)`` over decisions, rollouts and rows, weighted by row."""
         gated, action = context.distribution, context.rollout.action
         assert isinstance(gated, GatedDistribution)
         assert action is not None
@@ -355,7 +370,7 @@ class ScoreFunctionPatcher(RatePatcher):
         return self._forecast_rewards(context) if self.form == "direct" else self._next(context)
 
     def _forecast_rewards(self, context: StepContext) -> _Rewards:
-        """Reward a row's decisions by its forecast: values (G, N, 1)."""
+        """Return the rewards (G, N, 1) of a row's decisions, from its forecast."""
         own, loss, features = None, context.forecast_loss, context.distribution.features
         assert features is not None
         value = -(loss + _SMALLEST_LOSS).log()
@@ -369,11 +384,11 @@ class ScoreFunctionPatcher(RatePatcher):
         counted = torch.ones_like(loss)
         if context.target_observed is not None:
             counted = counted * context.target_observed.to(loss.dtype).mean(1)
-        shape = (-1, len(features), 1)  # a coarse level has a row for every rollout
+        shape = (-1, len(features), 1)  # a coarse level has one row per rollout
         return _Rewards(value.view(shape), counted.view(shape), own)
 
     def _next(self, context: StepContext) -> _Rewards:
-        """Reward every step by its predictions of the next points: values (1, N, T)."""
+        """Return the rewards (1, N, T) of all steps, from predictions of the next points."""
         assert self.next_points is not None
         features, target = context.distribution.features, context.target
         assert features is not None
@@ -397,7 +412,7 @@ class ScoreFunctionPatcher(RatePatcher):
         return _Rewards(value[None], error.counted[None].to(value.dtype), own)
 
     def _advantage(self, rewards: _Rewards) -> Tensor:
-        """Return the advantage of a row's decisions (G, N, 1), or of each of them (G, N, C)."""
+        """Return the advantages: one per row (G, N, 1), or one per decision (G, N, C)."""
         value, counted = rewards.value, rewards.counted
         if self.centred:
             total = counted.sum((0, 1), keepdim=True).clamp(min=1e-12)
@@ -405,9 +420,9 @@ class ScoreFunctionPatcher(RatePatcher):
         if self.form == "direct":
             return value
         discount = 1.0 if self.discount is None else self.discount
-        return discounted(value * counted, discount)[..., :-1]  # a start at s from s - 1 on
+        return discounted(value * counted, discount)[..., :-1]  # for a start at s: from s - 1 on
 
-    # ------------------------------------------------------------------ what the history says
+    # ------------------------------------------------------------------ metrics
 
     @torch.no_grad()
     def _measure(self, context: StepContext, rewards: _Rewards, logits: Tensor) -> None:
@@ -432,19 +447,20 @@ class ScoreFunctionPatcher(RatePatcher):
             )
 
     def take_metrics(self) -> dict[str, float]:
-        """See `Patcher.take_metrics`.
+        """Return the metrics; see `Patcher.take_metrics`.
 
-        ``compression_rate`` of the draws, ``gate_prob`` the mean probability of a start,
-        ``policy_reward`` and ``policy_reward_spread`` mean and deviation of the rewards,
-        ``policy_signal_to_noise`` of the policy's gradient at the gate, about 1 for noise, and
-        ``gate_gradient`` its norm; ``encoder_gradient`` the norm of the last step's gradient there.
-        With "next_patch", ``next_error`` is the squared error of the next points.
+        ``compression_rate`` is that of the draws, ``gate_prob`` the mean probability of a start;
+        ``policy_reward`` and ``policy_reward_spread`` are mean and deviation of the rewards;
+        ``policy_signal_to_noise`` is that of the policy's gradient at the gate, about 1 for pure
+        noise, and ``gate_gradient`` the norm of this gradient; ``encoder_gradient`` is the norm of
+        the encoder's last gradient. With "next_patch", ``next_error`` is the squared error of the
+        predictions of the next points.
         """
         return {**self._metrics.take(), "encoder_gradient": gradient_norm(self.encoder)}
 
 
 class _Rewards(NamedTuple):
-    """Rewards (G, N, 1 or T) without gradient, how much each counts, and the early exit's loss."""
+    """Rewards (G, N, 1 or T) without gradient, their weights, and the loss of the predictors."""
 
     value: Tensor
     counted: Tensor

@@ -525,9 +525,9 @@ def test_a_frozen_level_takes_part_with_its_mode(kind):
     if kind == "fine":
         assert bool((frozen == frozen[:1]).all())
     else:
-        look = rollout.look
+        view = rollout.view
         assert torch.equal(rollout.coarse.segmentation.boundary_mask, frozen.flatten(0, 1))
-        mode = parts[kind].propose(look.series, None, None).mode
+        mode = parts[kind].propose(view.series, None, None).mode
         assert torch.equal(mode.boundary_mask, frozen.flatten(0, 1))
     both = HierarchicalPatcher(SegmentalPolicy(6).freeze(), FixedPatcher(compression_rate=2))
     assert both.plan(0.0) == StepPlan(num_samples=0)
@@ -563,7 +563,7 @@ def test_parameters_of_a_default_level_need_its_patcher():
 def test_levels_are_nested_in_the_coarse_patcher():
     patcher = HierarchicalPatcher(HierarchicalPatcher(), FixedPatcher(2))
     for use in (lambda: patcher(look_backs()).mode, lambda: patcher.reference_patches(NUM_STEPS)):
-        with pytest.raises(InvalidParameterError, match="one level, however.*as `coarse`"):
+        with pytest.raises(InvalidParameterError, match="one level. It has several.*as 'coarse'"):
             use()
 
 
