@@ -499,7 +499,7 @@ PARTS = [
         PARAMETER,
         (
             "FixedPatcher takes either 'compression_rate' or 'patch_length' and 'stride'. Got "
-            "compression_rate=2.0, patch_length=4, stride=None."
+            "compression_rate=2.0, patch_length=4, stride=None. Leave out one of the two."
         ),
         patcher=FixedPatcher(4, compression_rate=2.0),
     ),
