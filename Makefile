@@ -22,7 +22,7 @@ help:
 	@echo 'make test-all   the same, with the slow tests, every optional dependency and pandas 3'
 	@echo 'make lint       ruff, mypy, the import contracts and the limits of the structure'
 	@echo 'make format     let ruff rewrite the files'
-	@echo 'make generate   write what follows from the code: public names, list of errors'
+	@echo 'make generate   write what follows from the code: public names, errors, table of patchers'
 	@echo 'make clean      remove caches and build output; make distclean also removes $(VENV)'
 	@echo
 	@echo 'Variables: PYTHON=python3.12 (to build $(VENV) with), TEST_WORKERS=8,'
@@ -77,10 +77,11 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What follows from the code: the stub of the public names, and the list of errors.
+# What follows from the code: the stub of the public names, the list of errors, the table of patchers.
 generate: $(VENV)/.installed
 	$(BIN)/python tools/generate_stub.py
 	$(BIN)/python tools/generate_errors.py
+	$(BIN)/python tools/generate_patchers.py
 
 clean:
 	rm -rf build dist demo_output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -18,10 +18,10 @@ PLACE = re.compile(r"(<!-- patchers -->\n).*?(<!-- end -->)", re.DOTALL)
 # Attribute of a patcher class by column.
 COLUMNS = {
     "what decides": "decides",
-    "rate": "rate_kept",
+    "rate kept": "rate_kept",
     "cost of cutting": "cost",
-    "trained": "trained_by",
-    "causal": "causality",
+    "trained by": "trained_by",
+    "causality": "causality",
 }
 
 
@@ -29,7 +29,7 @@ def table() -> str:
     """Return a Markdown table with one row for each registered patcher."""
     lines = [["name", "class", *COLUMNS], ["---"] * (2 + len(COLUMNS))]
     for name, cls in PATCHERS.items():
-        about = [getattr(cls, attribute) for attribute in COLUMNS.values()]
+        about = [getattr(cls, attribute).replace("|", "\\|") for attribute in COLUMNS.values()]
         lines.append([f"`{name}`", f"`{cls.__name__}`", *about])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
