@@ -1,7 +1,9 @@
-"""Thin versions of the published methods, to prove that one contract carries them all.
+"""Thin patchers that ask of the contract what no patcher of the library asks.
 
-They are as small as the wiring allows and no part of the library: what counts is what each of them
-needs from `PatchNetwork`, the training step and `Segmentation`. ``test_spikes.py`` trains them.
+A policy with an embedding, head cells and a loss of its own; a policy whose one action, an order of
+starts, decides two levels; and a backbone of its own that reads levels. The thin versions of the
+published methods that became patchers are gone: the contract checks of patchers run on the real
+ones. ``test_spikes.py`` trains what is left.
 
 Tensor suffixes: N rows, T steps, P patches, D width, H horizon, G rollouts.
 """
@@ -20,7 +22,6 @@ from adaptivepatch.backbones.base import Backbone
 from adaptivepatch.backbones.patchtst import PatchTSTBackbone
 from adaptivepatch.backbones.transformer import TransformerBackbone
 from adaptivepatch.distributions import (
-    Deterministic,
     Rollout,
     SegmentationDistribution,
     StepContext,
@@ -30,7 +31,7 @@ from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.nn.placement.groups import mean_in_groups
 from adaptivepatch.nn.tokens.heads import TimeAlignedHead
 from adaptivepatch.nn.tokens.pooling import broadcast, pool_mean
-from adaptivepatch.patchers.base import Patcher, rate_capacity
+from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.patchers.fixed import FixedPatcher
 from adaptivepatch.patchers.random import RandomPatcher
 from adaptivepatch.segmentation import Segmentation
@@ -210,163 +211,7 @@ class SegmentalPolicy(Policy):
         return Segmental(self.logits(series, group), self.num_patches, limits, group)
 
 
-# ------------------------------------------------------------------- 2. dynamic chunking (H-Net)
-
-
-class ChunkingPatcher(Patcher):
-    """Cosine router over its own point encoder, with the ratio loss."""
-
-    name = "chunking_spike"
-    trainable = True
-
-    def __init__(self, compression_rate: float = 4.0, width: int = 8, weight: float = 0.03) -> None:
-        super().__init__()
-        self.compression_rate = compression_rate
-        self.width = width
-        self.weight = weight
-        self.encoder = PointEncoder(width)
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, width, bias=False)
-
-    def capacity(self, num_steps: int) -> int:
-        return rate_capacity(self, num_steps, self.compression_rate / 1.5)
-
-    def propose(self, series, observed, group):
-        points = self.encoder(series)
-        cosine = F.cosine_similarity(self.query(points[:, :-1]), self.key(points[:, 1:]), dim=-1)
-        prob = mean_in_groups(F.pad((1 - cosine) / 2, (1, 0), value=1.0), group)
-        chosen = Segmentation.from_scores(prob.detach(), self.capacity(series.shape[1]), 0.5)
-        confidence = torch.where(chosen.boundary_mask, prob, 1 - prob)
-        gate = 1 + (confidence - confidence.detach())
-        return Deterministic(chosen, boundary_prob=prob, features=points, gate=gate)
-
-    def auxiliary_loss(self, context: StepContext) -> Tensor:
-        rate = self.compression_rate
-        chosen = context.distribution.mode.boundary_mask[:, 1:].float().mean()
-        prob = context.distribution.boundary_prob[:, 1:].mean()
-        ratio = (rate - 1) * chosen * prob + (1 - chosen) * (1 - prob)
-        return self.weight * rate / (rate - 1) * ratio
-
-
-class SelectEmbedding(nn.Module):
-    """The point vector at a patch's start is its token."""
-
-    def forward(self, series, segmentation, *, halo, observed, gate, features):
-        start = segmentation.patch_starts.clamp(max=segmentation.num_steps - 1)
-        return features.gather(1, start[..., None].expand(-1, -1, features.shape[-1]))
-
-
-def ema_scan(decay: Tensor, values: Tensor) -> Tensor:
-    """z_k = p_k v_k + (1 - p_k) z_{k-1} over (N, P, D) in log2(P) doubling steps."""
-    keep, total, shift = (1 - decay)[..., None], decay[..., None] * values, 1
-    while shift < values.shape[1]:
-        keep_before = F.pad(keep[:, :-shift], (0, 0, shift, 0), value=1.0)
-        total_before = F.pad(total[:, :-shift], (0, 0, shift, 0))
-        total, keep, shift = keep * total_before + total, keep * keep_before, 2 * shift
-    return total
-
-
-class Dechunk(nn.Module):
-    """Smooth the hidden tokens, give them back to the points, add the points' own vectors."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.residual = nn.Linear(width, width)
-        nn.init.zeros_(self.residual.weight)
-        nn.init.zeros_(self.residual.bias)
-
-    def forward(self, hidden, segmentation, distribution, rollout):
-        num_rows, num_steps = segmentation.boundary_mask.shape
-        start = segmentation.patch_starts.clamp(max=num_steps - 1)
-        decay = distribution.boundary_prob.gather(1, start).clamp(1e-4, 1 - 1e-4)
-        points = broadcast(ema_scan(decay.float(), hidden.float()), segmentation)
-        if rollout.gate is not None:
-            points = points * rollout.gate[..., None]
-        points = points + self.residual(distribution.features.float())
-        every_step = Segmentation.even(num_steps, num_steps, num_rows, hidden.device)
-        return points.to(hidden.dtype), every_step
-
-
-# ------------------------------------------------------------------------------ 3. Gumbel pooling
-
-
-class RelaxedBernoulli(SegmentationDistribution):
-    """Independent boundaries, relaxed at temperature 0.5, at most `capacity` patches."""
-
-    def __init__(self, logits: Tensor, features: Tensor, capacity: int, group: Tensor | None):
-        self.logits, self.features, self.capacity, self.group = logits, features, capacity, group
-        self.boundary_prob = logits.sigmoid()
-
-    @property
-    def mode(self) -> Segmentation:
-        """The likeliest starts, as many as are expected. (All those likelier than 0.5 would be
-        none at all for a predictor that is right about its rate and knows nothing else.)"""
-        logits = self.logits.detach()
-        place = logits[:, 1:].argsort(dim=1, descending=True, stable=True).argsort(1)
-        expected = self.boundary_prob.detach()[:, 1:].sum(1, keepdim=True).round()
-        likely = F.pad(place < expected.clamp(max=self.capacity - 1), (1, 0), value=True)
-        return Segmentation(likely, capacity=self.capacity, validate=False)
-
-    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
-        shape = (num_samples, *self.logits.shape)
-        noise = torch.rand(shape, device=self.logits.device, generator=generator)
-        noise = share_in_groups(noise, self.group).clamp(1e-6, 1 - 1e-6).logit()
-        relaxed = ((self.logits + noise) / 0.5).sigmoid().flatten(0, 1)
-        chosen = Segmentation.from_scores(relaxed.detach(), self.capacity, threshold=0.5)
-        through = relaxed - relaxed.detach()
-        return Rollout(chosen, action=(relaxed > 0.5).float() + through, gate=1 + through)
-
-
-class GumbelPatcher(Patcher):
-    """Boundary predictor trained by the forecast, held to its rate by a binomial prior."""
-
-    name = "gumbel_spike"
-    stochastic = True
-    trainable = True
-
-    def __init__(self, compression_rate: float = 4.0, width: int = 8) -> None:
-        super().__init__()
-        self.compression_rate = compression_rate
-        self.width = width
-        self.encoder = PointEncoder(width)
-        self.predictor = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
-
-    def capacity(self, num_steps: int) -> int:
-        return rate_capacity(self, num_steps, self.compression_rate / 2)
-
-    def propose(self, series, observed, group):
-        points = self.encoder(series)
-        logits = mean_in_groups(self.predictor(points)[..., 0], group)
-        return RelaxedBernoulli(logits, points, self.capacity(series.shape[1]), group)
-
-    def auxiliary_loss(self, context: StepContext) -> Tensor:
-        boundaries = context.rollout.action[:, 1:]
-        total, count = float(boundaries.shape[1]), boundaries.sum(1)
-        rate = torch.tensor(1 / self.compression_rate)
-        log_prob = (
-            torch.lgamma(torch.tensor(total + 1))
-            - torch.lgamma(count + 1)
-            - torch.lgamma(total - count + 1)
-            + count * rate.log()
-            + (total - count) * (1 - rate).log()
-        )
-        return -log_prob.mean() / total
-
-
-class PoolEmbedding(nn.Module):
-    """Mean of the point vectors of a patch."""
-
-    def __init__(self, width: int, d_model: int) -> None:
-        super().__init__()
-        self.projection = nn.Linear(width, d_model)
-        self.norm = nn.LayerNorm(d_model)
-
-    def forward(self, series, segmentation, *, halo, observed, gate, features):
-        points = features if gate is None else features * gate[..., None]
-        return self.norm(self.projection(pool_mean(points, segmentation, observed)))
-
-
-# ------------------------------------------------------------------------------- 4. two levels
+# ------------------------------------------------------------------------------- 2. two levels
 
 
 class NestedBackbone(Backbone):
@@ -395,30 +240,6 @@ class NestedBackbone(Backbone):
             parent.parent,
         )
         return fine + broadcast(coarse, parent)
-
-
-class NestedFixedPatcher(Patcher):
-    """Fixed patches of fixed patches."""
-
-    name = "nested_fixed_spike"
-
-    def __init__(self, fine: FixedPatcher, coarse: FixedPatcher) -> None:
-        super().__init__()
-        self.fine = fine
-        self.coarse = coarse
-
-    def capacity(self, num_steps: int) -> int:
-        return self.fine.capacity(num_steps)
-
-    def reference_patches(self, num_steps: int) -> Segmentation:
-        return with_parent(
-            self.fine.reference_patches(num_steps),
-            self.coarse.reference_patches(self.capacity(num_steps)),
-        )
-
-    def propose(self, series, observed, group):
-        reference = self.reference_patches(series.shape[1])
-        return Deterministic(reference.to(series.device).expand(len(series)))
 
 
 class OrderedStarts(SegmentationDistribution):
@@ -499,35 +320,18 @@ def assemble(
     *,
     at_points: bool = False,
     horizon: int = HORIZON,
-    unpatch: nn.Module | None = None,
 ) -> PatchNetwork:
     """Build a network whose head reads patches, or points."""
     reference = patcher.reference_patches(NUM_STEPS)
     core.build(reference)
     cells = Segmentation.even(NUM_STEPS, NUM_STEPS) if at_points else reference
     head = TimeAlignedHead(cells, core.d_model, horizon)
-    return PatchNetwork(patcher, embedding, core, head, unpatch=unpatch)
+    return PatchNetwork(patcher, embedding, core, head)
 
 
 def segmental(core: str) -> PatchNetwork:
     embedding = MeanEmbedding(D_MODEL)
     return assemble(SegmentalPolicy(), embedding, backbone(core), at_points=True, horizon=NUM_STEPS)
-
-
-def chunking(core: str) -> PatchNetwork:
-    patcher = ChunkingPatcher(width=D_MODEL)
-    embedding, unpatch = SelectEmbedding(), Dechunk(D_MODEL)
-    return assemble(patcher, embedding, backbone(core), at_points=True, unpatch=unpatch)
-
-
-def pooling(core: str) -> PatchNetwork:
-    return assemble(GumbelPatcher(width=8), PoolEmbedding(8, D_MODEL), backbone(core))
-
-
-def nested_fixed(core: str) -> PatchNetwork:
-    patcher = NestedFixedPatcher(FixedPatcher(4), FixedPatcher(3))
-    two_levels = NestedBackbone(backbone(core), backbone(core))
-    return build_network(patcher, two_levels, context_length=NUM_STEPS, horizon=HORIZON)
 
 
 def nested_policy(core: str) -> PatchNetwork:
@@ -599,17 +403,11 @@ class Spike(NamedTuple):
 
 SPIKES = {
     "segmental": Spike(segmental, levels, steps=130, ratio=0.2),
-    "chunking": Spike(chunking, waves),
-    "pooling": Spike(pooling, waves),
-    "nested_fixed": Spike(nested_fixed, waves, without_gradient=("missing_token", "length_weight")),
     "nested_policy": Spike(nested_policy, waves, without_gradient=("missing_token",)),
-    "shared_chunking": Spike(chunking, grouped),
-    "shared_pooling": Spike(pooling, grouped),
     "shared_policy": Spike(nested_policy, grouped, without_gradient=("missing_token",)),
     "gaps_fixed": Spike(gaps_fixed, gappy, without_gradient=("length_weight",)),
     "gaps_random": Spike(gaps_random, gappy),
     "gaps_policy": Spike(nested_policy, gappy),
-    "gaps_pooling": Spike(pooling, gappy),
 }
 
 

@@ -14,6 +14,7 @@ from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.nn.tokens.patch_embedding import resample
 from adaptivepatch.nn.tokens.pooling import pool_mean
 from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.patchers.dynamic_chunking import DynamicChunkingPatcher
 from adaptivepatch.patchers.fixed import FixedPatcher
 from adaptivepatch.patchers.random import RandomPatcher
 from adaptivepatch.segmentation import Segmentation
@@ -333,6 +334,25 @@ def test_patcher_is_told_which_targets_are_observed(monkeypatch):
     step_loss(network, batch)
     assert seen[0].target_observed is observed
     assert seen[1].target_observed is None
+
+
+def test_several_rollouts_see_the_features_of_their_rows(monkeypatch):
+    """Rollouts of a patcher without chance are equal, and so is what they teach."""
+    patcher = DynamicChunkingPatcher(4, width=8, num_layers=1, budget="exact")
+    found, batch = [], small_batch()
+    for plan in (StepPlan(), StepPlan(num_samples=3, is_scored=True, grad_samples=2)):
+        network, seen = small_network(patcher), []
+        monkeypatch.setattr(network.patcher, "plan", lambda progress, plan=plan: plan)
+        monkeypatch.setattr(network.patcher, "auxiliary_loss", seen.append)
+        network.zero_grad()
+        step_loss(network, batch).backward()
+        found.append({key: p.grad.clone() for key, p in patcher.named_parameters()})
+    for key, gradient in found[0].items():
+        torch.testing.assert_close(found[1][key], gradient, rtol=1e-4, atol=1e-6)
+        assert gradient.any(), key
+    assert seen[0].forecast_loss.shape == (3, 6)
+    assert seen[0].hidden.shape[0] == 2 * 6
+    torch.testing.assert_close(seen[0].forecast_loss[0], seen[0].forecast_loss[2])
 
 
 def test_forecast_takes_as_many_rollouts_as_it_is_given():

@@ -42,8 +42,8 @@ LEVELS = {
 }
 
 
-# Beside each level once as the fine and once as the coarse one: pairs in which the loss of one level
-# meets the rollouts of the other, several to a row, drawn, gated, or padded.
+# Beside each level once as the fine and once as the coarse one: pairs in which the loss of one
+# level meets the rollouts of the other, several to a row, drawn, gated, or padded.
 MEETINGS = [
     ("reinpatch", "reinpatch"),
     ("reinpatch", "score_function"),

@@ -601,7 +601,9 @@ def test_the_guards_of_forward_stay(name):
     check_values_must_be_finite(cls)
     check_values_must_be_finite(cls, float("inf"))
     for shape in ((4, 3, 96), (96,)):
-        with pytest.raises(InvalidParameterError, match=r"must have shape \(rows, steps\).*flatten"):
+        with pytest.raises(
+            InvalidParameterError, match=r"must have shape \(rows, steps\).*flatten"
+        ):
             built(cls)(torch.zeros(shape))
 
 
