@@ -1,1 +1,1 @@
-"""Patch boundaries apart from forecasts: where they are, and what they are worth."""
+"""Patch boundaries without a forecaster: where they are, and measures of their quality."""

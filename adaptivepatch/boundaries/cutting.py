@@ -1,7 +1,6 @@
-"""Cut rows with a patcher that stands apart from any network.
+"""Segmentation of rows by a patcher outside a network.
 
-Inside a network, `adaptivepatch.network.PatchNetwork.segment` normalises the rows and asks the
-patcher. Here the same is done for a patcher alone.
+Rows are normalised as `adaptivepatch.network.PatchNetwork.segment` does it inside a network.
 
 Tensor suffixes: N rows, T steps.
 """
@@ -21,18 +20,18 @@ ROWS_AT_ONCE = 256
 
 
 class Cut(NamedTuple):
-    """Rows that a patcher has cut, all on the CPU.
+    """Result of `cut_rows`, on the CPU.
 
     Parameters
     ----------
     patches : Segmentation
         Most probable segmentation of each row.
     boundary_prob : Tensor of shape (N, T) or None
-        Probability that a step starts a patch, in float64, where the patcher states it.
+        Probability that a step starts a patch, in float64. None if the patcher does not provide it.
     series : Tensor of shape (N, T)
-        Rows as the patcher saw them: normalised, gaps filled.
+        Rows that the patcher was given: normalised, gaps filled.
     observed : Tensor of bool, shape (N, T), or None
-        False at gaps. None means that every step is observed.
+        False at gaps. None if every step is observed.
     """
 
     patches: Segmentation
@@ -55,16 +54,21 @@ def cut_rows(
     Parameters
     ----------
     patcher : Patcher
-        Used in eval mode and then put back into its own mode.
+        Patcher; it is used in eval mode, and its previous mode is restored.
     rows : Tensor of shape (N, T)
         Look-backs, NaN at gaps.
     group : Tensor of int, shape (N,), optional
-        Rows of equal group share one segmentation; all rows are then cut at once. None: every row
-        has its own.
+        Group of each row. Rows of a group share one segmentation, so the patcher is called once for
+        all rows. Default: every row has its own segmentation.
     normalise : bool, default=True
         Normalise every row by its own mean and deviation, as a network does.
     rows_at_once : int, default=256
-        Rows of one call of the patcher.
+        Number of rows in one call of the patcher.
+
+    Returns
+    -------
+    Cut
+        Patches and normalised rows.
     """
     rows = rows.to(next(patcher.parameters(), torch.zeros(())))
     norm = InstanceNorm(normalise)

@@ -1,6 +1,6 @@
-"""Boundaries: are they where the series surprises, do they stay, do two patchers agree on them.
+"""Measures of boundaries: enrichment with surprise, churn, and agreement of two patchers.
 
-Step 0 starts a patch whatever a patcher decides, so all measures are over the steps after it.
+Step 0 always starts a patch, so all measures are over the steps after it.
 
 Tensor suffixes: N rows, T steps, M = T - 1 steps after the first.
 """
@@ -17,14 +17,14 @@ from adaptivepatch.segmentation import Segmentation
 
 
 class Enrichment(NamedTuple):
-    """Boundary enrichment of rows, and its null.
+    """Boundary enrichment of rows, and its null distribution.
 
     Parameters
     ----------
     value : Tensor of shape (N,)
-        B; 1 where boundaries know nothing of surprise. NaN for a row without boundaries.
+        Enrichment B; 1 if boundaries are unrelated to surprise, NaN for a row without boundaries.
     null_mean, null_std : Tensor of shape (N,)
-        Of the same boundaries in all M rotations.
+        Mean and standard deviation of B over all M rotations of the boundaries.
     """
 
     value: Tensor
@@ -33,13 +33,13 @@ class Enrichment(NamedTuple):
 
     @property
     def z(self) -> Tensor:
-        """Standard score of each row, shape (N,); NaN where all rotations are equal."""
+        """Standard score of each row, shape (N,); NaN if all rotations are equal."""
         spread = torch.where(self.null_std > 0, self.null_std, torch.nan)
         return (self.value - self.null_mean) / spread
 
     @property
     def z_of_mean(self) -> float:
-        """Standard score of the mean over rows, as if they were independent; NaN if none counts."""
+        """Standard score of the mean over rows, taken as independent; NaN if no row has a score."""
         known = self.value.isfinite() & (self.null_std > 0)
         excess = (self.value - self.null_mean)[known].sum()
         return (
@@ -53,42 +53,49 @@ def enrichment(segmentation: Segmentation, surprise: Tensor) -> Enrichment:
     Parameters
     ----------
     segmentation : Segmentation
-        N rows.
+        Segmentation of N rows.
     surprise : Tensor of shape (N, T)
-        Not negative; such as the squared error of a causal one-step forecast.
+        Non-negative surprise h, such as the squared error of a causal one-step forecast.
+
+    Returns
+    -------
+    Enrichment
+        Enrichment B of each row, and its null distribution.
 
     Notes
     -----
-    ``B = mean of h over boundaries / mean of h``. The null rotates the boundaries, which keeps
-    their number and their distances but the one across the ends: correlation with h in all M
-    rotations by the fast Fourier transform, in float64. Over all of them the mean is exactly 1.
+    ``B = mean of h over boundaries / mean of h``. The null distribution rotates the boundaries,
+    which keeps their number and all distances except the one across the ends. The fast Fourier
+    transform computes the correlation with h in all M rotations, in float64; the mean of B over
+    them is exactly 1.
 
     References
     ----------
-    P. Neitemeier et al., "SOMBRERO", arXiv:2601.22805, 2026, which takes -log p of bytes for h;
-    here a density's would have no sign, so that a ratio of means says nothing.
+    P. Neitemeier et al., "SOMBRERO", arXiv:2601.22805, 2026. Deviation: their h is -log p of bytes;
+    -log p of a density may be negative, and a ratio of means would be meaningless.
     """
     mask = segmentation.boundary_mask[:, 1:].double()
     later = surprise[:, 1:].double()
-    count, level = mask.sum(1, keepdim=True), later.mean(1, keepdim=True)
+    count, mean = mask.sum(1, keepdim=True), later.mean(1, keepdim=True)
     steps = mask.shape[1]
     spectrum = torch.fft.rfft(mask, dim=1).conj() * torch.fft.rfft(later, dim=1)
-    total = torch.fft.irfft(spectrum, n=steps, dim=1)  # of boundaries moved by 0, 1, ... steps
-    rotated = total / (count * level)  # NaN without boundaries, or without any surprise
-    value = (mask * later).sum(1) / (count * level)[:, 0]
+    total = torch.fft.irfft(spectrum, n=steps, dim=1)  # for boundaries moved by 0, 1, ... steps
+    rotated = total / (count * mean)  # NaN without boundaries or without surprise
+    value = (mask * later).sum(1) / (count * mean)[:, 0]
     return Enrichment(value, rotated.mean(1), _spread(rotated))
 
 
 def _spread(values: Tensor) -> Tensor:
-    """Return the standard deviation of each row, 0 where it is rounding."""
+    """Return the standard deviation of each row, 0 if it is a rounding error."""
     std = values.std(1, correction=0)
     return torch.where(std > 1e-9 * values.abs().amax(1), std, torch.zeros_like(std))
 
 
 def ranks(surprise: Tensor) -> Tensor:
-    """Replace (N, T) by ranks among the steps after the first, from 0 to 1, ties by their mean.
+    """Return the ranks (N, T) of steps among those after the first, from 0 to 1.
 
-    The largest surprise then counts as one step and not by its size. Step 0 becomes 0.
+    Ties get their mean rank, and step 0 gets 0. With ranks, the size of the largest surprise does
+    not matter.
     """
     later = surprise[:, 1:].contiguous()
     ordered = later.sort(1).values
@@ -99,19 +106,20 @@ def ranks(surprise: Tensor) -> Tensor:
 
 
 def churn(before: Segmentation, after: Segmentation, slide: int = 1) -> Tensor:
-    """Return the share of boundaries that change when the look-back slides on, shape (N,).
+    """Return the share of boundaries that change when the look-back slides, shape (N,).
 
     Parameters
     ----------
     before, after : Segmentation
-        N rows each; those of `after` begin and end `slide` steps later.
+        Segmentations of N rows each; look-backs of `after` begin and end `slide` steps later.
     slide : int, default=1
-        In time steps, less than T.
+        Distance of the look-backs in time steps, less than T.
 
     Notes
     -----
-    One minus the boundaries in both over those in either (Jaccard distance), over the steps that
-    both look-backs hold and neither must start a patch at; 0 where there are none.
+    Jaccard distance: one minus the number of boundaries in both over the number in either. Steps
+    count if both look-backs contain them and they are the first step of neither. Rows without such
+    boundaries get 0.
     """
     old = before.boundary_mask[:, slide + 1 :]
     new = after.boundary_mask[:, 1 : after.num_steps - slide]
@@ -120,15 +128,15 @@ def churn(before: Segmentation, after: Segmentation, slide: int = 1) -> Tensor:
 
 
 class Agreement(NamedTuple):
-    """How many boundaries two patchers share, and how many they would by chance.
+    """Share of boundaries that two patchers have in common, and the share expected by chance.
 
     Parameters
     ----------
     value : Tensor of shape (N,)
-        Mean, over the two, of the share of boundaries that the other has, too. NaN for a row
-        where one has none.
+        Share of one patcher's boundaries that the other has too, averaged over both patchers. NaN
+        for a row where one patcher has no boundaries.
     chance : Tensor of shape (N,)
-        The same in the mean over all M rotations of the boundaries of one or the other.
+        Mean of this share over all M rotations of the boundaries of one patcher.
     """
 
     value: Tensor
@@ -136,7 +144,7 @@ class Agreement(NamedTuple):
 
     @property
     def beyond_chance(self) -> float:
-        """1 for the same boundaries, 0 for chance, over all rows; NaN where chance is certain."""
+        """Agreement over all rows: 1 for equal boundaries, 0 for chance; NaN if chance is 1."""
         known = self.value.isfinite()
         value, chance = self.value[known].sum(), self.chance[known].sum()
         room = float(known.sum() - chance)
@@ -149,14 +157,19 @@ def agreement(one: Segmentation, other: Segmentation, tolerance: int = 0) -> Agr
     Parameters
     ----------
     one, other : Segmentation
-        N rows of T steps each.
+        Segmentations of N rows of T steps each.
     tolerance : int, default=0
-        Steps by which boundaries that count as the same may differ.
+        Largest distance of matching boundaries, in time steps.
+
+    Returns
+    -------
+    Agreement
+        Share of matching boundaries in each row, and the share expected by chance.
 
     Notes
     -----
-    A boundary that may be anywhere meets one of `other` with a probability of the share of steps
-    that these reach, which is the mean over rotations.
+    Chance is the share of steps within `tolerance` of a boundary of `other`: the probability that a
+    boundary at a random step matches, and the mean over rotations.
     """
     marks = [segmentation.boundary_mask[:, 1:].double() for segmentation in (one, other)]
     width = 2 * tolerance + 1

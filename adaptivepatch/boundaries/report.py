@@ -1,4 +1,4 @@
-"""One row per series on its boundaries: how many, do they surprise, stay and agree."""
+"""Table of boundary measures: number, enrichment, churn and agreement of each series."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.segmentation import Segmentation
 
 _WINDOWS = 32  # look-backs of each series, evenly spaced
-_TOLERANCE = 1  # steps by which boundaries that agree may differ
+_TOLERANCE = 1  # largest distance of boundaries that agree, in time steps
 
 
 def report_boundaries(
@@ -36,7 +36,7 @@ def report_boundaries(
     Parameters
     ----------
     patcher : Patcher
-        Used in eval mode.
+        Patcher; it is used in eval mode.
     panel : Panel
         Series of at least `context_length` + 1 steps.
     context_length : int
@@ -44,18 +44,18 @@ def report_boundaries(
     share_segmentation : bool or lists of str, default=False
         Channels that share their patches.
     others : sequence of Patcher, default=()
-        To compare the boundaries with.
+        Patchers to compare the boundaries with.
 
     Returns
     -------
     pandas.DataFrame
-        See `adaptivepatch.segment`, ``by="series"``.
+        Table that `adaptivepatch.segment` describes for ``by="series"``.
 
     Notes
     -----
     Surprise is the squared error of a `NextPointPredictor`, trained with a fixed seed on these
-    look-backs. Neighbouring look-backs overlap, which ``_z`` takes for independent ones: read it as
-    an order of magnitude.
+    look-backs. Columns ``_z`` treat look-backs as independent although neighbouring ones overlap,
+    so they are orders of magnitude.
     """
     rows = _rows(panel, context_length)  # (items, windows, channels, T + 1)
     items, windows, channels, _ = rows.shape
@@ -94,14 +94,15 @@ def report_boundaries(
 
 
 def _rows(panel: Panel, context_length: int) -> NDArray[np.float64]:
-    """Return look-backs and a step more, (items, windows, channels, T + 1), NaN at gaps."""
+    """Return look-backs and one more step, (items, windows, channels, T + 1), NaN at gaps."""
     short = [n for n, rows in enumerate(panel.lengths) if rows <= context_length]
     if short:
         raise InvalidFrameError(
-            f"Boundaries are measured in look-backs that slide: {context_length + 1} steps are "
+            f"Boundaries are measured in sliding look-backs, so {context_length + 1} steps are "
             f"needed. Series {panel.item_ids[short[0]]!r} has {int(panel.lengths[short[0]])} (a "
-            "forecaster keeps one look-back of what it was fitted on). Pass more of its history, "
-            "use a shorter context_length, or leave it out."
+            "forecaster keeps one look-back of its training series). Pass more of its history, "
+            "use a shorter context_length, or leave it out.",
+            parameter="context_length",
         )
     parts = []
     for start, rows in zip(panel.row_offsets, panel.lengths, strict=False):
@@ -117,7 +118,8 @@ def _rows(panel: Panel, context_length: int) -> NDArray[np.float64]:
         raise InvalidFrameError(
             f"Every look-back must hold 2 observed steps. Channel {panel.channels[channel]!r} of "
             f"series {panel.item_ids[item]!r} has one with {int(count.min())}. Leave it out, or "
-            "use a longer context_length."
+            "use a longer context_length.",
+            parameter="context_length",
         )
     centred = rows - np.nanmean(rows, axis=-1, keepdims=True)  # float32 would lose large offsets
     size = np.nanmax(np.abs(centred), axis=-1, keepdims=True)
@@ -131,7 +133,7 @@ def _agreement(
     group: Tensor | None,
     shape: tuple[int, int],
 ) -> NDArray[np.float64]:
-    """Return the mean agreement with others beyond chance, (items, channels)."""
+    """Return the agreement beyond chance, (items, channels), as the mean over others."""
     items, channels = shape
     found = np.empty((len(others), items, channels))
     for number, other in enumerate(others):

@@ -1,4 +1,4 @@
-"""`segment`: the patches of a patcher alone, without any forecaster."""
+"""`segment`: the patches of a patcher without a forecaster."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def segment(
     by: Literal["patch", "series"] = "patch",
     others: Sequence[Patcher] = (),
 ) -> pd.DataFrame:
-    """Show where a patcher puts the patches of the last look-back of each series.
+    """Return the patches of a patcher in the last look-back of each series.
 
     Parameters
     ----------
     patcher : Patcher
-        Such as `load_patcher` returns.
+        Patcher, for example a result of `load_patcher`.
     data : pandas.DataFrame or array
         Wide or long frame, as for `Forecaster.fit`, or array of shape (steps,) or (series, steps).
         Gaps and NaN are unobserved steps.
@@ -53,37 +53,38 @@ def segment(
     item_id, timestamp : str
         Names of the key columns.
     target : str or sequence of str, optional
-        Channels; default: every column that is not a key.
+        Channels. Default: every column that is not a key.
     freq : str, pandas offset or int, optional
-        One step, where it cannot be inferred.
+        One time step, if it cannot be inferred.
     share_segmentation : bool or lists of str, default=False
-        Give all channels of an item the same patches.
+        Give all channels of an item the same patches, or the channels of each list.
     by : {"patch", "series"}, default="patch"
-        What has a row.
+        Unit that has a row.
     others : sequence of Patcher, default=()
-        By series: patchers whose boundaries should be the same, such as of other seeds.
+        Patchers to compare the boundaries with if ``by="series"``, for example of other seeds.
 
     Returns
     -------
     pandas.DataFrame
-        One row per patch, as of `Forecaster.segment`: item_id, target_name, patch (from 0,
-        oldest), start and end (stamps of its first and last step), length in time steps, and
-        boundary_prob (that a patch starts at this start) where the patcher states it.
+        By patch, as in `Forecaster.segment`: item_id, target_name, patch (from 0, oldest), start
+        and end (stamps of its first and last step), length in time steps, and boundary_prob
+        (probability of the patch's start) if the patcher provides it.
 
-        Or one per series, over up to 32 look-backs of it, with means of: patches,
-        compression_rate, churn (share of boundaries that change when the look-back moves on by one
-        step), enrichment (how much larger the squared error of a one-step forecast is at
-        boundaries than elsewhere; 1 for boundaries that know nothing of it) and enrichment_z (by
-        how many standard deviations it exceeds that of the same boundaries rotated);
-        rank_enrichment and rank_enrichment_z, the same of the errors' ranks; and with `others`
-        agreement, the share of boundaries that another has within a step, beyond chance: 1 for the
-        same boundaries, 0 for chance. See `adaptivepatch.boundaries.measures`.
+        By series, as means over up to 32 look-backs: patches (their number), compression_rate,
+        churn (share of boundaries that change when the look-back slides by one step), enrichment
+        (squared error of a one-step forecast at boundaries, in units of its mean; 1 for unrelated
+        boundaries), enrichment_z (its excess over rotated boundaries, in standard deviations),
+        rank_enrichment and rank_enrichment_z (the same for the ranks of the errors) and, with
+        `others`, agreement (share of boundaries that match within one step: 1 for equal boundaries,
+        0 for chance). See `adaptivepatch.boundaries.measures`.
 
     Raises
     ------
     InvalidFrameError
-        If the data do not describe regular series of at least 2 observed points, or, by series, of
-        more than `context_length` steps.
+        If the data do not describe regular series with at least 2 observed points, or, by series,
+        with more than `context_length` steps.
+    InvalidParameterError
+        If a parameter is out of range, or `others` are given without ``by="series"``.
 
     Examples
     --------
@@ -103,7 +104,8 @@ def segment(
     check_choice(None, ("patch", "series"), by=by)
     if others and by != "series":
         raise InvalidParameterError(
-            f"Patchers are compared by series. Got others with by={by!r}. Use by='series'."
+            f"Patchers are compared by series. Got others with by={by!r}. Use by='series'.",
+            parameter="by",
         )
     if by == "series":
         return report_boundaries(patcher, panel, context_length, share_segmentation, others)
@@ -123,7 +125,7 @@ def _as_frame(data: ArrayLike, item_id: str) -> pd.DataFrame:
     values = np.asarray(data)
     if values.ndim not in (1, 2) or values.size == 0:
         raise InvalidFrameError(
-            "An array must have shape (steps,) or (series, steps), however: its shape is "
+            "An array must have shape (steps,) or (series, steps). Its shape is "
             f"{values.shape!r}. Pass several channels as a DataFrame."
         )
     values = np.atleast_2d(values)
@@ -142,7 +144,7 @@ def _rows(panel: Panel, context_length: int) -> torch.Tensor:
     past = windows.past().transpose(0, 2, 1)  # (items, T, C) -> (items, C, T)
     past = past.reshape(-1, past.shape[-1])
     centred = past - np.nanmean(past, axis=1, keepdims=True)
-    size = np.nanmax(np.abs(centred), axis=1, keepdims=True)  # squares of tiny numbers vanish
+    size = np.nanmax(np.abs(centred), axis=1, keepdims=True)  # squares of tiny numbers underflow
     centred = centred / np.where(size > 0, size, 1)
     std = np.nanstd(centred, axis=1, keepdims=True)
     return torch.from_numpy(centred / np.where(std > 0, std, 1))

@@ -1,4 +1,4 @@
-"""How much each step of a row surprises a small forecaster that is the same for all patchers.
+"""Surprise of each step: the error of a small forecaster that is the same for all patchers.
 
 Tensor suffixes: N rows, T steps.
 """
@@ -29,7 +29,12 @@ def reference_forecaster(
     observed : Tensor of bool, shape (N, T), optional
         False at gaps. None: every step is observed.
     num_steps, batch_size : int
-        Length of the training, and rows of each step.
+        Number of training steps, and of rows per step.
+
+    Returns
+    -------
+    NextPointPredictor
+        The trained forecaster.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
@@ -47,12 +52,12 @@ def surprise(
 ) -> Tensor:
     """Return the squared error (N, T) of the one-step forecast of every step.
 
-    A step that is not observed, or whose predecessor is not, takes the mean error of its row.
+    An unobserved step, or a step after an unobserved one, gets the mean error of its row.
 
     Parameters
     ----------
     forecaster : NextPointPredictor
-        See `reference_forecaster`.
+        Result of `reference_forecaster`.
     series : Tensor of shape (N, T)
         Normalised rows, gaps filled.
     observed : Tensor of bool, shape (N, T), optional

@@ -116,7 +116,8 @@ class Backtest:
             groups = {h + 1: (slice(None), [h]) for h in range(self.actual.shape[1])}
         else:
             raise InvalidParameterError(
-                f"The 'by' parameter must be None, 'item', 'channel' or 'step'. Got {by!r} instead.",
+                f"The 'by' parameter must be None, 'item', 'channel' or 'step'. Got {by!r} "
+                "instead.",
                 parameter="by",
             )
         rows = [self._measure(where) for where in groups.values()]

@@ -1,7 +1,7 @@
 """`Forecaster`: the estimator for data frames: ``fit(df)``, ``predict()``, ``backtest(df)``.
 
-``data/frame.py`` reads a frame into a panel, ``training_windows.py`` turns the panel into batches on
-the device, and ``fitting.py`` trains the network of ``network.py`` on them.
+``data/frame.py`` reads a frame into a panel, ``training_windows.py`` turns the panel into batches
+on the device, and ``fitting.py`` trains the network of ``network.py`` on them.
 """
 
 from __future__ import annotations
@@ -496,8 +496,8 @@ class Forecaster(BaseEstimator):
         """
         if start is None:
             raise InvalidParameterError(
-                "A backtest with refit_every needs the stamp of the first forecast, to train on "
-                "what is before it. Got start=None. Pass start=...",
+                "A backtest with refit_every needs the stamp of the first forecast, because it "
+                "trains on the rows before it. Got start=None. Pass start=...",
                 parameter="start",
             )
         settings, trainer = self._settings(), resolve_trainer(self.trainer)

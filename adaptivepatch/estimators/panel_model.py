@@ -156,7 +156,7 @@ class PanelModel:
         return None if found is None else found.numpy()
 
     def scaling_of(self, panel: Panel) -> Scaling:
-        """Return the fitted scaling of training items, and that of the first look-back of others."""
+        """Return the fitted scaling of training items, or else that of the first look-back."""
         if panel.item_ids == self.item_ids:
             return self.scaling
         known = {id_: position for position, id_ in enumerate(self.item_ids)}

@@ -1,4 +1,4 @@
-"""Fits that go on: from a checkpoint to the same weights, or from a trained model to new data."""
+"""Fits that resume from a checkpoint, and fits that begin with the weights of a trained model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adaptivepatch.errors import InvalidModelError, InvalidParameterError
+from adaptivepatch.errors import InvalidModelError, InvalidParameterError, OutputExistsError
 from adaptivepatch.estimators.settings import NetworkSettings
 from adaptivepatch.files import make_folder, write_atomic
 from adaptivepatch.model_folder import describe, first_mismatch, plain
@@ -29,16 +29,16 @@ _FIRST, _SECOND, _INIT = "train.safetensors", "refit.safetensors", "init.safeten
 
 
 class Checkpoints:
-    """The two files of a fit in a folder: training with validation, then again on all rows.
+    """Checkpoint files of a fit in a folder: one for the first training, one for the refit.
 
     Parameters
     ----------
     folder : path
-        Created if absent.
+        Folder of the files; created if absent.
     identity : mapping
-        See `identity_of`.
+        Identity of the fit; see `identity_of`.
     init : mapping, optional
-        Weights to begin with; kept in a third file, as the model they are of may change.
+        Initial weights. They are kept in a third file, because the model they come from may change.
     """
 
     def __init__(
@@ -53,47 +53,47 @@ class Checkpoints:
         self.second = CheckpointFile(self.folder / _SECOND, identity)
         if (self.folder / _FIRST).exists():
             return
-        (self.folder / _INIT).unlink(missing_ok=True)  # of a run killed before its first state
+        (self.folder / _INIT).unlink(missing_ok=True)  # left by a run killed before its first state
         if init is not None:
             write_atomic(self.folder / _INIT, lambda target: save_file(dict(init), target))
 
     @property
     def how_to_go_on(self) -> str:
-        """What to do after an interruption, as a sentence."""
-        return f"To go on, call fit with the same data and resume={str(self.folder)!r}."
+        """Sentence that says how to resume after an interruption."""
+        return f"To resume, call fit with the same data and resume={str(self.folder)!r}."
 
 
 class NoCheckpoints:
-    """Stands for the checkpoints of a fit that keeps none.
+    """Stand-in for `Checkpoints` in a fit that writes none.
 
     Parameters
     ----------
     seed : int
         Seed of the fit.
     init : mapping, optional
-        Weights to begin with.
+        Initial weights.
     """
 
     first = second = NO_CHECKPOINT
-    how_to_go_on = "Next time pass checkpoint=... to be able to go on."
+    how_to_go_on = "Next time pass checkpoint=... to be able to resume."
 
     def __init__(self, seed: int = 0, init: Mapping[str, Tensor] | None = None) -> None:
         self.seed, self.init = seed, init
 
 
 def has_progress(folder: str | Path) -> bool:
-    """Tell whether a folder of checkpoints holds more than the beginning of a run."""
+    """Tell whether a folder holds the checkpoint of a run that has done at least one step."""
     file = Path(folder) / _FIRST
     return file.is_file() and read_state(file, tensors=False).facts["record"]["num_steps"] > 0
 
 
 def checkpoint_folder(checkpoint: Any, resume: Any) -> Path | None:
-    """Return the folder that a fit writes its state to, if it writes any.
+    """Return the folder that a fit writes its state to, or None if it writes none.
 
     Parameters
     ----------
     checkpoint, resume : path, optional
-        See `adaptivepatch.Forecaster.fit`; at most one.
+        Arguments of `adaptivepatch.Forecaster.fit`; at most one is given.
 
     Raises
     ------
@@ -101,14 +101,14 @@ def checkpoint_folder(checkpoint: Any, resume: Any) -> Path | None:
         If both are given.
     InvalidModelError
         If there is no run to resume.
-    FileExistsError
-        If `checkpoint` holds a run already.
+    OutputExistsError
+        If `checkpoint` holds a checkpoint already.
     """
     if checkpoint is not None and resume is not None:
         raise InvalidParameterError(
-            "fit takes either 'checkpoint', to begin, or 'resume', to go on. Got checkpoint="
-            f"{str(checkpoint)!r} and resume={str(resume)!r}. Leave one out; resume writes on to "
-            "the folder it reads.",
+            "fit takes either 'checkpoint', to begin, or 'resume', to continue. Got checkpoint="
+            f"{str(checkpoint)!r} and resume={str(resume)!r}. Leave one out: a resumed fit writes "
+            "to the folder that it reads.",
             parameter="resume",
         )
     folder = checkpoint if resume is None else resume
@@ -121,9 +121,10 @@ def checkpoint_folder(checkpoint: Any, resume: Any) -> Path | None:
         )
     folder = Path(folder)
     if checkpoint is not None and any((folder / file).exists() for file in (_FIRST, _SECOND)):
-        raise FileExistsError(
-            f"A fit begins in a folder without a checkpoint, but {str(folder)!r} holds one. Pass "
-            "resume=... to go on from it, or delete the folder."
+        raise OutputExistsError(
+            f"The folder {str(folder)!r} holds a checkpoint already. Pass resume=... to continue "
+            "from it, or delete the folder.",
+            parameter="resume",
         )
     if resume is not None and not (folder / _FIRST).is_file():
         raise InvalidModelError(
@@ -141,25 +142,25 @@ def open_checkpoints(
     *,
     seed_is_given: bool,
 ) -> Checkpoints:
-    """Return where a fit writes its states, after checking that a run to resume is the same one.
+    """Return the checkpoints of a fit, after checking that a run to resume is the same fit.
 
     Parameters
     ----------
     folder : Path
-        See `checkpoint_folder`. A state that is there is of the run to resume.
+        Result of `checkpoint_folder`. A state in this folder is that of the run to resume.
     identity : mapping
-        See `identity_of`.
+        Identity of the fit; see `identity_of`.
     init : mapping, optional
-        Weights to begin with; those of a run to resume are taken instead.
+        Initial weights. A run to resume uses its own instead.
     seed_is_given : bool
-        False takes the seed of the run to resume.
+        Whether the user gave a seed; otherwise that of the run to resume is used.
 
     Raises
     ------
     InvalidParameterError
-        If the run to resume is another one.
+        If the run to resume had other data or settings.
     InvalidModelError
-        If its file is damaged.
+        If a file of the run to resume is damaged.
     """
     identity = dict(identity)
     if (folder / _FIRST).is_file():
@@ -181,20 +182,20 @@ def identity_of(
     training: Mapping[str, Any],
     **settings: Any,
 ) -> dict[str, Any]:
-    """Return all that decides what a fit computes, as JSON can hold it.
+    """Return everything that determines the result of a fit, as JSON values.
 
     Parameters
     ----------
     network : PatchNetwork
-        Untrained, as the fit builds it.
+        Untrained network, as the fit builds it.
     data : str
         Digest of the data.
     seed : int
-        Seed of everything random.
+        Seed of weights, batch order and sampling.
     init : mapping, optional
-        Weights to begin with; only a digest is kept.
+        Initial weights; only their digest is kept.
     training : mapping
-        Parameters of the trainer; display and device do not matter.
+        Parameters of the trainer; `progress` and `device` are left out.
     **settings
         Parameters of the estimator and arguments of `fit` that shape training.
     """
@@ -214,7 +215,7 @@ def identity_of(
 
 
 def digest_of_weights(weights: Mapping[str, Tensor] | None) -> str | None:
-    """Return a fingerprint of weights to begin with, or None for random ones."""
+    """Return a digest of initial weights, or None for random ones."""
     if weights is None:
         return None
     digest = hashlib.sha256()
@@ -240,29 +241,29 @@ def _raise_unless_same(stored: Mapping[str, Any], now: Mapping[str, Any], folder
         for name in changed
     ]
     raise InvalidParameterError(
-        f"A fit goes on with the data and settings it began with. Since the checkpoint in "
-        f"{str(folder)!r}, {'; '.join(parts)}. Restore them, or begin anew in another folder.",
+        "A fit resumes with the data and settings it began with. Since the checkpoint in "
+        f"{str(folder)!r}, {'; '.join(parts)}. Restore them, or begin a new fit in another folder.",
         parameter="resume",
     )
 
 
-# --------------------------------------------------------------------------- a model to begin with
+# --------------------------------------------------------------------------- initial weights
 
 
 def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, Tensor]:
-    """Return a copy of the weights of a trained model that a fit begins with.
+    """Return a copy of the weights of a trained model, for a fit to begin with.
 
     Parameters
     ----------
     trained : PanelModel
-        The trained model.
+        Trained model.
     settings : NetworkSettings
-        Of the network that will be trained.
+        Settings of the network to train.
 
     Raises
     ------
     InvalidParameterError
-        If the model is another one than the settings describe.
+        If the model has another shape than the settings describe, or other frozen weights.
     """
     network, theirs = settings.make(), trained.network
     pairs = {
@@ -275,16 +276,15 @@ def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, 
     for name, (of_init, own) in pairs.items():
         if of_init != own:
             raise InvalidParameterError(
-                f"fit(init=...) begins with the weights of a model of the same shape. Its {name} "
-                f"is {of_init!r}, this forecaster's {own!r}. Set the same, or fit the loaded model "
+                f"fit(init=...) needs a model of the same shape. Its {name} is {of_init!r}, but "
+                f"that of this forecaster is {own!r}. Set the same {name}, or fit the loaded model "
                 "itself.",
                 parameter="init",
             )
     if _frozen_weights(theirs) != _frozen_weights(network):
         raise InvalidParameterError(
-            "fit(init=...) begins with the weights of a model with the same frozen patcher. The "
-            "weights of its frozen patcher differ from this forecaster's. Pass the patcher of that "
-            "model.",
+            "fit(init=...) needs a model with the same frozen patcher. The weights of its frozen "
+            "patcher differ from those of this forecaster's. Pass the patcher of that model.",
             parameter="init",
         )
     weights = {name: value.detach().cpu().clone() for name, value in theirs.state_dict().items()}
@@ -292,8 +292,8 @@ def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, 
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise InvalidParameterError(
-            "fit(init=...) begins with the weights of a model of the same shape. Its weights do "
-            f"not fit ({first_mismatch(error)}). Fit the loaded model itself.",
+            "fit(init=...) needs a model of the same shape. Its weights do not fit "
+            f"({first_mismatch(error)}). Fit the loaded model itself.",
             parameter="init",
         ) from error
     return weights

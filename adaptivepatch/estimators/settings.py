@@ -1,4 +1,4 @@
-"""What a fit needs to know of an estimator's parameters, checked and frozen."""
+"""Settings of the network of an estimator, and checks of the estimator's parameters."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _MOST_STEPS = 1 << 20  # longest look-back or horizon, in time steps
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """How to build a network.
+    """Settings that a network is built from.
 
     Parameters
     ----------
     patcher, backbone : object
         Instance or name; see `adaptivepatch.components`.
     context_length, horizon : int
-        T and H.
+        Look-back T and horizon H, in time steps.
     quantiles : tuple of float, optional
         Quantiles that the network forecasts.
     values_per_patch, embedding, instance_norm
-        See `adaptivepatch.network.build_network`.
+        Arguments of `adaptivepatch.network.build_network`.
     """
 
     patcher: Any
@@ -50,7 +50,7 @@ class NetworkSettings:
         Raises
         ------
         InvalidParameterError
-            If its weights do not fit into memory.
+            If a setting is out of range, or the weights do not fit into memory.
         """
         patcher, backbone = resolve_patcher(self.patcher), resolve_backbone(self.backbone)
         with _enough_memory():
@@ -68,7 +68,7 @@ class NetworkSettings:
 
 @contextmanager
 def _enough_memory() -> Iterator[None]:
-    """Turn torch's error about memory into one that names the sizes to reduce."""
+    """Replace torch's error about memory by one that names the sizes to reduce."""
     try:
         yield
     except (RuntimeError, MemoryError, OverflowError) as error:
@@ -84,12 +84,12 @@ def _enough_memory() -> Iterator[None]:
 
 
 def check_steps(owner: object, low: int = 1, **values: int) -> None:
-    """Raise `InvalidParameterError` unless numbers of time steps are in their range.
+    """Raise `InvalidParameterError` unless numbers of time steps are from `low` to 2 ** 20.
 
     Parameters
     ----------
     owner : object
-        Estimator that the parameters belong to.
+        Estimator that has the parameters.
     low : int, default=1
         Smallest allowed number.
     **values : int
@@ -111,9 +111,9 @@ def check_embedding(owner: object, values_per_patch: int | None, embedding: str 
     Parameters
     ----------
     owner : object
-        Estimator that the parameters belong to.
+        Estimator that has the parameters.
     values_per_patch, embedding
-        See `adaptivepatch.Forecaster`.
+        Parameters of `adaptivepatch.Forecaster`.
     """
     if values_per_patch is not None:
         check_int(owner, values_per_patch=values_per_patch)
@@ -122,14 +122,19 @@ def check_embedding(owner: object, values_per_patch: int | None, embedding: str 
 
 
 def check_quantiles(owner: object, quantiles: Sequence[float] | None) -> tuple[float, ...] | None:
-    """Return quantiles as floats; they must increase inside (0, 1) and hold the median.
+    """Return quantiles as floats, after checking them.
 
     Parameters
     ----------
     owner : object
-        Estimator that the parameter belongs to.
+        Estimator that has the parameter.
     quantiles : sequence of float, optional
-        See `adaptivepatch.Forecaster`.
+        Parameter of `adaptivepatch.Forecaster`.
+
+    Raises
+    ------
+    InvalidParameterError
+        If they do not increase inside (0, 1) or do not contain 0.5.
     """
     if quantiles is None:
         return None
@@ -148,7 +153,13 @@ def check_quantiles(owner: object, quantiles: Sequence[float] | None) -> tuple[f
 
 
 def draw_seed(random_state: Any) -> int:
-    """Return a seed from a random_state: an int stands for itself, None draws one."""
+    """Return a seed that is drawn from a `random_state`; an int always gives the same seed.
+
+    Raises
+    ------
+    InvalidParameterError
+        If scikit-learn does not accept the `random_state`.
+    """
     try:
         return int(check_random_state(random_state).randint(2**31 - 1))
     except ValueError as error:

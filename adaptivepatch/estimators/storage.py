@@ -1,4 +1,4 @@
-"""A fitted `Forecaster` as config and tensors, and back."""
+"""Saving and loading a fitted `Forecaster`, as a config and tensors."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ _NETWORK = "network."
 
 @dataclass(frozen=True)
 class FittedState:
-    """What a fitted `Forecaster` knows beside its parameters.
+    """State of a fitted `Forecaster`, in addition to its parameters.
 
     Parameters
     ----------
     model : PanelModel
-        Trained.
+        Trained model.
     record : TrainingRecord
-        Course of its training.
+        Record of its training.
     columns : dict
         Names of the key columns and the target.
     settings : dict
-        Arguments of `fit` that shape training, to train in the same way again.
+        Arguments of `fit` that shape training; refits of a backtest use them.
     history : Panel
         Last look-back of every item.
     season : int
         Season of the naive forecast, in time steps.
     naive_scale : ndarray of shape (items, channels)
-        Error of that forecast on training rows.
+        Mean absolute error of the naive forecast on training rows.
     skipped : tuple of hashable
         Items that were too short to train on.
     """
@@ -73,12 +73,19 @@ def save(
     path : path
         The folder.
     parameters : mapping
-        Constructor arguments of the forecaster; what the trained model knows itself is taken from
-        there.
+        Constructor arguments of the forecaster. Those that the trained model has too are taken from
+        the model.
     state : FittedState
         Result of its fit.
     overwrite : bool
-        Replace a model that is there.
+        Replace a model that the folder holds.
+
+    Raises
+    ------
+    OutputExistsError
+        If the folder holds a model and `overwrite` is False.
+    InvalidParameterError
+        If JSON cannot hold a parameter, an item id or the time step.
     """
     fitted, seed, trainer = state.model, parameters["random_state"], parameters["trainer"]
     config = {
@@ -121,16 +128,16 @@ def load(
     classes: Sequence[type],
     make: Callable[[dict[str, Any]], NetworkSettings],
 ) -> tuple[dict[str, Any], FittedState]:
-    """Read what `save` wrote; nothing but listed and registered classes is ever constructed.
+    """Read what `save` wrote. Only given and registered classes are constructed.
 
     Parameters
     ----------
     path : path
         The folder.
     classes : sequence of type
-        Patchers and backbones that are not registered.
+        Classes of patchers and backbones that are not registered.
     make : callable
-        Checks constructor arguments and returns the settings of their network.
+        Function that checks constructor arguments and returns the settings of the network.
 
     Returns
     -------
@@ -138,12 +145,17 @@ def load(
         Constructor arguments of the forecaster.
     state : FittedState
         Result of its fit.
+
+    Raises
+    ------
+    InvalidModelError
+        If the folder does not hold a model that this version can read.
     """
     config, tensors = model_folder.load_folder(path, _KIND)
     known = {getattr(component, "name", component.__name__): component for component in classes}
     try:
         parameters = dict(config["parameters"])
-        parameters.setdefault("embedding", "resampled")  # as all were before there was a choice
+        parameters.setdefault("embedding", "resampled")  # the only one before there was a choice
         for kind in ("patcher", "backbone"):
             parameters[kind] = model_folder.build_component(parameters[kind], kind, known)
         if parameters["trainer"] is not None:
@@ -155,7 +167,7 @@ def load(
         scaling = Scaling(*(tensors.pop(f"scaling.{name}").numpy() for name in ("mean", "std")))
         naive_scale = tensors.pop("naive_scale").numpy()
         _check_sizes(history, scaling, naive_scale, len(stamps))
-        # A model saved on a GPU loads where there is none.
+        # A model that was saved on a GPU can be loaded without one.
         trainer = parameters["trainer"] or Trainer()
         network = settings.make().to(**trainer.placement(fallback="cpu"))
         stored = config["record"]
@@ -180,7 +192,7 @@ def load(
             naive_scale=naive_scale,
             skipped=tuple(config["skipped"]),
         )
-    except InvalidModelError:  # says already what is wrong
+    except InvalidModelError:  # its message is specific already
         raise
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InvalidModelError(
@@ -190,7 +202,7 @@ def load(
         ) from error
     weights = {name.removeprefix(_NETWORK): value for name, value in tensors.items()}
     model_folder.load_weights(network, weights, path)
-    if frozen_parts(network.patcher):  # the parameter keeps its weights, too: fits begin with it
+    if frozen_parts(network.patcher):  # fits copy the frozen weights from the parameter
         parameters["patcher"].load_state_dict(network.patcher.state_dict())
     network.eval()
     return parameters, state
@@ -216,7 +228,7 @@ def _check_sizes(
 
 
 def _describe(history: Panel) -> dict[str, Any]:
-    """Return everything of a panel but its values, as JSON can hold it."""
+    """Return everything of a panel except its values and stamps, as JSON values."""
     first = history.index[0]
     layout = asdict(history.layout)
     return {
@@ -231,12 +243,12 @@ def _describe(history: Panel) -> dict[str, Any]:
 
 
 def _freq_name(history: Panel) -> str | int:
-    """Return the step as JSON keeps it, after checking that it can be read back."""
+    """Return the time step as JSON stores it, after checking that it can be read back."""
     name = step_name(history.freq)
     if parse_step(name, history.index[0]) != history.freq:
         raise InvalidParameterError(
-            f"A saved model keeps its time step by name. {history.freq!r} is more than its name "
-            f"{name!r} says, such as a calendar of holidays. Number the rows instead: "
+            f"A saved model keeps its time step by name. The name {name!r} does not determine "
+            f"{history.freq!r}, which may have a calendar of holidays. Number the rows instead: "
             "df.reset_index(drop=True)."
         )
     return name
@@ -269,7 +281,7 @@ def _panel(
 
 
 def _plain(id_: Hashable) -> str | int | float | bool:
-    """Return an item id as JSON keeps it."""
+    """Return an item id as JSON stores it."""
     value = id_.item() if isinstance(id_, np.generic) else id_
     if not isinstance(value, str | int | float | bool):
         raise InvalidParameterError(

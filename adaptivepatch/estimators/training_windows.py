@@ -1,7 +1,7 @@
-"""Which windows of a panel are trained on, which validate, and how they reach the device.
+"""Training and validation windows of a panel, and their batches on the device.
 
-Here series are scaled: `PanelTrainingData` measures the scaling on training rows and applies it to
-all rows before `PanelSource` moves the series to the device.
+`PanelTrainingData` measures the scaling of the series on training rows and applies it to all rows.
+`PanelSource` then moves the scaled series to the device.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from adaptivepatch.training.trainer import Trainer
 
 
 class PanelTrainingData:
-    """The training windows of a panel, with and without the rows that are held out.
+    """Training windows of a panel, with and without held-out rows.
 
     Parameters
     ----------
     panel : Panel
-        All rows.
+        Panel with all rows.
     held_out : ndarray of shape (items,)
-        Rows at the end of each item whose windows validate; see
+        Number of rows at the end of each item that are held out for validation; see
         `adaptivepatch.data.splitting.held_out_rows`.
     settings : NetworkSettings
-        Names look-back and horizon.
+        Settings with look-back and horizon.
     share_segmentation : bool or sequence of sequences of str
         Channels that share their patches.
     trainer : Trainer
-        Names device and precision.
+        Trainer with device and precision.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class PanelTrainingData:
         return self._training_set(self.held_out)
 
     def everything(self) -> TrainingSet:
-        """Return all windows to train on."""
+        """Return all windows, to train on."""
         return self._training_set(np.zeros_like(self.held_out))
 
     def windows(self, held_out: NDArray[np.int64]) -> list[Windows]:
@@ -70,7 +70,7 @@ class PanelTrainingData:
         Parameters
         ----------
         held_out : ndarray of shape (items,)
-            Rows at the end of each item whose windows validate.
+            Number of rows at the end of each item that are held out for validation.
         """
         shape = (self.panel, self.context_length, self.horizon)
         border = self.panel.lengths - held_out
@@ -98,13 +98,13 @@ class PanelSource:
     Parameters
     ----------
     panel : Panel
-        Scaled.
+        Scaled panel.
     windows : sequence of Windows
-        All windows of the panel that will be asked for.
+        All windows of the panel that will be requested.
     share_segmentation : bool or sequence of sequences of str
         Channels that share their patches.
     **placement
-        Device and dtype.
+        Arguments `device` and `dtype` of `SeriesSource`.
 
     Notes
     -----
@@ -140,18 +140,18 @@ class PanelSource:
         )
 
     def numbers(self, windows: Windows) -> Tensor:
-        """Return the numbers under which `SeriesSource` knows windows of the panel."""
+        """Return the numbers that windows of the panel have in `SeriesSource`."""
         start = windows.cutoff_row + 1 - self._context_length  # within the item
         assert (start + self._padding[windows.item] >= 0).all(), "a look-back leaves its item"
         return torch.as_tensor(self._first_row[windows.item] + start)
 
     def window_sets(self, train: Windows, validation: Windows | None = None) -> WindowSets:
-        """Return the numbers of the windows that can be learned from.
+        """Return the numbers of the windows that have enough observed points.
 
         Raises
         ------
         InvalidFrameError
-            If there is none to train on.
+            If there is no such window to train on.
         """
         numbers = self._series.learnable(self.numbers(train))
         if len(numbers) == 0:

@@ -1,4 +1,4 @@
-"""`WindowRegressor`: the array face, a scikit-learn regressor from look-backs to futures."""
+"""`WindowRegressor`: a scikit-learn regressor from arrays of look-backs to arrays of targets."""
 
 from __future__ import annotations
 
@@ -31,58 +31,58 @@ from adaptivepatch.training.trainer import resolve_trainer
 
 
 class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
-    """Forecast windows given as arrays: the full scikit-learn contract.
+    """Forecast windows given as arrays, with the full scikit-learn contract.
 
-    Use it inside pipelines and searches, or where windows are cut already (see
+    Use it inside pipelines and searches, or for windows that are cut already (see
     `sliding_windows`); use `Forecaster` for DataFrames.
 
     Parameters
     ----------
     patcher : Patcher or str, default="fixed"
-        Where patches begin; a name stands for the default-constructed patcher.
+        Patcher that decides where patches begin. A name means a patcher with default parameters.
     backbone : Backbone or str, default="patchtst"
-        What reads the patches.
+        Backbone that reads the patches. A name means a backbone with default parameters.
     values_per_patch : int, optional
-        Values that a patch is resampled to; default: patch length plus halo.
+        Number of values that a patch is resampled to. Default: patch length plus halo.
     embedding : {"aligned", "resampled"}, optional
-        How points become tokens; see `Forecaster`.
+        Embedding of a patch; see `Forecaster`.
     loss : {"mse", "mae", "huber"}, default="mse"
         Point loss.
     instance_norm : bool, default=True
         Normalise each window by its own mean and standard deviation (RevIN).
     validation_fraction : float, default=0.1
-        Share of the windows, the last ones, that selects the number of steps; 0 switches
-        validation off. Windows whose targets would overlap with theirs are not trained on.
+        Share of the windows, at the end, whose loss selects the number of steps; 0 switches
+        validation off. Windows whose targets overlap with theirs are not trained on.
     refit : bool, default=True
-        After selection train again on all windows for the best number of steps.
+        Train again on all windows for the best number of steps.
     trainer : Trainer, optional
-        Settings of training.
+        Settings of training. Default: ``Trainer()``.
     random_state : int, RandomState or None, default=None
-        Determines weights, batch order and sampling.
+        Seed of weights, batch order and sampling.
 
     Attributes
     ----------
     network_ : PatchNetwork
         The trained network.
     patcher_ : Patcher
-        Its patcher.
+        The trained patcher.
     center_, scale_ : float
-        Mean and deviation of all look-back values; the network sees windows in these units.
+        Mean and deviation of all look-back values, by which windows are standardised.
     record_ : TrainingRecord
-        Course of training (before the refit).
+        Record of training (before the refit).
     n_features_in_ : int
         Look-back length, in time steps.
     n_iter_ : int
-        Steps of the final training.
+        Number of steps of the final training.
 
     Notes
     -----
-    Windows must be in time order for validation to be on the latest. `predict` computes in
+    Windows must be in time order, so that validation uses the latest. `predict` computes in
     micro-batches of one size, so a window's forecast does not depend on the others, bit for bit.
 
-    Torch pickles tensors with their address. So `joblib.hash` of an estimator whose patcher is an
-    instance with weights differs from copy to copy: caches of `joblib.Memory` miss, and of
-    scikit-learn's estimator checks, the one that compares hashes fails for such instances.
+    Torch pickles tensors with their address. If the patcher is an instance with weights,
+    `joblib.hash` of the estimator therefore differs between copies: caches of `joblib.Memory` miss,
+    and the one of scikit-learn's estimator checks that compares hashes fails.
 
     Examples
     --------
@@ -126,14 +126,14 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         X : array-like of shape (n_windows, context_length)
             Look-backs, in time order.
         y : array-like of shape (n_windows, horizon) or (n_windows,)
-            Futures.
+            Targets.
         callback : callable, optional
-            Called as ``callback(step, metrics)`` after every validation.
+            Function that is called as ``callback(step, metrics)`` after every validation.
 
         Returns
         -------
         WindowRegressor
-            Itself.
+            This regressor.
 
         Raises
         ------
@@ -156,7 +156,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             self.center_, self.scale_ = float(past.mean()), float(past.std()) or 1.0
         if not math.isfinite(self.scale_):
             raise InvalidParameterError(
-                "Values must be small enough to be squared. Those of X reach "
+                "Values must be small enough to be squared. The values of X reach "
                 f"{float(np.abs(past).max())!r}. Divide X and y by a constant."
             )
         where = trainer.placement()
@@ -185,13 +185,13 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self
 
     def _held_out(self, num_windows: int, horizon: int) -> int:
-        """Return how many windows, the last ones, select the number of steps."""
+        """Return the number of windows at the end that select the number of steps."""
         held_out = math.ceil(self.validation_fraction * num_windows)
         if held_out and num_windows - held_out - (horizon - 1) < 1:
             warnings.warn(
                 f"{num_windows} windows are too few to hold out {held_out} for validation and "
                 f"leave a gap of {horizon - 1}: training runs its fixed number of steps. Pass "
-                "more windows, or validation_fraction=0 to say so.",
+                "more windows, or validation_fraction=0 to switch validation off.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -215,7 +215,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_windows, horizon) or (n_windows,)
-            As `y` was in `fit`.
+            Forecasts, in the shape of `y` in `fit`.
 
         Raises
         ------
@@ -225,7 +225,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self, "network_")
         checked = validate_data(self, X, reset=False, dtype=np.float64)
         weight = next(self.network_.head.parameters())
-        scaled = (checked - self.center_) / self.scale_  # in float64: float32 may not hold a level
+        scaled = (checked - self.center_) / self.scale_  # float32 rounds large offsets
         past = torch.tensor(scaled, dtype=weight.dtype, device=weight.device)
         forecast = predict_windows(
             self.network_,
@@ -238,18 +238,18 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 
 class ArrayTrainingData:
-    """The training windows of arrays, with and without those that are held out.
+    """Training windows of arrays, with and without held-out windows.
 
     Parameters
     ----------
     source : ArraySource
-        All windows, in time order.
+        Source of all windows, in time order.
     num_windows : int
-        How many there are.
+        Number of all windows.
     held_out : int
-        Windows at the end that validate; 0: training runs its fixed number of steps.
+        Number of windows at the end that are held out; 0 means training without validation.
     gap : int
-        Windows between the two parts whose targets would overlap with those of the validation.
+        Number of windows before the held-out ones whose targets overlap with theirs.
     """
 
     def __init__(self, source: ArraySource, num_windows: int, held_out: int, gap: int) -> None:
@@ -265,5 +265,5 @@ class ArrayTrainingData:
         return TrainingSet(self.source, windows)
 
     def everything(self) -> TrainingSet:
-        """Return all windows to train on."""
+        """Return all windows, to train on."""
         return TrainingSet(self.source, WindowSets(self.numbers))

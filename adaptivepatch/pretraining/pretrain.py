@@ -1,10 +1,10 @@
-"""`pretrain`: one patcher for any look-back and rate, from many univariate series.
+"""`pretrain`: training of one patcher for any look-back and rate, on many univariate series.
 
-Each cell (a look-back and a rate) has a small forecaster of its own; all of them share the patcher,
-and every step trains one cell, in random order. The forecasters are thrown away.
+Each cell (a look-back and a compression rate) has a small forecaster of its own. All forecasters
+share the patcher and are discarded after training. Every step trains one cell, in random order.
 
-Nothing random is carried from step to step: order, windows, rollouts and dropout of a step follow
-from the seed and its number. So weights and optimizer are all that a checkpoint needs.
+The seed and the number of a step determine its cell, windows, rollouts and dropout. A checkpoint
+therefore needs no state of a random generator, only weights, optimizer and record.
 """
 
 from __future__ import annotations
@@ -41,33 +41,35 @@ from adaptivepatch.training.losses import make_loss, weighted_sum
 from adaptivepatch.training.schedules import make_schedule
 from adaptivepatch.training.step import TrainingStep
 
-_PRIME = 1_000_003  # between the seeds of two steps
+_PRIME = 1_000_003  # difference between the seeds of two steps
 
 
 @dataclass(frozen=True)
 class PretrainingSettings:
-    """How a patcher is pretrained.
+    """Settings of pretraining.
 
     Parameters
     ----------
     steps : int, default=10000
-        Optimizer steps, all cells together.
+        Number of optimizer steps, for all cells together.
     batch_size : int, default=64
-        Rows of a step.
+        Number of rows per step.
     cells : tuple of Cell
-        Look-backs and rates.
+        Look-backs and compression rates to train.
     learning_rate : float, default=1e-3
-        Of the forecasters, falling along a cosine; the patcher has its own in units of it.
+        Base learning rate of the forecasters, with a cosine schedule. The patcher derives its
+        learning rates from it.
     d_model, num_layers : int
-        Size of each forecaster.
+        Width and depth of each forecaster.
     averages : tuple of int
-        See `SeriesPool`.
+        Numbers of steps to average series over; see `SeriesPool`.
     validate_every : int, default=500
-        Steps between two lines of the history, and two checkpoints.
+        Number of steps between validations. Each validation adds an entry to the history and writes
+        a checkpoint.
     validation_rows : int, default=128
-        Held-out rows of each cell.
+        Number of held-out rows of each cell.
     seed : int, default=0
-        Determines everything random.
+        Seed of weights, cells, windows, rollouts and dropout.
     """
 
     steps: int = 10_000
@@ -90,7 +92,7 @@ class PretrainingSettings:
         check_float(self, "(0, inf)", learning_rate=self.learning_rate)
         if not self.cells or len(set(self.cells)) < len(self.cells):
             raise InvalidParameterError(
-                "Pretraining needs at least one cell, each once. Got "
+                "Pretraining needs at least one cell and no cell twice. Got "
                 f"{[str(cell) for cell in self.cells]}. Name look-backs and rates, such as 336x16.",
                 parameter="cells",
             )
@@ -98,18 +100,18 @@ class PretrainingSettings:
 
 @dataclass
 class PretrainingRecord:
-    """Course of pretraining.
+    """Record of pretraining.
 
     Attributes
     ----------
     history : list of dict
-        One entry per validation: step, train_loss, validation_loss (of the mode, mean over cells),
-        uniform_loss (the same forecasters on the patches the policy started from), gain (mean over
-        cells of 1 - validation / uniform), and what the patcher says of itself.
+        One entry per validation: step, train_loss, validation_loss (of the most probable patches,
+        mean over cells), uniform_loss (of the same forecasters on the patcher's reference patches),
+        gain (mean over cells of 1 - validation / uniform), seconds, and metrics of the patcher.
     num_steps : int
-        Steps done.
+        Number of steps done.
     seconds : float
-        Wall time, of all sittings.
+        Wall time, including that before training was resumed.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -134,20 +136,23 @@ def pretrain(
     Parameters
     ----------
     patcher : Patcher
-        Trainable, with a parameter `compression_rate`.
+        Trainable patcher with a parameter `compression_rate`.
     corpora : sequence of Corpus
-        Series; the last tenth of each is held out.
+        Corpora of series; the last tenth of each series is held out.
     settings : PretrainingSettings
-        How.
+        Settings of pretraining.
     checkpoint : CheckpointFile, optional
-        Where to write the state at every validation. If it holds a state of the same run, training
-        goes on from there, to the same weights bit for bit on the same machine.
-    on_step, on_validation : callable, optional
-        Called with the steps done, and at validations with the metrics, too.
+        File that the state is written to at every validation. If it holds a state of the same run,
+        training resumes from it, to the same weights bit for bit on the same machine.
+    on_step : callable, optional
+        Function that is called after every step with the number of steps done.
+    on_validation : callable, optional
+        Function that is called after every validation with this number and the metrics.
 
     Returns
     -------
     PretrainingRecord
+        Record of the run.
 
     Raises
     ------
@@ -167,7 +172,7 @@ def pretrain(
             pool = SeriesPool(corpora, settings.averages)
             for cell in settings.cells:
                 pool.check(cell)
-            for cell in settings.cells:  # a wrong cell is told before hours are spent
+            for cell in settings.cells:  # raises before training, not hours later
                 pool.batch(cell, 2, np.random.default_rng(0))
             loop = PretrainingLoop(patcher, pool, settings, checkpoint)
             loop.run(on_step or _ignore, on_validation or _ignore)
@@ -179,7 +184,7 @@ def pretrain(
 
 
 def initialised(patcher: Patcher, seed: int) -> Patcher:
-    """Return a patcher of these parameters whose initial weights follow from a seed."""
+    """Return an untrained copy of a patcher, with initial weights drawn from a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return clone(patcher)
@@ -188,7 +193,7 @@ def initialised(patcher: Patcher, seed: int) -> Patcher:
 def identity_of(
     patcher: Patcher, corpora: Sequence[Corpus], settings: PretrainingSettings
 ) -> dict[str, Any]:
-    """Return all that decides what pretraining computes, as JSON can hold it."""
+    """Return everything that determines the result of pretraining, as JSON values."""
     identity: dict[str, Any] = plain(
         {
             "patcher": describe(patcher),
@@ -200,7 +205,13 @@ def identity_of(
 
 
 def fitting_cells(corpora: Sequence[Corpus], settings: PretrainingSettings) -> tuple[Cell, ...]:
-    """Return the cells of the settings that a series is long enough for; `DatasetError` if none."""
+    """Return the cells of the settings for which at least one series is long enough.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such cell.
+    """
     pool = SeriesPool(corpora, settings.averages)
     fitting = tuple(cell for cell in settings.cells if pool.fits(cell))
     if not fitting:
@@ -221,22 +232,23 @@ def make_card(
     Parameters
     ----------
     corpora, settings
-        What `pretrain` was given.
+        Arguments of `pretrain`.
     record : PretrainingRecord
-        What it returned.
+        Result of `pretrain`.
     command : str, optional
-        How to train it again.
+        Command that repeats the training.
     notes : sequence of str
-        More to know, a sentence each.
+        Further sentences for the card.
     """
     averages = ", ".join(map(str, settings.averages)) or "none"
     cells = ", ".join(map(str, settings.cells))
-    told = [
+    sentences = [
         f"Trained for {record.num_steps} steps of {settings.batch_size} rows in "
         f"{record.seconds / 60:.0f} minutes, seed {settings.seed}.",
-        f"Look-backs and points per patch that were drawn: {cells}. Horizon: a quarter of the "
-        "look-back, at most 96 steps. The weights depend on neither.",
-        f"Series also averaged over steps: {averages}. The last tenth of each was held out.",
+        f"Cells (look-back x points per patch): {cells}. Horizon: a quarter of the look-back, at "
+        "most 96 steps. The shapes of the weights depend on neither.",
+        f"Numbers of steps that series were also averaged over: {averages}. The last tenth of each "
+        "series was held out.",
         *notes,
     ]
     shown = ("step", "train_loss", "validation_loss", "uniform_loss", "gain", "mode_agreement")
@@ -246,7 +258,7 @@ def make_card(
     data = [
         TrainingData(
             corpus.info.name,
-            corpus.info.licence,
+            corpus.info.license,
             corpus.info.origin,
             corpus.info.sha256,
             len(corpus),
@@ -254,41 +266,42 @@ def make_card(
         )
         for corpus in corpora
     ]
-    return PatcherCard(data, command, told, history)
+    return PatcherCard(data, command, sentences, history)
 
 
 def _check_patcher(patcher: Patcher) -> None:
     if not patcher.trainable or not hasattr(patcher, "compression_rate"):
         raise InvalidParameterError(
-            "Pretraining needs a patcher that is trained and has a 'compression_rate', which "
-            f"varies from step to step. Got {patcher!r}. Use ReinPatcher.",
+            "Pretraining needs a trainable patcher with a parameter 'compression_rate', which "
+            f"changes from step to step. Got {patcher!r}. Use ReinPatcher.",
             parameter="patcher",
         )
     if patcher.is_frozen:
         raise InvalidParameterError(
-            "Pretraining needs a patcher that is trained. This one is frozen. Load it with "
-            "load_patcher(..., frozen=False)."
+            "Pretraining needs a trainable patcher. This one is frozen. Load it with "
+            "load_patcher(..., frozen=False).",
+            parameter="frozen",
         )
 
 
 def _set_rate(patcher: Any, rate: Any) -> None:
-    """Change the rate in place: the weights do not depend on it."""
+    """Change the rate in place, which is possible because the weights do not depend on it."""
     patcher.compression_rate = rate
 
 
 def _ignore(*_: object) -> None:
-    """Stand for a callback that is not given."""
+    """Do nothing; used if there is no callback."""
 
 
 class PretrainingLoop(TrainingLoop):
-    """The loop of one `pretrain`: every step trains one cell.
+    """Training loop of one `pretrain`: every step trains one cell.
 
     Parameters
     ----------
     patcher, settings, checkpoint
-        See `pretrain`.
+        Arguments of `pretrain`.
     pool : SeriesPool
-        Where windows come from.
+        Pool to draw windows from.
     """
 
     record: PretrainingRecord
@@ -333,20 +346,20 @@ class PretrainingLoop(TrainingLoop):
             backbone,
             context_length=cell.context_length,
             horizon=cell.horizon,
-            embedding="resampled",  # the patcher of this package was trained with it
+            embedding="resampled",  # as for the pretrained patcher of this package
         )
 
     # ------------------------------------------------------------------ steps
 
     def cell_of_step(self, done: int) -> Cell:
-        """Return the cell of a step: every round visits all of them, in an order of its own."""
+        """Return the cell of a step; every round visits all cells, each time in a new order."""
         cells = self.settings.cells
         turn, place = divmod(done, len(cells))
         order = np.random.default_rng((self.settings.seed, 1, turn)).permutation(len(cells))
         return cells[int(order[place])]
 
     def next_step(self, done: int) -> NextStep:
-        """Return a batch of the step's cell; everything random follows from the step's number."""
+        """Return a batch of the step's cell; seed and step number determine everything random."""
         settings, cell = self.settings, self.cell_of_step(done)
         random = np.random.default_rng((settings.seed, 2, done))
         batch = self.pool.batch(cell, settings.batch_size, random)
@@ -377,7 +390,7 @@ class PretrainingLoop(TrainingLoop):
 
     @torch.no_grad()
     def _validate(self, number: int, cell: Cell) -> tuple[float, float]:
-        """Return the losses of the mode and of the reference patches."""
+        """Return the losses of the most probable patches and of the reference patches."""
         random = np.random.default_rng((self.settings.seed, 3, number))
         batch = self.pool.batch(cell, self.settings.validation_rows, random, "validation")
         network = self.networks[cell].eval()
@@ -398,7 +411,7 @@ class PretrainingLoop(TrainingLoop):
         return {"patcher": self.patcher, **{str(c): net for c, net in self.networks.items()}}
 
     def state(self) -> TrainingState:
-        """Return weights, optimizer and the course of training: nothing else is carried on."""
+        """Return weights, optimizer and record; later steps depend on nothing else."""
         tensors: dict[str, Tensor] = {}
         for prefix, module in self._modules().items():
             tensors |= {
@@ -411,7 +424,7 @@ class PretrainingLoop(TrainingLoop):
         return TrainingState(tensors, {"record": plain(facts)})
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
         for prefix, module in self._modules().items():
             stored = state.part(prefix)
             if module is not self.patcher:

@@ -1,4 +1,4 @@
-"""Windows of many univariate series, for pretraining a patcher: look-back and rate vary.
+"""Windows of many univariate series for pretraining a patcher, with several look-backs.
 
 Tensor suffixes: B rows, T look-back, H horizon.
 """
@@ -18,23 +18,23 @@ from adaptivepatch.datasets.corpora import Corpus
 from adaptivepatch.errors import DatasetError, InvalidParameterError
 from adaptivepatch.training.sampler import Batch
 
-_HELD_OUT = 0.1  # last part of every series
-_FEWEST_SEEN = 0.5  # share of observed steps, of the look-back and of the horizon
-_LEAST_STD = 0.02  # of a look-back, in deviations of its series: flatter ones are not blown up
+_HELD_OUT = 0.1  # share at the end of every series
+_FEWEST_SEEN = 0.5  # smallest share of observed steps in the look-back and in the horizon
+_LEAST_STD = 0.02  # smallest deviation that a look-back is divided by, in those of its series
 _LONGEST_HORIZON = 96
-_SHORTEST_AVERAGED = 4000  # steps of an averaged copy
-_DRAWS = 20
+_SHORTEST_AVERAGED = 4000  # fewest steps of an averaged copy
+_DRAWS = 20  # attempts to fill a batch
 
 
 class Cell(NamedTuple):
-    """A look-back T and a number of points per patch that are trained together."""
+    """Look-back T and number of points per patch of one forecaster of pretraining."""
 
     context_length: int
     compression_rate: int
 
     @property
     def horizon(self) -> int:
-        """A quarter of the look-back, at most 96 steps."""
+        """Horizon H: a quarter of the look-back, at most 96 steps."""
         return max(1, min(self.context_length // 4, _LONGEST_HORIZON))
 
     def __str__(self) -> str:
@@ -42,18 +42,19 @@ class Cell(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Cell:
-        """Read ``336x16``.
+        """Return the cell that a text such as ``336x16`` names.
 
         Raises
         ------
         InvalidParameterError
-            If it is not of this form, or leaves fewer than 2 patches.
+            If the text has another form, or the cell has fewer than 2 patches.
         """
         match = re.fullmatch(r"(\d+)x(\d+)", text)
         cell = cls(*map(int, match.groups())) if match else None
         if cell is None or cell.compression_rate < 1 or cell.context_length < 2 * cell[1]:
             raise InvalidParameterError(
-                "A cell is a look-back and points per patch, at least 2 patches, such as 336x16. "
+                "A cell must name a look-back and a number of points per patch, such as 336x16, "
+                "and have at least 2 patches. "
                 f"Got {text!r}.",
                 parameter="cells",
             )
@@ -71,15 +72,15 @@ CELLS = tuple(
 
 
 class SeriesPool:
-    """Series of several corpora, end to end, each in units of its own deviation.
+    """Series of several corpora, stored end to end, each in units of its own deviation.
 
     Parameters
     ----------
     corpora : sequence of Corpus
-        What to draw from. A corpus is drawn with a weight of the square root of its size, a series
-        of it with a weight of its number of windows.
+        Corpora to draw from. The weight of a corpus is the square root of its size; the weight of a
+        series in its corpus is its number of windows.
     averages : tuple of int
-        Numbers of steps; every long series takes part averaged over each of them, too.
+        Numbers of steps. Copies of every long series, averaged over each of them, are added.
     """
 
     def __init__(self, corpora: Sequence[Corpus], averages: tuple[int, ...] = ()) -> None:
@@ -94,8 +95,8 @@ class SeriesPool:
                 corpus += [number] * len(kept)
         if not values:
             raise DatasetError(
-                "Pretraining needs series that vary. All of the corpora given are constant or "
-                "empty. Name others."
+                "Pretraining needs series that vary. All series of the given corpora are constant "
+                "or empty. Choose other corpora."
             )
         self.lengths = np.array([len(series) for series in values])
         self.offset = np.cumsum(self.lengths) - self.lengths
@@ -107,7 +108,7 @@ class SeriesPool:
         self.values = torch.from_numpy(np.nan_to_num(flat, nan=0.0))
 
     def fits(self, cell: Cell) -> bool:
-        """Tell whether a series is long enough for a cell, to train and to validate."""
+        """Tell whether a series is long enough to train and to validate a cell."""
         return all(self._ranges(cell, part)[1].sum() > 0 for part in ("train", "validation"))
 
     def check(self, cell: Cell) -> None:
@@ -116,7 +117,7 @@ class SeriesPool:
             raise DatasetError(
                 f"The cell {cell} needs a series of about {cell.context_length + cell.horizon} "
                 f"points before its last tenth, which is held out. The longest has "
-                f"{int(self.lengths.max())}. Name a shorter look-back, or add longer series."
+                f"{int(self.lengths.max())}. Choose a shorter look-back, or add longer series."
             )
 
     def _ranges(
@@ -137,23 +138,23 @@ class SeriesPool:
         random: np.random.Generator,
         part: Literal["train", "validation"] = "train",
     ) -> Batch:
-        """Draw rows: look-backs and futures in units of the look-back's deviation.
+        """Draw look-backs and targets, standardised by mean and deviation of the look-back.
 
         Parameters
         ----------
         cell : Cell
-            T and H.
+            Cell with look-back T and horizon H.
         num_rows : int
-            B.
+            Number of rows B.
         random : numpy.random.Generator
-            Decides everything.
+            Generator of all draws.
         part : {"train", "validation"}
-            Targets of the first nine tenths of each series, or of the rest.
+            Part of each series that contains the targets: the first nine tenths, or the rest.
 
         Raises
         ------
         DatasetError
-            If hardly any window holds enough observed points that vary.
+            If too few of the drawn windows vary and have enough observed points.
         """
         first, count = self._ranges(cell, part)
         of_corpus = np.bincount(self.corpus, count, minlength=len(self.corpus_weight))
@@ -168,12 +169,13 @@ class SeriesPool:
             if sum(len(batch.series) for batch in found) >= num_rows:
                 return _joined(found, num_rows)
         raise DatasetError(
-            "Pretraining needs windows of which half the steps are observed and that vary. Hardly "
-            f"any of {_DRAWS * num_rows} windows of {cell} do. Name other corpora."
+            "Pretraining needs windows that vary and of which half the steps are observed. Fewer "
+            f"than {num_rows} of {_DRAWS * num_rows} windows of the cell {cell} are such. Choose "
+            "other corpora."
         )
 
     def _rows(self, cell: Cell, start: NDArray[np.int64]) -> Batch:
-        """Return the rows at these starts that can be learned from."""
+        """Return the rows at these starts that vary and have enough observed points."""
         whole = cell.context_length + cell.horizon
         step = torch.from_numpy(start)[:, None] + torch.arange(whole)
         rows, observed = self.values[step], self.observed[step]
@@ -192,7 +194,7 @@ class SeriesPool:
 
 
 def _joined(parts: list[Batch], num_rows: int) -> Batch:
-    """Return the first rows of several batches; masks only where something is missing."""
+    """Return the first rows of several batches; masks are None if everything is observed."""
     series, observed, target, target_observed = (
         torch.cat([part[field] for part in parts])[:num_rows]  # type: ignore[misc]
         for field in range(4)
@@ -205,7 +207,7 @@ def _or_none(observed: Tensor) -> Tensor | None:
 
 
 def _averaged(values: NDArray[np.float64], width: int) -> NDArray[np.float64] | None:
-    """Return means over so many steps, missing where one is; None where few would be left."""
+    """Return means of `width` steps, NaN if a step is missing; None if they would be too few."""
     count = len(values) // width
     if count < _SHORTEST_AVERAGED:
         return None
@@ -214,7 +216,7 @@ def _averaged(values: NDArray[np.float64], width: int) -> NDArray[np.float64] | 
 
 
 def _standardised(values: NDArray[np.float64]) -> NDArray[np.float32] | None:
-    """Return a series in units of its deviation; None where it does not vary."""
+    """Return a series in units of its deviation around its mean, or None if it is constant."""
     known = values[np.isfinite(values)]
     if len(known) < 2 or known.min() == known.max():
         return None
