@@ -1,9 +1,9 @@
-"""Networks that give every candidate site of a row a logit.
+"""Networks that compute a logit for every candidate site of a row.
 
-They know sites, not steps: the features of a site describe the cell up to the next site, so that
-one set of weights serves every look-back and every compression rate.
+Their inputs are sites, not steps: the features of a site describe the interval up to the next site,
+so one set of weights serves every look-back and every compression rate.
 
-Tensor suffixes: N rows, T steps, C sites, F features, W width.
+Tensor suffixes: N rows, T steps, C sites, F features, W width, H horizon, G rollouts.
 """
 
 from __future__ import annotations
@@ -13,60 +13,65 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.nn.layers.convolution import convolve
 from adaptivepatch.nn.layers.normalization import Scale
 from adaptivepatch.nn.layers.transformer import PreNormLayer
 from adaptivepatch.nn.policies.candidates import Sites
 
 NUM_FEATURES = 11
-_SIGNED = [0, 1, 3, 4]  # value, step, mean and its change
+_SIGNED = [0, 1, 3, 4]  # features that change sign with the series: value, step, mean, change
 
 
 def site_features(series: Tensor, observed: Tensor | None, sites: Sites) -> Tensor:
-    """Describe every site, shape (N, C, F).
+    """Return the features of every site, shape (N, C, F).
 
     Parameters
     ----------
     series : Tensor of shape (N, T)
-        Normalised, gaps filled.
+        Normalised look-backs, gaps filled.
     observed : Tensor of bool, shape (N, T), or None
-        False at filled gaps.
+        False at filled gaps. None: all steps are observed.
     sites : Sites
-        C sites.
+        Candidate sites.
 
     Notes
     -----
-    Value at the site; step from the point before, and its size; mean of the cell, its change, the
-    size of that, and the mean distance of the cell's points from it; share of observed points; time
-    to the origin (as a share of T); place within the block; whether the site is a reference start.
+    The features, in this order: value at the site; step from the point before, and its absolute
+    value; mean of the interval up to the next site, its change from the interval before, and the
+    absolute value of the change; mean absolute deviation of the interval; share of observed points;
+    time to the end of the look-back as a share of T; distance from the block's reference start, in
+    units of that start's distance to the reference start before; whether the site is a reference
+    start.
 
-    Sizes are there although the network could form them: a policy is nearly linear when it starts
-    to learn, and without them it would put starts at rises but some steps before falls, to which
-    the forecaster then adapts (planted boundaries, task A: F1 0.48 after 1,400 steps, 0.89 after
-    400 with sizes).
+    The network could compute the absolute values itself, but a policy is nearly linear at first.
+    Without them it would put starts at rises but some steps before falls, and the forecaster would
+    adapt to that (planted boundaries, task A: F1 0.48 after 1,400 steps, against 0.89 after 400
+    with absolute values).
     """
-    device, past = series.device, series.T  # steps first: sums over cells add whole rows
+    device, past = series.device, series.T  # steps first: sums over intervals add whole rows
     position = torch.tensor(sites.positions, device=device)
-    cell = torch.zeros(sites.num_steps, dtype=torch.long, device=device)
-    cell = cell.index_fill_(0, position, 1).cumsum(0)
-    length = cell.bincount().to(series.dtype)[:, None]
+    interval = torch.zeros(sites.num_steps, dtype=torch.long, device=device)
+    interval = interval.index_fill_(0, position, 1).cumsum(0)
+    length = interval.bincount().to(series.dtype)[:, None]
 
-    def over_cells(values: Tensor) -> Tensor:
-        return values.new_zeros(len(length), values.shape[1]).index_add_(0, cell, values) / length
+    def interval_means(values: Tensor) -> Tensor:
+        total = values.new_zeros(len(length), values.shape[1])
+        return total.index_add_(0, interval, values) / length
 
-    mean = over_cells(past)  # (C + 1, N)
-    spread = over_cells((past - mean[cell]).abs())[1:]
+    mean = interval_means(past)  # (C + 1, N)
+    spread = interval_means((past - mean[interval]).abs())[1:]
     value, before = past[position], past[position - 1]
     seen = torch.ones_like(value)
     if observed is not None:
-        seen = over_cells(observed.T.to(series.dtype))[1:]
+        seen = interval_means(observed.T.to(series.dtype))[1:]
     step, change = value - before, mean[1:] - mean[:-1]
-    changing = [value, step, step.abs(), mean[1:], change, change.abs(), spread, seen]
-    fixed = [place[:, None].expand_as(value) for place in _places(sites, series)]
-    return torch.stack([*changing, *fixed], -1).transpose(0, 1)
+    of_values = [value, step, step.abs(), mean[1:], change, change.abs(), spread, seen]
+    of_sites = [feature[:, None].expand_as(value) for feature in _site_constants(sites, series)]
+    return torch.stack([*of_values, *of_sites], -1).transpose(0, 1)
 
 
-def _places(sites: Sites, like: Tensor) -> list[Tensor]:
-    """Return time to the origin, place within the block and the mark of reference starts."""
+def _site_constants(sites: Sites, like: Tensor) -> list[Tensor]:
+    """Return the three features that do not depend on the series, each of shape (C,)."""
     position = torch.tensor(sites.positions, dtype=like.dtype, device=like.device)
     reference = torch.tensor(sites.reference, device=like.device)
     blocks = torch.tensor(sites.blocks, device=like.device)
@@ -77,11 +82,8 @@ def _places(sites: Sites, like: Tensor) -> list[Tensor]:
     return [1 - position / sites.num_steps, (position - start[blocks]) / length[blocks], marks]
 
 
-class _Along(nn.Conv2d):
-    """Convolution of five taps along the sites: (N, C, F) to (N, C, W).
-
-    Two-dimensional with channels last, which on a CPU takes a third of the time of `nn.Conv1d`.
-    """
+class _SiteConvolution(nn.Conv2d):
+    """Convolution of five taps along the sites."""
 
     def __init__(self, num_features: int, width: int, dilation: int = 1) -> None:
         padding = (0, 2 * dilation)
@@ -89,24 +91,22 @@ class _Along(nn.Conv2d):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map (N, C, F) to (N, C, W)."""
-        image = values.transpose(1, 2)[:, :, None]
-        mixed = super().forward(image.contiguous(memory_format=torch.channels_last))
-        return mixed[:, :, 0].transpose(1, 2)
+        return convolve(super().forward, values)
 
 
 class ConvolutionalBoundaryNetwork(nn.Module):
-    """Two convolutions along the sites.
+    """Network of two convolutions along the sites.
 
     Parameters
     ----------
     width : int
-        Channels W.
+        Number W of channels.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.near = _Along(NUM_FEATURES, width)
-        self.far = _Along(width, width, dilation=4)
+        self.near = _SiteConvolution(NUM_FEATURES, width)
+        self.far = _SiteConvolution(width, width, dilation=4)
         self.logit = nn.Linear(width, 1, bias=False)
         nn.init.normal_(self.logit.weight, std=0.01)
 
@@ -117,16 +117,17 @@ class ConvolutionalBoundaryNetwork(nn.Module):
 
 
 class NormedBoundaryNetwork(ConvolutionalBoundaryNetwork):
-    """Two convolutions along the sites, alike for a series and its mirror image, and a LayerNorm.
+    """`ConvolutionalBoundaryNetwork` with a LayerNorm, and equal outputs for a series and -series.
 
-    For series with spikes: a logit then depends on what a site looks like, not on how large it is,
-    so that what is learnt of a spike says less about the changes that are smaller. The hidden
-    vectors of the series and of its negative are added, so rises and falls are found alike.
+    It is meant for series with spikes. After the LayerNorm a logit depends on the shape of a site's
+    features and not on their size, so that what is learned from spikes affects smaller changes
+    less. The hidden vectors of the series and of its negative are added, which treats rises and
+    falls alike.
 
     Parameters
     ----------
     width : int
-        Channels W.
+        Number W of channels.
     """
 
     mirror: Tensor  # -1 for the features that change sign with the series, 1 for the others
@@ -146,7 +147,7 @@ class NormedBoundaryNetwork(ConvolutionalBoundaryNetwork):
 
 
 class TransformerBoundaryNetwork(nn.Module):
-    """Two pre-norm encoder layers over the sites, behind one convolution.
+    """Network of one convolution and two pre-norm encoder layers over the sites.
 
     Parameters
     ----------
@@ -156,17 +157,18 @@ class TransformerBoundaryNetwork(nn.Module):
     Raises
     ------
     InvalidParameterError
-        If it is not.
+        If the width is not a multiple of 4.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         if width % 4:
             raise InvalidParameterError(
-                f"The network 'transformer' of a policy has 4 heads, so its width must be a "
-                f"multiple of 4. Got width={width}. Use {4 * (width // 4 + 1)}."
+                "The policy network 'transformer' has 4 heads, so its width must be a multiple of "
+                f"4. Got width={width}. Use {4 * (width // 4 + 1)}.",
+                parameter="width",
             )
-        self.near = _Along(NUM_FEATURES, width)
+        self.near = _SiteConvolution(NUM_FEATURES, width)
         self.layers = nn.ModuleList(PreNormLayer(width, 4, 2 * width, 0.0) for _ in range(2))
         self.norm = nn.LayerNorm(width)
         self.logit = nn.Linear(width, 1, bias=False)
@@ -181,9 +183,9 @@ class TransformerBoundaryNetwork(nn.Module):
 
 
 class EarlyExit(nn.Module):
-    """A linear forecaster that never sees patches: a baseline independent of the action."""
+    """Linear forecaster that does not see patches: a baseline independent of the action."""
 
-    _PAST, _FUTURE = 32, 16  # cells
+    _PAST, _FUTURE = 32, 16  # means over the look-back, and constant pieces of the forecast
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,18 +200,18 @@ class EarlyExit(nn.Module):
     def row_loss(
         self, series: Tensor, target: Tensor, target_observed: Tensor | None, scale: Scale | None
     ) -> Tensor:
-        """Return the mean squared error (R,) over observed targets, in their units.
+        """Return the mean squared error (R,) over observed targets, in squared units of `target`.
 
         Parameters
         ----------
         series : Tensor of shape (R, T)
-            Normalised. R is N, or G * N where rollouts have series of their own.
+            Normalised look-backs. R is N, or G * N if every rollout has its own series.
         target : Tensor of shape (N, H)
-            Not normalised.
+            Futures, not normalised.
         target_observed : Tensor of bool, shape (N, H), or None
-            None: all are.
+            True at observed targets. None: all targets are observed.
         scale : Scale or None
-            What normalisation took out of `series`.
+            Mean and deviation that normalisation removed from `series`. None: nothing was removed.
         """
         forecast, copies = self(series, target.shape[1]), len(series) // len(target)
         if copies > 1:

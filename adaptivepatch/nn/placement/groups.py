@@ -1,4 +1,4 @@
-"""Rows of a group decide as one.
+"""Shared decisions of the rows of a group.
 
 Tensor suffixes: N rows, G rollouts.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def mean_in_groups(values: Tensor, group: Tensor | None) -> Tensor:
-    """Replace each row of (N, ...) by the mean over its group, so that a group decides as one."""
+    """Replace each row of (N, ...) by the mean over its group; return values if it is None."""
     if group is None:
         return values
     _, place, count = group.unique(return_inverse=True, return_counts=True)
@@ -19,12 +19,12 @@ def mean_in_groups(values: Tensor, group: Tensor | None) -> Tensor:
 
 
 def shared_in_groups(noise: Tensor, group: Tensor | None) -> Tensor:
-    """Give all rows of a group the noise of one of them; noise has shape (G, N, ...)."""
+    """Replace the noise (G, N, ...) of each row by noise that is equal for all rows of a group."""
     return noise if group is None else noise[:, group.unique(return_inverse=True)[1]]
 
 
 def mean_of_known(values: Tensor, known: Tensor, group: Tensor | None, otherwise: float) -> Tensor:
-    """Average (N, T) over the rows of a group that have a value; where none has, `otherwise`."""
+    """Average (N, T) over the rows of a group whose value is known; `otherwise` if none is."""
     share = mean_in_groups(known.double(), group)
     average = mean_in_groups(values * known, group) / share.clamp(min=1e-12)
     return torch.where(share > 0, average, otherwise)

@@ -1,4 +1,4 @@
-"""Losses that draw a patcher towards its compression rate. Pure functions.
+"""Losses that move a patcher's boundaries towards a compression rate or towards surprising steps.
 
 Tensor suffixes: N rows, T steps.
 """
@@ -12,21 +12,21 @@ from torch import Tensor
 
 
 def ratio_loss(boundary_mask: Tensor, boundary_prob: Tensor, compression_rate: float) -> Tensor:
-    """Return H-Net's loss for starting a patch every r points.
+    """Return H-Net's ratio loss, which aims at one patch start per r points.
 
     Parameters
     ----------
-    boundary_mask, boundary_prob : Tensor of shape (N, T), or what is left of it
-        Boundaries and their probabilities, without steps that start a patch whatever they say.
+    boundary_mask, boundary_prob : Tensor of shape (N, T), or a selection of its steps
+        Boundaries and their probabilities, without steps that always start a patch.
     compression_rate : float
         Points per patch r, greater than 1.
 
     Notes
     -----
-    With F the share of boundaries and G the mean probability, over all rows,
-    ``r / (r - 1) ((r - 1) F G + (1 - F)(1 - G))``. Only G has a gradient, and the sign of
-    ``r F - 1`` is its sign: every probability is raised while there are too few boundaries, and
-    lowered while there are too many. It is 1 where F = G = 1/r; below 1 it can be off the target.
+    With the share F of boundaries and the mean probability G over all rows, the loss is
+    ``r / (r - 1) ((r - 1) F G + (1 - F)(1 - G))``. Only G has a gradient, of the sign of
+    ``r F - 1``: all probabilities are raised if there are too few boundaries and lowered if there
+    are too many. The loss is 1 at the target F = G = 1/r; it can be below 1 elsewhere.
 
     References
     ----------
@@ -44,15 +44,15 @@ def binomial_loss(count: Tensor, num_trials: int, share: float) -> Tensor:
     Parameters
     ----------
     count : Tensor of shape (N,)
-        Boundaries of each row; real numbers are allowed, and have a gradient.
+        Number k of boundaries of each row; it may be fractional and has a gradient.
     num_trials : int
-        Steps that may be one.
+        Number n of steps that may be boundaries.
     share : float
-        Wanted share of them, between 0 and 1.
+        Desired share of boundaries, between 0 and 1.
 
     Notes
     -----
-    The derivative of log Binomial by the count k is
+    The derivative of log Binomial with respect to k is
     ``digamma(n - k + 1) - digamma(k + 1) + logit(share)``, zero near k = share n.
 
     References
@@ -72,14 +72,14 @@ def target_rate_loss(logits: Tensor, share: float) -> Tensor:
     Parameters
     ----------
     logits : Tensor
-        Of boundaries, any shape, without forced ones.
+        Logits of boundaries, of any shape, without steps that always start a patch.
     share : float
-        Wanted mean probability.
+        Desired mean probability.
 
     Notes
     -----
-    ``mean(logits) (mean(sigmoid(logits)) - share)`` with a constant second factor: a constant
-    pressure on every logit, which no saturated probability escapes.
+    ``mean(logits) (mean(sigmoid(logits)) - share)``, without a gradient through the second factor.
+    The gradient is the same for every logit, also where the probability is saturated.
 
     References
     ----------
@@ -91,26 +91,28 @@ def target_rate_loss(logits: Tensor, share: float) -> Tensor:
 def alignment_loss(
     tail_probability: Tensor, boundary_prob: Tensor, observed: Tensor | None = None
 ) -> Tensor:
-    """Return the loss that draws boundary probabilities to where the series surprises.
+    """Return a loss that raises boundary probabilities at surprising steps.
 
     Parameters
     ----------
     tail_probability : Tensor of shape (N, T)
-        How little a step surprises, from 0 to 1: of a one-step forecast, the probability of values
-        farther from it than the one that came. No gradient is taken.
+        Probability P, under a one-step forecast, of values farther from the forecast than the
+        actual one; small at surprising steps. It gets no gradient.
     boundary_prob : Tensor of shape (N, T)
-        Of the same steps.
+        Boundary probabilities p of the same steps.
     observed : Tensor of bool, shape (N, T), optional
-        A step counts if it is observed and so is the one before it. None: all are.
+        True at observed steps. A step counts if it and the one before it are observed. None: all
+        steps are observed.
 
     Notes
     -----
-    Mean of ``(1 - P_t - p_t)^2`` over the steps after the first, both kept 1e-6 from 0 and 1.
+    The mean of ``(1 - P_t - p_t)^2`` over the steps after the first, with P and p clamped to
+    [1e-6, 1 - 1e-6].
 
     References
     ----------
-    SOMBRERO's confidence-alignment boundary loss, arXiv:2601.22805; there P is the probability of
-    the byte, and of the byte after the start.
+    SOMBRERO's confidence-alignment boundary loss, arXiv:2601.22805. There, P is the probability of
+    a byte, namely of the byte after the start.
     """
     edge = 1e-6
     expected = tail_probability[:, 1:].detach().clamp(edge, 1 - edge)

@@ -1,8 +1,8 @@
-"""Routers of dynamic chunking: how likely each element of a sequence starts a chunk.
+"""Routers of dynamic chunking: the probability that an element of a sequence starts a chunk.
 
-A router reads the vectors of a sequence, whatever its elements are: points of a look-back, or the
-patches of a finer level. The tokens of the chunks are made in ``nn/tokens/chunks.py``. Reference:
-S. Hwang, B. Wang, A. Gu, arXiv:2507.07955 (2025), and its public code.
+The elements are points of a look-back or patches of a finer level. ``nn/tokens/chunks.py`` makes
+the tokens of the chunks. Reference: S. Hwang, B. Wang, A. Gu, arXiv:2507.07955 (2025), and its
+public code.
 
 Tensor suffixes: N rows, T elements of the sequence, W width.
 """
@@ -20,39 +20,39 @@ from adaptivepatch.nn.placement.score_rules import spaced_maxima, standardise
 from adaptivepatch.nn.policies.candidates import even_starts
 from adaptivepatch.nn.policies.group_policy_gradient import mean_over_processes
 
-_TOO_CLOSE = 1e-3  # of a probability is left, so that these elements keep their order
+_SUPPRESSION = 1e-3  # factor of suppressed probabilities; above 0, so that they keep their order
 
 
 def set_rate_factor(module: nn.Module, factor: float) -> None:
-    """Let the optimizer train a module at a multiple of the learning rate."""
+    """Mark a module so that the optimizer multiplies its learning rate by a factor."""
     module.__dict__["rate_factor"] = factor
 
 
 class Router(nn.Module, ABC):
-    """Says how likely an element starts a chunk; element 0 always does."""
+    """Base class of modules that compute boundary probabilities; that of element 0 is always 1."""
 
     @abstractmethod
     def distance(self, points: Tensor) -> Tensor:
-        """Compare vectors (N, T, W) with their neighbours: (N, T - 1), from 0 to 2.
+        """Return the distance between neighbouring vectors of (N, T, W), (N, T - 1), from 0 to 2.
 
-        In float32 at least, whatever the precision around it: neighbours are nearly alike.
+        The computation uses at least float32, also under autocast, as neighbours hardly differ.
         """
 
     @abstractmethod
     def boundary_prob(
         self, distance: Tensor, counted: Tensor | None = None, spacing: int = 0
     ) -> Tensor:
-        """Turn distances (N, T - 1) to boundary probabilities (N, T).
+        """Convert distances to boundary probabilities, shape (N, T).
 
         Parameters
         ----------
         distance : Tensor of shape (N, T - 1)
-            From `distance`.
+            Distances from `distance`.
         counted : Tensor of bool, shape (N, T), or None
-            Elements that may start a chunk; others get 0, but element 0. None: all.
+            Elements that may start a chunk. The others get 0, except element 0. None: all elements.
         spacing : int, default=0
-            Elements on each side of a start to keep free. Of a calibrated router; others leave it
-            out.
+            Number of elements without a start on each side of a start. Only `CalibratedRouter`
+            reads it.
         """
 
     def calibrate(
@@ -63,32 +63,33 @@ class Router(nn.Module, ABC):
         weight: float = 1.0,
         spacing: int = 0,
     ) -> None:
-        """Move the router towards the wanted share of boundaries; one without a setting does not.
+        """Adjust the router to the desired share of boundaries. The base class does nothing.
 
         Parameters
         ----------
         distance, counted, spacing
-            As in `boundary_prob`.
+            Arguments as in `boundary_prob`.
         share : float
-            Wanted share of boundaries.
+            Desired share of boundaries.
         weight : float, default=1.0
-            How far to move; 1 forgets what was so far.
+            Step size: 1 replaces the current setting, a smaller value moves it by that fraction of
+            the difference.
         """
 
 
 class CosineRouter(Router):
-    """Boundary where neighbouring vectors point in different directions.
+    """Router that finds boundaries where neighbouring vectors point in different directions.
 
     Parameters
     ----------
     width : int
-        Width W.
+        Width W of the vectors.
 
     Notes
     -----
-    ``p_t = (1 - cos(W_q x_{t-1}, W_k x_t)) / 2``, and p_0 = 1; both matrices start as the identity.
-    Where neighbours differ by a small e, p and its gradient are of the order e squared: on smooth
-    series this router starts at "no boundary" and stays there.
+    ``p_t = (1 - cos(W_q x_{t-1}, W_k x_t)) / 2`` and p_0 = 1; both matrices start as the identity.
+    If neighbours differ by a small e, p and its gradient are of order e squared: on smooth series
+    the router starts without boundaries and stays there.
     """
 
     def __init__(self, width: int) -> None:
@@ -104,11 +105,11 @@ class CosineRouter(Router):
             return self._distance(points.to(self.query.weight.dtype))
 
     def _distance(self, points: Tensor) -> Tensor:
-        """Return 1 - cosine, as half the squared distance of directions, which keeps digits."""
-        return self._apart(points).square().sum(-1) / 2
+        """Return 1 - cosine as half the squared distance of directions, which is more precise."""
+        return self._direction_change(points).square().sum(-1) / 2
 
-    def _apart(self, points: Tensor) -> Tensor:
-        """Subtract the directions of neighbours: (N, T - 1, W)."""
+    def _direction_change(self, points: Tensor) -> Tensor:
+        """Return the difference of the directions of neighbours, (N, T - 1, W)."""
         left, right = self.query(points[:, :-1]), self.key(points[:, 1:])
         return F.normalize(left, dim=-1) - F.normalize(right, dim=-1)
 
@@ -117,30 +118,30 @@ class CosineRouter(Router):
     ) -> Tensor:
         """See `Router.boundary_prob`."""
         del spacing
-        return _from_first((distance / 2).clamp(0, 1), counted)
+        return _with_first((distance / 2).clamp(0, 1), counted)
 
 
 class CalibratedRouter(CosineRouter):
-    """Boundary where the distance of neighbours is among the largest.
+    """Router that finds boundaries where the distance of neighbours is among the largest.
 
     Parameters
     ----------
     width : int
-        Width W.
+        Width W of the vectors.
 
     Attributes
     ----------
     threshold : Tensor
-        Quantile of the standardised distances, found by `calibrate`, followed in training.
+        Quantile of the standardised distances, set by `calibrate` and updated during training.
 
     Notes
     -----
-    ``p_t = sigmoid(|a| (s_t - threshold))`` and p_0 = 1, with s_t the distance of the directions of
-    ``W_q n_{t-1}`` and ``W_k n_t``, measured from its mean over the row in mean absolute
-    deviations, n a normalised projection of a vector and the one before, W_q and W_k the identity
-    at first, and `a` learned, 2 at first. Own construction: such scores do not depend on how alike
-    neighbours are, so that neither p nor its gradient vanishes on smooth series, and the threshold
-    keeps to the rate from the first step, on other data, too (docs/decisions/014-rates.md).
+    ``p_t = sigmoid(|a| (s_t - threshold))`` and p_0 = 1. The score s_t is the distance between the
+    directions of ``W_q n_{t-1}`` and ``W_k n_t``, standardised over the row by `standardise`. n is
+    a normalised projection of a vector and the one before; W_q and W_k start as the identity; the
+    learned slope a starts at 2. Own construction: the scores do not depend on how similar
+    neighbours are, so neither p nor its gradient vanishes on smooth series, and the threshold keeps
+    the compression rate from the first step on, also on other data (docs/decisions/014-rates.md).
     """
 
     threshold: Tensor
@@ -154,24 +155,24 @@ class CalibratedRouter(CosineRouter):
         self.register_buffer("threshold", torch.tensor(0.0))
 
     def _distance(self, points: Tensor) -> Tensor:
-        """Return the distance of directions."""
+        """Return the distance between the directions of neighbours."""
         before = torch.cat([points[:, :1], points[:, :-1]], 1)
         mixed: Tensor = self.norm(self.now(points) + self.before(before))
-        return self._apart(mixed).norm(dim=-1)
+        return self._direction_change(mixed).norm(dim=-1)
 
     def boundary_prob(
         self, distance: Tensor, counted: Tensor | None = None, spacing: int = 0
     ) -> Tensor:
         """See `Router.boundary_prob`.
 
-        With a spacing, elements within it of a chosen one, or of element 0, get a thousandth of
-        their probability; see `spaced_maxima`.
+        With a spacing, the probability of elements that close to a maximum or to element 0 is
+        multiplied by 1/1000; see `spaced_maxima`.
         """
         score = standardise(distance, counted)
         prob = (self.slope.abs() * (score - self.threshold)).sigmoid()
         if spacing:
-            prob = torch.where(spaced_maxima(score, counted, spacing), prob, _TOO_CLOSE * prob)
-        return _from_first(prob, counted)
+            prob = torch.where(spaced_maxima(score, counted, spacing), prob, _SUPPRESSION * prob)
+        return _with_first(prob, counted)
 
     @torch.no_grad()
     def calibrate(
@@ -182,30 +183,32 @@ class CalibratedRouter(CosineRouter):
         weight: float = 1.0,
         spacing: int = 0,
     ) -> None:
-        """Move the threshold towards the quantile that leaves the share above it."""
+        """Move the threshold towards the quantile that the desired share of scores exceeds."""
         score = standardise(distance, counted)
-        can = torch.ones_like(score, dtype=torch.bool) if counted is None else counted[:, 1:]
-        wanted = share * int(can.sum())
-        found = score[can & spaced_maxima(score, counted, spacing)] if spacing else score[can]
+        allowed = torch.ones_like(score, dtype=torch.bool) if counted is None else counted[:, 1:]
+        num_starts = share * int(allowed.sum())
+        if spacing:
+            allowed = allowed & spaced_maxima(score, counted, spacing)
+        found = score[allowed]
         if len(found) == 0:
             return
-        rank = min(max(round(len(found) - wanted), 1), len(found))
+        rank = min(max(round(len(found) - num_starts), 1), len(found))
         quantile = mean_over_processes(found.kthvalue(rank).values)
         self.threshold.lerp_(quantile.to(self.threshold.dtype), weight)
 
 
 class EvenRouter(Router):
-    """Boundaries at even distances, whatever the vectors: what the others have to beat.
+    """Router with boundaries at even distances, for comparison with routers that read the vectors.
 
     Parameters
     ----------
     width : int
-        Not read.
+        Width W of the vectors, which are not read.
 
     Attributes
     ----------
     share : Tensor
-        Wanted share of boundaries, set by `calibrate`.
+        Desired share of boundaries, set by `calibrate`.
     """
 
     share: Tensor
@@ -222,14 +225,14 @@ class EvenRouter(Router):
     def boundary_prob(
         self, distance: Tensor, counted: Tensor | None = None, spacing: int = 0
     ) -> Tensor:
-        """See `Router.boundary_prob`: 1 at the starts, 0 elsewhere."""
+        """See `Router.boundary_prob`. The result is 1 at even starts and 0 elsewhere."""
         del spacing
         num_steps = distance.shape[1] + 1
-        # What rounding takes off a share must not take a chunk off.
+        # The addend keeps a rounding error of the share from removing a chunk.
         num_chunks = 1 + int(float(self.share) * (num_steps - 1) + 1e-3)
         prob = distance.new_zeros(len(distance), num_steps)
         prob[:, even_starts(num_steps, num_chunks)] = 1
-        return _from_first(prob[:, 1:], counted)
+        return _with_first(prob[:, 1:], counted)
 
     def calibrate(
         self,
@@ -239,7 +242,7 @@ class EvenRouter(Router):
         weight: float = 1.0,
         spacing: int = 0,
     ) -> None:
-        """Take the share."""
+        """Store the desired share."""
         del distance, counted, weight, spacing
         self.share.fill_(share)
 
@@ -251,6 +254,6 @@ ROUTERS: dict[str, type[Router]] = {
 }
 
 
-def _from_first(later: Tensor, counted: Tensor | None) -> Tensor:
-    """Put the certain boundary of element 0 before the others', and 0 where none may be."""
+def _with_first(later: Tensor, counted: Tensor | None) -> Tensor:
+    """Prepend probability 1 for element 0, and set elements that are not counted to 0."""
     return F.pad(later if counted is None else later * counted[:, 1:], (1, 0), value=1.0)

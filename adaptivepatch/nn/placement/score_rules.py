@@ -1,4 +1,4 @@
-"""From a score of every step to patches, under the three kinds of budget.
+"""Rules that convert scores of steps to patches, under three kinds of budget.
 
 Tensor suffixes: N rows, T steps, K patches.
 """
@@ -17,33 +17,34 @@ from adaptivepatch.nn.policies.segmental import Segmental
 from adaptivepatch.segmentation import Segmentation
 
 _SMALLEST_DEVIATION = 1e-5
-_TIE_BREAK = 1e-9  # far below the scores of two steps that differ
+_TIE_BREAK = 1e-9  # far below any real difference of two scores
 
 BUDGETS = ("exact", "min", "target")
-"""Exactly K patches a row, at most K, or only on average over the data a threshold comes from."""
+"""Exactly K patches per row, at most K, or K on average over the data of the threshold."""
 
 
 def cut_by_scores(
     scores: Tensor, num_patches: int, budget: str, threshold: float | None = None
 ) -> Segmentation:
-    """Start patches where the score is high.
+    """Start patches at the steps of highest score.
 
     Parameters
     ----------
     scores : Tensor of shape (N, T)
-        Larger means a likelier start; that of step 0 is not read. Finite.
+        Finite scores; a larger one means a likelier start. That of step 0 is not read.
     num_patches : int
-        K, from 1 to T.
+        Number of patches K, from 1 to T.
     budget : {"exact", "min", "target"}
-        As `cut_exactly` does; or where the K - 1 highest scores (of equal ones the earlier) are
-        above `threshold`; or where any score is.
+        Kind of budget. "exact": see `cut_exactly`. "min": starts are those of the K - 1 highest
+        scores that exceed `threshold`; ties go to the earlier step. "target": starts are all steps
+        whose score exceeds `threshold`.
     threshold : float, optional
-        For "min" and "target".
+        Threshold of "min" and "target", which require it.
 
     Returns
     -------
     Segmentation
-        Of as many slots as K, or for "target" as the longest row has patches.
+        N rows, of capacity K; for "target", the capacity is the largest number of patches of a row.
     """
     if budget == "exact":
         return cut_exactly(scores, num_patches)
@@ -61,17 +62,17 @@ def cut_exactly(
     min_length: int | None = None,
     max_length: int | None = None,
 ) -> Segmentation:
-    """Start exactly K patches at the highest scores; equal ones prefer even patches.
+    """Start exactly K patches at the highest scores; among equal scores, at even patches.
 
     Parameters
     ----------
     scores : Tensor of shape (N, T)
-        Larger means a likelier start; that of step 0 is not read. Finite.
+        Finite scores; a larger one means a likelier start. That of step 0 is not read.
     num_patches : int
-        K, from 1 to T.
+        Number of patches K, from 1 to T.
     min_length, max_length : int, optional
-        Limits of a patch, as `check_lengths` allows them: the K patches within them whose starts
-        have the greatest total score. One patch alone has no limits.
+        Limits of patch lengths, valid according to `check_lengths`. With limits, the starts are
+        those of greatest total score that satisfy them. A single patch has no limits.
     """
     num_steps = scores.shape[1]
     even = Segmentation.even(num_steps, num_patches, device=scores.device).boundary_mask
@@ -85,31 +86,33 @@ def cut_exactly(
 
 
 def check_lengths(owner: Any, num_patches: int, num_steps: int) -> None:
-    """Raise `InvalidParameterError` unless K patches can keep the owner's limits of length.
+    """Raise `InvalidParameterError` unless K patches can satisfy a patcher's limits of length.
 
-    One patch alone is the whole look-back, whatever they are.
+    A single patch is the whole look-back, under any limits.
 
     Parameters
     ----------
     owner : object
-        With `budget`, `min_length` and `max_length`.
+        Patcher with attributes `budget`, `min_length` and `max_length`.
     num_patches, num_steps : int
-        K and T.
+        Number of patches K and length T of the look-back.
     """
     limits = {"min_length": owner.min_length, "max_length": owner.max_length}
     given = {name: value for name, value in limits.items() if value is not None}
     if given and owner.budget != "exact":
         raise InvalidParameterError(
             f"Only the exact budget limits the lengths of patches. Got {given} with "
-            f"budget={owner.budget!r}. Leave them out, or use 'exact'."
+            f"budget={owner.budget!r}. Remove the limits, or use budget='exact'.",
+            parameter="budget",
         )
     check_int(owner, **given)
     shortest, longest = _lengths(num_steps, owner.min_length, owner.max_length)
     if num_patches > 1 and not num_patches * shortest <= num_steps <= num_patches * longest:
         raise InvalidParameterError(
             f"{num_patches} patches of {shortest} to {longest} steps must fill the look-back. "
-            f"It has {num_steps} steps. Lower 'min_length', raise 'max_length', or change "
-            "'compression_rate'."
+            f"It has {num_steps} steps. Lower min_length, raise max_length, or change "
+            "compression_rate.",
+            parameter="max_length" if num_patches * longest < num_steps else "min_length",
         )
 
 
@@ -118,22 +121,22 @@ def _lengths(num_steps: int, shortest: int | None, longest: int | None) -> tuple
 
 
 def threshold_for(scores: Tensor, compression_rate: float, counted: Tensor | None = None) -> float:
-    """Return the threshold that leaves r points a patch on average over these scores.
+    """Return the threshold that gives r points per patch on average over these scores.
 
     Parameters
     ----------
     scores : Tensor of shape (N, T)
-        Of training windows; step 0, which always starts a patch, does not count.
+        Scores of training windows. Step 0, which always starts a patch, does not count.
     compression_rate : float
         Points per patch r.
     counted : Tensor of bool, shape (N, T), optional
-        Steps that count: observed ones.
+        Steps that count, such as observed ones. Default: all steps.
 
     Returns
     -------
     float
-        Of the steps after the first, a share of (T / r - 1) / (T - 1) scores higher; where scores
-        are equal, less than that.
+        Threshold that a share (T / r - 1) / (T - 1) of the scores after step 0 exceed, or fewer if
+        scores are equal.
     """
     num_steps = scores.shape[1]
     if num_steps == 1:
@@ -146,18 +149,18 @@ def threshold_for(scores: Tensor, compression_rate: float, counted: Tensor | Non
 
 
 def standardise(scores: Tensor, counted: Tensor | None = None) -> Tensor:
-    """Subtract the mean of a row, divide by its mean absolute deviation; constant rows give 0.
+    """Subtract a row's mean and divide by its mean absolute deviation; constant rows give 0.
 
     Parameters
     ----------
     scores : Tensor of shape (N, T - 1)
-        Of the steps after the first.
+        Scores of the steps after the first.
     counted : Tensor of bool, shape (N, T), or None
-        Steps to measure; others get 0. None: all.
+        Steps that count; the others get 0. None: all steps.
 
     Notes
     -----
-    A threshold on such scores leaves about the same share above it in every row, also of data that
+    About the same share of such scores exceeds a given threshold in every row, also in rows that
     training has not seen. The standard deviation would depend more on a row's few largest scores.
     """
     if counted is None:
@@ -172,26 +175,27 @@ def standardise(scores: Tensor, counted: Tensor | None = None) -> Tensor:
 
 @torch.no_grad()
 def row_scale(scores: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Return what a row's scores are measured by, so that one threshold serves all rows.
+    """Return the offset and scale of each row's scores with which one threshold serves all rows.
 
     Parameters
     ----------
     scores : Tensor of shape (N, T - 1)
-        Of the steps after the first.
+        Scores of the steps after the first.
     share : float
-        Wanted share of steps above the threshold.
+        Desired share of steps above the threshold.
 
     Returns
     -------
     offset, scale : Tensor of shape (N, 1)
-        For ``(scores - offset) / scale``.
+        Terms of ``(scores - offset) / scale``.
 
     Notes
     -----
-    The offset lies halfway between the mean and the value that exactly that share of the row
-    exceeds, the scale is the deviation. A threshold on plain scores keeps a rate only on data like
-    those it was found on; at the row's own quantile every row has equally many. Halfway, rows still
-    differ, and other data have nearly the same rate. Own construction.
+    The offset is halfway between the row's mean and its quantile that the desired share of scores
+    exceeds; the scale is the standard deviation. A threshold on plain scores keeps the rate only on
+    data similar to those of its calibration, and the row's own quantile gives every row the same
+    number of patches. Halfway, rows still differ, and other data have nearly the same rate. Own
+    construction.
     """
     if scores.shape[1] == 0:
         return scores.new_zeros(len(scores), 1), scores.new_ones(len(scores), 1)
@@ -202,48 +206,48 @@ def row_scale(scores: Tensor, share: float) -> tuple[Tensor, Tensor]:
 
 
 def rank_above(share: float, number: int) -> int:
-    """Return the rank, from 1, of the value that a share of so many numbers is greater than."""
+    """Return the rank, from 1, of the value that a share of `number` sorted values exceeds."""
     return min(max(round((1 - share) * number), 1), number)
 
 
 @torch.no_grad()
 def spaced_maxima(scores: Tensor, counted: Tensor | None, spacing: int) -> Tensor:
-    """Return which steps stay when every chosen one rules out those near it, highest first.
+    """Choose steps of highest score, none within `spacing` of another.
 
     Parameters
     ----------
     scores : Tensor of shape (N, T - 1)
-        Of the steps after the first, which is always chosen. None that is not a number is chosen.
+        Scores of the steps after the first, which is always chosen. NaN is never chosen.
     counted : Tensor of bool, shape (N, T), or None
-        Steps that can be chosen. None: all.
+        Steps that can be chosen. None: all steps.
     spacing : int
-        At least 1; so many steps on each side of a chosen one are ruled out.
+        Number of steps, at least 1, that are excluded on each side of a chosen one.
 
     Returns
     -------
     Tensor of bool, shape (N, T - 1)
-        Of equal scores the earlier step is chosen.
+        True at chosen steps. Ties go to the earlier step.
 
     Notes
     -----
-    Greedy non-maximum suppression, many steps at a time: what is highest within reach is chosen,
-    until nothing is left.
+    Greedy non-maximum suppression, for many steps at a time: all steps that are the highest within
+    the spacing are chosen and their neighbours excluded, until no step is left.
     """
     chosen = torch.zeros_like(scores, dtype=torch.bool)
     left = ~scores.isnan() if counted is None else counted[:, 1:] & ~scores.isnan()
     left[:, :spacing] = False
     while bool(left.any()):
         high = scores.masked_fill(~left, -torch.inf)
-        before, behind = _highest_near(high, spacing)
-        highest = left & (high > before) & (high >= behind)
+        before, after = _highest_near(high, spacing)
+        highest = left & (high > before) & (high >= after)
         chosen |= highest
-        before, behind = _highest_near(highest.to(scores.dtype), spacing)
-        left &= ~(highest | (before > 0) | (behind > 0))
+        before, after = _highest_near(highest.to(scores.dtype), spacing)
+        left &= ~(highest | (before > 0) | (after > 0))
     return chosen
 
 
 def _highest_near(values: Tensor, reach: int) -> tuple[Tensor, Tensor]:
-    """Return the highest of so many values (N, T) before each step, and of as many behind it."""
+    """Return the highest of the `reach` values before each step of (N, T), and of those after."""
     num_steps = values.shape[1]
     ends = F.pad(values, (reach, reach), value=-torch.inf)
     highest = F.max_pool1d(ends[:, None], reach, stride=1)[:, 0]

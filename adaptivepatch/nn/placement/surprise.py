@@ -1,4 +1,4 @@
-"""A small causal forecaster of the next value: what a step tells that its past did not.
+"""Small causal forecaster of the next value, which measures how surprising each step is.
 
 Tensor suffixes: N rows, T steps, W width.
 """
@@ -11,29 +11,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_SMALLEST_SCALE = 1e-3  # of a row's own deviation
+_SMALLEST_SCALE = 1e-3  # in standard deviations of a row
 _DILATIONS = (1, 2, 4, 8)
 _TAPS = 3
 
 
 class NextPointPredictor(nn.Module):
-    """Normal distribution of every step given the steps before it.
+    """Forecaster of a normal distribution of every step, conditional on the steps before it.
 
     Parameters
     ----------
     width : int, default=16
-        Channels W.
+        Number W of channels.
 
     Notes
     -----
-    Four causal convolutions of three taps, dilated 1, 2, 4 and 8, on residual branches: step t is
-    told of 31 steps before it. The mean is an offset to the last value. Scales are at least 1e-3,
-    in the units of the normalised rows.
+    Four causal convolutions of three taps with dilations 1, 2, 4 and 8 on residual branches read
+    the 31 steps before a step. The mean is predicted as an offset to the last value. Scales are at
+    least 1e-3, in the units of the normalised rows.
     """
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
-        # Two-dimensional with channels last: on a CPU a third of the time of one-dimensional ones.
+        # Two-dimensional and with channels last: a third of the time of `nn.Conv1d` on a CPU.
         self.lift = nn.Conv2d(2, width, 1)
         self.layers = nn.ModuleList(
             nn.Conv2d(width, width, (1, _TAPS), dilation=(1, dilation)) for dilation in _DILATIONS
@@ -48,7 +48,8 @@ class NextPointPredictor(nn.Module):
         Returns
         -------
         mean, log_scale : Tensor of shape (N, T)
-            Entry t depends on the steps before t only; entry 0 on nothing.
+            Parameters of the distribution. Entry t depends only on the steps before t, and entry 0
+            on no step.
         """
         before = F.pad(series[:, :-1], (1, 0))  # entry t holds step t - 1
         change = F.pad(before.diff(dim=1), (1, 0))
@@ -62,33 +63,34 @@ class NextPointPredictor(nn.Module):
         return before + offset, scale.log()
 
     def entropy(self, series: Tensor) -> Tensor:
-        """Return the differential entropy of every step's forecast in nats, (N, T)."""
+        """Return the differential entropy of the forecast of every step in nats, (N, T)."""
         return self(series)[1] + 0.5 * math.log(2 * math.pi * math.e)
 
     def surprisal(self, series: Tensor) -> Tensor:
-        """Return -log p of every step given those before it in nats, (N, T)."""
+        """Return -log p of every step, conditional on those before it, in nats, (N, T)."""
         mean, log_scale = self(series)
         return _surprisal(series, mean, log_scale)
 
     def squared_error(self, series: Tensor) -> Tensor:
-        """Return the squared error of the mean, (N, T)."""
+        """Return the squared error of the mean of every step, (N, T)."""
         return (series - self(series)[0]).square()
 
     def tail_probability(self, series: Tensor) -> Tensor:
-        """Return the probability of values farther from the mean than the step's, (N, T)."""
+        """Return the probability of values farther from the mean than the actual one, (N, T)."""
         mean, log_scale = self(series)
         score = (series - mean).abs() * (-log_scale).exp()
         return torch.special.erfc(score / math.sqrt(2))
 
     def loss(self, series: Tensor, observed: Tensor | None = None) -> Tensor:
-        """Return the mean surprisal of steps after the first that are observed.
+        """Return the mean surprisal of the observed steps after the first.
 
         Parameters
         ----------
         series : Tensor of shape (N, T)
-            Normalised, gaps filled.
+            Normalised look-backs, gaps filled.
         observed : Tensor of bool, shape (N, T), optional
-            A step counts if it is observed and so is the one before it. None: all are.
+            True at observed steps. A step counts if it and the one before it are observed. None:
+            all steps are observed.
         """
         surprisal = self.surprisal(series)[:, 1:]
         if observed is None:
@@ -112,25 +114,27 @@ def fit_next_point(
     batch_size: int = 64,
     learning_rate: float = 3e-3,
 ) -> list[float]:
-    """Train a predictor in place; torch's global generator is left as it was.
+    """Train a predictor in place, without using torch's global generator.
 
     Parameters
     ----------
     predictor : NextPointPredictor
-        Its weights, trained or not, are where training begins.
-    series, observed : Tensor of shape (N, T)
-        Normalised rows, and which of their steps are observed (None: all).
+        Predictor to train, from its current weights.
+    series : Tensor of shape (N, T)
+        Normalised look-backs, gaps filled.
+    observed : Tensor of bool, shape (N, T), or None
+        True at observed steps. None: all steps are observed.
     generator : torch.Generator
-        Draws the rows of each step.
+        Generator that draws the rows of each batch.
     num_steps, batch_size : int
-        Steps of AdamW, and rows of each.
+        Number of AdamW steps, and rows per batch.
     learning_rate : float, default=3e-3
-        Falls to zero by a cosine.
+        Initial learning rate, which decays to zero along a cosine.
 
     Returns
     -------
     list of float
-        The loss of every step.
+        Loss of every step.
     """
     losses = []
     with torch.enable_grad():

@@ -1,6 +1,7 @@
-"""Reference starts, and the sites around them where a policy may put a patch start.
+"""Reference starts, and the sites around them at which a policy may start patches.
 
-Plain numbers, no tensors: the layout depends on lengths and rates only, never on values.
+The module computes with Python numbers, not tensors: the layout depends on lengths and compression
+rates, never on the values of a series.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ def recency_starts(num_steps: int, num_patches: int, shortest: int) -> list[int]
     Parameters
     ----------
     num_steps, num_patches : int
-        T and K.
+        Length T of the look-back and number K of patches.
     shortest : int
-        Length of the newest patch, in time steps. Patches are even where K of this length do not
-        fit into T.
+        Length of the newest patch, in time steps. If K patches of this length do not fit into T,
+        even patches are returned.
     """
     if num_patches * shortest >= num_steps:
         return even_starts(num_steps, num_patches)
@@ -38,7 +39,8 @@ def recency_starts(num_steps: int, num_patches: int, shortest: int) -> list[int]
 
 def _growth(total: float, num_terms: int) -> float:
     """Solve 1 + q + ... + q**(num_terms - 1) = total for q >= 1 by bisection."""
-    # q**(num_terms - 1) is a term of the sum: a larger bound would overflow with many terms.
+    # q**(num_terms - 1) is a term of the sum, hence at most total. A larger bound on q would
+    # overflow with many terms.
     low, high = 1.0, total ** (1 / max(1, num_terms - 1))
     for _ in range(200):
         middle = (low + high) / 2
@@ -50,11 +52,18 @@ def _growth(total: float, num_terms: int) -> float:
 
 
 class Sites(NamedTuple):
-    """Steps where a patch may start, beside step 0, in increasing order.
+    """Steps after step 0 at which a patch may start.
 
-    ``positions`` are the steps, ``blocks`` the number (from 0) of the reference start that a site
-    lies around, ``reference`` the sites that are reference starts themselves (as site numbers),
-    ``num_steps`` is T.
+    Parameters
+    ----------
+    positions : tuple of int
+        Steps of the sites, increasing.
+    blocks : tuple of int
+        Block of each site: the number, from 0, of the reference start that it lies around.
+    reference : tuple of int
+        Indices of the sites that are reference starts.
+    num_steps : int
+        Length T of the look-back.
     """
 
     positions: tuple[int, ...]
@@ -64,22 +73,22 @@ class Sites(NamedTuple):
 
     @property
     def num_blocks(self) -> int:
-        """Reference starts after step 0, K - 1."""
+        """Number K - 1 of reference starts after step 0."""
         return len(self.reference)
 
 
 @lru_cache(maxsize=64)
 def candidate_sites(starts: tuple[int, ...], num_steps: int, per_block: int | None) -> Sites:
-    """Lay out sites around every reference start but step 0.
+    """Lay out sites around every reference start except step 0.
 
     Parameters
     ----------
     starts : tuple of int
         Reference starts, increasing from 0.
     num_steps : int
-        T.
+        Length T of the look-back.
     per_block : int, optional
-        Sites of a block at most, at least 1; None takes every step of the look-back but 0.
+        Largest number of sites per block, at least 1. None makes every step except 0 a site.
 
     Returns
     -------
@@ -87,9 +96,9 @@ def candidate_sites(starts: tuple[int, ...], num_steps: int, per_block: int | No
 
     Notes
     -----
-    The block of a start reaches half-way to its neighbours, so that blocks are disjoint and the
-    reference start is one of its sites. Where a block has more steps than `per_block`, the sites
-    are spread evenly on both sides of the start.
+    The block of a start extends half-way to the neighbouring starts, so that blocks are disjoint.
+    The start is one of its sites. If a block has more than `per_block` steps, the sites are spread
+    evenly on both sides of the start.
 
     Examples
     --------
@@ -118,7 +127,7 @@ def candidate_sites(starts: tuple[int, ...], num_steps: int, per_block: int | No
 
 
 def _shares(total: int, left: int, right: int) -> tuple[int, int]:
-    """Split sites over the steps at hand on both sides of a start, evenly where possible."""
+    """Split a number of sites over the steps left and right of a start, evenly if possible."""
     on_left = min(left, total // 2)
     on_right = min(right, total - on_left)
     return min(left, total - on_right), on_right

@@ -1,4 +1,4 @@
-"""Independent Bernoulli starts, conditioned on their number.
+"""Independent Bernoulli starts, conditional on their number.
 
 Reference: S. X. Chen, J. S. Liu, "Statistical Applications of the Poisson-Binomial and Conditional
 Bernoulli Distributions", Statistica Sinica 7 (1997).
@@ -18,23 +18,24 @@ from adaptivepatch.nn.policies.subsets import SubsetPolicy, with_gradient
 
 
 class ConditionalBernoulli(SubsetPolicy):
-    """Sets of exactly k sites (or at most k), weighted by the product of exp(logit).
+    """Policy over sets of exactly k (or at most k) sites, weighted by the product of exp(logit).
 
     Parameters
     ----------
     logits : Tensor of shape (N, C)
-        Log-weights; with exactly k only their differences count.
+        Log-weights of the sites; with exactly k starts only their differences matter.
     num_starts : int
-        k, from 0 to C.
+        Number k of starts, from 0 to C.
     at_most : bool, default=False
-        Allow fewer.
+        Whether sets of fewer sites are allowed.
 
     Notes
     -----
-    log p(S) = sum of logits in S - log Z, with Z the sum over sets: the elementary symmetric
-    polynomial e_k. Computed as Poisson-binomial probabilities in linear space: logits are shifted
-    so that the expected number is k, which keeps every quantity that matters far from underflow,
-    and the shift is taken out exactly. O(C k), in float64; lengths of patches are not limited.
+    log p(S) = sum of logits in S - log Z, where Z is the sum over all sets: the elementary
+    symmetric polynomial e_k. It is computed from Poisson-binomial probabilities in linear space.
+    The logits are shifted so that the expected number of starts is k, which avoids underflow of the
+    relevant quantities, and the shift is removed exactly. The cost is O(C k), in float64. Patch
+    lengths are not limited.
     """
 
     def __init__(self, logits: Tensor, num_starts: int, at_most: bool = False) -> None:
@@ -45,19 +46,19 @@ class ConditionalBernoulli(SubsetPolicy):
 
     @cached_property
     def _forward(self) -> Tensor:
-        """Probability (C + 1, N, k + 1) of each number of starts among the first sites."""
+        """Probability of each number of starts among the first 0 to C sites, (C + 1, N, k + 1)."""
         rows, sites = self.prob.shape
         table = self.prob.new_zeros(sites + 1, rows, self.num_starts + 1)
         table[0, :, 0] = 1
         for t in range(sites):
-            chosen = self.prob[:, t : t + 1]
-            torch.mul(table[t], 1 - chosen, out=table[t + 1])
-            table[t + 1, :, 1:] += table[t, :, :-1] * chosen
+            prob = self.prob[:, t : t + 1]
+            torch.mul(table[t], 1 - prob, out=table[t + 1])
+            table[t + 1, :, 1:] += table[t, :, :-1] * prob
         return table
 
     @cached_property
     def _log_counts(self) -> Tensor:
-        """Log-weight (N, k + 1) of every number of starts, in units of the shifted product."""
+        """Log-weight (N, k + 1) of every number of starts, relative to the shifted product."""
         counts = torch.arange(self.num_starts + 1, device=self.prob.device)
         log_weight = self._forward[-1].log() - self.shift * counts
         if not self.at_most:
@@ -72,17 +73,17 @@ class ConditionalBernoulli(SubsetPolicy):
     @cached_property
     def boundary_prob(self) -> Tensor:
         """See `SubsetPolicy.boundary_prob`."""
-        # Chance that the sites to come make the number of starts one that is allowed, in the
-        # weights of `_log_counts`; one column more than starts, for the start at hand.
+        # Probability, by starts so far, that the remaining sites lead to an allowed number of
+        # starts, weighted by `_log_counts`. The extra column is for a start at the current site.
         total = self._log_counts.logsumexp(1, keepdim=True)
         weight = (self._log_counts - total).exp() / self._forward[-1]
         weight = torch.where(torch.isneginf(self._log_counts), 0.0, weight)
         ahead = F.pad(weight, (0, 1))
         marginal = torch.empty_like(self.prob)
         for t in reversed(range(self.prob.shape[1])):
-            chosen = self.prob[:, t]
-            marginal[:, t] = chosen * (self._forward[t] * ahead[:, 1:]).sum(1)
-            ahead = torch.lerp(ahead, F.pad(ahead[:, 1:], (0, 1)), chosen[:, None])
+            prob = self.prob[:, t]
+            marginal[:, t] = prob * (self._forward[t] * ahead[:, 1:]).sum(1)
+            ahead = torch.lerp(ahead, F.pad(ahead[:, 1:], (0, 1)), prob[:, None])
         return marginal.clamp(0, 1)
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -94,23 +95,23 @@ class ConditionalBernoulli(SubsetPolicy):
         """Draw the number of starts, then every site from the last to the first."""
         rows, sites = self.prob.shape
         shape, device = (num_samples, rows, sites + 1), self.prob.device
-        level = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
+        uniform = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
         cumulative = self._log_counts.softmax(1).cumsum(1)
-        left = (level[..., -1:] * cumulative[:, -1:] > cumulative).sum(-1)  # (G, N)
+        left = (uniform[..., -1:] * cumulative[:, -1:] > cumulative).sum(-1)  # (G, N)
         action = torch.zeros(num_samples, rows, sites, dtype=torch.bool, device=device)
         for t in reversed(range(sites)):
             table = self._forward[t].expand(num_samples, -1, -1)
-            # the chance that this is one of the starts left, up to the common P(left) of t + 1
+            # Weights of a start and of no start here, up to the common probability of `left`.
             with_it = table.gather(2, (left - 1).clamp(min=0)[..., None])[..., 0] * self.prob[:, t]
             without = table.gather(2, left[..., None])[..., 0] * (1 - self.prob[:, t])
-            chosen = (left > 0) & (level[..., t] * (with_it + without) < with_it)
+            chosen = (left > 0) & (uniform[..., t] * (with_it + without) < with_it)
             action[..., t] = chosen
             left = left - chosen.long()
         return action
 
     @property
     def mode(self) -> Tensor:
-        """The k sites of largest logit, the earlier of equal ones; if fewer may, the positive."""
+        """The k sites of largest logit, ties to the earlier; with `at_most`, positive ones only."""
         logits = self.logits.detach()
         order = logits.argsort(dim=1, descending=True, stable=True)[:, : self.num_starts]
         chosen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, order, True)
@@ -124,7 +125,7 @@ class ConditionalBernoulli(SubsetPolicy):
 def _shift(logits: Tensor, num_starts: int, at_most: bool) -> Tensor:
     """Find the shift (N, 1) of the logits that makes the expected number of starts k.
 
-    With at most k allowed, it only lowers: there a shift has to be taken out again.
+    If at most k starts are allowed, the shift is never positive.
     """
     sites = logits.shape[1]
     target = min(max(num_starts, 0.5), sites - 0.5)

@@ -18,22 +18,22 @@ from adaptivepatch.segmentation import Segmentation
 
 
 class PolicyDistribution(SegmentationDistribution):
-    """A policy over sites as a distribution over segmentations.
+    """Distribution over segmentations given by a policy over sites.
 
     Parameters
     ----------
     policy : SubsetPolicy
-        Of N rows, or of the groups they form.
+        Policy of N rows, or of the groups that they form.
     sites : Sites
-        Where its C sites are.
+        Positions of the C sites.
     capacity : int
         Number of patches K.
     exact : bool
-        Whether every row has exactly K.
-    place : Tensor of int, shape (N,), optional
-        Group of each row, where rows share a policy.
+        Whether every row has exactly K patches.
+    place : Tensor of int, shape (N,), or None
+        Index of each row's group, if the policy is one of groups.
     hidden : Tensor of shape (N, C, W)
-        What the logits were computed from.
+        Vectors from which the logits were computed.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class PolicyDistribution(SegmentationDistribution):
         self._positions = torch.tensor(sites.positions, device=hidden.device)
 
     def _rows(self, values: Tensor) -> Tensor:
-        """Give every row (the second dimension from the end) what its group has."""
+        """Expand values (..., groups, C) of a policy of groups to rows (..., N, C)."""
         return values if self.place is None else values[..., self.place, :]
 
     def _on_steps(self, chosen: Tensor, first: bool) -> Tensor:
-        """Turn sets of sites (..., N, C) into marks of steps (rows, T)."""
+        """Convert sets of sites (..., N, C) to masks of steps (rows, T)."""
         chosen = self._rows(chosen).flatten(0, -2)
         marks = chosen.new_zeros(len(chosen), self.sites.num_steps)
         marks.index_copy_(1, self._positions, chosen)
@@ -75,7 +75,7 @@ class PolicyDistribution(SegmentationDistribution):
         return self._mode
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
-        """Draw raw actions, score them, and let the environment bring them under the budget."""
+        """Draw raw actions and their log-probabilities, and project them onto the budget."""
         action = self.policy.sample(num_samples, generator)
         log_prob = self.policy.log_prob(action)
         return Rollout(
@@ -86,7 +86,7 @@ class PolicyDistribution(SegmentationDistribution):
 
     @cached_property
     def boundary_prob(self) -> Tensor:  # type: ignore[override]
-        """Marginals of the raw action, shape (N, T), without gradient; 1 at step 0."""
+        """Marginal probabilities of the raw action, (N, T), without gradient; 1 at step 0."""
         prob = self._rows(self.policy.boundary_prob)
         marginal = prob.new_zeros(len(prob), self.sites.num_steps)
         marginal[:, self._positions] = prob
@@ -100,21 +100,23 @@ class PolicyDistribution(SegmentationDistribution):
 
     @torch.no_grad()
     def signal_to_noise(self, rollout: Rollout, advantage: Tensor) -> Tensor:
-        """Return the signal-to-noise ratio of the policy gradient, about 1 for noise.
+        """Return the signal-to-noise ratio of the policy gradient, about 1 for pure noise.
 
-        Of all policies here the log-probability has the gradient "action minus marginal" at the
-        logits; what it gives to the network's last layer, row by row, is compared over rows.
+        For all policies here, the gradient of the log-probability with respect to the logits is the
+        action minus its marginal. The ratio compares, over rows, the gradients of the network's
+        last layer.
 
         Parameters
         ----------
         rollout : Rollout
-            G rollouts drawn from this distribution.
+            Rollouts drawn from this distribution, G per row.
         advantage : Tensor of shape (G, N)
-            Of those rollouts; this distribution may have G * N rows, with one each.
+            Advantages of those rollouts. The distribution may also have G * N rows, each with one
+            rollout.
         """
         assert rollout.action is not None
         rows = self.hidden.shape[0]
         action = rollout.action[:, self._positions].view(-1, rows, len(self._positions))
-        surprise = action.double() - self._rows(self.policy.boundary_prob)
-        at_logits = (advantage.reshape(-1, rows, 1) * surprise).mean(0)  # (N, C)
+        score = action.double() - self._rows(self.policy.boundary_prob)
+        at_logits = (advantage.reshape(-1, rows, 1) * score).mean(0)  # (N, C)
         return signal_to_noise((at_logits[..., None] * self.hidden).sum(1))

@@ -1,8 +1,8 @@
-"""A policy of gates: whether a step starts a patch, drawn given the decisions just before it.
+"""Policy of gates: each step starts a patch or not, conditional on the decisions just before it.
 
 Reference: S. Dauncey, R. Wattenhofer, arXiv:2602.13940 (2026), and its public code.
 
-Tensor suffixes: N rows, G rollouts, T steps, W width of point vectors, w window.
+Tensor suffixes: N rows, G rollouts, T steps, W width of point vectors, w window of decisions.
 """
 
 from __future__ import annotations
@@ -18,29 +18,32 @@ from torch.nn import functional as F
 
 from adaptivepatch.distributions import Rollout, SegmentationDistribution
 from adaptivepatch.nn.layers.linear import Linear
+from adaptivepatch.nn.placement.groups import shared_in_groups
+from adaptivepatch.nn.placement.score_rules import rank_above
 from adaptivepatch.nn.policies.group_policy_gradient import mean_over_processes
 from adaptivepatch.segmentation import Segmentation
 
-LARGEST_LOGIT = 6.0  # of the network's part, reached smoothly
-_FIRST_WEIGHTS = 1 / 16  # of a gate, as a share of a linear layer's
+LARGEST_LOGIT = 6.0  # smooth bound of the network's part of a logit
+_INITIAL_SCALE = 1 / 16  # initial weights of a gate, relative to those of a linear layer
 _LARGEST_SHARE = 0.999
-_HALVINGS = 22
+_NUM_BISECTIONS = 22
 
 
 class WindowedBernoulli:
-    """Starts drawn one after the other, each given the window - 1 decisions before it.
+    """Policy of sequential decisions, each conditional on the w - 1 decisions before it.
 
     Parameters
     ----------
     terms : Tensor of shape (N, T, w)
-        V. Those of step 0, which starts a patch whatever they say, are not read.
+        Terms V of the logits. Those of step 0, which always starts a patch, are not read.
     share : float
-        Share of starts where V is zero.
+        Probability of a start where V is zero.
 
     Notes
     -----
-    ``u_t = V_{t,w} + sum_{j=1}^{w-1} a_{t-j} V_{t,w-j}`` with a_0 = 1 and no decision before it;
-    ``logit_t = 6 tanh(u_t / 6) + logit(share)``. With a window of 1, independent.
+    ``logit_t = 6 tanh(u_t / 6) + logit(share)`` with
+    ``u_t = V_{t,w} + sum_{j=1}^{w-1} a_{t-j} V_{t,w-j}``, a_0 = 1 and no decisions before step 0.
+    With w = 1 decisions are independent.
     """
 
     def __init__(self, terms: Tensor, share: float) -> None:
@@ -50,31 +53,31 @@ class WindowedBernoulli:
 
     @property
     def window(self) -> int:
-        """The decision itself, and those before it that it depends on."""
+        """Window w: the decision itself plus the number of earlier ones that it depends on."""
         return self.terms.shape[2]
 
     def _logit(self, total: Tensor) -> Tensor:
         return LARGEST_LOGIT * torch.tanh(total / LARGEST_LOGIT) + self.prior
 
     def logits(self, action: Tensor) -> Tensor:
-        """Return the logits of the steps after the first, each given the actions before it.
+        """Return the logits of the steps after the first, conditional on the actions before them.
 
         Parameters
         ----------
         action : Tensor of bool, shape (..., N, T)
-            True at step 0.
+            Actions, True at step 0.
 
         Returns
         -------
         Tensor of shape (..., N, T - 1)
-            With gradient; in one pass.
+            Logits with gradient, computed in one pass.
         """
         num_steps = self.terms.shape[1]
         total = self.terms[:, 1:, -1].expand(*action.shape[:-1], -1)
         past = action.to(self.terms.dtype)
         for back in range(1, min(self.window, num_steps)):
-            heard = past[..., : num_steps - back] * self.terms[:, back:, -1 - back]
-            total = total + F.pad(heard, (back - 1, 0))
+            earlier = past[..., : num_steps - back] * self.terms[:, back:, -1 - back]
+            total = total + F.pad(earlier, (back - 1, 0))
         return self._logit(total)
 
     def step_log_prob(self, action: Tensor) -> Tensor:
@@ -89,7 +92,7 @@ class WindowedBernoulli:
         Parameters
         ----------
         uniform : Tensor of shape (G, N, T)
-            Uniform noise; where rows share it and V, they share the action.
+            Uniform noise. Rows with equal noise and equal terms get equal actions.
 
         Returns
         -------
@@ -98,28 +101,33 @@ class WindowedBernoulli:
         return self._chosen(uniform[..., 0], lambda t, logit: uniform[..., t] < logit.sigmoid())[0]
 
     @torch.no_grad()
-    def decide(self, level: float) -> tuple[Tensor, Tensor]:
-        """Start a patch where the logit, given the decisions before, is above a level.
+    def decide(self, threshold: float) -> tuple[Tensor, Tensor]:
+        """Start a patch where the logit, conditional on earlier decisions, exceeds a threshold.
 
         Parameters
         ----------
-        level : float
-            In units of the logit, from that of `share`.
+        threshold : float
+            Threshold in logits, relative to the logit of `share`.
 
         Returns
         -------
         action : Tensor of bool, shape (N, T)
+            Decisions, True at step 0.
         logits : Tensor of shape (N, T - 1)
-            Given that action.
+            Logits of the steps after the first, conditional on that action.
         """
-        return self._chosen(self.terms[:, 0, 0], lambda _, logit: logit > self.prior + level)
+        return self._chosen(self.terms[:, 0, 0], lambda _, logit: logit > self.prior + threshold)
 
     def _chosen(
         self, like: Tensor, choose: Callable[[int | slice, Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Choose in turn: actions (..., N, T) and their logits, for leading sizes as of `like`."""
+        """Choose step by step; return actions (..., N, T) and their logits.
+
+        The leading sizes are those of `like`. `choose` maps a step (or a slice of steps) and its
+        logits to decisions.
+        """
         first = torch.ones_like(like, dtype=torch.bool)
-        if self.window == 1:  # all at once
+        if self.window == 1:  # independent decisions: one pass
             found = self.logits(first[..., None].expand(*like.shape, self.terms.shape[1]))
             return torch.cat([first[..., None], choose(slice(1, None), found)], -1), found
         terms = self.terms.detach().permute(1, 2, 0).contiguous()  # (T, w, N)
@@ -127,7 +135,7 @@ class WindowedBernoulli:
         past = deque([first.to(terms.dtype)], maxlen=self.window - 1)
         for t in range(1, len(terms)):
             total = terms[t, -1].expand_as(like)
-            for back, before in enumerate(past, start=1):  # the order of `logits`: equal sums
+            for back, before in enumerate(past, start=1):  # in the order of `logits`: equal sums
                 total = total + before * terms[t, -1 - back]
             logit = self._logit(total)
             actions.append(choose(t, logit))
@@ -138,24 +146,24 @@ class WindowedBernoulli:
 
 
 class Gate(nn.Module):
-    """From point vectors to a policy, and the level above which a logit starts a patch.
+    """Map from point vectors to the terms of a policy, with the threshold of its mode.
 
     Parameters
     ----------
     width, window : int
-        W and w.
+        Width W of the point vectors and window w of decisions.
 
     Attributes
     ----------
     level : Tensor
-        See `WindowedBernoulli.decide`. The logit of the share moves with the length of the
-        look-back, and so does what logits are compared with.
+        Threshold of `WindowedBernoulli.decide`, saved under this name. It is relative to the logit
+        of the share, which depends on the length of the look-back.
 
     Notes
     -----
-    Weights and biases start at a 16th of their usual size. The published gate divides its output by
-    16 for good instead, which with few values a vector slows learning down: Adam moves a logit by
-    about the learning rate times W / 16 a step.
+    Initial weights and biases are a 16th of their usual size. The published gate instead divides
+    its output by 16 throughout. With narrow vectors that slows learning: Adam moves a logit by
+    about the learning rate times W / 16 per step.
     """
 
     level: Tensor
@@ -165,7 +173,7 @@ class Gate(nn.Module):
         self.projection = Linear(width, window)
         with torch.no_grad():
             for parameter in self.projection.parameters():
-                parameter.mul_(_FIRST_WEIGHTS)
+                parameter.mul_(_INITIAL_SCALE)
         self.register_buffer("level", torch.zeros(()))
 
     def forward(self, points: Tensor) -> Tensor:
@@ -174,38 +182,40 @@ class Gate(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, policy: WindowedBernoulli, share: float, weight: float = 1.0) -> None:
-        """Move the level to where a share of the steps after the first starts a patch.
+        """Move the threshold so that a share of the steps after the first starts a patch.
 
         Parameters
         ----------
         policy : WindowedBernoulli
-            Of rows from the data.
+            Policy of rows from the data.
         share : float
-            Wanted share.
+            Desired share of starts.
         weight : float, default=1.0
-            How far to move; 1 forgets what was so far.
+            Step size: 1 replaces the threshold, a smaller value moves it by that fraction of the
+            difference.
 
         Notes
         -----
-        To the quantile of the logits. With a window they depend on the decisions, hence on the
-        level: with a weight below 1 it moves towards the quantile of the logits as they are under
-        it, at which it rests where the share is right; with 1 it is found by bisection.
+        The target is a quantile of the logits. If the window exceeds 1, logits depend on earlier
+        decisions and hence on the threshold. A weight below 1 moves towards the quantile of the
+        logits under the current threshold, whose fixed point has the desired share. A weight of 1
+        finds the threshold by bisection.
         """
-        if policy.terms.shape[1] == 1:  # nothing to decide: what is known stays
+        if policy.terms.shape[1] == 1:  # a single step leaves nothing to decide
             return
         if weight < 1:
             found = _quantile(policy.decide(float(self.level))[1], share) - policy.prior
         else:
-            found = level_for(policy, share)
+            found = calibrated_threshold(policy, share)
         self.level.lerp_(mean_over_processes(found).to(self.level.dtype), weight)
 
 
-def level_for(policy: WindowedBernoulli, share: float) -> Tensor:
-    """Return the level, a scalar, above which a share of the logits under it lies."""
+def calibrated_threshold(policy: WindowedBernoulli, share: float) -> Tensor:
+    """Return the threshold, a scalar, at which a share of the decisions are starts."""
     if policy.window == 1:
         return _quantile(policy.decide(0.0)[1], share) - policy.prior
     low, high = -LARGEST_LOGIT, LARGEST_LOGIT
-    for _ in range(_HALVINGS):
+    for _ in range(_NUM_BISECTIONS):
         middle = (low + high) / 2
         found = float(policy.decide(middle)[0][:, 1:].double().mean())
         low, high = (middle, high) if found > share else (low, middle)
@@ -213,16 +223,16 @@ def level_for(policy: WindowedBernoulli, share: float) -> Tensor:
 
 
 def _quantile(logits: Tensor, share: float) -> Tensor:
-    """Return the value that a share of the logits is greater than."""
+    """Return the logit that a share of the logits exceeds."""
     flat = logits.flatten()
-    rank = min(max(round((1 - share) * len(flat)), 1), len(flat))
-    return flat.kthvalue(rank).values
+    return flat.kthvalue(rank_above(share, len(flat))).values
 
 
-def _as_many_as_expected(logits: Tensor) -> Tensor:
-    """Return what as many of the logits (N, T - 1) exceed as their probabilities add up to: (N, 1).
+def _expected_count_threshold(logits: Tensor) -> Tensor:
+    """Return the threshold (N, 1) that the expected number of starts exceed.
 
-    Where logits are equal, fewer do.
+    That number is the rounded sum of the probabilities of the logits (N, T - 1). With ties, fewer
+    logits exceed the threshold.
     """
     number = logits.sigmoid().sum(1, keepdim=True).round().long()
     ordered = F.pad(logits.sort(1, descending=True).values, (0, 1), value=-torch.inf)
@@ -230,22 +240,23 @@ def _as_many_as_expected(logits: Tensor) -> Tensor:
 
 
 class GatedDistribution(SegmentationDistribution):
-    """A policy of gates as a distribution over segmentations.
+    """Distribution over segmentations given by a policy of gates.
 
     Parameters
     ----------
     policy : WindowedBernoulli
-        Of N rows.
+        Policy of N rows.
     features, inputs : Tensor of shape (N, T, W)
-        Vectors for embeddings, with gradient, and what the gate read.
+        Point vectors for embeddings, with gradient, and the inputs of the gate.
     cut : callable
-        From scores (N, T), by keyword with a threshold, to a segmentation; see
+        Function that maps scores (N, T) and the keyword `threshold` to a segmentation; see
         `adaptivepatch.nn.placement.score_rules.cut_by_scores`.
-    level : callable or None
-        Returns the level of `WindowedBernoulli.decide`. None, for independent decisions: as many
-        start a patch as are expected of a draw, the likeliest.
+    threshold : callable or None
+        Function that returns the threshold of `WindowedBernoulli.decide`. None, allowed for
+        independent decisions only: the mode starts patches at the likeliest steps, as many as a
+        draw has on average.
     group : Tensor of shape (N,), optional
-        Rows of equal group have equal terms, and share their noise.
+        Group of each row. Rows of a group have equal terms and share their noise.
     """
 
     features: Tensor
@@ -256,36 +267,34 @@ class GatedDistribution(SegmentationDistribution):
         features: Tensor,
         inputs: Tensor,
         cut: Callable[..., Segmentation],
-        level: Callable[[], float] | None,
+        threshold: Callable[[], float] | None,
         group: Tensor | None,
     ) -> None:
         self.policy, self.features, self.inputs = policy, features, inputs
-        self.cut, self.level, self.group = cut, level, group
+        self.cut, self.threshold, self.group = cut, threshold, group
 
     @cached_property
     def _mode(self) -> Segmentation:
-        level = 0.0 if self.level is None else self.level()
-        _, logits = self.policy.decide(level)
-        above: Tensor | float = self.policy.prior + level
-        if self.level is None:
-            above = _as_many_as_expected(logits)
-        return self.cut(F.pad(logits - above, (1, 0)), threshold=0.0)
+        threshold = 0.0 if self.threshold is None else self.threshold()
+        _, logits = self.policy.decide(threshold)
+        smallest: Tensor | float = self.policy.prior + threshold
+        if self.threshold is None:
+            smallest = _expected_count_threshold(logits)
+        return self.cut(F.pad(logits - smallest, (1, 0)), threshold=0.0)
 
     @property
     def mode(self) -> Segmentation:
-        """Starts where the logit, given the decisions before, is above the level."""
+        """Starts where the logit, conditional on earlier decisions, exceeds the threshold."""
         return self._mode
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
-        """Draw raw actions; the environment brings them under a budget, the likeliest first."""
+        """Draw raw actions and project them onto the budget, keeping the likeliest starts."""
         shape = (num_samples, *self.features.shape[:2])
         device = self.features.device
         uniform = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
-        if self.group is not None:
-            uniform = uniform[:, self.group.unique(return_inverse=True)[1]]
-        action = self.policy.draw(uniform)
+        action = self.policy.draw(shared_in_groups(uniform, self.group))
         prob = F.pad(self.policy.logits(action).detach().sigmoid(), (1, 0))
-        score = (prob + 2.0 * action).flatten(0, 1)  # those drawn stand before all others
+        score = (prob + 2.0 * action).flatten(0, 1)  # drawn starts score above all other steps
         return Rollout(
             self.cut(score, threshold=1.5),
             action=action.flatten(0, 1),
@@ -294,28 +303,28 @@ class GatedDistribution(SegmentationDistribution):
 
     @cached_property
     def boundary_prob(self) -> Tensor | None:  # type: ignore[override]
-        """Probability of a start, 1 at step 0; not known where decisions depend on each other."""
+        """Probability of a start, 1 at step 0; None if decisions depend on each other."""
         if self.policy.window > 1:
             return None
         logits = self.policy.logits(torch.ones_like(self.features[..., 0], dtype=torch.bool))
         return F.pad(logits.detach().sigmoid(), (1, 0), value=1.0)
 
     def entropy(self) -> Tensor | None:
-        """Entropy of the raw action of each row in nats, where decisions are independent."""
+        """Entropy of each row's raw action in nats; None if decisions depend on each other."""
         if self.boundary_prob is None:
             return None
         prob = self.boundary_prob[:, 1:]
         return -(torch.xlogy(prob, prob) + torch.xlogy(1 - prob, 1 - prob)).sum(1)
 
     def gate_gradients(self, action: Tensor, advantage: Tensor) -> Tensor:
-        """Return the gradient of ``mean(A log p)`` that every row gives to the gate's projection.
+        """Return each row's gradient of ``mean(A log p)`` for the weights of the gate's projection.
 
         Parameters
         ----------
         action : Tensor of bool, shape (G * N, T)
-            Drawn from this distribution.
+            Raw actions drawn from this distribution.
         advantage : Tensor of shape (G, N, 1) or (G, N, T - 1)
-            Of all decisions of a row, or of each.
+            Advantages A, one per row or one per decision.
 
         Returns
         -------

@@ -1,6 +1,6 @@
 """Group relative policy gradient: advantages, the score-function loss, and their settings.
 
-Pure functions of rewards and log-probabilities; `GroupPolicyGradient` holds what a user may set.
+The functions are pure; `GroupPolicyGradient` holds the user's settings.
 
 Tensor suffixes: N rows, G rollouts of a row, T steps, P patches.
 """
@@ -22,17 +22,17 @@ BASELINES = (*GROUP_BASELINES, "greedy", "early_exit")
 
 
 def group_advantage(reward: Tensor, baseline: Literal["rloo", "mean", "std"]) -> Tensor:
-    """Compare every rollout with the others of its row.
+    """Compare the reward of every rollout with the other rollouts of its row.
 
     Parameters
     ----------
     reward : Tensor of shape (G, N)
-        G is at least 2.
+        Rewards of at least 2 rollouts per row.
     baseline : {"rloo", "mean", "std"}
-        "rloo": the mean of the other rollouts is subtracted, which is unbiased. "mean": the mean of
-        all of them, which scales the expected gradient by (G - 1) / G. "std": that, divided by the
-        row's standard deviation plus 1e-4 (GRPO): every row pulls alike, also those on which
-        patches hardly matter.
+        Baseline that is subtracted. "rloo": the mean of the other rollouts, which is unbiased.
+        "mean": the mean of all rollouts, which scales the expected gradient by (G - 1) / G. "std"
+        (GRPO): as "mean", divided by the row's standard deviation plus 1e-4, so that all rows have
+        equal weight, even those on which patches hardly matter.
 
     Returns
     -------
@@ -54,16 +54,16 @@ def group_advantage(reward: Tensor, baseline: Literal["rloo", "mean", "std"]) ->
 
 
 def score_function_loss(advantage: Tensor, log_prob: Tensor, weight: Tensor) -> Tensor:
-    """Return the loss whose gradient is minus the policy gradient, a scalar.
+    """Return a scalar loss whose gradient is minus the policy gradient.
 
     ``- sum_n w_n mean_g A_gn log p(b_gn) / sum_n w_n``; no gradient flows through the advantage.
 
     Parameters
     ----------
     advantage, log_prob : Tensor of shape (G, N)
-        Log-probabilities are of raw actions.
+        Advantages A, and log-probabilities of the raw actions b.
     weight : Tensor of shape (N,)
-        Weight of a row.
+        Weight w of each row.
     """
     terms = advantage.detach().to(log_prob.dtype) * log_prob
     return -(terms.mean(0) * weight).sum() / weight.sum().clamp(min=1e-12)
@@ -75,9 +75,9 @@ def reconstruction_error(series: Tensor, segmentation: Segmentation) -> Tensor:
     Parameters
     ----------
     series : Tensor of shape (N, T)
-        Normalised, gaps filled.
+        Normalised look-backs, gaps filled.
     segmentation : Segmentation
-        G * N rows, rollout-major.
+        Segmentations of G * N rows, rollout-major.
     """
     rows = series.repeat(segmentation.num_rows // len(series), 1)
     means = broadcast(pool_mean(rows[..., None], segmentation), segmentation)[..., 0]
@@ -87,7 +87,7 @@ def reconstruction_error(series: Tensor, segmentation: Segmentation) -> Tensor:
 def signal_to_noise(gradient: Tensor) -> Tensor:
     """Return ``|mean|^2 / (trace of the covariance / N)`` of row gradients (N, D).
 
-    About 1 where the mean is nothing but the noise of averaging N rows.
+    The value is about 1 if the mean is only the noise of an average over N rows.
     """
     mean = gradient.mean(0)
     spread = (gradient - mean).square().sum() / max(1, len(gradient) - 1)
@@ -95,40 +95,43 @@ def signal_to_noise(gradient: Tensor) -> Tensor:
 
 
 class GroupPolicyGradient(BaseEstimator):
-    """How a boundary policy learns from the forecast loss (GRPG).
+    """Settings by which a boundary policy learns from the forecast loss (GRPG).
 
     Parameters
     ----------
     num_samples : int, default=4
-        Rollouts G of a row that are scored. 1 needs the baseline "greedy" or "early_exit".
+        Number G of rollouts per row. 1 requires the baseline "greedy" or "early_exit".
     baseline : {"rloo", "mean", "std", "greedy", "early_exit"}, default="rloo"
-        What a reward is compared with: see `group_advantage`; "greedy" is the reward of the mode
-        (one more forecast), "early_exit" the loss of a linear forecaster that never sees patches.
+        Baseline of the reward. "rloo", "mean" and "std" are described in `group_advantage`.
+        "greedy" is the reward of the mode, which costs one more forecast. "early_exit" is the
+        reward of a linear forecaster that does not see patches.
     reward : {"loss", "log_loss"}, default="loss"
-        Minus the forecast loss of the row, or minus its logarithm, which gives rows of unlike
-        scale the same say.
+        Reward: minus the forecast loss of the row, or minus its logarithm, which gives rows of
+        different scales equal weight.
     learning_rate : float, default=3.0
-        Of the policy, in units of the trainer's; 0 leaves the policy as it was initialised.
+        Learning rate of the policy, as a multiple of the trainer's; 0 leaves the policy as
+        initialised.
     entropy_bonus : float, default=0.0
         Weight of the policy's entropy, in units of the reward's scale per nat.
     clip : float, default=5.0
         Largest advantage, in units of its running root mean square.
     delay : float, default=0.05
-        Share of training at whose beginning the policy does not learn yet.
+        Initial share of training in which the policy is not updated.
     warmup : float, default=0.0
-        Share of training after the delay in which the reward is minus the squared distance of the
-        series from its patch means.
+        Share of training, after the delay, in which the reward is minus the mean squared distance
+        of the series from its patch means.
     mode_share : float, default=0.5
-        Share of rows whose forecast gradient is taken on the mode instead of a sample.
+        Share of rows whose forecast gradient uses the mode instead of a sample.
     frozen_share : float, default=0.2
-        Share of training at whose end the policy rests and the backbone trains on modes only.
+        Final share of training in which the policy is not updated and the backbone trains on modes
+        only.
     every : int, default=1
-        Let the policy learn at every so-many-th step only: the others cost no more than fixed
-        patching.
+        Interval between policy updates, in training steps. Steps without an update cost no more
+        than with fixed patches.
 
     Notes
     -----
-    Joint training without relaxation: at every step the policy follows
+    Training is joint and needs no relaxation: at every step the policy follows
     ``E[(R - baseline) grad log p]`` and the backbone the forecast loss on one of the segmentations.
     Advantages are divided by one running root mean square for all rows, then clipped.
 
@@ -179,18 +182,19 @@ class GroupPolicyGradient(BaseEstimator):
         if self.num_samples == 1 and self.baseline in GROUP_BASELINES:
             raise InvalidParameterError(
                 f"The baseline {self.baseline!r} compares the rollouts of a row. Got "
-                "num_samples=1. Draw at least 2, or use baseline='greedy' or 'early_exit'."
+                "num_samples=1. Use at least 2, or baseline='greedy' or 'early_exit'.",
+                parameter="num_samples",
             )
-        resting = self.delay + self.frozen_share
-        if resting + self.warmup > 1 or (resting == 1 and 0 < self.delay < 1):
+        without_updates = self.delay + self.frozen_share
+        if without_updates + self.warmup > 1 or (without_updates == 1 and 0 < self.delay < 1):
             raise InvalidParameterError(
-                "Delay, warm-up and frozen share must leave the policy time to learn. Got delay="
+                "delay, warmup and frozen_share must leave the policy time to learn. Got delay="
                 f"{self.delay!r}, warmup={self.warmup!r}, frozen_share={self.frozen_share!r}. "
-                "Their sum must not exceed 1, nor that of delay and frozen share be 1."
+                "Lower them: their sum must not exceed 1, and delay + frozen_share must be below 1."
             )
 
     def phase(self, progress: float) -> Literal["delay", "warmup", "learn", "frozen"]:
-        """Return what the policy does at a share of the training done."""
+        """Return the policy's phase at a share of training done, from 0 to 1."""
         if progress >= 1 - self.frozen_share:
             return "frozen"
         if self.learning_rate == 0 or progress < self.delay:
@@ -198,14 +202,14 @@ class GroupPolicyGradient(BaseEstimator):
         return "warmup" if progress < self.delay + self.warmup else "learn"
 
     def advantage(self, error: Tensor, compared: Tensor | None) -> Tensor:
-        """Return how much better every rollout is than its baseline, shape (G, N).
+        """Return the reward of every rollout minus its baseline, shape (G, N).
 
         Parameters
         ----------
         error : Tensor of shape (G, N)
-            What the reward is minus of.
+            Error of every rollout; the reward is its negative.
         compared : Tensor of shape (N,), (1, N) or (G, N), or None
-            Error of the mode or of the early exit; None for baselines of the group.
+            Error of the mode or of the early exit; None for the baselines of `group_advantage`.
         """
         if self.reward == "log_loss":
             error = error.clamp(min=1e-12).log()
@@ -217,7 +221,7 @@ class GroupPolicyGradient(BaseEstimator):
 
 @torch.no_grad()
 def mean_over_processes(value: Tensor) -> Tensor:
-    """Average a scalar over the processes that train together."""
+    """Average a scalar over all processes of distributed training."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         total = value.clone()
         torch.distributed.all_reduce(total)

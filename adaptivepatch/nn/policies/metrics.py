@@ -1,4 +1,4 @@
-"""What the history says of a policy."""
+"""Metrics of policies for the training history."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _NAMES = (
 
 
 class MetricMeans:
-    """Means of scalars since they were last taken; values stay on their device until then."""
+    """Means of scalars since the last `take`; values stay on their device until then."""
 
     def __init__(self) -> None:
         self._found: dict[str, list[Tensor]] = {}
 
     def add(self, found: Mapping[str, Tensor]) -> None:
-        """Add one value of each of some names."""
+        """Add one value for each of the given names."""
         for name, value in found.items():
             self._found.setdefault(name, []).append(value.detach())
 
     def take(self) -> dict[str, float]:
-        """Return the mean of every name, and forget them."""
+        """Return the mean of every name and reset all means."""
         found, self._found = self._found, {}
         return {
             name: float(torch.stack([v.double().cpu() for v in values]).mean())
@@ -43,10 +43,10 @@ class MetricMeans:
 
 
 class PolicyMetrics(MetricMeans):
-    """The same of a policy: all names are always there."""
+    """Means of the metrics of a policy, always of the same names."""
 
     def take(self) -> dict[str, float]:
-        """Return the mean of every name, NaN where there is none, and forget them."""
+        """Return the mean of every name, NaN where it has no values, and reset all means."""
         means = dict.fromkeys(_NAMES, math.nan) | super().take()
         identical = means["policy_identical"]
         means["policy_collapsed"] = identical if math.isnan(identical) else float(identical > 0.99)
@@ -55,22 +55,22 @@ class PolicyMetrics(MetricMeans):
 
 @torch.no_grad()
 def gradient_norm(module: nn.Module) -> float:
-    """Return the norm of the gradient that the last step left; NaN if it left none."""
+    """Return the norm of a module's current gradients; NaN if there are none."""
     norms = [p.grad.norm() for p in module.parameters() if p.grad is not None]
     return float(torch.stack(norms).norm()) if norms else math.nan
 
 
 def policy_metrics(loss: Tensor, rollout: Segmentation, entropy: Tensor) -> dict[str, Tensor]:
-    """Describe the rollouts of a step.
+    """Return metrics of the rollouts of a training step.
 
     Parameters
     ----------
     loss : Tensor of shape (G or 1, N)
-        Of every rollout and row, where they were scored.
+        Loss of every rollout and row, or of one rollout if they were not scored.
     rollout : Segmentation
-        G * N rows, rollout-major.
+        Segmentations of G * N rows, rollout-major.
     entropy : Tensor of shape (N,) or (G * N,)
-        Of the policy, in nats.
+        Entropy of the policy, in nats.
     """
     masks = rollout.boundary_mask.view(-1, loss.shape[1], rollout.num_steps)
     spread = loss.std(0).mean() if len(loss) > 1 else loss.new_zeros(())
@@ -83,14 +83,14 @@ def policy_metrics(loss: Tensor, rollout: Segmentation, entropy: Tensor) -> dict
 
 
 def mode_metrics(mode: Segmentation, reference: Segmentation) -> dict[str, Tensor]:
-    """Describe the mode: how much of the reference it keeps, and how long its patches are.
+    """Return the mode's agreement with the reference, and its distribution of patch lengths.
 
     Parameters
     ----------
     mode : Segmentation
-        N rows.
+        Most probable segmentation of N rows.
     reference : Segmentation
-        One row.
+        Reference segmentation, as one row.
     """
     starts = reference.boundary_mask[:, 1:]
     kept = (mode.boundary_mask[:, 1:] & starts).double().sum(1)

@@ -1,4 +1,4 @@
-"""Exactly K patches of limited length: a semi-Markov policy.
+"""Semi-Markov policy: K patches of limited length.
 
 Reference: S. Sarawagi, W. W. Cohen, "Semi-Markov Conditional Random Fields for Information
 Extraction", NIPS 2004.
@@ -20,39 +20,40 @@ from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.nn.policies.subsets import SubsetPolicy, with_gradient
 
 Choice = Callable[[int, Tensor, Tensor], Tensor]
-"""Maps edges so far, options (G, N, D) and which are real (G, N, D) to the option taken (G, N)."""
+"""Maps a number of edges, predecessors (G, N, D) and their mask (G, N, D) to choices (G, N)."""
 
 
 class Segmental(SubsetPolicy):
-    """Segmentations into exactly K patches (or at most K) of limited length.
+    """Policy over segmentations into exactly (or at most) K patches of limited length.
 
     Parameters
     ----------
     logits : Tensor of shape (N, C)
-        Log-weights of starts at the sites; with exactly K only their differences count.
+        Log-weights of starts at the sites; with exactly K patches only their differences matter.
     positions : sequence of int
-        Steps of the C sites, increasing, all within 1 to T - 1.
+        Steps of the C sites, increasing, from 1 to T - 1.
     num_steps, num_patches : int
-        T and K.
+        Length T of the look-back and number K of patches.
     lengths : tuple of int
-        Shortest and longest patch, in time steps.
+        Minimum and maximum patch length, in time steps.
     at_most : bool, default=False
-        Allow fewer than K patches.
+        Whether fewer than K patches are allowed.
 
     Raises
     ------
     InvalidParameterError
-        If no segmentation at these sites keeps the limits.
+        If the minimum length exceeds the maximum, or, on use, if no segmentation at these sites
+        satisfies the limits.
 
     Notes
     -----
-    A segmentation is a path of K edges from step 0 over K - 1 sites to the end; an edge exists
-    where the distance is a legal length. Its weight is the product of exp(logit) at its sites:
+    A segmentation is a path of K edges from step 0 through K - 1 sites to the end; an edge joins
+    nodes at an allowed distance. The weight of a path is the product of exp(logit) at its sites:
     log p = sum of logits - log Z. Z, marginals and samples come from the forward recursion
-    ``a_k = (a_{k-1} v) A`` (v the weights, A the 0/1 matrix of edges) and its reverse, as matrix
-    products in float64 with a scale per row. A is tilted by exp(-c length): the lengths of a path
-    sum to T, so the tilt cancels, and keeps the recursion near the paths that end at T. Should
-    linear space underflow all the same, the recursion is repeated in log space.
+    ``a_k = (a_{k-1} v) A``, with weights v and the 0/1 matrix A of edges, and from its reverse, as
+    matrix products in float64 with a scale per row. A is tilted by exp(-c length). The lengths of a
+    path sum to T, so the tilt cancels, but it concentrates the recursion on paths that end at T. If
+    linear space underflows nevertheless, the recursion is repeated in log space.
     """
 
     def __init__(
@@ -66,8 +67,9 @@ class Segmental(SubsetPolicy):
     ) -> None:
         if lengths[0] > lengths[1]:
             raise InvalidParameterError(
-                "The shortest patch allowed must not be longer than the longest. Got min_length "
-                f"{lengths[0]} and max_length {lengths[1]}, given or by default. Set both."
+                f"min_length must not exceed max_length. Got min_length={lengths[0]} and "
+                f"max_length={lengths[1]}, given or by default. Set both.",
+                parameter="min_length",
             )
         self.logits, self.num_patches, self.at_most = logits, num_patches, at_most
         device = logits.device
@@ -82,7 +84,7 @@ class Segmental(SubsetPolicy):
 
     @cached_property
     def _tables(self) -> tuple[Tensor, Tensor]:
-        """Log-weights (K + 1, N, J) of paths of k edges to a node, and from it to the end."""
+        """Log-weights (K + 1, N, J): of paths of k edges to each node, and from it to the end."""
         forward, backward = self._linear(), self._linear(reverse=True)
         if self._underflows(forward, backward):
             forward, backward = self._logarithmic(), self._logarithmic(reverse=True)
@@ -94,7 +96,7 @@ class Segmental(SubsetPolicy):
         tilted = self.tilt * self.nodes.double()
         if reverse:
             matrix, tilted = matrix.T, self.tilt * (self.nodes[-1] - self.nodes).double()
-        largest = self.weights.amax(1, keepdim=True)  # 0 or more: the ends have 0
+        largest = self.weights.amax(1, keepdim=True)  # at least 0, the weight of both ends
         weights = (self.weights - largest).exp()
         current = torch.zeros_like(weights)
         current[:, -1 if reverse else 0] = 1
@@ -119,13 +121,13 @@ class Segmental(SubsetPolicy):
 
     def _logarithmic(self, *, reverse: bool = False) -> Tensor:
         edges = self.edges.T if reverse else self.edges
-        barred = torch.zeros_like(edges, dtype=torch.float64).masked_fill(~edges, -torch.inf)
+        penalty = torch.zeros_like(edges, dtype=torch.float64).masked_fill(~edges, -torch.inf)
         current = torch.full_like(self.weights, -torch.inf)
         current[:, -1 if reverse else 0] = 0
         end, tables = current.clone(), [current]
         for _ in range(self.num_patches):
             before = current + self.weights if reverse else current
-            current = torch.stack([(before + column).logsumexp(1) for column in barred.T], 1)
+            current = torch.stack([(before + column).logsumexp(1) for column in penalty.T], 1)
             if not reverse:
                 current = current + self.weights
             elif self.at_most:
@@ -134,13 +136,13 @@ class Segmental(SubsetPolicy):
         return torch.stack(tables[::-1] if reverse else tables)
 
     def _underflows(self, forward: Tensor, backward: Tensor) -> bool:
-        """Tell whether paths were lost: each number of edges must find the same total weight.
+        """Tell whether linear space lost paths: every number of edges must give the same total.
 
-        No weight at all is lost, too: whether there is no path, log space decides.
+        A total weight of zero also counts as lost; log space then decides whether a path exists.
         """
         total = self._total(forward)
-        every = (forward + backward).logsumexp(-1)
-        found = every[0] if self.at_most else every.amin(0)
+        totals = (forward + backward).logsumexp(-1)
+        found = totals[0] if self.at_most else totals.amin(0)
         kept = torch.isclose(found, total, rtol=1e-9, atol=1e-9) & ~torch.isneginf(total)
         return not bool(kept.all())
 
@@ -150,16 +152,16 @@ class Segmental(SubsetPolicy):
 
     @cached_property
     def _log_partition(self) -> Tensor:
-        return self._possible(self._total(self._tables[0]))
+        return self._checked(self._total(self._tables[0]))
 
-    def _possible(self, total: Tensor) -> Tensor:
-        """Return the log-weight (N,) of paths to the end, or raise if there is none."""
+    def _checked(self, total: Tensor) -> Tensor:
+        """Return the log-weight (N,) of the paths to the end, or raise if there is no path."""
         if bool(torch.isneginf(total).any()):
             raise InvalidParameterError(
-                f"Patches must fit into the look-back: {self.num_patches} patches of "
+                f"The patches must fill the look-back, but {self.num_patches} patches of "
                 f"{self.lengths[0]} to {self.lengths[1]} steps at {len(self.nodes) - 2} sites "
-                f"cannot fill {int(self.nodes[-1])} steps. Widen min_length and max_length, or "
-                "offer more candidates."
+                f"cannot fill {int(self.nodes[-1])} steps. Lower min_length, raise max_length, or "
+                "raise candidates."
             )
         return total
 
@@ -183,36 +185,37 @@ class Segmental(SubsetPolicy):
 
     @cached_property
     def _predecessors(self) -> tuple[Tensor, Tensor]:
-        """Predecessors (J, D) of each node, and which of them are real."""
-        first = self.edges.int().argmax(0)  # edges into a node come from a run of nodes
+        """Predecessors (J, D) of each node, and a mask that is False at padding."""
+        first = self.edges.int().argmax(0)  # predecessors of a node are consecutive
         count = self.edges.sum(0)
         offset = torch.arange(max(1, int(count.max())), device=first.device)
         return (first[:, None] + offset).clamp(max=len(first) - 1), offset < count[:, None]
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Walk back from the end, each step in proportion to the paths that lead there."""
+        """Draw predecessors from the end back to step 0, with the weights of the paths to them."""
         forward = self._tables[0]
-        self._possible(self._total(forward))
+        self._checked(self._total(forward))
         rows, device = len(self.weights), self.weights.device
         shape = (num_samples, rows, self.num_patches + 1)
-        level = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
+        uniform = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
         edges_left = torch.full(shape[:2], self.num_patches, device=device)
         if self.at_most:
             share = forward[1:, :, -1].softmax(0).cumsum(0).T  # (N, K)
-            edges_left = 1 + (level[..., -1:] * share[:, -1:] > share).sum(-1)
+            edges_left = 1 + (uniform[..., -1:] * share[:, -1:] > share).sum(-1)
 
         def choose(k: int, before: Tensor, real: Tensor) -> Tensor:
             score = forward[k].expand(num_samples, -1, -1).gather(2, before)
             score = score.masked_fill(~real, -torch.inf)
-            largest = score.amax(-1, keepdim=True).clamp(min=-1e300)  # rows that are done: no path
+            # The bound is for finished rows, which have no path.
+            largest = score.amax(-1, keepdim=True).clamp(min=-1e300)
             cumulative = (score - largest).exp().cumsum(-1)
-            return (level[..., k : k + 1] * cumulative[..., -1:] > cumulative).sum(-1)
+            return (uniform[..., k : k + 1] * cumulative[..., -1:] > cumulative).sum(-1)
 
         return self._walk_back(choose, edges_left)
 
     @property
     def mode(self) -> Tensor:
-        """Viterbi: the path of largest weight; of equal ones with the later sites first."""
+        """Path of largest weight (Viterbi); ties go to fewer patches, then to earlier sites."""
         total = torch.full_like(self.weights, -torch.inf)
         total[:, 0] = 0
         totals = [total]
@@ -220,7 +223,7 @@ class Segmental(SubsetPolicy):
             total = self._best_before(total) + self.weights
             totals.append(total)
         ends = torch.stack(totals[1:])[:, :, -1]
-        self._possible(ends.amax(0) if self.at_most else ends[-1])
+        self._checked(ends.amax(0) if self.at_most else ends[-1])
         edges_left = torch.full((1, len(total)), self.num_patches, device=total.device)
         if self.at_most:
             edges_left = 1 + ends.argmax(0)[None]
@@ -232,10 +235,10 @@ class Segmental(SubsetPolicy):
         return self._walk_back(choose, edges_left)[0]
 
     def _best_before(self, total: Tensor) -> Tensor:
-        """Return the largest of (N, J) values over the predecessors of each node.
+        """Return the largest of the values (N, J) over the predecessors of each node.
 
-        A run of n nodes is two overlapping runs of a power of two, whose maxima are built by
-        doubling: log2(D) passes in place of D.
+        A run of n nodes is covered by two overlapping runs whose length is a power of 2. Their
+        maxima are computed by doubling, in log2(D) passes instead of D.
         """
         first, count = self.edges.int().argmax(0), self.edges.sum(0)
         maxima, longest = [total], int(count.max())
@@ -244,17 +247,17 @@ class Segmental(SubsetPolicy):
             shifted = F.pad(maxima[-1][:, width:], (0, width), value=-torch.inf)
             maxima.append(torch.maximum(maxima[-1], shifted))
         result = torch.full_like(total, -torch.inf)
-        for level, values in enumerate(maxima):
-            here = (count >= 2**level) & (count < 2 ** (level + 1))
-            last = (first + count - 2**level)[here]
+        for power, values in enumerate(maxima):
+            here = (count >= 2**power) & (count < 2 ** (power + 1))
+            last = (first + count - 2**power)[here]
             result[:, here] = torch.maximum(values[:, first[here]], values[:, last])
         return result
 
     def _walk_back(self, choose: Choice, edges_left: Tensor) -> Tensor:
-        """Follow chosen predecessors from the end to step 0; return the sites (G, N, C) passed."""
+        """Follow chosen predecessors from the end to step 0; return the visited sites (G, N, C)."""
         before, real = self._predecessors
         node = torch.full_like(edges_left, len(self.nodes) - 1)
-        passed = torch.zeros(
+        visited = torch.zeros(
             *edges_left.shape, len(self.nodes), dtype=torch.bool, device=node.device
         )
         for k in reversed(range(self.num_patches)):
@@ -263,14 +266,14 @@ class Segmental(SubsetPolicy):
             choice = choose(k, options, real[node])
             earlier = options.gather(-1, choice.clamp(max=options.shape[-1] - 1)[..., None])[..., 0]
             node = torch.where(active, earlier, node)
-            passed.scatter_(2, node[..., None], True)
-        return passed[..., 1:-1]
+            visited.scatter_(2, node[..., None], True)
+        return visited[..., 1:-1]
 
 
 def _tilt(mean: float, shortest: int, longest: int) -> float:
-    """Find the c at which lengths with weights exp(-c length) have the given mean."""
+    """Find the c for which lengths with weights exp(-c length) have the given mean."""
     length = torch.arange(shortest, longest + 1, dtype=torch.float64)
-    high = 600 / longest  # weights stay within double precision
+    high = 600 / longest  # keeps the weights within the range of float64
     low = -high
     for _ in range(80):
         middle = (low + high) / 2

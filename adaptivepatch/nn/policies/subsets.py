@@ -1,11 +1,10 @@
 """Distributions over sets of patch starts under a budget.
 
-Every policy is an object over N rows of C candidate sites: `sample`, `log_prob` of a raw action,
-`mode`, `boundary_prob` (marginals) and `entropy`. A budget of k starts holds for everything a
-policy returns but for the raw actions of `CappedBernoulli`, which `project` brings under it.
+Every policy covers N rows of C candidate sites and has `sample`, `log_prob` of a raw action,
+`mode`, `boundary_prob` (marginals) and `entropy`. All returned sets satisfy the budget of k starts,
+except the raw actions of `CappedBernoulli`, which `project` brings under it.
 
-Two more, with their recursions, have files of their own: ``segmental.py`` and
-``conditional_bernoulli.py``.
+Two further policies are in ``segmental.py`` and ``conditional_bernoulli.py``.
 
 Tensor suffixes: N rows, C sites, G samples, B blocks, S sites of a block.
 """
@@ -21,12 +20,12 @@ from torch.nn import functional as F
 
 
 class SubsetPolicy(ABC):
-    """Distribution over the sets of chosen sites, independent over rows.
+    """Distribution over sets of sites, independent over rows.
 
     Attributes
     ----------
     logits : Tensor of shape (N, C)
-        A larger logit makes a site likelier. float64 where digits matter.
+        Logits of the sites; a larger one makes a site likelier. float64 avoids loss of precision.
     """
 
     logits: Tensor
@@ -37,10 +36,10 @@ class SubsetPolicy(ABC):
 
     @abstractmethod
     def log_prob(self, action: Tensor) -> Tensor:
-        """Return the log-probability (G, N), with gradient, of raw actions of the support."""
+        """Return the log-probability (G, N), with gradient, of raw actions in the support."""
 
     def project(self, action: Tensor) -> Tensor:
-        """Return what the environment makes of a raw action (G, N, C): a set within the budget."""
+        """Return the sets (G, N, C) within the budget that raw actions (G, N, C) lead to."""
         return action
 
     @property
@@ -51,7 +50,7 @@ class SubsetPolicy(ABC):
     @property
     @abstractmethod
     def boundary_prob(self) -> Tensor:
-        """Probability of each site to be in the raw action, shape (N, C), without gradient."""
+        """Probability that the raw action holds each site, shape (N, C), without gradient."""
 
     @abstractmethod
     def entropy(self) -> Tensor:
@@ -59,21 +58,21 @@ class SubsetPolicy(ABC):
 
 
 class Stratified(SubsetPolicy):
-    """One start in every block of sites, independently: exactly as many starts as blocks.
+    """Policy with exactly one start in every block of sites, drawn independently.
 
     Parameters
     ----------
     logits : Tensor of shape (N, C)
-        Compared within a block only.
+        Logits of the sites, compared within a block only.
     blocks : Tensor of int, shape (C,)
         Block of each site, from 0, non-decreasing.
     at_most : bool, default=False
-        Let a block stay without a start, with logit 0.
+        Whether a block may have no start; this option has logit 0.
 
     Notes
     -----
-    log p(S) is the sum over blocks of the log-softmax at the chosen site. Costs O(C); cannot put
-    two starts into one block.
+    log p(S) is the sum over blocks of the log-softmax at the chosen site. The cost is O(C). Two
+    starts in one block are impossible.
     """
 
     def __init__(self, logits: Tensor, blocks: Tensor, at_most: bool = False) -> None:
@@ -82,13 +81,13 @@ class Stratified(SubsetPolicy):
         first = sizes.cumsum(0) - sizes
         slot = torch.arange(len(blocks), device=blocks.device) - first[blocks]
         self.widest = int(sizes.max())
-        self.slot = blocks * (self.widest + at_most) + slot  # (C,), places in the padded table
+        self.slot = blocks * (self.widest + at_most) + slot  # (C,), indices in the padded table
         self.num_blocks = len(sizes)
         self.is_padded = at_most or self.num_blocks * self.widest > len(blocks)
 
     @cached_property
     def _table(self) -> Tensor:
-        """Logits (N, B, S), the least at padding, a last column for no start if allowed."""
+        """Logits (N, B, S), -1e300 at padding; with `at_most`, the last column means no start."""
         rows = len(self.logits)
         if not self.is_padded:
             return self.logits.view(rows, self.num_blocks, -1)
@@ -105,19 +104,19 @@ class Stratified(SubsetPolicy):
         return self._table.log_softmax(-1)
 
     def _sites(self, choice: Tensor) -> Tensor:
-        """Turn the choice of every block (..., B) into a set of sites (..., C)."""
+        """Convert the choices of blocks (..., B) to sets of sites (..., C)."""
         chosen = choice[..., None] == torch.arange(self.widest + self.at_most, device=choice.device)
         return chosen.flatten(-2)[..., self.slot] if self.is_padded else chosen.flatten(-2)
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw by inverting the cumulative probabilities of every block."""
+        """Draw a site of every block by inverting its cumulative probabilities."""
         cumulative = self._log_probs.detach().exp().cumsum(-1)
         shape = (num_samples, *cumulative.shape[:2], 1)
-        level = torch.rand(
+        uniform = torch.rand(
             shape, dtype=torch.float64, device=cumulative.device, generator=generator
         )
-        # Scaled by the total, which rounding leaves beside 1: padding is never reached.
-        choice = (level * cumulative[..., -1:] > cumulative).sum(-1)
+        # Rounding can make the total differ from 1; scaling by it avoids draws of padding.
+        choice = (uniform * cumulative[..., -1:] > cumulative).sum(-1)
         return self._sites(choice)
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -133,7 +132,7 @@ class Stratified(SubsetPolicy):
 
     @property
     def mode(self) -> Tensor:
-        """The likeliest site of every block; of equal ones the first."""
+        """Likeliest site of every block; the first of equal ones."""
         return self._sites(self._table.detach().argmax(-1))
 
     @property
@@ -148,7 +147,7 @@ class Stratified(SubsetPolicy):
 
 
 class CappedBernoulli(SubsetPolicy):
-    """Independent Bernoulli starts; the environment drops what is over the budget.
+    """Policy of independent Bernoulli starts, of which at most k are kept.
 
     Parameters
     ----------
@@ -157,26 +156,26 @@ class CappedBernoulli(SubsetPolicy):
     max_starts : int
         Budget k.
     threshold : bool, default=False
-        What the mode is: the k most probable sites, or of those only the ones likelier than 1/2.
+        Whether the mode drops those of the k most probable sites that are not likelier than 1/2.
 
     Notes
     -----
-    log p is that of the *raw* action, and capping is part of the environment: so the score-function
-    gradient is unbiased; with log p of the capped action it would not be. Of a raw action with more
-    than k starts the k likeliest are kept, of equal ones the earlier.
+    log p is that of the *raw* action: capping is part of the environment. This makes the
+    score-function gradient unbiased, which log p of the capped action would not. If a raw action
+    has more than k starts, the k likeliest are kept; ties go to the earlier site.
     """
 
     def __init__(self, logits: Tensor, max_starts: int, threshold: bool = False) -> None:
         self.logits, self.max_starts, self.threshold = logits, max_starts, threshold
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw every site on its own: raw actions may exceed the budget."""
+        """Draw every site independently; raw actions may exceed the budget."""
         shape, device = (num_samples, *self.logits.shape), self.logits.device
-        level = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
-        return level < self.boundary_prob
+        uniform = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
+        return uniform < self.boundary_prob
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """See `SubsetPolicy.log_prob`; any set is in the support."""
+        """See `SubsetPolicy.log_prob`. Every set is in the support."""
         chosen, other = F.logsigmoid(self.logits), F.logsigmoid(-self.logits)
         return torch.where(action, chosen, other).sum(-1)
 
@@ -188,28 +187,28 @@ class CappedBernoulli(SubsetPolicy):
 
     @cached_property
     def _rank(self) -> Tensor:
-        """Place of each site by its logit, 0 for the largest, shape (N, C)."""
+        """Rank of each site by its logit, 0 for the largest, shape (N, C)."""
         order = self.logits.detach().argsort(dim=1, descending=True, stable=True)
         return order.argsort(1)
 
     @property
     def mode(self) -> Tensor:
-        """The k most probable sites, or those of them likelier than 1/2."""
+        """The k most probable sites; with `threshold`, those of them likelier than 1/2."""
         likeliest = self._rank < self.max_starts
         return likeliest & (self.logits.detach() > 0) if self.threshold else likeliest
 
     @property
     def boundary_prob(self) -> Tensor:
-        """See `SubsetPolicy.boundary_prob`: before capping."""
+        """Probability that each site is drawn, before capping, shape (N, C)."""
         return self.logits.detach().sigmoid()
 
     def entropy(self) -> Tensor:
-        """See `SubsetPolicy.entropy`: of the raw action."""
+        """See `SubsetPolicy.entropy`."""
         logits, prob = self.logits.detach(), self.boundary_prob
         return -(prob * F.logsigmoid(logits) + (1 - prob) * F.logsigmoid(-logits)).sum(1)
 
 
 def with_gradient(value: Tensor, gradient: Tensor, at: Tensor) -> Tensor:
-    """Return `value` (N,), differentiable at (N, C) logits with a gradient known in advance."""
+    """Return `value` (N,) with a given gradient (N, C) with respect to the logits `at` (N, C)."""
     linear = (gradient * at).sum(1)
     return value + (linear - linear.detach())

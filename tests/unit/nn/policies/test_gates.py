@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 import torch
 
-from adaptivepatch.nn.policies.gates import Gate, WindowedBernoulli, level_for
+from adaptivepatch.nn.policies.gates import Gate, WindowedBernoulli, calibrated_threshold
 
 windows = pytest.mark.parametrize("window", [1, 2, 3, 8])
 
@@ -121,7 +121,7 @@ def coupled(num_rows, window, coupling, seed=0):
 @pytest.mark.parametrize("coupling", [-2.0, 0.0, 1.0])
 @pytest.mark.parametrize("window", [1, 3])
 def test_the_level_keeps_the_rate(window, coupling):
-    level = float(level_for(coupled(500, window, coupling), 0.1))
+    level = float(calibrated_threshold(coupled(500, window, coupling), 0.1))
     seen = coupled(500, window, coupling).decide(level)[0][:, 1:].double().mean()
     new = coupled(500, window, coupling, seed=1).decide(level)[0][:, 1:].double().mean()
     assert float(seen) == pytest.approx(0.1, abs=0.002)
