@@ -1,4 +1,4 @@
-"""Backbones: one file for each network that reads tokens; ``registry.py`` lists them by name."""
+"""Backbones, the networks that read tokens: one file each, listed by name in ``registry.py``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from adaptivepatch.registry import BACKBONES, COMBINATIONS
 
 
 def __getattr__(name: str) -> Any:
-    """Import the class of a backbone when it is first asked for (PEP 562)."""
+    """Import the class of a backbone on first access (PEP 562)."""
     registry = COMBINATIONS if name in COMBINATIONS.modules() else BACKBONES
     return registry.attribute(name)

@@ -1,4 +1,4 @@
-"""Patchers: one file for each strategy; ``registry.py`` lists them by name."""
+"""Patchers, the rules that cut look-backs: one file each, listed by name in ``registry.py``."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from adaptivepatch.registry import PATCHERS
 
 
 def __getattr__(name: str) -> Any:
-    """Import the class of a patcher when it is first asked for (PEP 562)."""
+    """Import the class of a patcher on first access (PEP 562)."""
     return PATCHERS.attribute(name)

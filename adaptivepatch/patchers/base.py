@@ -300,7 +300,7 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
             )
         return super().set_params(**params)
 
-    def _make_anew(self) -> None:
+    def _rebuild(self) -> None:
         """Replace this patcher's state by that of a new one with the same parameters."""
         made = type(self)(**BaseEstimator.get_params(self, deep=False)).train(self.training)
         weight = next(self.parameters(), None)
@@ -309,12 +309,12 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
         self.__dict__.clear()  # an attribute that was None would hide a module of that name
         self.__dict__.update(made.__dict__)
 
-    def _make_anew_if_reshaped(self) -> None:
-        """Make this patcher anew if the current parameters ask for other weight shapes."""
+    def _rebuild_if_reshaped(self) -> None:
+        """Rebuild this patcher if its parameters now require weights of other shapes."""
         made = type(self)(**BaseEstimator.get_params(self, deep=False))
         own, new = self.state_dict(), made.state_dict()
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in new.items()}:
-            self._make_anew()
+            self._rebuild()
 
 
 class StaticPatcher(Patcher):

@@ -113,7 +113,7 @@ class DynamicChunkingPatcher(RatePatcher):
     * encoder and decoder are local convolutions, or attention, and see both directions; the
       published ones are causal Mamba-2 layers. The backbone may be narrower than the encoder; the
       published one is never narrower;
-    * statistics of the ratio loss leave out step 0 and gaps, where nothing is decided;
+    * statistics of the ratio loss leave out step 0 and gaps, where no decision is made;
     * with "hnet", the bias of the residual starts at zero as well; the head has no learning-rate
       factor, reads all point vectors at once (means of them for look-backs above 512 steps), and
       forecasts all steps from them.
@@ -123,7 +123,7 @@ class DynamicChunkingPatcher(RatePatcher):
     * "encoder" has no decoder and no smoothing of chunks: a token is made of the points of its
       patch, the mean of their vectors and the vector at the start;
     * "calibrated" standardises distances within a row and uses a quantile as threshold, so that
-      little is left to the ratio loss. Near a larger distance, a smaller one counts almost nothing;
+      the ratio loss has little effect. A distance near a larger one gets almost no probability;
       boundaries would otherwise come in runs of single points;
     * with "calibrated", point vectors keep their size. With a norm, the forecast hardly depends on
       the distance of a point from the mean (docs/decisions/015-norm-of-point-vectors.md).
@@ -224,7 +224,7 @@ class DynamicChunkingPatcher(RatePatcher):
         """Set parameters; a new kind or size of encoder or router replaces the trained one."""
         super().set_params(**params)
         if params.keys() & {"router", "mixer", "width", "num_layers", "alignment_weight"}:
-            self._make_anew()
+            self._rebuild()
         return self
 
     # ------------------------------------------------------------------ segmentations

@@ -35,7 +35,8 @@ from adaptivepatch.segmentation import Segmentation
 PREDICTORS = ("gumbel", "spikes")
 THRESHOLDS = ("calibrated", "half")
 
-# Share of the way that a step moves the threshold: all logits drift by more than they differ.
+# Share of the way that a step moves the threshold. It is large because all logits drift together
+# by more than they differ.
 _THRESHOLD_STEP = 0.5
 
 
@@ -201,7 +202,7 @@ class DynamicPoolingPatcher(RatePatcher):
         """Set parameters; a new kind or size of network replaces the trained one."""
         super().set_params(**params)
         if params.keys() & {"predictor", "mixer", "width", "num_layers", "alignment_weight"}:
-            self._make_anew()
+            self._rebuild()
         return self
 
     # ------------------------------------------------------------------ budget

@@ -195,7 +195,7 @@ class EntropyPatcher(RatePatcher):
         """Set parameters; another `width` replaces the forecaster by an untrained one."""
         super().set_params(**params)
         if "width" in params:
-            self._make_anew()
+            self._rebuild()
         return self
 
     # ------------------------------------------------------------------ budget

@@ -59,7 +59,7 @@ class RatePatcher(Patcher):
         """Return the wanted share of boundaries among the steps after the first, in (0, 1).
 
         The number of boundaries stays half a boundary away from none and from all. A "target" of T
-        or more points per patch thus asks for 1.5 patches per row: a share of zero teaches nothing.
+        or more points per patch thus means 1.5 patches per row: nothing can be learned at share 0.
         """
         wanted, most = num_steps / self.compression_rate - 1, max(1, num_steps - 1)
         return min(max(wanted, 0.5), most - 0.5) / most

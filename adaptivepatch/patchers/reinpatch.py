@@ -220,7 +220,7 @@ class ReinPatcher(Patcher):
             params = {"gradient": GroupPolicyGradient(), **params}
         super().set_params(**params)
         if changed & {"network", "width", "policy", "budget", "gradient"}:
-            self._make_anew_if_reshaped()
+            self._rebuild_if_reshaped()
         return self
 
     @property
@@ -371,7 +371,7 @@ class ReinPatcher(Patcher):
         return super().parameter_groups(lr * self._settings.learning_rate)
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
-        """Return the score-function loss of the rollouts; None if the policy does not learn now."""
+        """Return the policy's loss while it learns, plus the loss of the early exit if it has one."""
         if self.is_frozen:
             return None
         phase = self._settings.phase(context.progress)

@@ -226,7 +226,7 @@ class ScoreFunctionPatcher(RatePatcher):
         """Set parameters; a new kind or size of network replaces the trained one."""
         super().set_params(**params)
         if params.keys() & _STRUCTURE:
-            self._make_anew_if_reshaped()
+            self._rebuild_if_reshaped()
         return self
 
     # ------------------------------------------------------------------ segmentations

@@ -536,7 +536,7 @@ def test_set_params_makes_networks_anew_only_where_it_must():
     assert not any(name.startswith("next_point") for name in patcher.state_dict())
 
 
-def test_a_level_that_is_needed_and_unknown_is_refused():
+def test_a_threshold_that_is_needed_and_unknown_is_refused():
     message = "DynamicPoolingPatcher must see training windows"
     for budget in ("target", "min"):
         with pytest.raises(NotFittedError, match=message):

@@ -1,4 +1,4 @@
-"""A level serves what it was found for: saved, copied, in other types of number."""
+"""A threshold is valid for what it was found for: saved, copied, in other dtypes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def starts(patcher, dtype=torch.float32):
 
 @every_maker
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_level_survives_copies_and_folders(make, dtype, tmp_path):
+def test_a_threshold_survives_copies_and_folders(make, dtype, tmp_path):
     patcher = prepared(make, dtype)
     expected = starts(patcher, dtype)
     for again in (copy.deepcopy(patcher), pickle.loads(pickle.dumps(patcher))):
@@ -68,7 +68,7 @@ def test_a_change_of_type_is_no_change_of_rate(make):
 
 
 @every_maker
-def test_a_frozen_level_is_refused_at_another_rate_and_a_free_one_found_anew(make, tmp_path):
+def test_a_frozen_threshold_is_refused_at_another_rate_and_a_free_one_found_again(make, tmp_path):
     folder = prepared(make).save_pretrained(tmp_path / "patcher")
     frame = daily_frame(200, ("y",))
     for frozen in (True, False):
