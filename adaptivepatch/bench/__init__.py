@@ -1,1 +1,1 @@
-"""The benchmark harness: suites of tasks and arms, one record for each run."""
+"""The benchmark: suites of tasks and arms, protocols that measure them, and a row for each run."""

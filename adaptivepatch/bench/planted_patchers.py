@@ -1,4 +1,4 @@
-"""Patchers of the planted benchmark alone: the true boundaries, and two rules that look for them.
+"""Patchers for planted tasks only: the true boundaries, and two rules that search for boundaries.
 
 Tensor suffixes: N rows, T steps, K patches.
 """
@@ -18,30 +18,30 @@ from adaptivepatch.segmentation import Segmentation
 
 
 class _RulePatcher(Patcher):
-    """Exactly K = max(1, floor(T / r)) patches, found by a rule in the values alone."""
+    """Exactly K = max(1, floor(T / r)) patches, which a rule finds in the values of a row."""
 
     compression_rate: float
 
     @abstractmethod
     def boundaries(self, series: Tensor, num_patches: int) -> Tensor:
-        """Return a boundary mask (N, T) of K patches a row."""
+        """Return a boundary mask (N, T) with K patches in each row."""
 
     def propose(
         self, series: Tensor, observed: Tensor | None, group: Tensor | None
     ) -> SegmentationDistribution:
-        """Return what the rule finds."""
+        """Return the boundaries that the rule finds, as certain ones."""
         del observed, group  # planted windows have neither gaps nor groups
         capacity = self.capacity(series.shape[1])
         mask = self.boundaries(series, capacity)
         return Deterministic(Segmentation(mask, capacity=capacity, exact=True))
 
     def capacity(self, num_steps: int) -> int:
-        """Return K, the same for every row."""
+        """Return K, the number of patches of every row."""
         return rate_capacity(self, num_steps, self.compression_rate)
 
 
 class TruePatcher(_RulePatcher):
-    """The boundaries that the source of the windows says are true.
+    """The true boundaries, which the source of the windows delivers.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class TruePatcher(_RulePatcher):
     Attributes
     ----------
     boundary_mask : Tensor of bool, shape (N, T), or None
-        True boundaries of the rows to come, set by whoever delivers the rows.
+        True boundaries of the next batch; the source sets them before it delivers the batch.
     """
 
     name = "truth"
@@ -62,19 +62,20 @@ class TruePatcher(_RulePatcher):
         self.boundary_mask: Tensor | None = None
 
     def boundaries(self, series: Tensor, num_patches: int) -> Tensor:  # noqa: ARG002
-        """Return the true boundaries."""
+        """Return the true boundaries of the batch."""
         mask = self.boundary_mask
         if mask is None or mask.shape != series.shape:
             shape = None if mask is None else tuple(mask.shape)
             raise AdaptivePatchError(
                 f"The true boundaries of {tuple(series.shape)} rows and steps must be known. "
-                f"boundary_mask has the shape {shape}. Set it before each batch."
+                f"boundary_mask has the shape {shape}. Set it before each batch.",
+                parameter="boundary_mask",
             )
         return mask
 
 
-class ChangePointPatcher(_RulePatcher):
-    """Exactly K patches of least squared error around their means, by dynamic programming.
+class LeastSquaresPatcher(_RulePatcher):
+    """The K patches with the least squared error around their means, by dynamic programming.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ class ChangePointPatcher(_RulePatcher):
     Notes
     -----
     The optimum over all partitions into K patches: ``cost[k, j] = min_i cost[k - 1, i] +
-    sse(i, j)``, then a walk back. O(K T^2) a row, in float64.
+    sse(i, j)``, then the starts from the last to the first. O(K T^2) per row, in float64.
     """
 
     name = "change_points"
@@ -103,16 +104,17 @@ class ChangePointPatcher(_RulePatcher):
         if num_patches * self.min_length > num_steps:
             raise InvalidParameterError(
                 f"{num_patches} patches of {self.min_length} steps must fit into the look-back. "
-                f"It has {num_steps} steps. Lower 'min_length'."
+                f"It has {num_steps} steps. Lower 'min_length'.",
+                parameter="min_length",
             )
         starts = _best_starts(_squared_errors(series, self.min_length), num_patches)
         return torch.zeros_like(series, dtype=torch.bool).scatter_(1, starts, value=True)
 
 
 def _squared_errors(series: Tensor, min_length: int) -> Tensor:
-    """Return the squared error of the steps i to j - 1 at (j, i), (N, T + 1, T + 1).
+    """Return the squared error of a patch of the steps i to j - 1 at (j, i), (N, T + 1, T + 1).
 
-    inf where that is too short.
+    Patches that are too short have inf.
     """
     values = series.double()
     values = values - values.mean(1, keepdim=True)  # keeps the difference of sums precise
@@ -129,7 +131,7 @@ def _squared_errors(series: Tensor, min_length: int) -> Tensor:
 
 def _best_starts(error: Tensor, num_patches: int) -> Tensor:
     """Return the starts (N, K) of the partition of least total error."""
-    best = [error[:, :, 0]]  # of the steps before j, cut into 1, 2, ... patches
+    best = [error[:, :, 0]]  # least error of the steps before j in 1, 2, ... patches
     for _ in range(num_patches - 1):
         best.append((error + best[-1][:, None, :]).amin(-1))
     row = torch.arange(len(error), device=error.device)
@@ -142,20 +144,21 @@ def _best_starts(error: Tensor, num_patches: int) -> Tensor:
 
 
 class TwoWindowPatcher(_RulePatcher):
-    """The K - 1 steps where the means of the steps before and after differ most.
+    """Boundaries at the K - 1 steps where the means before and after differ most.
 
     Parameters
     ----------
     compression_rate : float, default=24.0
         Points per patch r.
     window : int, default=8
-        Steps w of either mean, and the smallest distance of two boundaries.
+        Number of steps w of each mean, and the smallest distance of two boundaries.
 
     Notes
     -----
-    Score of a step: |mean of the w steps from it - mean of the w steps before it|, fewer at the
-    ends of the look-back. Greedy: the highest score is taken and its neighbours nearer than w are
-    dropped, K - 1 times; should none be left, the highest score not yet taken.
+    The score of a step is |mean of the w steps from it - mean of the w steps before it|, of fewer
+    steps at the ends of the look-back. The choice is greedy: the step with the highest score is
+    taken and steps nearer than w are dropped, K - 1 times. If no step is left, the step with the
+    highest score that was not taken follows.
     """
 
     name = "two_window"
@@ -173,7 +176,7 @@ class TwoWindowPatcher(_RulePatcher):
         mask = (step == 0).repeat(len(series), 1)
         allowed = ~mask
         for _ in range(num_patches - 1):
-            rank = allowed + score / (1 + score)  # all that are allowed before all others
+            rank = allowed + score / (1 + score)  # allowed steps rank before all others
             best = rank.masked_fill(mask, -1).argmax(1)
             mask[torch.arange(len(mask), device=mask.device), best] = True
             allowed &= (step - best[:, None]).abs() >= self.window

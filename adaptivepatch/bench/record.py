@@ -1,205 +1,146 @@
-"""`RunRecord`: one finished run as a row of a CSV file, with all that is needed to repeat it."""
+"""`Record`: one finished run, with its measures, its costs and what it takes to repeat it."""
 
 from __future__ import annotations
 
-import csv
 import json
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 import adaptivepatch
-from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.bench.task import KEY, Run
+
+PROVENANCE = (
+    *("device", "threads", "python", "torch", "adaptivepatch"),
+    *("commit", "dirty", "finished"),
+)
+"""Columns that `provenance` fills."""
 
 
 @dataclass(frozen=True)
-class RunRecord:
-    """One row: what ran, what it scored, what it cost, with what versions.
+class Record:
+    """One finished run of any protocol.
 
-    Errors are on data scaled by training rows (protocol "ltsf"), means over all test windows,
-    steps and channels. Times are wall seconds.
+    Parameters
+    ----------
+    run : Run
+        Identity and settings.
+    measures : mapping
+        Results by name; the protocol of the task states the names.
+    costs : mapping
+        Size and time by name, from `costs`.
+    provenance : mapping
+        Versions, commit and machine, from `provenance`.
     """
 
-    suite: str
-    task: str
-    dataset: str
-    protocol: str
-    horizon: int
-    context_length: int
-    arm: str
-    settings_id: str
-    seed: int
-    num_windows: int
-    test_mse: float
-    test_mae: float
-    validation_loss: float
-    best_step: int
-    num_steps: int
-    steps_per_epoch: int
-    tokens: int
-    compression_rate: float
-    num_parameters: int
-    fit_seconds: float
-    predict_seconds: float
-    device: str
-    threads: int
-    python: str
-    torch: str
-    adaptivepatch: str
-    commit: str
-    dirty: bool
-    finished: str
-    settings: str
+    run: Run
+    measures: Mapping[str, Any]
+    costs: Mapping[str, Any]
+    provenance: Mapping[str, Any]
 
     @property
-    def key(self) -> tuple[str, ...]:
-        """What `adaptivepatch.bench.task.Run.key` is for this row."""
-        return (self.suite, self.task, self.arm, self.settings_id, str(self.seed))
-
-    @property
-    def summary(self) -> str:
-        """One line for people."""
-        return (
-            f"{self.dataset}-{self.horizon} {self.arm} seed {self.seed}: test MSE "
-            f"{self.test_mse:.4f}, MAE {self.test_mae:.4f} over {self.num_windows} windows"
-        )
+    def values(self) -> dict[str, Any]:
+        """All values by the name of their column."""
+        return {
+            **self.run.identity,
+            **self.measures,
+            **self.costs,
+            **self.provenance,
+            "settings": as_json(self.run.arm.settings),
+        }
 
 
-@dataclass(frozen=True)
-class PlantedRecord:
-    """One row of the planted benchmark: forecast and boundaries of an arm.
+class Measured(NamedTuple):
+    """Result of one run: its record, its validations, and the error of each test window.
 
-    Errors are means over windows and steps, in the units of the series. ``reward`` says what the
-    arm's boundaries were trained by. ``boundary_f1`` and ``shifted_f1``, after adding the best
-    constant ``shift`` in time steps, are of the test windows, as is ``tokens``, their mean;
-    ``example_starts`` are the patch starts of the first eight of them, as JSON. Times are seconds.
+    ``curve`` holds a row per validation (`curve_rows`). ``window_mse`` has the shape (windows,);
+    None where windows are not kept.
     """
 
-    suite: str
-    task: str
-    dataset: str
-    protocol: str
-    horizon: int
-    context_length: int
-    arm: str
-    reward: str
-    settings_id: str
-    seed: int
-    num_windows: int
-    test_mse: float
-    validation_mse: float
-    boundary_f1: float
-    shifted_f1: float
-    shift: int
-    tokens: float
-    example_starts: str
-    best_step: int
-    num_steps: int
-    num_parameters: int
-    fit_seconds: float
-    fit_cpu_seconds: float
-    device: str
-    threads: int
-    python: str
-    torch: str
-    adaptivepatch: str
-    commit: str
-    dirty: bool
-    finished: str
-    settings: str
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What `adaptivepatch.bench.task.Run.key` is for this row."""
-        return (self.suite, self.task, self.arm, self.settings_id, str(self.seed))
-
-    @property
-    def summary(self) -> str:
-        """One line for people."""
-        return (
-            f"{self.dataset} {self.arm} seed {self.seed}: test MSE {self.test_mse:.4f}, boundary "
-            f"F1 {self.boundary_f1:.3f}, shifted by {self.shift} {self.shifted_f1:.3f}"
-        )
+    record: Record
+    curve: list[dict[str, Any]]
+    window_mse: NDArray[np.float64] | None = None
 
 
-@dataclass(frozen=True)
-class FamilyRecord:
-    """One row of the comparison of all patchers: its errors, its boundaries, its cost.
+class Seconds(NamedTuple):
+    """Wall time and CPU time, in seconds."""
 
-    ``tokens`` and ``compression_rate`` are means over test windows, ``train_rate`` over training
-    windows, all of the coarsest level. ``boundary_f1`` is NaN where no boundary is known. For
-    enrichment and churn see `adaptivepatch.boundaries.measures`. Times are seconds.
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> Seconds:
+        """Read both clocks."""
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self, start: Seconds) -> Seconds:
+        """Return the difference, rounded to hundredths."""
+        return Seconds(round(self.wall - start.wall, 2), round(self.cpu - start.cpu, 2))
+
+
+def costs(num_parameters: int, fit: Seconds, predict: Seconds | None = None) -> dict[str, Any]:
+    """Return the size and the time of a run, as columns of a record.
+
+    Parameters
+    ----------
+    num_parameters : int
+        Number of trained parameters.
+    fit : Seconds
+        Time of training.
+    predict : Seconds, optional
+        Time of forecasting every test window.
     """
-
-    suite: str
-    task: str
-    dataset: str
-    protocol: str
-    horizon: int
-    context_length: int
-    arm: str
-    settings_id: str
-    seed: int
-    num_windows: int
-    test_mse: float
-    test_mae: float
-    validation_loss: float
-    tokens: float
-    tokens_std: float
-    compression_rate: float
-    train_rate: float
-    boundary_f1: float
-    enrichment: float
-    enrichment_z: float
-    rank_enrichment: float
-    rank_enrichment_z: float
-    churn: float
-    best_step: int
-    num_steps: int
-    num_parameters: int
-    fit_seconds: float
-    fit_cpu_seconds: float
-    predict_seconds: float
-    predict_cpu_seconds: float
-    device: str
-    threads: int
-    python: str
-    torch: str
-    adaptivepatch: str
-    commit: str
-    dirty: bool
-    finished: str
-    settings: str
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What `adaptivepatch.bench.task.Run.key` is for this row."""
-        return (self.suite, self.task, self.arm, self.settings_id, str(self.seed))
-
-    @property
-    def summary(self) -> str:
-        """One line for people."""
-        return (
-            f"{self.dataset}-{self.horizon} {self.arm} seed {self.seed}: test MSE "
-            f"{self.test_mse:.4f} at {self.tokens:.1f} tokens, enrichment {self.enrichment:.2f}"
-        )
+    found = {
+        "num_parameters": num_parameters,
+        "fit_seconds": fit.wall,
+        "fit_cpu_seconds": fit.cpu,
+    }
+    if predict is not None:
+        found |= {"predict_seconds": predict.wall, "predict_cpu_seconds": predict.cpu}
+    return found
 
 
-Record = RunRecord | PlantedRecord | FamilyRecord
+def curve_rows(run: Run, history: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+    """Return one row per validation, with the key of the run.
+
+    What the patcher adds to an entry of the history is one column of JSON, so that all arms have
+    the same columns.
+    """
+    key = {column: run.identity[column] for column in KEY}
+    return [{**key, **_curve_row(entry)} for entry in history]
+
+
+_CURVE = ("step", "train_loss", "validation_loss", "auxiliary_loss", "learning_rate", "seconds")
+
+
+def _curve_row(entry: Mapping[str, float]) -> dict[str, Any]:
+    own = {key: value for key, value in entry.items() if key not in _CURVE}
+    return {**{key: entry[key] for key in _CURVE}, "patcher": as_json(own)}
+
+
+def as_json(value: Mapping[str, Any]) -> str:
+    """Return a mapping as one line of JSON, with sorted keys."""
+    return json.dumps(value, sort_keys=True)
+
+
+# ------------------------------------------------------------------------------------ provenance
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Return versions, commit and machine of this process, as columns of a record."""
+    """Return versions, commit and machine of this process, as columns of a record.
+
+    The commit is read once per process, at the first call: later commits do not change the code
+    that is loaded. ``finished`` is the time of the call.
+    """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {
         "device": name,
@@ -214,7 +155,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 @cache
 def _code() -> dict[str, str | bool]:
-    """Return commit and state of the code, as it was when this process first asked."""
+    """Return the commit, and whether the package has uncommitted changes."""
     return {
         "commit": _git("rev-parse", "--short=12", "HEAD") or "unknown",
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", "adaptivepatch")),
@@ -230,104 +171,3 @@ def _git(*arguments: str) -> str:
     except FileNotFoundError:
         return ""
     return result.stdout.strip() if result.returncode == 0 else ""
-
-
-def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Append rows to a CSV file, with its header if it is new, in one write."""
-    rows = list(rows)
-    if not rows:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
-    check_columns(path, list(rows[0]))
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
-def check_columns(path: Path, columns: list[str]) -> None:
-    """Raise `InvalidParameterError` if the file is there and has other columns."""
-    if not path.exists():
-        return
-    header = path.read_text(encoding="utf-8").partition("\n")[0].split(",")
-    if header != columns:
-        raise InvalidParameterError(
-            f"Rows must have the columns of the file they are appended to. {str(path)!r} has "
-            f"{header}, the new rows {columns}. Write to a new file."
-        )
-
-
-_CURVE = ("step", "train_loss", "validation_loss", "auxiliary_loss", "learning_rate", "seconds")
-
-
-def curve_row(entry: Mapping[str, float]) -> dict[str, Any]:
-    """Return an entry of the history with what its patcher says as JSON: columns are one set."""
-    own = {key: value for key, value in entry.items() if key not in _CURVE}
-    return {**{key: entry[key] for key in _CURVE}, "patcher": as_settings(own)}
-
-
-class Measured(NamedTuple):
-    """What one run leaves: its row, its validations, and the mean squared error of each window."""
-
-    record: Any
-    curve: list[dict[str, Any]]
-    window_mse: NDArray[np.float64] | None = None
-
-
-def write_windows(
-    results: Path, record: RunRecord | FamilyRecord, window_mse: NDArray[np.float64]
-) -> Path:
-    """Keep the error of every test window, so that differences can have intervals.
-
-    Parameters
-    ----------
-    results : Path
-        CSV file of the rows; the folder ``NAME.windows`` beside it receives one file a run.
-    record : RunRecord or FamilyRecord
-        The run's row.
-    window_mse : ndarray of shape (windows,)
-        Mean squared error over steps and channels; stored in float32.
-    """
-    path = windows_path(results, asdict(record))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, window_mse.astype(np.float32))
-    return path
-
-
-def windows_path(results: Path, row: Mapping[str, Any]) -> Path:
-    """Return where the errors of a run's windows are, given its row."""
-    names = ("dataset", "horizon", "context_length", "arm", "settings_id", "seed")
-    name = "-".join(str(row[key]) for key in names)
-    return results.with_suffix(".windows") / f"{name}.npy"
-
-
-def append_record(path: Path, record: Record) -> None:
-    """Append a finished run."""
-    append_rows(path, [asdict(record)])
-
-
-def finished_keys(path: Path) -> set[tuple[str, ...]]:
-    """Return the keys of the runs a CSV file holds."""
-    if not path.exists():
-        return set()
-    columns = ["suite", "task", "arm", "settings_id", "seed"]
-    header = path.read_text(encoding="utf-8").partition("\n")[0].split(",")
-    if not {*columns} <= {*header}:
-        raise InvalidParameterError(
-            f"Rows are appended to a file of results, with the columns {columns}. {str(path)!r} "
-            "lacks some of them. Write to a new file."
-        )
-    table = pd.read_csv(path, usecols=columns, dtype=str)[columns]
-    return set(table.itertuples(index=False, name=None))
-
-
-def column_names(record: type[Record] = RunRecord) -> list[str]:
-    """Return the columns of a results file, in order."""
-    return [field.name for field in fields(record)]
-
-
-def as_settings(settings: Mapping[str, Any]) -> str:
-    """Return settings as one line of JSON."""
-    return json.dumps(settings, sort_keys=True)

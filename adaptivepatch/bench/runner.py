@@ -1,33 +1,18 @@
-"""Run a suite, one run after another; finished rows are appended, rows that are there skipped."""
+"""Run what is missing of a suite, one run after another, and append rows to a results file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 
-from adaptivepatch.bench.family import run_family, run_family_planted
-from adaptivepatch.bench.ltsf import run_ltsf
-from adaptivepatch.bench.planted import run_planted
-from adaptivepatch.bench.protocol import CELLS, verify_repeat_oracle
-from adaptivepatch.bench.record import (
-    FamilyRecord,
-    Measured,
-    PlantedRecord,
-    Record,
-    RunRecord,
-    append_record,
-    append_rows,
-    check_columns,
-    column_names,
-    finished_keys,
-    provenance,
-    write_windows,
-)
+from adaptivepatch.bench.protocols import find_protocol
+from adaptivepatch.bench.record import Record, provenance
+from adaptivepatch.bench.repeat_oracle import CELLS, verify_repeat_oracle
+from adaptivepatch.bench.results import append_rows, check_columns, finished_keys, write_windows
 from adaptivepatch.bench.task import Run, read_suite
-from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError, suggest
+from adaptivepatch.errors import AdaptivePatchError
 from adaptivepatch.training.record import Callback
 
 
@@ -40,61 +25,59 @@ def run_suite(
     on_start: Callable[[Run, int, int], None] | None = None,
     on_validation: Callback | None = None,
 ) -> list[Record]:
-    """Run what is missing of a suite.
+    """Do the runs of a suite that a results file does not have yet.
 
     Parameters
     ----------
     suite : str or Path
-        See `adaptivepatch.bench.task.read_suite`.
+        Name or file of the suite; see `adaptivepatch.bench.task.read_suite`.
     results : Path
-        CSV file to append rows to; beside it ``NAME.curves.csv`` receives the validations.
+        CSV file to append rows to; ``NAME.curves.csv`` beside it receives the validations.
     only : callable, optional
-        Which runs to do.
+        Function of a `Run` that returns whether to do it; by default all runs are done.
     device : str, default="auto"
-        Where to train, unless a trainer of the suite names a device.
+        Device to train on, unless a trainer of the suite names one.
     on_start : callable, optional
-        Called as ``on_start(run, number, total)``.
+        Function called as ``on_start(run, number, total)`` before each run.
     on_validation : callable, optional
-        Called as ``on_validation(step, metrics)``.
+        Function called as ``on_validation(step, metrics)`` after each validation.
 
     Returns
     -------
-    list of RunRecord, PlantedRecord or FamilyRecord
-        The new rows, of the kind that the protocol of their task has.
+    list of Record
+        Records of the new runs.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the suite is wrong, or the file has the columns of another protocol.
+    AdaptivePatchError
+        If the Repeat forecast does not have its known errors on a data set of the suite.
     """
-    provenance(torch.device("cpu"))  # notes the commit before a long run lets it move on
+    provenance(torch.device("cpu"))  # reads the commit now: it may change during a long run
     wanted = [run for run in read_suite(suite) if only is None or only(run)]
     done = finished_keys(results)
     todo = [run for run in wanted if run.key not in done]
-    _check_protocols({run.task.protocol for run in todo})
-    for protocol in sorted({run.task.protocol for run in todo}):
-        check_columns(results, column_names(_PROTOCOLS[protocol].record))
-    _verify({run.task.dataset for run in todo if "planted" not in run.task.protocol})
+    protocols = {name: find_protocol(name) for name in sorted({run.task.protocol for run in todo})}
+    for protocol in protocols.values():
+        check_columns(results, protocol.columns)
+    _verify_data({r.task.dataset for r in todo if protocols[r.task.protocol].verifies_data})
     records: list[Record] = []
     for number, run in enumerate(todo, start=1):
         if on_start is not None:
             on_start(run, number, len(todo))
-        measure = _PROTOCOLS[run.task.protocol].measure
-        measured = Measured(*measure(run, device=device, callback=on_validation))
-        if measured.window_mse is not None:
-            write_windows(results, measured.record, measured.window_mse)
-        append_record(results, measured.record)
-        append_rows(results.with_suffix(".curves.csv"), measured.curve)
-        records.append(measured.record)
+        protocol = protocols[run.task.protocol]
+        record, curve, window_mse = protocol.measure(run, device=device, callback=on_validation)
+        if window_mse is not None:
+            write_windows(results, record, window_mse)
+        append_rows(results, [protocol.row(record)])
+        append_rows(results.with_suffix(".curves.csv"), curve)
+        records.append(record)
     return records
 
 
-def _check_protocols(protocols: set[str]) -> None:
-    for protocol in sorted(protocols):
-        if protocol not in _PROTOCOLS:
-            raise InvalidParameterError(
-                f"Unknown protocol {protocol!r} of a task. Available: {sorted(_PROTOCOLS)}."
-                f"{suggest(protocol, _PROTOCOLS)}"
-            )
-
-
-def _verify(datasets: set[str]) -> None:
-    """Refuse to measure anything on data whose Repeat figures are known and not reproduced."""
+def _verify_data(datasets: set[str]) -> None:
+    """Raise an error unless the Repeat forecast has its known errors on these data sets."""
     cells = [cell for cell in CELLS if cell.dataset in datasets]
     wrong = [check for check in verify_repeat_oracle(cells=cells) if not check.is_reproduced]
     if wrong:
@@ -103,19 +86,3 @@ def _verify(datasets: set[str]) -> None:
             f"{wrong[0].dataset}-{wrong[0].horizon} gives {wrong[0].mse!r} instead of "
             f"{wrong[0].expected_mse!r}. Check the file, or report this as a bug."
         )
-
-
-class _Protocol(NamedTuple):
-    """What runs one training, and the kind of row that it leaves."""
-
-    measure: Callable[..., tuple[Any, ...]]
-    record: type[Record]
-
-
-_PROTOCOLS = {
-    "ltsf": _Protocol(run_ltsf, RunRecord),
-    "small": _Protocol(run_ltsf, RunRecord),
-    "planted": _Protocol(run_planted, PlantedRecord),
-    "family": _Protocol(run_family, FamilyRecord),
-    "family_planted": _Protocol(run_family_planted, FamilyRecord),
-}

@@ -1,4 +1,4 @@
-"""`Task`: what is forecast and how it is measured; `Arm`: the model that is measured on it."""
+"""Suites of the benchmark: every run of a suite is an arm on a task with a seed."""
 
 from __future__ import annotations
 
@@ -12,31 +12,29 @@ from typing import Any
 
 import yaml
 
-from adaptivepatch.components import backbone_from_settings, patcher_from_settings
 from adaptivepatch.errors import InvalidParameterError, suggest
-from adaptivepatch.estimators.forecaster import Forecaster
-from adaptivepatch.training.trainer import Trainer
 
 SUITES = Path(__file__).parent / "suites"
+
+KEY = ("suite", "task", "arm", "settings_id", "seed")
+"""Columns of a results file that together identify a run."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A cell of a benchmark: a data set and what is forecast of it.
+    """A data set and what is forecast of it.
 
     Parameters
     ----------
     dataset : str
         Name of a data set with split borders, or of a planted task.
     horizon : int
-        Steps to forecast.
+        Number of time steps to forecast.
     context_length : int
         Look-back, in time steps.
-    protocol : {"ltsf", "small", "planted"}, default="ltsf"
-        What runs it. "ltsf", the long-horizon benchmark: scaling by training rows, errors on
-        scaled data, every test window of stride 1. "small": the same, of small models trained
-        for few steps, which are never ranked with others. "planted": see
-        `adaptivepatch.bench.planted`.
+    protocol : str, default="ltsf"
+        Name of the protocol that trains and measures the arms of the task; see
+        `adaptivepatch.bench.protocols.PROTOCOLS`.
     """
 
     dataset: str
@@ -52,16 +50,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Arm:
-    """A named model with its settings, as a suite file writes them.
+    """A model under a name, with its settings as a suite file writes them.
 
     Parameters
     ----------
     name : str
-        Unique within the suite.
+        Name, unique within the suite.
     settings : mapping
-        Arguments of `Forecaster`, with ``patcher``, ``backbone`` and ``trainer`` as mappings; the
-        first two hold the registered ``name``, and hold their own parts in the same form. For
-        planted tasks see `adaptivepatch.bench.planted.run_planted`.
+        Settings that the protocol of the task reads. In most protocols they are arguments of
+        `Forecaster` (`adaptivepatch.bench.ltsf_fit.make_forecaster`); in planted tasks see
+        `adaptivepatch.bench.planted_fit.fit_planted`.
     """
 
     name: str
@@ -71,27 +69,6 @@ class Arm:
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that change with any setting."""
         return fingerprint(self.settings)
-
-    def forecaster(self, task: Task, seed: int) -> Forecaster:
-        """Return an untrained forecaster for a task."""
-        try:
-            return self._forecaster(task, seed)
-        except TypeError as error:  # of a constructor: an argument it does not have
-            raise InvalidParameterError(
-                f"The settings of an arm must be arguments of its parts. {self.name!r} has others "
-                f"({error}). Correct the suite."
-            ) from error
-
-    def _forecaster(self, task: Task, seed: int) -> Forecaster:
-        settings = dict(self.settings)
-        for key, build in (
-            ("patcher", patcher_from_settings),
-            ("backbone", backbone_from_settings),
-        ):
-            if key in settings:
-                settings[key] = build(settings[key])
-        settings["trainer"] = Trainer(**settings.get("trainer", {}))
-        return Forecaster(task.horizon, task.context_length, random_state=seed, **settings)
 
 
 @dataclass(frozen=True)
@@ -104,15 +81,25 @@ class Run:
     seed: int
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """First columns of the run's row."""
+        return {
+            "suite": self.suite,
+            "task": self.task.fingerprint,
+            "dataset": self.task.dataset,
+            "protocol": self.task.protocol,
+            "horizon": self.task.horizon,
+            "context_length": self.task.context_length,
+            "arm": self.arm.name,
+            "settings_id": self.arm.fingerprint,
+            "seed": self.seed,
+        }
+
+    @property
     def key(self) -> tuple[str, ...]:
-        """What makes a finished row this run's."""
-        return (
-            self.suite,
-            self.task.fingerprint,
-            self.arm.name,
-            self.arm.fingerprint,
-            str(self.seed),
-        )
+        """Values of the columns `KEY`, as text; a row with the same values is of this run."""
+        identity = self.identity
+        return tuple(str(identity[column]) for column in KEY)
 
 
 def read_suite(name_or_path: str | Path) -> list[Run]:
@@ -121,13 +108,20 @@ def read_suite(name_or_path: str | Path) -> list[Run]:
     Parameters
     ----------
     name_or_path : str or Path
-        A suite of this package by name, or a YAML file with the keys ``tasks`` (mappings of
-        `Task`), ``arms`` (name to settings; ``base`` settings apply to all), and ``seeds``.
+        Name of a suite of this package, or path of a YAML file with the keys ``tasks`` (mappings
+        of `Task`), ``arms`` (names to settings; ``base`` settings apply to all) and ``seeds``.
+        The setting ``only`` lists the look-backs of the tasks that an arm is run on.
 
     Returns
     -------
     list of Run
-        Seeds outermost, so that an interrupted suite has whole seeds.
+        Runs of the first seed, then those of the second and so on, so that an interrupted suite
+        has complete seeds.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such suite or the file is not a suite.
     """
     path = Path(name_or_path)
     if not path.is_file():
@@ -136,28 +130,32 @@ def read_suite(name_or_path: str | Path) -> list[Run]:
         available = sorted(file.stem for file in SUITES.glob("*.yaml"))
         raise InvalidParameterError(
             f"Unknown suite {str(name_or_path)!r}. Available: {available}, or the path of a YAML "
-            f"file.{suggest(str(name_or_path), available)}"
+            f"file.{suggest(str(name_or_path), available)}",
+            parameter="name_or_path",
         )
     try:
         text = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidParameterError(
             f"A suite must be a YAML file. {str(path)!r} cannot be read "
-            f"({shorten(str(error), 200)}). Correct it."
+            f"({shorten(str(error), 200)}). Correct it.",
+            parameter="name_or_path",
         ) from error
     found = sorted(text) if isinstance(text, dict) else text
-    allowed = {"about", "tasks", "base", "arms", "seeds"}
-    if not isinstance(text, dict) or not {"tasks", "arms", "seeds"} <= set(text) <= allowed:
+    required, allowed = {"tasks", "arms", "seeds"}, {"about", "tasks", "base", "arms", "seeds"}
+    if not isinstance(text, dict) or not required <= set(text) <= allowed:
         raise InvalidParameterError(
             f"A suite must have the keys tasks, arms and seeds, and may have {sorted(allowed)}. "
-            f"{str(path)!r} has {shorten(str(found), 90)}."
+            f"{str(path)!r} has {shorten(str(found), 90)}. Correct its keys.",
+            parameter="name_or_path",
         )
     try:
         return list(_runs(path.stem, text))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InvalidParameterError(
             "A suite lists seeds (integers), tasks (fields of Task) and arms (names to settings). "
-            f"{str(path)!r} does not ({type(error).__name__}: {error}). Correct it."
+            f"{str(path)!r} does not ({type(error).__name__}: {error}). Correct it.",
+            parameter="name_or_path",
         ) from error
 
 
@@ -168,26 +166,40 @@ def choose_runs(
     datasets: Sequence[str] = (),
     seeds: Sequence[int] = (),
 ) -> list[Run]:
-    """Return the runs with the given arms, data sets and seeds; an empty list wants all.
+    """Return the runs with the given arms, data sets and seeds.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Runs to choose from.
+    arms, datasets : sequence of str, default=()
+        Names to keep; an empty sequence keeps all.
+    seeds : sequence of int, default=()
+        Seeds to keep; an empty sequence keeps all.
 
     Raises
     ------
     InvalidParameterError
-        If one of them is in no run.
+        If no run has one of them.
     """
-    wanted: dict[str, Sequence[Any]] = {"arm": arms, "data set": datasets, "seed": seeds}
-    for kind, names in wanted.items():
+    wanted: dict[str, tuple[str, Sequence[Any]]] = {
+        "arm": ("arms", arms),
+        "data set": ("datasets", datasets),
+        "seed": ("seeds", seeds),
+    }
+    for kind, (parameter, names) in wanted.items():
         available = list(dict.fromkeys(_part(run, kind) for run in runs))
         for name in names:
             if name not in available:
                 raise InvalidParameterError(
                     f"Unknown {kind} {name!r} of the suite. Available: {available}."
-                    f"{suggest(str(name), map(str, available))}"
+                    f"{suggest(str(name), map(str, available))}",
+                    parameter=parameter,
                 )
     return [
         run
         for run in runs
-        if all(not names or _part(run, kind) in names for kind, names in wanted.items())
+        if all(not names or _part(run, kind) in names for kind, (_, names) in wanted.items())
     ]
 
 
@@ -201,11 +213,11 @@ def _runs(suite: str, text: Mapping[str, Any]) -> Iterator[Run]:
         for task in text["tasks"]:
             for name, settings in text["arms"].items():
                 merged = {**base, **(settings or {})}
-                only = merged.pop("only", None)  # tasks an arm is for, by context length
+                only = merged.pop("only", None)
                 if only is None or task["context_length"] in only:
                     yield Run(suite, Task(**task), Arm(name, merged), int(seed))
 
 
 def fingerprint(value: Mapping[str, Any]) -> str:
-    """Return twelve hexadecimal digits of a mapping, whatever its order."""
+    """Return twelve hexadecimal digits of a mapping, independent of its order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

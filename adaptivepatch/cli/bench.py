@@ -1,4 +1,4 @@
-"""``adaptivepatch bench``: the long-horizon benchmark."""
+"""``adaptivepatch bench``: verify the data of the benchmark, and run its suites."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import typer
 if TYPE_CHECKING:
     from adaptivepatch.bench.task import Run
 
-app = typer.Typer(help="Measure forecasters on the long-horizon benchmark.", no_args_is_help=True)
+app = typer.Typer(help="Run the benchmark and verify its data.", no_args_is_help=True)
 
 
 @app.command()
 def verify() -> None:
-    """Check data, splits and metrics against the training-free Repeat forecast.
+    """Check data, splits and metrics by the known errors of the last-value (Repeat) forecast.
 
-    Needs ETTh1, ETTh2, ETTm1, ETTm2 and Weather in the folder ADAPTIVEPATCH_DATA. Ends with exit
-    status 1 unless every cell agrees to 1e-9.
+    Needs ETTh1, ETTh2, ETTm1, ETTm2 and Weather in the folder ADAPTIVEPATCH_DATA. The exit status
+    is 1 unless every error agrees to 1e-9.
     """
     import time
 
     from rich.console import Console
     from rich.table import Table
 
-    from adaptivepatch.bench.protocol import verify_repeat_oracle
+    from adaptivepatch.bench.repeat_oracle import verify_repeat_oracle
 
     console, started = Console(), time.perf_counter()
     checks = verify_repeat_oracle()
-    table = Table("data set", "horizon", "protocol", "windows", "MSE", "MAE", "rel. error", "")
+    table = Table("data set", "horizon", "counting", "windows", "MSE", "MAE", "rel. error", "")
     for check in checks:
         table.add_row(
             check.dataset,
             str(check.horizon),
-            check.protocol,
+            check.convention,
             str(check.num_windows),
             f"{check.mse:.6f}",
             f"{check.mae:.6f}",
@@ -54,21 +54,24 @@ def verify() -> None:
 
 @app.command()
 def run(
-    suite: Annotated[str, typer.Argument(help="Name of a suite, or a YAML file.")],
+    suite: Annotated[str, typer.Argument(help="Name of a suite, or path of a YAML file.")],
     out: Annotated[Path, typer.Option(help="CSV file to append finished runs to.")],
     seed: Annotated[list[int] | None, typer.Option(help="Only these seeds.")] = None,
     arm: Annotated[list[str] | None, typer.Option(help="Only these arms.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only these data sets.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Device to train on: auto, cpu, cuda, cuda:1, ...")
+    ] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads of this process.", min=1)] = 1,
 ) -> None:
-    """Run what is missing of a suite; rows that are in the file already are skipped.
+    """Do the runs of a suite that the results file does not have yet.
 
     Example: adaptivepatch bench run patchtst_etth1 --out results.csv --seed 1
     """
     import torch
     from rich.console import Console
 
+    from adaptivepatch.bench.protocols import find_protocol
     from adaptivepatch.bench.runner import run_suite
     from adaptivepatch.bench.task import choose_runs, read_suite
 
@@ -103,22 +106,7 @@ def run(
         on_validation=report,
     )
     for record in records:
-        console.print(record.summary, highlight=False)
+        protocol = find_protocol(record.run.task.protocol)
+        console.print(protocol.summarise(record), highlight=False)
     if not records:
-        console.print(f"Nothing to do: every wanted run is in {out}.")
-
-
-@app.command()
-def report(
-    documents: Annotated[list[Path], typer.Argument(help="Markdown files with marked tables.")],
-    results: Annotated[Path, typer.Option(help="Folder of result files.")] = Path(
-        "benchmarks/results"
-    ),
-) -> None:
-    """Fill the tables of documents from result files, in place."""
-    from adaptivepatch.bench.report import marked_tables, render
-
-    for document in documents:
-        text = document.read_text(encoding="utf-8")
-        document.write_text(render(text, results), encoding="utf-8")
-        typer.echo(f"{document}: {', '.join(marked_tables(text)) or 'no marked table'}")
+        console.print(f"Nothing to do: all chosen runs are in {out}.")

@@ -16,7 +16,7 @@ from adaptivepatch.errors import InvalidFrameError
 COMMANDS = [
     *(["fit"], ["predict"], ["evaluate"], ["segment"], ["compare"], ["demo"]),
     *(["datasets"], ["datasets", "list"], ["datasets", "path"], ["datasets", "fetch"]),
-    *(["bench"], ["bench", "run"], ["bench", "verify"], ["bench", "report"]),
+    *(["bench"], ["bench", "run"], ["bench", "verify"]),
 ]
 
 
@@ -82,7 +82,6 @@ def test_version(call):
         (["evaluate", "m", "x.csv", "--by", "day"], "Invalid value for '--by'"),
         (["datasets", "path", "ETTh11"], "Did you mean 'ETTh1'?"),
         (["bench", "run", "recencies", "--out", "x.csv"], "Unknown suite 'recencies'."),
-        (["bench", "report", "absent.md"], "No such file or directory: 'absent.md'."),
     ],
 )
 def test_wrong_use_is_one_line_with_exit_status_2(call, arguments, message):

@@ -13,17 +13,15 @@ import torch
 from typer.testing import CliRunner
 
 from adaptivepatch import InvalidParameterError
-from adaptivepatch.bench.planted import (
+from adaptivepatch.bench.boundary_scores import best_shift, boundary_f1
+from adaptivepatch.bench.planted_fit import (
     PlantedSource,
-    best_shift,
-    boundary_f1,
     build_planted_network,
     evaluate,
     held_out,
 )
-from adaptivepatch.bench.planted_patchers import ChangePointPatcher, TruePatcher, TwoWindowPatcher
-from adaptivepatch.bench.record import PlantedRecord, column_names
-from adaptivepatch.bench.report import PLANTED_ARMS, TABLES
+from adaptivepatch.bench.planted_patchers import LeastSquaresPatcher, TruePatcher, TwoWindowPatcher
+from adaptivepatch.bench.protocols import find_protocol
 from adaptivepatch.bench.runner import run_suite
 from adaptivepatch.bench.task import read_suite
 from adaptivepatch.cli import app
@@ -34,7 +32,7 @@ from adaptivepatch.patchers.reinpatch import ReinPatcher
 
 CPU = torch.device("cpu")
 TINY = """
-about: a few steps, to see the harness at work
+about: a few steps, for a test
 tasks:
   - {dataset: planted_b, horizon: 24, context_length: 192, protocol: planted}
 seeds: [1]
@@ -119,7 +117,7 @@ def test_the_best_shift_undoes_a_constant_offset():
 def test_change_points_are_the_best_of_all_partitions(min_length):
     torch.manual_seed(min_length)
     series = torch.randn(6, 12).double()
-    patcher = ChangePointPatcher(compression_rate=3, min_length=min_length)
+    patcher = LeastSquaresPatcher(compression_rate=3, min_length=min_length)
     found = patcher(series).mode
     assert found.capacity == 4
     for row, lengths in zip(series, found.patch_lengths, strict=True):
@@ -136,13 +134,13 @@ def test_change_points_are_the_best_of_all_partitions(min_length):
         assert lengths.tolist() == np.diff(best).tolist()
 
 
-def test_change_points_do_not_depend_on_the_level():
+def test_change_points_do_not_depend_on_the_mean():
     series = torch.randn(4, 48, generator=torch.Generator().manual_seed(0)).double()
-    patcher = ChangePointPatcher(compression_rate=8)
+    patcher = LeastSquaresPatcher(compression_rate=8)
     expected = patcher(series).mode.boundary_mask
     assert torch.equal(patcher(series + 1e4).mode.boundary_mask, expected)
     with pytest.raises(InvalidParameterError, match=r"6 patches of 9 steps must fit.*48"):
-        ChangePointPatcher(8, min_length=9)(series)
+        LeastSquaresPatcher(8, min_length=9)(series)
 
 
 def test_two_windows_equal_a_loop():
@@ -167,7 +165,7 @@ def test_both_rules_find_regimes_and_fall_for_doublets():
     scores = {}
     for task in ("planted_a", "planted_b"):
         windows = held_out(task, 1, 200)
-        for patcher in (ChangePointPatcher(min_length=8), TwoWindowPatcher(window=8)):
+        for patcher in (LeastSquaresPatcher(min_length=8), TwoWindowPatcher(window=8)):
             mask = patcher(windows.series).mode.boundary_mask.numpy()
             scores[task, patcher.name] = boundary_f1(mask, windows.boundary_mask.numpy())
     assert scores["planted_a", "change_points"] > 0.995
@@ -303,10 +301,10 @@ def suite(tmp_path: Path) -> Path:
 def test_rows_are_complete_repeatable_and_skipped_when_there(suite, tmp_path):
     out = tmp_path / "planted.csv"
     records = run_suite(suite, out, device="cpu")
-    assert [record.arm for record in records] == ["oracle", "random"]
+    assert [record.run.arm.name for record in records] == ["oracle", "random"]
     assert run_suite(suite, out, device="cpu") == []
     table = pd.read_csv(out)
-    assert table.columns.tolist() == column_names(PlantedRecord)
+    assert table.columns.tolist() == list(find_protocol("planted").columns)
     assert table.notna().all(axis=None)
     assert table.reward.tolist() == ["none", "chance"]
     assert (table.num_windows == 5000).all()
@@ -325,7 +323,7 @@ def test_rows_are_complete_repeatable_and_skipped_when_there(suite, tmp_path):
         assert losses.min() == pytest.approx(row.validation_mse)
 
     again = run_suite(suite, tmp_path / "again.csv", device="cpu")
-    assert [record.test_mse for record in again] == [record.test_mse for record in records]
+    assert [record.measures for record in again] == [record.measures for record in records]
 
 
 def test_the_command_runs_planted_suites(suite, tmp_path):
@@ -353,37 +351,3 @@ def test_suites_that_cannot_be_run_say_why(old, new, message, tmp_path):
     path.write_text(TINY.replace(old, new))
     with pytest.raises(InvalidParameterError, match=message):
         run_suite(path, tmp_path / "out.csv", only=lambda run: run.arm.name == "oracle")
-
-
-def test_the_table_refers_to_the_oracle_of_the_task(tmp_path):
-    rows = [
-        {
-            "dataset": dataset,
-            "arm": arm,
-            "seed": seed,
-            "reward": "none",
-            "test_mse": mse + 0.01 * seed,
-            "boundary_f1": 0.5,
-            "shifted_f1": 0.75,
-            "fit_cpu_seconds": 90.0,
-        }
-        for dataset, scale in (("planted_b", 2), ("planted_a", 1))
-        for arm, mse in (("uniform", 0.98 * scale), ("oracle", 0.18 * scale))
-        for seed in (2, 1)
-    ]
-    pd.DataFrame(rows).to_csv(tmp_path / "planted.csv", index=False)
-    lines = TABLES["planted"](tmp_path).splitlines()[2:]
-    assert [line[:12] for line in lines] == [
-        "| A | oracle",
-        "| A | unifor",
-        "| B | oracle",
-        "| B | unifor",
-    ]
-    assert lines[1] == (
-        "| A | uniform | none | 0.990, 1.000 | 0.995 | 5.10 | 0.50, 0.50 | 0.75, 0.75 | 1.5 |"
-    )
-    assert "| 0.375 | 1.00 |" in lines[2]
-
-
-def test_the_table_knows_every_arm_of_the_suite():
-    assert {run.arm.name for run in read_suite("planted")} <= set(PLANTED_ARMS)

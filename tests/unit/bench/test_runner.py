@@ -13,11 +13,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
-from adaptivepatch import InvalidParameterError
-from adaptivepatch.bench.record import column_names
-from adaptivepatch.bench.report import TABLES, render
+from adaptivepatch import Forecaster, InvalidParameterError
+from adaptivepatch.bench.ltsf_fit import make_forecaster
+from adaptivepatch.bench.protocols import PROTOCOLS, find_protocol
 from adaptivepatch.bench.runner import run_suite
-from adaptivepatch.bench.task import Arm, Task, read_suite
+from adaptivepatch.bench.task import Arm, Run, Task, read_suite
 from adaptivepatch.cli import app
 from adaptivepatch.components import patcher_from_settings
 from adaptivepatch.pretrained import load_patcher, weights_digest
@@ -35,6 +35,13 @@ arms:
   recency: {patcher: {name: recency, compression_rate: 48}}
   elsewhere: {only: [336], patcher: {name: fixed}}
 """
+
+
+COLUMNS = list(find_protocol("ltsf").columns)
+
+
+def forecaster_of(arm: Arm, task: Task) -> Forecaster:
+    return make_forecaster(Forecaster, Run("suite", task, arm, 1))
 
 
 @pytest.fixture
@@ -58,14 +65,14 @@ def test_suites_list_their_runs_seed_by_seed(suite):
 @pytest.mark.parametrize("name", ["patchtst_etth1", "recency", "levels_etth1", "small_weather"])
 def test_packaged_suites_build_their_forecasters(name):
     for run in read_suite(name):
-        model = run.arm.forecaster(run.task, run.seed)
+        model = make_forecaster(Forecaster, run)
         assert model.context_length == run.task.context_length
         assert model.random_state == run.seed
 
 
 def test_recency_suite_compares_equal_token_counts():
     tokens = {
-        run.arm.forecaster(run.task, 1).patcher.capacity(run.task.context_length)
+        make_forecaster(Forecaster, run).patcher.capacity(run.task.context_length)
         for run in read_suite("recency")
     }
     assert tokens == {21}
@@ -74,7 +81,7 @@ def test_recency_suite_compares_equal_token_counts():
 def test_levels_suite_compares_nearly_equal_work():
     work, tokens = {}, {}
     for run in read_suite("levels_etth1"):
-        network = run.arm.forecaster(run.task, 1).make_network().eval()
+        network = make_forecaster(Forecaster, run).make_network().eval()
         series = torch.zeros(8, run.task.context_length)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(series)
@@ -100,7 +107,7 @@ def test_parts_of_patchers_and_backbones_are_built_from_their_names():
         },
         "backbone": {"name": "multi_level", "encoder": layer, "inner": layer},
     }
-    model = Arm("levels", settings).forecaster(Task("ETTh1", 96, 96), 1)
+    model = forecaster_of(Arm("levels", settings), Task("ETTh1", 96, 96))
     assert model.patcher.fine.patch_length == 8
     assert model.patcher.coarse.coarse.seed == 3
     assert model.patcher.coarse.fine is None
@@ -108,7 +115,7 @@ def test_parts_of_patchers_and_backbones_are_built_from_their_names():
     assert model.backbone.decoder is None
     wrong = {**settings, "patcher": {"name": "hierarchical", "fine": {"name": "fixd"}}}
     with pytest.raises(InvalidParameterError, match="Unknown patcher 'fixd'"):
-        Arm("wrong", wrong).forecaster(Task("ETTh1", 96, 96), 1)
+        forecaster_of(Arm("wrong", wrong), Task("ETTh1", 96, 96))
 
 
 def test_a_pretrained_patcher_is_named_with_its_weights():
@@ -133,11 +140,19 @@ def test_arms_of_unlike_histories_share_a_file(tmp_path, ltsf_data):
         )
     )
     records = run_suite(path, out, only=lambda run: run.seed == 1, device="cpu")
-    assert [record.protocol for record in records] == ["small", "small"]
+    assert [record.run.task.protocol for record in records] == ["small", "small"]
     curves = pd.read_csv(out.with_suffix(".curves.csv"))
     found = [json.loads(text) for text in curves.patcher]
     assert found[:2] == [{}, {}]
     assert "fine_compression_rate" in found[2]
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_states_each_column_once(name):
+    columns = find_protocol(name).columns
+    assert len({*columns}) == len(columns)
+    assert columns[:4] == ("suite", "task", "dataset", "protocol")
+    assert columns[-1] == "settings"
 
 
 def test_fingerprints_follow_every_field():
@@ -159,7 +174,7 @@ def test_unknown_suites_and_keys_are_named(tmp_path):
 def test_finished_runs_are_recorded_and_skipped(suite, tmp_path, ltsf_data):
     out = tmp_path / "results.csv"
     first = run_suite(suite, out, only=lambda run: run.seed == 1, device="cpu")
-    assert [record.arm for record in first] == ["fixed", "recency"]
+    assert [record.run.arm.name for record in first] == ["fixed", "recency"]
     started = []
     second = run_suite(
         suite, out, device="cpu", on_start=lambda run, number, total: started.append(run.seed)
@@ -168,7 +183,7 @@ def test_finished_runs_are_recorded_and_skipped(suite, tmp_path, ltsf_data):
     assert run_suite(suite, out, device="cpu") == []
 
     table = pd.read_csv(out)
-    assert table.columns.tolist() == column_names()
+    assert table.columns.tolist() == COLUMNS
     assert len(table) == len(first) + len(second) == 4
     assert (table.num_windows == 2785).all()
     assert np.isfinite(table.test_mse).all()
@@ -176,42 +191,6 @@ def test_finished_runs_are_recorded_and_skipped(suite, tmp_path, ltsf_data):
     curves = pd.read_csv(out.with_suffix(".curves.csv"))
     assert len(curves) == 4 * 2
     assert set(curves.columns) >= {"arm", "seed", "step", "validation_loss"}
-
-
-def test_documents_are_rendered_in_place(tmp_path):
-    text = "before\n<!-- table: gaps -->\nold\n<!-- end -->\nafter"
-    pd.DataFrame(
-        {
-            "missing_share": [0.1] * 3,
-            "filling": ["mask", "last_value", "window_mean"],
-            "increase_percent": [1.0, 2.0, 3.0],
-        }
-    ).to_csv(tmp_path / "gaps.csv")
-    rendered = render(text, tmp_path)
-    assert "| 10 % | +1.00 % | +2.00 % | +3.00 % |" in rendered
-    assert rendered.startswith("before\n")
-    assert rendered.endswith("after")
-    assert render(rendered, tmp_path) == rendered
-    with pytest.raises(InvalidParameterError, match=f"Unknown table 'gap'.*{min(TABLES)}"):
-        render(text.replace("gaps", "gap"), tmp_path)
-
-
-def test_the_command_fills_tables_and_says_which(tmp_path):
-    document = tmp_path / "a.md"
-    document.write_text("<!-- table: gaps -->\n<!-- end -->\n")
-    (tmp_path / "b.md").write_text("text\n")
-    results = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
-    arguments = ["bench", "report", str(document), str(tmp_path / "b.md"), "--results", results]
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.output.split() == [
-        f"{document}:",
-        "gaps",
-        f"{tmp_path / 'b.md'}:",
-        "no",
-        "marked",
-        "table",
-    ]
-    assert "| missing |" in document.read_text()
 
 
 def test_the_command_runs_a_suite(suite, tmp_path, ltsf_data):
@@ -260,7 +239,7 @@ def test_mistakes_in_a_suite_are_named(tmp_path, old, new, message):
     path.write_text(TINY.replace(old, new))
 
     def build_all():
-        return [run.arm.forecaster(run.task, run.seed) for run in read_suite(path)]
+        return [make_forecaster(Forecaster, run) for run in read_suite(path)]
 
     with pytest.raises(InvalidParameterError, match=message):
         build_all()
@@ -276,7 +255,7 @@ def test_results_are_not_appended_to_another_table(suite, tmp_path, ltsf_data):
 
 def test_rows_of_another_kind_are_refused_before_anything_runs(tmp_path):
     out, started = tmp_path / "results.csv", []
-    out.write_text(",".join(column_names()) + "\n")
+    out.write_text(",".join(COLUMNS) + "\n")
     with pytest.raises(InvalidParameterError, match="columns of the file they are appended to"):
         run_suite("planted", out, device="cpu", on_start=lambda *run: started.append(run))
     assert not started

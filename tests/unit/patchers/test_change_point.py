@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from adaptivepatch.bench.planted_patchers import ChangePointPatcher as DynamicProgram
+from adaptivepatch.bench.planted_patchers import LeastSquaresPatcher
 from adaptivepatch.errors import InvalidParameterError, MissingDependencyError
 from adaptivepatch.nn.layers.gaps import interpolate_gaps
 from adaptivepatch.patchers import ChangePointPatcher
@@ -58,7 +58,7 @@ def test_the_error_is_the_least_of_all_partitions(rate, min_length):
 def test_it_agrees_with_the_dynamic_program_of_the_planted_benchmark(options):
     series = torch.cat([rows(8, 150), torch.randn(8, 150, dtype=torch.float64)])
     ours, theirs = (
-        starts(cls(*options)(series).mode) for cls in (ChangePointPatcher, DynamicProgram)
+        starts(cls(*options)(series).mode) for cls in (ChangePointPatcher, LeastSquaresPatcher)
     )
     for row, one, other in zip(series.tolist(), ours, theirs, strict=True):
         assert len(one) == len(other)

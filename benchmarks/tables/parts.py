@@ -1,4 +1,4 @@
-"""Parts of the tables: Markdown, and the change of an error with its interval."""
+"""Parts of tables: Markdown, and the change of an error with its interval."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptivepatch.bench.record import windows_path
+from adaptivepatch.bench.results import windows_path
 from adaptivepatch.comparison.statistics import relative_difference
 
 
@@ -22,7 +22,20 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 def against(
     file: Path, own: pd.DataFrame, base: pd.DataFrame, num_comparisons: int
 ) -> tuple[str, str]:
-    """Return the change of the error and its interval, over the seeds that both have."""
+    """Return the change of the error to a base and its interval, over the seeds that both have.
+
+    Both are text. The interval is empty with fewer than three seeds, and both are empty without
+    any.
+
+    Parameters
+    ----------
+    file : Path
+        Results file of the rows.
+    own, base : pandas.DataFrame
+        Rows of the arm and of the base.
+    num_comparisons : int
+        Number of intervals of the table that are read together, for the correction.
+    """
     both = sorted({*base.seed} & {*own.seed})
     if not both:
         return "", ""
@@ -39,7 +52,7 @@ def against(
 
 
 def _window_errors(file: Path, runs: pd.DataFrame, seeds: list[int]) -> NDArray[np.float64]:
-    """Return the errors (seeds, windows) of an arm."""
+    """Return the errors (seeds, windows) of the rows of an arm."""
     chosen = runs[runs.seed.isin(seeds)].sort_values("seed")
     return np.stack([np.load(windows_path(file, row)) for row in records(chosen)]).astype(float)
 

@@ -1,9 +1,7 @@
-"""The long-horizon protocol: its cells, borders, test windows, and the oracle that proves them.
+"""The Repeat oracle: known errors of the last-value forecast, which prove data, splits and metrics.
 
-Series are scaled with the mean and deviation of their training rows; test windows follow one
-another by one step, have all their targets in the test rows, and every one counts. The oracle is
-the Repeat forecast, the last observed value for every step: it needs no training, so a harness
-that does not reproduce its known errors has other data, borders, scaling or windows.
+The Repeat forecast is the last observed value at every step. It needs no training, so code that
+does not reproduce its known errors has other data, borders, scaling or windows.
 """
 
 from __future__ import annotations
@@ -16,24 +14,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from adaptivepatch.data.frame import read_frame
-from adaptivepatch.data.panel import Panel
-from adaptivepatch.data.scaling import Scaling
-from adaptivepatch.datasets.catalog import SplitBorders, split_borders
-from adaptivepatch.datasets.loading import load_dataset
-from adaptivepatch.errors import InvalidParameterError, suggest
-
-PROTOCOLS = {"full": 1, "drop_last_32": 32, "drop_last_128": 128}
-"""Test batch whose incomplete last one is dropped; 1 drops nothing, the only honest choice."""
+from adaptivepatch.bench.ltsf_data import load_ltsf, num_test_windows, scaled_panel
+from adaptivepatch.datasets.catalog import SplitBorders
+from adaptivepatch.errors import InvalidParameterError
 
 TOLERANCE = 1e-9
+"""Largest relative deviation of an error that counts as reproduced."""
 
 
 class Cell(NamedTuple):
-    """One cell of the benchmark: a data set and a horizon in time steps."""
+    """A data set and a horizon in time steps."""
 
     dataset: str
     horizon: int
@@ -44,16 +36,19 @@ CELLS = tuple(
     for dataset in ("ETTh1", "ETTh2", "ETTm1", "ETTm2", "weather")
     for horizon in (96, 192, 336, 720)
 )
-"""Cells of which the oracle's figures are known."""
+"""Cells whose errors are known."""
 
 
 @dataclass(frozen=True)
 class RepeatCheck:
-    """Observed and expected error of the Repeat forecast in one cell under one protocol."""
+    """Observed and expected errors of the Repeat forecast in a cell.
+
+    ``convention`` is a name in `adaptivepatch.bench.ltsf_data.BATCH_OF_CONVENTION`.
+    """
 
     dataset: str
     horizon: int
-    protocol: str
+    convention: str
     num_windows: int
     mse: float
     mae: float
@@ -71,56 +66,16 @@ class RepeatCheck:
 
     @property
     def is_reproduced(self) -> bool:
-        """Whether windows are counted alike and both errors agree to 1e-9."""
+        """Whether the number of windows is equal and both errors agree to 1e-9."""
         same = self.num_windows == self.expected_num_windows
         return same and self.relative_error <= TOLERANCE
-
-
-def load_ltsf(name: str, folder: str | Path | None = None) -> tuple[pd.DataFrame, SplitBorders]:
-    """Read a data set without its unused last rows, and its borders.
-
-    Returns
-    -------
-    frame : pandas.DataFrame of shape (test_end, channels)
-        In original units, indexed by row number.
-    borders : SplitBorders
-    """
-    frame = load_dataset(name, folder)
-    borders = split_borders(name, len(frame))
-    return frame.iloc[: borders.test_end], borders
-
-
-def scaled_panel(frame: pd.DataFrame, borders: SplitBorders) -> tuple[Panel, Scaling]:
-    """Return the series in units of their training rows, and the scaling that undoes it."""
-    panel = read_frame(frame)
-    scaling = Scaling.fit(panel, borders.train_end)
-    return scaling.apply(panel), scaling
-
-
-def num_test_windows(borders: SplitBorders, horizon: int, protocol: str = "full") -> int:
-    """Return how many test windows count under a protocol, whatever the look-back.
-
-    Examples
-    --------
-    >>> borders = split_borders("ETTh1")
-    >>> num_test_windows(borders, 96), num_test_windows(borders, 96, "drop_last_32")
-    (2785, 2784)
-    """
-    if protocol not in PROTOCOLS:
-        raise InvalidParameterError(
-            f"Unknown protocol {protocol!r}. Available: {list(PROTOCOLS)!r}."
-            f"{suggest(protocol, PROTOCOLS)}"
-        )
-    count = borders.test_end - borders.val_end - horizon + 1
-    batch = PROTOCOLS[protocol]
-    return max(0, count // batch * batch)
 
 
 def verify_repeat_oracle(
     progress: Callable[[RepeatCheck], None] | None = None,
     *,
     cells: Iterable[Cell] = CELLS,
-    protocols: Iterable[str] = ("full", "drop_last_32"),
+    conventions: Iterable[str] = ("full", "drop_last_32"),
     folder: str | Path | None = None,
 ) -> list[RepeatCheck]:
     """Compare the Repeat forecast with its known errors.
@@ -128,26 +83,26 @@ def verify_repeat_oracle(
     Parameters
     ----------
     progress : callable, optional
-        Called with every check as soon as it is made.
+        Function called with every check as soon as it is made.
     cells : iterable of Cell
         Cells to check; by default all.
-    protocols : iterable of str, default=("full", "drop_last_32")
-        Names of `PROTOCOLS`.
+    conventions : iterable of str, default=("full", "drop_last_32")
+        Names in `adaptivepatch.bench.ltsf_data.BATCH_OF_CONVENTION`.
     folder : path, optional
-        Where the data is; by default ``ADAPTIVEPATCH_DATA``.
+        Folder of the data; by default ``ADAPTIVEPATCH_DATA``.
 
     Returns
     -------
     list of RepeatCheck
-        One per cell and protocol. A harness must refuse to report anything unless
-        ``is_reproduced`` holds for all of them.
+        One check per cell and convention. Nothing may be measured on a data set unless
+        ``is_reproduced`` holds for all of its checks.
 
     Raises
     ------
     DatasetError
         If a file is absent or is not the original.
     InvalidParameterError
-        If a cell or a protocol has no known figures.
+        If the errors of a cell are not known.
     """
     expected = _expected_figures()
     horizons: dict[str, list[int]] = {}
@@ -155,21 +110,22 @@ def verify_repeat_oracle(
         if str(horizon) not in expected.get(name, {}):
             raise InvalidParameterError(
                 f"The Repeat oracle has no figures for {name!r} at horizon {horizon!r}. "
-                f"Available: {sorted(expected)!r} at the horizons 96, 192, 336 and 720."
+                f"Available: {sorted(expected)!r} at the horizons 96, 192, 336 and 720.",
+                parameter="cells",
             )
         horizons.setdefault(name, []).append(horizon)
-    checks, names = [], tuple(protocols)
+    checks, names = [], tuple(conventions)
     for name, wanted in horizons.items():
         frame, borders = load_ltsf(name, folder)
         panel, _ = scaled_panel(frame, borders)
         for horizon, squared, absolute in repeat_errors(panel.values, borders, sorted(wanted)):
-            for protocol in names:
-                kept = num_test_windows(borders, horizon, protocol)
-                figures = expected[name][str(horizon)][protocol]
+            for convention in names:
+                kept = num_test_windows(borders, horizon, convention)
+                figures = expected[name][str(horizon)][convention]
                 check = RepeatCheck(
                     dataset=name,
                     horizon=horizon,
-                    protocol=protocol,
+                    convention=convention,
                     num_windows=kept,
                     mse=float(squared[:kept].mean()),
                     mae=float(absolute[:kept].mean()),
@@ -186,10 +142,10 @@ def verify_repeat_oracle(
 def repeat_errors(
     values: NDArray[np.float64], borders: SplitBorders, horizons: Iterable[int]
 ) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
-    """Yield the errors of the Repeat forecast per test window, horizon after horizon.
+    """Yield the errors of the Repeat forecast per test window, for one horizon after another.
 
-    Windows are never laid out: the error at step h of all windows at once is the difference of
-    two slices, h rows apart, and a longer horizon continues the sums of a shorter one.
+    Windows are not cut out: the errors at step h of all windows are the difference of two slices
+    that are h rows apart. A longer horizon continues the sums of a shorter one.
 
     Parameters
     ----------
@@ -198,7 +154,7 @@ def repeat_errors(
     borders : SplitBorders
         Borders of `values`.
     horizons : iterable of int
-        Increasing, in time steps.
+        Horizons in time steps, increasing.
 
     Yields
     ------
@@ -222,7 +178,7 @@ def repeat_errors(
 
 
 def _expected_figures() -> dict[str, Any]:
-    """Return the known figures by data set, horizon (as text) and protocol."""
+    """Return the known figures by data set, horizon (as text) and convention."""
     text = resources.files("adaptivepatch.bench").joinpath("repeat_oracle.json").read_text("utf-8")
     figures: dict[str, Any] = json.loads(text)
     return figures

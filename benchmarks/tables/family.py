@@ -1,20 +1,25 @@
-"""The tables of docs/patchers.md: the suites ``family_...``, and the score function's noise."""
+"""Tables of the suites ``family_etth1`` and ``family_planted``."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from adaptivepatch.bench.report_parts import against, markdown
+from adaptivepatch.registry import PATCHERS
+from benchmarks.tables.parts import against, markdown
+
+UNMEASURED = "Not measured yet:"
+"""First words of the line below the table that names patchers without a row."""
 
 _RATES = (48, 24, 16, 8, 4)
 
 
 def family_etth1(results: Path) -> str:
-    """Rank all patchers on ETTh1-96, at each rate by their error."""
+    """Rank all patchers on ETTh1-96 by their error, at each rate."""
     runs = _runs(results, "family_etth1")
     means = runs.groupby("arm", sort=False).agg(
         dict.fromkeys(runs.select_dtypes("number").columns, "mean")
@@ -35,11 +40,18 @@ def family_etth1(results: Path) -> str:
         "agreement",
         "CPU s, training / prediction",
     ]
-    return markdown(header, rows)
+    return markdown(header, rows) + _unmeasured(runs)
+
+
+def _unmeasured(runs: pd.DataFrame) -> str:
+    """Return a line that names the registered patchers without a row, if there are any."""
+    measured = {json.loads(settings)["patcher"].get("name") for settings in runs.settings}
+    missing = [name for name in PATCHERS if name not in measured]
+    return f"\n\n{UNMEASURED} {', '.join(missing)}." if missing else ""
 
 
 def _at_rate(file: Path, runs: pd.DataFrame, means: pd.DataFrame, rate: int) -> Iterator[list[str]]:
-    """Yield the rows of one rate, best first."""
+    """Yield the rows of one rate, the smallest error first."""
     fixed = means[means.index.str.startswith("fixed_")]
     of_rate = means[means.index.str.endswith(f"_{rate}")].sort_values("test_mse")
     base = runs[runs.arm == f"fixed_aligned_{rate}"]
@@ -47,7 +59,7 @@ def _at_rate(file: Path, runs: pd.DataFrame, means: pd.DataFrame, rate: int) -> 
         own = runs[runs.arm == arm]
         is_base = arm == f"fixed_aligned_{rate}"
         compared = ("", "") if is_base else against(file, own, base, len(of_rate) - 1)
-        # Fixed patches of whatever count that take no longer to predict with (5 % are noise).
+        # Fixed patches of any length whose predictions take no longer (5 % are noise).
         as_fast = fixed[fixed.predict_cpu_seconds <= 1.05 * mean.predict_cpu_seconds]
         yield [
             str(rate),
@@ -70,7 +82,7 @@ def _with_range(values: pd.Series) -> str:
 
 
 def family_planted(results: Path) -> str:
-    """Rank the patchers that hold 8 patches on the planted tasks."""
+    """Rank the patchers with exactly 8 patches on the planted tasks, by their error."""
     runs, rows = _runs(results, "family_planted"), []
     for task, part in runs.groupby("dataset"):
         means = part.groupby("arm").test_mse.mean().sort_values()
@@ -89,47 +101,6 @@ def family_planted(results: Path) -> str:
             )
     header = ["task", "patches", "MSE", "times fixed", "boundary F1", "enrichment", "CPU s"]
     return markdown(header, rows)
-
-
-def score_function_noise(results: Path) -> str:
-    """Show what each part of variance reduction does, as means over networks."""
-    table = pd.read_csv(results / "score_function_noise.csv")
-    networks = ["form", "window", "seed"]
-    whole = table[table.setting == "all"].set_index(networks).noise
-    table = table.join(whole.rename("noise_of_all"), on=networks)
-    rows = []
-    for (form, window, setting), own in table.groupby([*networks[:2], "setting"], sort=False):
-        ratio = own.signal_to_noise
-        error = float(np.sqrt((own.standard_error**2).sum())) / len(own)
-        times = float(np.exp(np.log(own.noise / own.noise_of_all).mean()))
-        rows.append(
-            [
-                str(form),
-                str(window),
-                str(setting),
-                f"{ratio.mean():.2g} ± {error:.1g}",
-                f"{ratio.min():.2g} to {ratio.max():.2g}",
-                _steps(float(ratio.mean()), error),
-                f"{times:.3g}",
-            ]
-        )
-    header = [
-        "form",
-        "window",
-        "parts",
-        "signal to noise",
-        "range of networks",
-        "steps for half signal",
-        "noise, times that of all",
-    ]
-    return markdown(header, rows)
-
-
-def _steps(ratio: float, error: float) -> str:
-    """Return how many steps average to half signal; a bound where the ratio may be zero."""
-    if ratio > 2 * error:
-        return f"{1 / ratio:.2g}" if ratio > 0.1 else f"{1 / ratio:.0f}"
-    return f"over {1 / (max(ratio, 0.0) + 2 * error):.0f}"
 
 
 def _runs(results: Path, suite: str) -> pd.DataFrame:

@@ -1,3 +1,5 @@
+"""The known errors of the last-value forecast, and the data that they prove."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -5,15 +7,18 @@ import pandas as pd
 import pytest
 
 from adaptivepatch import metrics
-from adaptivepatch.bench import protocol
-from adaptivepatch.bench.protocol import (
+from adaptivepatch.bench import repeat_oracle
+from adaptivepatch.bench.ltsf_data import (
+    BATCH_OF_CONVENTION,
+    load_ltsf,
+    num_test_windows,
+    scaled_panel,
+)
+from adaptivepatch.bench.repeat_oracle import (
     CELLS,
     Cell,
     RepeatCheck,
-    load_ltsf,
-    num_test_windows,
     repeat_errors,
-    scaled_panel,
     verify_repeat_oracle,
 )
 from adaptivepatch.data.frame import read_frame
@@ -52,7 +57,7 @@ def test_windows_are_counted_as_in_the_literature(name, horizon, full, drop_32, 
     assert num_test_windows(borders, horizon) == full
     assert num_test_windows(borders, horizon, "drop_last_32") == drop_32
     assert num_test_windows(borders, horizon, "drop_last_128") == drop_128
-    with pytest.raises(InvalidParameterError, match=r"'drop_last'\. Available: \['full'"):
+    with pytest.raises(InvalidParameterError, match=r"'drop_last' of .*Available: \['full'"):
         num_test_windows(borders, horizon, "drop_last")
 
 
@@ -83,10 +88,10 @@ def test_fast_repeat_errors_equal_those_of_opened_windows(frame):
 
 
 def test_expected_figures_are_package_data():
-    figures = protocol._expected_figures()
+    figures = repeat_oracle._expected_figures()
     for name, horizon in CELLS:
         borders = split_borders(name)
-        for label in protocol.PROTOCOLS:
+        for label in BATCH_OF_CONVENTION:
             windows = figures[name][str(horizon)][label]["windows"]
             assert windows == num_test_windows(borders, horizon, label)
 
@@ -110,7 +115,7 @@ def test_cells_without_figures_are_refused():
 
 def test_the_repeat_oracle_is_reproduced_in_every_cell(ltsf_data):
     seen: list[RepeatCheck] = []
-    checks = verify_repeat_oracle(seen.append, protocols=protocol.PROTOCOLS, folder=ltsf_data)
+    checks = verify_repeat_oracle(seen.append, conventions=BATCH_OF_CONVENTION, folder=ltsf_data)
     assert checks == seen
     assert {(check.dataset, check.horizon) for check in checks} == set(CELLS)
     assert len(checks) == 60
@@ -120,7 +125,8 @@ def test_the_repeat_oracle_is_reproduced_in_every_cell(ltsf_data):
 
 
 def test_wrong_borders_do_not_pass_the_oracle(ltsf_data, monkeypatch):
-    monkeypatch.setattr(protocol, "split_borders", lambda *_: SplitBorders(8641, 11520, 14400))
+    wrong = SplitBorders(8641, 11520, 14400)
+    monkeypatch.setattr("adaptivepatch.bench.ltsf_data.split_borders", lambda *_: wrong)
     checks = verify_repeat_oracle(cells=[Cell("ETTh1", 96)], folder=ltsf_data)
     assert not any(check.is_reproduced for check in checks)
 

@@ -1,0 +1,113 @@
+"""Training and testing of a forecaster on the data of the long-horizon literature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptivepatch.bench.ltsf_data import load_ltsf, num_test_windows
+from adaptivepatch.bench.record import Seconds, provenance
+from adaptivepatch.bench.task import Run
+from adaptivepatch.components import backbone_from_settings, patcher_from_settings
+from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError
+from adaptivepatch.training.devices import resolve_device
+from adaptivepatch.training.record import Callback
+from adaptivepatch.training.trainer import Trainer
+
+Model = TypeVar("Model")
+
+
+def make_forecaster(forecaster: Callable[..., Model], run: Run) -> Model:
+    """Return the untrained forecaster of a run.
+
+    Parameters
+    ----------
+    forecaster : type
+        The class `Forecaster`. The caller imports it, so that this module stands below the
+        estimators.
+    run : Run
+        Run whose arm's settings are arguments of `Forecaster`. Of these, ``patcher``, ``backbone``
+        and ``trainer`` are mappings; the first two hold the registered ``name``, and hold their
+        parts in the same form.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a setting is not an argument of its class.
+    """
+    settings = dict(run.arm.settings)
+    try:
+        if "patcher" in settings:
+            settings["patcher"] = patcher_from_settings(settings["patcher"])
+        if "backbone" in settings:
+            settings["backbone"] = backbone_from_settings(settings["backbone"])
+        settings["trainer"] = Trainer(**settings.get("trainer", {}))
+        task = run.task
+        return forecaster(task.horizon, task.context_length, random_state=run.seed, **settings)
+    except TypeError as error:  # an argument that a constructor does not have
+        raise InvalidParameterError(
+            f"The settings of an arm must be arguments of its parts. {run.arm.name!r} has others "
+            f"({error}). Correct the suite."
+        ) from error
+
+
+class Tested(NamedTuple):
+    """Errors of a trained forecaster in the test windows, its times, and where it was trained.
+
+    ``error`` has the shape (windows, steps, channels), in standard deviations of the training rows.
+    """
+
+    error: NDArray[np.float64]
+    fit: Seconds
+    predict: Seconds
+    provenance: dict[str, Any]
+
+
+def fit_ltsf(
+    model: Any, run: Run, *, device: str = "auto", callback: Callback | None = None
+) -> Tested:
+    """Train on the rows up to the validation border, then forecast every test window once.
+
+    Parameters
+    ----------
+    model : Forecaster
+        Untrained forecaster of the run, from `make_forecaster`; it is trained in place.
+    run : Run
+        Run that names the data set, the horizon and the look-back.
+    device : str, default="auto"
+        Device to train on, unless the trainer of the model names one.
+    callback : callable, optional
+        Function called as ``callback(step, metrics)`` after every validation.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If training was interrupted: a run that was cut short has no result.
+    """
+    frame, borders = load_ltsf(run.task.dataset)
+    if model.trainer.device == "auto":
+        model.trainer.set_params(device=device)
+    origin = provenance(resolve_device(model.trainer.device))
+    started = Seconds.now()
+    model.fit(
+        frame[: borders.val_end],
+        validation_rows=borders.val_end - borders.train_end,
+        refit=False,
+        callback=callback,
+    )
+    if model.record_.interrupted:
+        raise KeyboardInterrupt
+    fitted = Seconds.now()
+    test = model.backtest(frame.iloc[borders.val_end - run.task.context_length :])
+    predicted = Seconds.now()
+    expected = num_test_windows(borders, run.task.horizon)
+    if len(test) != expected:
+        raise AdaptivePatchError(
+            f"Every test window must be forecast: {expected} windows, but the backtest holds "
+            f"{len(test)}. Report this as a bug."
+        )
+    error = (test.prediction - test.actual) / model.scaling_.std[0]
+    return Tested(error, fitted.since(started), predicted.since(fitted), origin)

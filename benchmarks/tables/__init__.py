@@ -1,0 +1,1 @@
+"""Tables of this repository's documents, rendered from the committed results."""
