@@ -14,7 +14,7 @@ TEST_WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-pandas3 lint format generate clean distclean
+.PHONY: help demo test test-all test-pandas3 lint format generate tables clean distclean
 
 help:
 	@echo 'make demo       train on real data, forecast, and draw the patches'
@@ -23,6 +23,7 @@ help:
 	@echo 'make lint       ruff, mypy, the import contracts and the limits of the structure'
 	@echo 'make format     let ruff rewrite the files'
 	@echo 'make generate   write what follows from the code: public names, errors, table of patchers'
+	@echo 'make tables     fill the tables of the documents from benchmarks/results'
 	@echo 'make clean      remove caches and build output; make distclean also removes $(VENV)'
 	@echo
 	@echo 'Variables: PYTHON=python3.12 (to build $(VENV) with), TEST_WORKERS=8,'
@@ -82,6 +83,9 @@ generate: $(VENV)/.installed
 	$(BIN)/python tools/generate_stub.py
 	$(BIN)/python tools/generate_errors.py
 	$(BIN)/python tools/generate_patchers.py
+
+tables: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.tables README.md docs/*.md benchmarks/README.md
 
 clean:
 	rm -rf build dist demo_output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
