@@ -13,7 +13,7 @@ from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.patchers.fixed import FixedPatcher
 
 pytest.importorskip("matplotlib")
-from adaptivepatch.demo import FILES, SMOKE, DemoResult, default_arms, run_demo
+from adaptivepatch.demo import FILES, SMOKE, DemoResult, default_arms, demo_counts, run_demo
 
 SETTINGS = replace(SMOKE, horizon=12, context_length=168, held_out=216, validation=48)
 ARMS = {"short": FixedPatcher(12), "long": FixedPatcher(24)}
@@ -176,6 +176,9 @@ def test_command_on_the_real_data(tmp_path, monkeypatch):
     from adaptivepatch.cli import app
 
     monkeypatch.setenv("ADAPTIVEPATCH_SMOKE", "1")
+    monkeypatch.setattr("adaptivepatch.demo.SMOKE", replace(SMOKE, held_out=72, validation=48))
+    counts = demo_counts().loc["2025":]
+    monkeypatch.setattr("adaptivepatch.demo.demo_counts", lambda: counts)
     out = tmp_path / "out"
 
     result = CliRunner().invoke(app, ["demo", "--out", str(out)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +19,7 @@ from adaptivepatch import (
 )
 from adaptivepatch.distributions import Deterministic
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
+from adaptivepatch.nn.placement.surprise import fit_next_point
 from adaptivepatch.patchers.rate import RatePatcher
 from adaptivepatch.segmentation import Segmentation
 
@@ -46,6 +49,16 @@ def frame(num_steps=400, seed=0, gaps=0.0):
     values = 1e6 + jumps.cumsum(0) + 0.1 * rng.normal(size=(num_steps, 2))
     values[rng.random(values.shape) < gaps] = np.nan
     return pd.DataFrame(values, stamps, ["b", "a"])
+
+
+@pytest.fixture(autouse=True)
+def _brief_reference(monkeypatch):
+    """Train the reference forecaster for a few steps: it starts as the last value."""
+    brief = functools.partial(fit_next_point, num_steps=20)
+    monkeypatch.setattr(
+        "adaptivepatch.boundaries.surprise.fit_next_point",
+        lambda *given, num_steps, **rest: brief(*given, **rest),
+    )
 
 
 def test_one_row_per_series_in_the_order_of_the_frame():

@@ -30,7 +30,6 @@ from adaptivepatch import (
     TransformerBackbone,
 )
 from adaptivepatch.data.frame import read_frame
-from adaptivepatch.data.scaling import Scaling
 from adaptivepatch.data.windows import complete_or_padded
 from adaptivepatch.estimators.settings import NetworkSettings
 from adaptivepatch.estimators.training_windows import PanelSource, PanelTrainingData
@@ -471,17 +470,19 @@ def test_the_callback_sees_every_validation():
 # ------------------------------------------------------------------------------------ save, load
 
 
-@pytest.mark.parametrize("name", ["fitted", "learned", "chunked"])
-def test_a_saved_model_predicts_the_same_in_a_new_process(name, request, tmp_path):
-    fitted = request.getfixturevalue(name)
-    fitted.save(tmp_path / "model")
+def test_saved_models_predict_the_same_in_a_new_process(fitted, learned, chunked, tmp_path):
+    models = {"fitted": fitted, "learned": learned, "chunked": chunked}
+    for name, model in models.items():
+        model.save(tmp_path / name)
     script = (
-        "import sys; from adaptivepatch import Forecaster;"
-        "Forecaster.load(sys.argv[1]).predict().to_pickle(sys.argv[2])"
+        "import sys; from pathlib import Path; from adaptivepatch import Forecaster\n"
+        "for folder in map(Path, sys.argv[1:]):\n"
+        "    Forecaster.load(folder).predict().to_pickle(folder / 'forecast.pkl')\n"
     )
-    target = tmp_path / "forecast.pkl"
-    subprocess.run([sys.executable, "-c", script, tmp_path / "model", target], check=True)
-    pd.testing.assert_frame_equal(pd.read_pickle(target), fitted.predict(), check_exact=True)
+    subprocess.run([sys.executable, "-c", script, *map(tmp_path.joinpath, models)], check=True)
+    for name, model in models.items():
+        forecast = pd.read_pickle(tmp_path / name / "forecast.pkl")
+        pd.testing.assert_frame_equal(forecast, model.predict(), check_exact=True)
 
 
 def test_loading_restores_everything(tmp_path):
