@@ -40,7 +40,7 @@ class Lookback(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """Forecast (N, H) or (N, H, Q) in the units of the input, and the hidden tokens behind it."""
+    """Forecast (N, H) or (N, H, Q) in the units of the input, and the backbone's hidden tokens."""
 
     value: Tensor
     hidden: Tensor

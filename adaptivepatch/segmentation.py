@@ -47,7 +47,8 @@ class Segmentation:
     InvalidSegmentationError
         If the mask is not a two-dimensional bool tensor with at least one step, if step 0 of a row
         is not a boundary, if a row holds more patches than `capacity` (or fewer, where `exact`),
-        or if `parent` does not partition this level's patches.
+        or if `parent` does not partition this level's patches. The other constructors also raise
+        it for arguments outside their documented range.
 
     Notes
     -----
@@ -75,8 +76,8 @@ class Segmentation:
         if mask.dtype != torch.bool or mask.ndim != 2 or mask.shape[1] < 1:
             raise InvalidSegmentationError(
                 "boundary_mask must be a bool tensor of shape (rows, steps) with at least one "
-                f"step. Got dtype={mask.dtype}, shape={tuple(mask.shape)}. Convert it with bool(), "
-                "and add the dimension of the rows with mask[None].",
+                f"step. Got dtype={mask.dtype}, shape={tuple(mask.shape)}. Convert other types "
+                "with mask.bool(), and a single row with mask[None].",
                 parameter="boundary_mask",
             )
         if not self.capacity:
@@ -143,8 +144,8 @@ class Segmentation:
         if starts.numel() and (int(starts.min()) < 0 or int(starts.max()) >= num_steps):
             raise InvalidSegmentationError(
                 f"starts must lie in [0, {num_steps}), but they span "
-                f"[{int(starts.min())}, {int(starts.max())}]. Remove the others, or correct "
-                "num_steps.",
+                f"[{int(starts.min())}, {int(starts.max())}]. Remove starts outside the "
+                "range, or raise num_steps.",
                 parameter="starts",
             )
         mask = torch.zeros(len(starts), num_steps, dtype=torch.bool, device=starts.device)
@@ -169,8 +170,8 @@ class Segmentation:
             raise InvalidSegmentationError(
                 "lengths must be non-negative and have the same sum in every row, but the sums are "
                 f"{totals.unique().tolist()} and the smallest length is "
-                f"{int(lengths.min()) if lengths.numel() else None}. Correct the lengths of the "
-                "last patches.",
+                f"{int(lengths.min()) if lengths.numel() else None}. Make every row sum to the "
+                "number of steps.",
                 parameter="lengths",
             )
         starts = (lengths.cumsum(1) - lengths).where(lengths > 0, torch.zeros_like(lengths))

@@ -29,7 +29,7 @@ class PointEncoder(nn.Module):
         Kind of layer. "convolution": local, with a cost linear in T; five taps with dilations 1, 4,
         1, 4, ... "attention": every point reads all others, with a cost quadratic in T.
     normed : bool, default=True
-        Whether to end with a norm of every vector, which removes the size of the point's value.
+        Whether to end with a norm of every vector, which removes the size of the value.
     """
 
     def __init__(self, width: int, num_layers: int, mixer: str, normed: bool = True) -> None:

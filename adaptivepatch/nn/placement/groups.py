@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def mean_in_groups(values: Tensor, group: Tensor | None) -> Tensor:
-    """Replace each row of (N, ...) by the mean over its group; return values if it is None."""
+    """Replace each row of (N, ...) by the mean over its group; no change if `group` is None."""
     if group is None:
         return values
     _, place, count = group.unique(return_inverse=True, return_counts=True)
@@ -19,7 +19,7 @@ def mean_in_groups(values: Tensor, group: Tensor | None) -> Tensor:
 
 
 def shared_in_groups(noise: Tensor, group: Tensor | None) -> Tensor:
-    """Replace the noise (G, N, ...) of each row by noise that is equal for all rows of a group."""
+    """Replace the noise (G, N, ...) of each row by noise shared by all rows of its group."""
     return noise if group is None else noise[:, group.unique(return_inverse=True)[1]]
 
 

@@ -91,7 +91,7 @@ def target_rate_loss(logits: Tensor, share: float) -> Tensor:
 def alignment_loss(
     tail_probability: Tensor, boundary_prob: Tensor, observed: Tensor | None = None
 ) -> Tensor:
-    """Return a loss that raises boundary probabilities at surprising steps.
+    """Return a loss that draws boundary probabilities towards the surprise 1 - P of their steps.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def alignment_loss(
     References
     ----------
     SOMBRERO's confidence-alignment boundary loss, arXiv:2601.22805. There, P is the probability of
-    a byte, namely of the byte after the start.
+    the byte itself, and is taken at the byte after the start.
     """
     edge = 1e-6
     expected = tail_probability[:, 1:].detach().clamp(edge, 1 - edge)

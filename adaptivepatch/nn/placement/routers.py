@@ -33,7 +33,7 @@ class Router(nn.Module, ABC):
 
     @abstractmethod
     def distance(self, points: Tensor) -> Tensor:
-        """Return the distance between neighbouring vectors of (N, T, W), (N, T - 1), from 0 to 2.
+        """Return distances (N, T - 1), from 0 to 2, between neighbouring vectors of (N, T, W).
 
         The computation uses at least float32, also under autocast, as neighbours hardly differ.
         """
@@ -47,7 +47,7 @@ class Router(nn.Module, ABC):
         Parameters
         ----------
         distance : Tensor of shape (N, T - 1)
-            Distances from `distance`.
+            Distances that the method `distance` returned.
         counted : Tensor of bool, shape (N, T), or None
             Elements that may start a chunk. The others get 0, except element 0. None: all elements.
         spacing : int, default=0

@@ -114,7 +114,7 @@ class GroupPolicyGradient(BaseEstimator):
     entropy_bonus : float, default=0.0
         Weight of the policy's entropy, in units of the reward's scale per nat.
     clip : float, default=5.0
-        Largest advantage, in units of its running root mean square.
+        Largest absolute advantage, in units of its running root mean square.
     delay : float, default=0.05
         Initial share of training in which the policy is not updated.
     warmup : float, default=0.0

@@ -31,7 +31,7 @@ def discounted(reward: Tensor, discount: float) -> Tensor:
     reward : Tensor of shape (..., T)
         Reward of every step.
     discount : float
-        Factor per step between a step and a later reward, from 0 to 1.
+        Factor per step of delay of a reward, from 0 to 1.
     """
     step = torch.arange(reward.shape[-1], device=reward.device)
     ahead = step[:, None] - step  # row: step of the reward; column: step that receives it
