@@ -1,8 +1,9 @@
-"""Forecast metrics on numpy arrays of shape (windows, horizon, channels); no state, no frames.
+"""Forecast metrics on numpy arrays of shape (windows, horizon, channels).
 
-NaN in ``actual`` means unobserved: such steps are left out, and only those. Every metric is the
-mean over `axis`: all steps by default, ``axis=(1, 2)`` for one number per window, whose mean is
-the former where every window has the same number of observed steps.
+NaN in ``actual`` marks an unobserved step, which every metric leaves out; NaN in a forecast is an
+error. A metric is a mean over `axis`: over all steps by default, per window with ``axis=(1, 2)``.
+If all windows have equally many observed steps, the mean of the numbers per window is the overall
+metric (except for `rmse`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ def mse(actual: ArrayLike, prediction: ArrayLike, *, axis: Axis = None) -> Score
     axis : int or tuple of int, optional
         Axes to average over; all by default.
 
+    Raises
+    ------
+    InvalidParameterError
+        If the shapes differ, a forecast is NaN, or no value is observed.
+
     Examples
     --------
     >>> mse([[[1.0]], [[float("nan")]]], [[[3.0]], [[0.0]]])
@@ -39,23 +45,25 @@ def mse(actual: ArrayLike, prediction: ArrayLike, *, axis: Axis = None) -> Score
 
 
 def mae(actual: ArrayLike, prediction: ArrayLike, *, axis: Axis = None) -> Score:
-    """Return the mean absolute error, in target units; parameters as in `mse`."""
+    """Return the mean absolute error, in target units; the parameters are those of `mse`."""
     error, _ = _errors(actual, prediction)
     return _mean(np.abs(error), axis)
 
 
 def rmse(actual: ArrayLike, prediction: ArrayLike, *, axis: Axis = None) -> Score:
-    """Return the root of the mean squared error, in target units; parameters as in `mse`."""
+    """Return the root mean squared error, in target units; the parameters are those of `mse`."""
     root = np.sqrt(mse(actual, prediction, axis=axis))
     return float(root) if axis is None else root
 
 
 def smape(actual: ArrayLike, prediction: ArrayLike, *, axis: Axis = None) -> Score:
-    """Return the symmetric absolute percentage error, from 0 to 200; parameters as in `mse`.
+    """Return the symmetric mean absolute percentage error, from 0 to 200.
+
+    The parameters are those of `mse`.
 
     Notes
     -----
-    The mean of ``200 |y - f| / (|y| + |f|)``, where a step with ``y = f = 0`` counts as 0.
+    The metric is the mean of ``200 |y - f| / (|y| + |f|)``; a step with ``y = f = 0`` counts as 0.
     """
     error, truth = _errors(actual, prediction)
     size = np.abs(truth) + np.abs(np.asarray(prediction, dtype=np.float64))
@@ -75,13 +83,20 @@ def mase(
         Error of the naive forecast on training rows, from `seasonal_naive_scale`.
     axis : int or tuple of int, optional
         Axes to average over; all by default.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a scale is not positive and finite, or as in `mse`.
     """
     scale = np.asarray(insample_scale, dtype=np.float64)
     if not (np.isfinite(scale) & (scale > 0)).all():
         bad = scale[~(np.isfinite(scale) & (scale > 0))]
         raise InvalidParameterError(
-            f"insample_scale must be positive and finite. {bad.size} value(s) are not, the first "
-            f"is {float(bad[0])!r}: that series is constant or too short. Leave it out of MASE."
+            f"insample_scale must be positive and finite. {bad.size} value(s) are not; the first "
+            f"is {float(bad[0])!r}, as for a series that is constant or too short. Leave that "
+            "series out of MASE.",
+            parameter="insample_scale",
         )
     error, _ = _errors(actual, prediction)
     return _mean(np.abs(error) / scale, axis)
@@ -97,14 +112,19 @@ def seasonal_naive_scale(
     values : array of shape (rows,) or (rows, channels)
         Training rows, NaN where unobserved.
     season : int, default=1
-        In time steps; 1 is the last-value forecast.
+        Season in time steps; 1 stands for the last-value forecast.
     row_offsets : array of shape (num_items + 1,), optional
-        Where the rows of each item start and end, as in `adaptivepatch.data.Panel`.
+        Rows at which the items start and end, as in `adaptivepatch.data.panel.Panel`.
 
     Returns
     -------
     ndarray of shape (channels,), or (num_items, channels) with `row_offsets`
-        NaN where no two observed values are one season apart.
+        Differences in target units; NaN where no two observed values are one season apart.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `season` is not a positive int.
     """
     if isinstance(season, bool) or not isinstance(season, int) or season < 1:
         raise InvalidParameterError(
@@ -115,14 +135,14 @@ def seasonal_naive_scale(
     if row_offsets is not None:
         bounds = np.asarray(row_offsets).tolist()
         return np.stack([seasonal_naive_scale(rows[a:b], season) for a, b in pairwise(bounds)])
-    with np.errstate(over="ignore", invalid="ignore"):  # scaling refuses values that are too large
+    with np.errstate(over="ignore", invalid="ignore"):  # `Scaling` refuses values this large
         return _observed_mean(np.abs(rows[season:] - rows[:-season]), axis=0)
 
 
 def quantile_loss(
     actual: ArrayLike, prediction: ArrayLike, quantiles: Sequence[float], *, axis: Axis = None
 ) -> Score:
-    """Return the mean pinball loss over steps and quantile levels, in target units.
+    """Return the mean pinball loss over steps and quantiles, in target units.
 
     Parameters
     ----------
@@ -131,39 +151,47 @@ def quantile_loss(
     prediction : array of shape (windows, horizon, channels, num_quantiles)
         Predicted quantiles.
     quantiles : sequence of float
-        Levels between 0 and 1.
+        Quantiles of the last axis, each between 0 and 1.
     axis : int or tuple of int, optional
         Axes of `actual` to average over; all by default.
 
+    Raises
+    ------
+    InvalidParameterError
+        If `quantiles` is not a sequence of numbers between 0 and 1, the shapes do not fit, a
+        forecast is NaN, or no value is observed.
+
     Notes
     -----
-    ``max(q (y - f), (q - 1) (y - f))``, without the factor 2 that some libraries apply.
+    The loss is ``max(q (y - f), (q - 1) (y - f))``; some libraries multiply it by 2.
     """
-    levels = np.asarray(quantiles, dtype=np.float64)
+    q = np.asarray(quantiles, dtype=np.float64)
     truth = np.asarray(actual, dtype=np.float64)
     forecast = np.asarray(prediction, dtype=np.float64)
-    if levels.ndim != 1 or levels.size == 0 or not ((levels > 0) & (levels < 1)).all():
+    if q.ndim != 1 or q.size == 0 or not ((q > 0) & (q < 1)).all():
         raise InvalidParameterError(
-            f"quantiles must be levels between 0 and 1. Got {quantiles!r} instead. "
-            "Pass for example [0.1, 0.5, 0.9]."
+            f"quantiles must be a list of numbers between 0 and 1. Got {quantiles!r} instead. "
+            "Pass for example [0.1, 0.5, 0.9].",
+            parameter="quantiles",
         )
-    if forecast.shape != (*truth.shape, levels.size):
+    if forecast.shape != (*truth.shape, q.size):
         raise InvalidParameterError(
-            "prediction must have the shape of actual and one axis of quantiles behind it, "
-            f"however: prediction.shape={forecast.shape!r}, actual.shape={truth.shape!r}, "
-            f"{levels.size} quantiles. Move the quantiles to the last axis."
+            "prediction must have the shape of actual plus a last axis for the quantiles. Got "
+            f"prediction.shape={forecast.shape!r}, actual.shape={truth.shape!r} and {q.size} "
+            "quantile(s). Move the quantiles to the last axis.",
+            parameter="prediction",
         )
     error, _ = _errors(np.broadcast_to(truth[..., None], forecast.shape), forecast)
-    return _mean(np.maximum(levels * error, (levels - 1) * error).mean(axis=-1), axis)
+    return _mean(np.maximum(q * error, (q - 1) * error).mean(axis=-1), axis)
 
 
 def crps_from_quantiles(
     actual: ArrayLike, prediction: ArrayLike, quantiles: Sequence[float], *, axis: Axis = None
 ) -> Score:
-    """Return the continuous ranked probability score that quantile forecasts approximate.
+    """Return the continuous ranked probability score, approximated from quantile forecasts.
 
-    Parameters are those of `quantile_loss`. The score is twice the mean pinball loss, which tends
-    to the exact score for many evenly spaced levels.
+    The parameters are those of `quantile_loss`. The result is twice the mean pinball loss and
+    tends to the exact score for many evenly spaced quantiles.
     """
     return 2 * quantile_loss(actual, prediction, quantiles, axis=axis)
 
@@ -177,6 +205,11 @@ def coverage(actual: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, axis: Axi
         Observed values, NaN where unobserved, and the bounds of an interval forecast.
     axis : int or tuple of int, optional
         Axes to average over; all by default.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the shapes differ, a bound is NaN, or no value is observed.
     """
     above, truth = _errors(actual, lower)
     below, _ = _errors(actual, upper)
@@ -187,20 +220,22 @@ def coverage(actual: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, axis: Axi
 def _errors(
     actual: ArrayLike, prediction: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return ``actual - prediction`` and `actual`, both in float64."""
+    """Check both arrays; return ``actual - prediction`` and `actual` as float64."""
     truth = np.asarray(actual, dtype=np.float64)
     forecast = np.asarray(prediction, dtype=np.float64)
     if truth.shape != forecast.shape:
         raise InvalidParameterError(
-            "actual and prediction must have the same shape, however: "
-            f"actual.shape={truth.shape!r}, prediction.shape={forecast.shape!r}. "
-            "Use (windows, horizon, channels) for both."
+            "actual and prediction must have the same shape. Got "
+            f"actual.shape={truth.shape!r} and prediction.shape={forecast.shape!r}. "
+            "Use (windows, horizon, channels) for both.",
+            parameter="prediction",
         )
     missing = int(np.isnan(forecast).sum())
     if missing:
         raise InvalidParameterError(
-            f"A forecast must be a number at every step. prediction has {missing} NaN. "
-            "Look for unobserved look-backs or a diverged fit."
+            f"A forecast must be a number at every step. prediction has {missing} NaN value(s). "
+            "Look for unobserved look-backs or a diverged fit.",
+            parameter="prediction",
         )
     return truth - forecast, truth
 
@@ -211,14 +246,15 @@ def _mean(loss: NDArray[np.float64], axis: Axis) -> Score:
         return mean
     if np.isnan(mean):
         raise InvalidParameterError(
-            f"A metric needs an observed value. actual has none in shape {loss.shape!r}. "
-            "Check the windows that were selected."
+            f"A metric needs an observed value. actual, of shape {loss.shape!r}, has none. "
+            "Check which windows were selected.",
+            parameter="actual",
         )
     return float(mean)
 
 
 def _observed_mean(loss: NDArray[np.float64], axis: Axis) -> NDArray[np.float64]:
-    """Return the mean without NaN, NaN where nothing is left."""
+    """Return the mean of the values that are not NaN; NaN if there are none."""
     observed = ~np.isnan(loss)
     count = np.asarray(observed.sum(axis=axis), dtype=np.float64)
     total = np.asarray(loss.sum(axis=axis, where=observed))

@@ -1,8 +1,8 @@
-"""Foundation patchers: a trained patcher apart from any forecaster, kept, published and loaded.
+"""Pretrained patchers: saving, publishing and loading a trained patcher without a forecaster.
 
-A folder in the layout of the Hugging Face Hub: ``config.json``, ``model.safetensors`` and the model
-card ``README.md``. Nothing is unpickled, and only registered or given classes are built. Patchers
-that come with this package lie in ``pretrained_patchers/NAME/``.
+A patcher is a folder in the layout of the Hugging Face Hub: ``config.json``, ``model.safetensors``
+and the model card ``README.md``. Nothing is unpickled, and only registered or given classes are
+built. Patchers that come with this package are in ``pretrained_patchers/NAME/``.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ class TrainingData:
 
     Parameters
     ----------
-    name, licence, origin : str
-        As stated with the data.
+    name, license, origin : str
+        Name, license and origin, as stated with the data.
     sha256 : str
         Digest of the file.
     num_series, num_points : int
-        What was used of it.
+        Numbers of series and points that were used.
     """
 
     name: str
-    licence: str
+    license: str
     origin: str
     sha256: str
     num_series: int
@@ -67,22 +67,22 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class PatcherCard:
-    """What people should know of a pretrained patcher.
+    """Content of the model card of a pretrained patcher.
 
     Parameters
     ----------
     data : sequence of TrainingData
-        What it was trained on.
+        Sources of the training series.
     command : str, optional
-        How to train it again.
+        Command that repeats the training.
     notes : sequence of str
-        Sentences: what it serves, what was checked.
+        Sentences about the purpose of the patcher and about checks.
     history : sequence of mapping
-        Rows of the course of training, all with the same columns.
+        Rows of the training history, all with the same columns.
     license : str, default="apache-2.0"
-        Of the weights, as the Hub names licences.
+        License of the weights, by its name on the Hub.
     date : str
-        Of training; default: today.
+        Date of training. Default: today.
     """
 
     data: Sequence[TrainingData] = ()
@@ -93,14 +93,14 @@ class PatcherCard:
     date: str = field(default_factory=lambda: datetime.datetime.now().date().isoformat())
 
     def render(self, patcher: Any) -> str:
-        """Return the card of a patcher as Markdown, its first part for the Hub."""
+        """Return the card of a patcher as Markdown; it begins with the metadata of the Hub."""
         count = sum(parameter.numel() for parameter in patcher.parameters())
         lines = ["---", f"license: {self.license}", "library_name: adaptivepatch"]
         lines += ["tags:", "- time-series", "- patching", f"- {patcher.name}", "---", ""]
         lines += ["# A pretrained patcher", ""]
         lines += [f"`{' '.join(repr(patcher).split())}`", ""]
-        lines += ["It decides where the patches of a look-back begin; a forecaster of any kind is"]
-        lines += ["trained behind it. Load it with `adaptivepatch.load_patcher(...)`.", ""]
+        lines += ["It decides where the patches of a look-back begin. Any forecaster can be"]
+        lines += ["trained on them. Load it with `adaptivepatch.load_patcher(...)`.", ""]
         lines += [f"* {count} parameters, adaptivepatch {__version__}, {self.date}"]
         lines += [f"* {note}" for note in self.notes]
         lines += ["", "## Training data", ""]
@@ -110,7 +110,7 @@ class PatcherCard:
                     "name": source.name,
                     "series": source.num_series,
                     "points": source.num_points,
-                    "licence": source.licence,
+                    "license": source.license,
                     "origin": source.origin,
                     "SHA-256": source.sha256,
                 }
@@ -147,13 +147,13 @@ def weights_digest(patcher: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(patcher.state_dict().items()):
         digest.update(name.encode())
-        exact = value.detach().to("cpu", torch.float64)  # the same whatever the type
+        exact = value.detach().to("cpu", torch.float64)  # equal for all floating-point types
         digest.update(exact.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
 def frozen_parts(patcher: Any) -> list[Any]:
-    """Return the frozen patchers among a patcher and those inside it, outermost only."""
+    """Return the outermost frozen patchers: the patcher itself, or patchers inside it."""
     if patcher.is_frozen:
         return [patcher]
     inner = [child for child in patcher.children() if isinstance(child, PretrainedMixin)]
@@ -161,7 +161,7 @@ def frozen_parts(patcher: Any) -> list[Any]:
 
 
 class PretrainedMixin:
-    """The methods of a patcher that save it, load it and publish it apart from any forecaster."""
+    """Methods of a patcher that save, load and publish it without a forecaster."""
 
     card: str | None = None
 
@@ -173,9 +173,19 @@ class PretrainedMixin:
         path : path
             Folder for config.json, model.safetensors and README.md, the model card.
         card : PatcherCard, optional
-            What it was trained on, and how. Default: the card it was loaded with, if any.
+            Content of the model card. Default: the card that the patcher was loaded with, if any.
         overwrite : bool, default=False
-            Replace a patcher that is there.
+            Replace a patcher that the folder holds.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        OutputExistsError
+            If the folder holds a model and `overwrite` is False.
         """
         return save_patcher(self, path, card, overwrite=overwrite)
 
@@ -190,11 +200,16 @@ class PretrainedMixin:
         path : path
             Folder, name of a patcher in this package, or repository of the Hugging Face Hub.
         frozen : bool, default=True
-            Freeze it.
+            Freeze the patcher.
         revision : str, optional
-            Of the repository.
+            Branch, tag or commit of the repository.
         **params
             Parameters to change that the weights do not depend on, such as `compression_rate`.
+
+        Returns
+        -------
+        Patcher
+            The loaded patcher.
         """
         patcher: Self = load_patcher(path, frozen=frozen, revision=revision, kind=cls, **params)
         return patcher
@@ -205,11 +220,16 @@ class PretrainedMixin:
         Parameters
         ----------
         repository : str
-            As ``owner/name``.
+            Name of the repository, in the form ``owner/name``.
         card : PatcherCard, optional
-            See `save_pretrained`.
+            Content of the model card; see `save_pretrained`.
         **options
-            private, token, message.
+            Options `private`, `token` and `message`.
+
+        Returns
+        -------
+        str
+            Address of the commit.
         """
         return push_patcher(self, repository, card, **options)
 
@@ -225,13 +245,14 @@ def save_patcher(
     Parameters
     ----------
     patcher : Patcher
-        With its weights as they are.
+        Patcher to write, with its current weights.
     path : path
-        Folder.
+        Folder to write to.
     card : PatcherCard, optional
-        Default: the card it was loaded with, else one that knows no training data.
+        Content of the model card. Default: the card that the patcher was loaded with, or else a
+        card without training data.
     overwrite : bool, default=False
-        Replace a patcher that is there.
+        Replace a patcher that the folder holds.
 
     Returns
     -------
@@ -240,15 +261,15 @@ def save_patcher(
 
     Raises
     ------
-    FileExistsError
+    OutputExistsError
         If the folder holds a model and `overwrite` is False.
     OutputError
-        If it cannot be written.
+        If a file cannot be written.
     """
     if card is not None and not isinstance(card, PatcherCard):
         raise TypeError(
             f"save_pretrained(card=...) must be a PatcherCard. Got {card!r} instead. Leave it out "
-            "to keep the card the patcher was loaded with."
+            "to keep the card that the patcher was loaded with."
         )
     text = patcher.card if card is None else card.render(patcher)
     text = PatcherCard().render(patcher) if text is None else text
@@ -276,17 +297,17 @@ def push_patcher(
     Parameters
     ----------
     patcher : Patcher
-        With its weights as they are.
+        Patcher to publish, with its current weights.
     repository : str
-        As ``owner/name``; created if it is not there.
+        Name of the repository, in the form ``owner/name``; created if absent.
     card : PatcherCard, optional
-        See `save_patcher`.
+        Content of the model card; see `save_patcher`.
     private : bool, default=False
-        Hide a new repository.
+        Make a new repository private.
     token : str, optional
-        Of the account. Default: what ``hf auth login`` stored.
+        Access token of the account. Default: the token that ``hf auth login`` stored.
     message : str
-        Of the commit.
+        Message of the commit.
 
     Returns
     -------
@@ -295,14 +316,17 @@ def push_patcher(
 
     Raises
     ------
+    InvalidParameterError
+        If `repository` has another form.
     OutputError
-        If the Hub cannot be reached or refuses.
+        If the Hub cannot be reached or refuses the upload.
     """
     from huggingface_hub import HfApi
 
     if repository.count("/") != 1:
         raise InvalidParameterError(
-            f"A repository of the Hub is named owner/name. Got {repository!r}."
+            f"The name of a repository must have the form owner/name. Got {repository!r} instead.",
+            parameter="repository",
         )
     with tempfile.TemporaryDirectory() as folder:
         save_patcher(patcher, folder, card, overwrite=True)
@@ -315,7 +339,7 @@ def push_patcher(
                 commit_message=message,
                 allow_patterns=list(_FILES),
             )
-        except Exception as error:  # of the network, of the Hub, of the name
+        except Exception as error:  # errors of the network, the Hub or the name
             raise OutputError(
                 f"Publishing needs the Hub and the right to write to {repository!r}. It failed: "
                 f"{' '.join(str(error).split())}. Check the name and log in with: hf auth login."
@@ -334,7 +358,7 @@ def shipped_patchers() -> list[str]:
 
 
 def is_pretrained(name: str) -> bool:
-    """Tell whether a name is that of a patcher in this package, or a folder."""
+    """Tell whether a name is that of a patcher in this package or of a folder."""
     return name in shipped_patchers() or Path(name).is_dir()
 
 
@@ -349,34 +373,36 @@ def load_patcher(
 ) -> Any:
     """Load a pretrained patcher.
 
-    Frozen, it is for ``Forecaster(patcher=...)``: only what reads the patches is trained then.
+    With a frozen patcher, ``Forecaster(patcher=...)`` trains the rest of the network only.
 
     Parameters
     ----------
     path : path
         Folder that `Patcher.save_pretrained` wrote, name of a patcher in this package, or
-        repository of the Hugging Face Hub, as ``owner/name``; looked for in this order.
+        repository of the Hugging Face Hub in the form ``owner/name``; tried in this order.
     classes : sequence of type, optional
-        Patchers of your own that it is made of.
+        Your own classes that the patcher is made of.
     frozen : bool, default=True
-        Freeze it: no gradients, eval mode, shared by clones.
+        Freeze the patcher: it has no gradients, stays in eval mode and is shared by clones.
     revision : str, optional
         Branch, tag or commit of a repository on the Hub.
     kind : type, optional
         Class that the patcher must be of. Default: any patcher.
     **parameters
         Parameters to change that the weights do not depend on, such as `compression_rate`. A
-        patcher that starts patches above a level (`RatePatcher`) refuses another rate when it is
-        used, unless its budget is exact or a fit prepares it again, which needs ``frozen=False``.
+        patcher that starts patches above a threshold (`RatePatcher`) raises if it is used at
+        another rate, unless its budget is exact or a fit prepares it again, which needs
+        ``frozen=False``.
 
     Returns
     -------
     Patcher
+        The loaded patcher, in eval mode.
 
     Raises
     ------
     InvalidModelError
-        If there is none, or it cannot be read by this version.
+        If there is no such patcher, or this version cannot read it.
     InvalidParameterError
         If a parameter is unknown, or the weights depend on it.
 
@@ -408,11 +434,11 @@ def load_patcher(
         raise InvalidParameterError(
             "Only parameters that the weights do not depend on can be changed. Got "
             f"{', '.join(f'{name}={value!r}' for name, value in parameters.items())}. Leave out "
-            "what changes the network."
+            "the parameters that change the network."
         )
     load_weights(patcher, weights, folder)
     if parameters:
-        patcher.capacity(2048)  # a wrong parameter is told here
+        patcher.capacity(2048)  # raises for a wrong parameter
     card = folder / CARD
     if card.is_file():
         patcher.card = card.read_text(encoding="utf-8")
@@ -427,7 +453,8 @@ def _checked(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[s
         if name not in available:
             raise InvalidParameterError(
                 f"This patcher has no parameter {name!r}. Available: {sorted(available)}."
-                f"{suggest(name, available)}"
+                f"{suggest(name, available)}",
+                parameter=name,
             )
     return {
         name: {"component": describe(value)} if hasattr(value, "get_params") else value
@@ -437,7 +464,7 @@ def _checked(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[s
 
 @contextmanager
 def _reading(folder: Path) -> Iterator[None]:
-    """Phrase what is wrong with a config."""
+    """Raise `InvalidModelError` for errors that a wrong config causes."""
     try:
         yield
     except (InvalidModelError, InvalidParameterError):
@@ -450,9 +477,9 @@ def _reading(folder: Path) -> Iterator[None]:
 
 
 def _find(path: str | Path, revision: str | None) -> Path:
-    """Return the folder of a patcher, fetched if it is on the Hub."""
+    """Return the folder of a patcher, after a download if it is on the Hub."""
     if not isinstance(path, str | Path):
-        raise TypeError(f"A patcher is named by a str or Path. Got {path!r} instead.")
+        raise TypeError(f"The path of a patcher must be a str or Path. Got {path!r} instead.")
     folder = Path(path)
     if isinstance(path, str) and not folder.is_dir():
         if path in shipped_patchers():
@@ -461,27 +488,27 @@ def _find(path: str | Path, revision: str | None) -> Path:
             return _fetch(path, revision)
         else:
             raise InvalidModelError(
-                f"A patcher is a folder, a name or a repository of the Hub (owner/name). {path!r} "
-                f"is none. In this package: {shipped_patchers()}."
+                f"A patcher is loaded from a folder, by a name of this package, or from the Hub "
+                f"(owner/name). {path!r} is none of these. Available: {shipped_patchers()}."
                 f"{suggest(path, shipped_patchers())}"
             )
     if revision is not None:
         raise InvalidParameterError(
-            f"revision chooses a version of a repository on the Hub. Got {revision!r} for "
-            f"{str(path)!r}, which is on this machine. Leave revision out."
+            f"revision selects a version of a repository on the Hub. Got {revision!r} for "
+            f"{str(path)!r}, which is on this machine. Leave revision out.",
+            parameter="revision",
         )
     return folder
 
 
 def _fetch(repository: str, revision: str | None) -> Path:
-    """Fetch a patcher's files from the Hub into its cache."""
+    """Download a patcher's files from the Hub into the cache of the Hub's client."""
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(_FILES)))
-    except Exception as error:  # of the network, of the Hub, of the name
+    except Exception as error:  # errors of the network, the Hub or the name
         raise InvalidModelError(
-            f"{repository!r} is no folder here, so it must be a repository of the Hugging Face "
-            f"Hub. Fetching it failed: {' '.join(str(error).split())}. Check the name and the "
-            "network."
+            f"{repository!r} is not a folder, so it must be a repository of the Hugging Face Hub. "
+            f"The download failed: {' '.join(str(error).split())}. Check the name and the network."
         ) from error

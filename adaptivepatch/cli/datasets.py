@@ -38,7 +38,7 @@ def list_(as_json: options.Json = False) -> None:
             "name": row["name"],
             "rows": row["rows"],
             "channels": row["channels"],
-            "licence": row["licence"],
+            "license": row["license"],
             "file": "here" if row["path"] else "fetch it" if row["fetchable"] else "absent",
         }
         for row in rows

@@ -1,1 +1,1 @@
-"""Frames, panels, windows and scaling in numpy and pandas, without torch."""
+"""Frames, panels, windows and scaling, based on numpy and pandas; torch is not imported."""

@@ -1,7 +1,7 @@
-"""DataFrames in, regular series out: `read_frame` checks a user's frame and returns a `Panel`.
+"""Check a user's DataFrame and convert it to regular series.
 
-Here live the rules of a valid frame and their messages. Steps and gaps are in ``frequency.py``,
-the result in ``panel.py``; windows, scaling and models are elsewhere.
+`read_frame` applies the rules of a valid frame and returns a `Panel` (``panel.py``). The time step
+and gaps of the stamps (timestamps) are the subject of ``steps.py``.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ COVARIATE_ROLES = ("past_covariates", "future_covariates", "static_covariates")
 
 
 def refuse_covariates(given: Mapping[str, object]) -> None:
-    """Refuse further arguments of `fit`: the reserved names of covariate roles, and unknown ones.
+    """Refuse extra keyword arguments of `fit`: covariates, whose names are reserved, and others.
 
     Parameters
     ----------
     given : mapping
-        Values by name.
+        Values by name; None stands for absent covariates.
 
     Raises
     ------
     InvalidParameterError
-        If a covariate role is given.
+        If covariates are given.
     TypeError
-        If there is any other name.
+        If a name is unknown.
     """
     for name, value in given.items():
         if name not in COVARIATE_ROLES:
             raise TypeError(f"fit() got an unexpected keyword argument {name!r}")
         if value is not None:
             raise InvalidParameterError(
-                "Covariates are not yet supported: a series is forecast from its own past. Got "
-                f"{name}={value!r}. Leave it out, and list the channels to forecast with "
-                "target=[...] so that the columns of covariates are left out too."
+                f"Covariates are not yet supported. Got {name}={value!r}. Leave it out. If the "
+                "frame has columns of covariates, list the channels to forecast with target=[...].",
+                parameter=name,
             )
 
 
@@ -70,24 +70,25 @@ def read_frame(
     Parameters
     ----------
     df : pandas.DataFrame or pandas.Series
-        A Series is one channel.
+        Frame to read; a Series is a frame of one channel.
     item_id, timestamp : str, default="item_id", "timestamp"
-        Key columns. Without the `timestamp` column the index must hold the stamps.
+        Names of the key columns. Without the `timestamp` column, the index must hold the stamps.
     target : str or sequence of str, optional
-        Channels. By default every column that is not a key.
+        Names of the channels. By default every column that is not a key is a channel.
     missing : {"error", "mask"}, default="error"
-        What absent stamps and NaN mean: refuse, or keep as unobserved steps.
+        Treatment of absent stamps and NaN: refuse the frame, or keep them as unobserved steps.
     freq : str, pandas offset or int, optional
-        One step. By default it is inferred; an int is for integer stamps.
+        Time step, an int for integer stamps. By default it is inferred.
     require_observed : bool, default=True
         Refuse a channel that has no observed value at all in an item.
     keys_must_exist : bool, default=False
-        Refuse a key column that the caller names and the frame lacks. The default names may be
-        absent in any case.
+        Refuse a key column that the caller names and the frame lacks. A key with its default name
+        may always be absent.
 
     Returns
     -------
     Panel
+        Regular series with sorted items and channels.
 
     Raises
     ------
@@ -164,15 +165,20 @@ def read_frame_like_fitted(
     Parameters
     ----------
     df : pandas.DataFrame
-        Later or other series.
+        Frame with later rows or other items.
     columns : mapping
-        Names of the key columns in `fit`.
+        Names of the key columns in `fit`, under "item_id" and "timestamp".
     channels : tuple of str
-        Channels of `fit`; other columns are left out.
+        Channels of `fit`; other columns are ignored.
     step : pandas offset or int
         Time step of `fit`.
     missing : {"error", "mask"}
-        See `adaptivepatch.data.frame.read_frame`.
+        Treatment of absent stamps and NaN, as in `read_frame`.
+
+    Raises
+    ------
+    InvalidFrameError
+        If the frame lacks a channel, has stamps of another kind, or is refused by `read_frame`.
     """
     keys = {"item_id": columns["item_id"], "timestamp": columns["timestamp"]}
     if isinstance(df, pd.DataFrame | pd.Series) and not df.empty:
@@ -190,11 +196,11 @@ def read_frame_like_fitted(
         return read_frame(
             df, **keys, target=names, missing=missing, freq=step, require_observed=False
         )
-    except InvalidParameterError as error:  # of the step: its kind is that of the stamps
+    except InvalidParameterError as error:  # the step of fit does not suit these stamps
         kind = "integers" if isinstance(step, int) else "datetimes"
         raise InvalidFrameError(
-            f"The stamps must be {kind}, as in fit, with the step {step_name(step)!r}. Those of "
-            "this frame are of another kind. Convert them."
+            f"The stamps must be {kind} with the step {step_name(step)!r}, as in fit. This frame "
+            "has stamps of another kind. Convert them."
         ) from error
 
 
@@ -209,14 +215,14 @@ def _as_frame(df: object) -> pd.DataFrame:
         )
     if frame.empty:
         raise InvalidFrameError(
-            f"The frame must have rows and columns. Its shape is {frame.shape!r}. Check the "
-            "filter or file it came from."
+            f"The frame must have rows and columns. Its shape is {frame.shape!r}. Check the file "
+            "or the filter that it came from."
         )
     if isinstance(frame.columns, pd.MultiIndex):
         raise InvalidFrameError(
-            f"Column names must have one level. There are {frame.columns.nlevels}, such as in "
-            f"{frame.columns[0]!r}. Use df.columns = ['_'.join(map(str, name)) for name in "
-            "df.columns]."
+            f"The columns must not be a MultiIndex. Their names have {frame.columns.nlevels} "
+            f"part(s), such as {frame.columns[0]!r}. Use df.columns = ['_'.join(map(str, name)) "
+            "for name in df.columns]."
         )
     odd = [name for name in frame.columns if not isinstance(name, str)]
     if odd:
@@ -227,11 +233,11 @@ def _as_frame(df: object) -> pd.DataFrame:
     if not frame.columns.is_unique:
         repeated = frame.columns[frame.columns.duplicated()].unique().tolist()
         raise InvalidFrameError(
-            f"Column names must be unique. Repeated: {repeated!r}. Rename or drop the copies."
+            f"Column names must be unique. Repeated: {repeated!r}. Rename or drop the duplicates."
         )
     if isinstance(frame.index, pd.MultiIndex):
         raise InvalidFrameError(
-            f"The frame must have one index level. It has {frame.index.nlevels}: "
+            f"The index must not be a MultiIndex. It has {frame.index.nlevels} part(s): "
             f"{list(frame.index.names)!r}. Use df.reset_index()."
         )
     return frame
@@ -253,8 +259,8 @@ def _stamps(
         row = int(np.flatnonzero(stamps.isna())[0])
         who = f"series {frame[item_id].iloc[row]!r}" if was_long else f"series {SINGLE_ITEM!r}"
         raise InvalidFrameError(
-            f"Every row needs a timestamp. The {place} has {int(stamps.isna().sum())} missing, "
-            f"the first in row {row} ({who}). Drop those rows or fill the stamps."
+            f"Every row needs a stamp. The {place} lacks {int(stamps.isna().sum())}, the first in "
+            f"row {row} ({who}). Drop those rows or fill the stamps."
         )
     if pd.api.types.is_datetime64_any_dtype(stamps.dtype):
         return pd.DatetimeIndex(stamps), in_index
@@ -263,12 +269,14 @@ def _stamps(
     if in_index and (was_long or isinstance(stamps, pd.RangeIndex)):
         close = suggest(timestamp, frame.columns)
         raise InvalidFrameError(
-            f"A long frame needs timestamps. There is no column {timestamp!r} among "
-            f"{list(frame.columns)!r} and the index holds no datetimes. Pass timestamp=...{close}"
+            f"A long frame needs stamps. There is no column {timestamp!r} among "
+            f"{list(frame.columns)!r}, and the index holds no datetimes. Pass timestamp=...{close}",
+            parameter="timestamp",
         )
     raise InvalidFrameError(
-        f"Timestamps must be datetimes or integers. The {place} has dtype {str(stamps.dtype)!r}"
-        f"{_remedy(stamps)}, or name the column that holds them with timestamp=..."
+        f"Stamps must be datetimes or integers. The {place} has dtype {str(stamps.dtype)!r}"
+        f"{_remedy(stamps)}, or name the column of stamps with timestamp=...",
+        parameter="timestamp",
     )
 
 
@@ -276,25 +284,25 @@ def _int64(stamps: pd.Index[Any], place: str) -> NDArray[np.int64]:
     largest = int(stamps.max())
     if largest > np.iinfo(np.int64).max:
         raise InvalidFrameError(
-            f"Integer timestamps must fit into 64 bits. The {place} reaches {largest}. "
-            "Subtract a constant."
+            f"Integer stamps must fit into 64 bits. The {place} reaches {largest}. Subtract a "
+            "constant."
         )
     return cast("NDArray[np.int64]", stamps.to_numpy(dtype=np.int64))
 
 
 def _remedy(stamps: pd.Index[Any]) -> str:
-    """Say how stamps of a wrong type become right, after naming what is in them if that helps."""
+    """Return the part of a message that says how to convert stamps of a wrong type."""
     if pd.api.types.is_float_dtype(stamps.dtype):
-        return ". Use .astype('int64') for step numbers, or convert it with pd.to_datetime"
+        return ". Convert step numbers with .astype('int64') and dates with pd.to_datetime"
     if pd.api.types.is_timedelta64_dtype(stamps.dtype):
         return ". Add a start date, such as pd.Timestamp('2024-01-01')"
     if stamps.inferred_type == "integer":
-        return ". Use .astype('int64'), for large numbers after subtracting a constant"
+        return ". Subtract a constant from large numbers and convert it with .astype('int64')"
     zones = {str(stamp.tzinfo) for stamp in stamps if isinstance(stamp, datetime)}
     if len(zones) > 1:
         return (
-            f" and mixes the time zones {sorted(zones)[:3]}. Convert it to one with "
-            "pd.to_datetime(..., utc=True), then .dt.tz_convert(...)"
+            f" and mixes the time zones {sorted(zones)[:3]}. Convert it to one time zone with "
+            "pd.to_datetime(..., utc=True) and .dt.tz_convert(...)"
         )
     return ". Convert it with pd.to_datetime"
 
@@ -312,12 +320,14 @@ def _channels(
             available = [column for column in frame.columns if column not in keys]
             raise InvalidFrameError(
                 f"Every target must be a value column. {name!r} is not. "
-                f"Available: {available!r}.{suggest(name, available)}"
+                f"Available: {available!r}.{suggest(name, available)}",
+                parameter="target",
             )
     if not names or len(set(names)) < len(names):
         raise InvalidFrameError(
             f"The frame needs at least one value column, each named once. Got {names!r} among the "
-            f"columns {list(frame.columns)!r}. Add a column of numbers or pass target=..."
+            f"columns {list(frame.columns)!r}. Add a column of numbers or pass target=...",
+            parameter="target",
         )
     return tuple(names)
 
@@ -329,11 +339,12 @@ def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
         is_bool = types.is_bool_dtype(column.dtype)
         remedy = "with .astype(float)" if is_bool else "with pd.to_numeric"
         if types.is_complex_dtype(column.dtype):
-            remedy = "to real numbers, such as with np.real or np.abs"
+            remedy = "with np.real or np.abs"
         raise InvalidFrameError(
             f"A channel must hold real numbers. Column {name!r} has dtype {str(column.dtype)!r}. "
-            f"If it holds the stamps pass timestamp={name!r}; if it is no channel list the "
-            f"channels with target=[...]; otherwise convert it {remedy}."
+            f"Convert it {remedy}, pass timestamp={name!r} if it holds the stamps, or leave it "
+            "out by listing the channels with target=[...].",
+            parameter="target",
         )
     return cast("NDArray[np.float64]", column.to_numpy(dtype=np.float64, na_value=np.nan))
 
@@ -341,26 +352,26 @@ def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
 def _items(
     frame: pd.DataFrame, item_id: str | None
 ) -> tuple[NDArray[np.intp], tuple[Hashable, ...], tuple[Hashable, ...]]:
-    """Return the sorted position of each row's item, the sorted ids and the first-seen order."""
+    """Return each row's position in the sorted ids, these ids, and the ids as first seen."""
     if item_id is None:
         return np.zeros(len(frame), dtype=np.intp), (SINGLE_ITEM,), (SINGLE_ITEM,)
     try:
         seen_codes, uniques = pd.factorize(frame[item_id])
     except TypeError as error:
         raise InvalidFrameError(
-            f"Item ids must be hashable, such as strings and numbers. Column {item_id!r} holds "
-            f"others ({error}). Convert it with .astype(str)."
+            f"Item ids must be hashable, such as strings or numbers. Column {item_id!r} is not "
+            f"({error}). Convert it with .astype(str)."
         ) from error
     if (seen_codes < 0).any():
         row = int(np.flatnonzero(seen_codes < 0)[0])
         raise InvalidFrameError(
-            f"Every row needs an item. Column {item_id!r} is missing in row {row}. "
-            "Drop those rows or name the item."
+            f"Every row needs an item id. Column {item_id!r} has none in row {row}. Drop such rows "
+            "or fill the ids."
         )
     seen: list[Hashable] = uniques.tolist()
     try:
         order = sorted(range(len(seen)), key=lambda k: (type(seen[k]).__name__, seen[k]))
-    except TypeError:  # ids of one type without an order
+    except TypeError:  # ids of this type cannot be compared
         order = sorted(range(len(seen)), key=lambda k: (type(seen[k]).__name__, repr(seen[k])))
     rank = np.empty(len(seen), dtype=np.intp)
     rank[order] = np.arange(len(seen))
@@ -387,20 +398,25 @@ def _check_increasing(
         found = f"goes from {str(stamps[row - 1])!r} back to {str(stamps[row])!r}"
         sort = "df.sort_index()" if in_index else f"df.sort_values({timestamp!r})"
         remedy = f"Use {sort}"
-    raise InvalidFrameError(f"Times must increase within a series. {item!r} {found}. {remedy}.")
+    raise InvalidFrameError(
+        f"Stamps must increase within a series. Series {item!r} {found}. {remedy}."
+    )
 
 
 def _check_values(panel: Panel, missing: str, require_observed: bool) -> None:
     infinite = np.isinf(panel.values)
     if infinite.any():
         raise InvalidFrameError(
-            f"Values must be finite. {_where(panel, infinite)} infinite. "
-            'Replace them with NaN and pass missing="mask".'
+            f"Values must be finite. {_where(panel, infinite, 'infinite')}. "
+            'Replace them with NaN and pass missing="mask".',
+            parameter="missing",
         )
     gaps = np.isnan(panel.values)
     if missing == "error" and gaps.any():
         raise InvalidFrameError(
-            f'Values must be observed. {_where(panel, gaps)} NaN. Fill them or pass missing="mask".'
+            f"Values must not be NaN. {_where(panel, gaps, 'NaN')}. "
+            'Fill them or pass missing="mask".',
+            parameter="missing",
         )
     if require_observed and gaps.any():
         for i, item in enumerate(panel.item_ids):
@@ -413,30 +429,30 @@ def _check_values(panel: Panel, missing: str, require_observed: bool) -> None:
                 )
 
 
-def _where(panel: Panel, bad: NDArray[np.bool_]) -> str:
-    """Say which series and channel holds the first bad value, how many it has, and when."""
+def _where(panel: Panel, bad: NDArray[np.bool_], kind: str) -> str:
+    """Name the channel and series of the first bad value, their number there, and its stamp."""
     row, column = (int(k) for k in np.argwhere(bad)[0])
     item = int(np.searchsorted(panel.row_offsets, row, side="right")) - 1
     start, stop = panel.row_offsets[item], panel.row_offsets[item + 1]
     stamp = panel.index[item][row - start]
     return (
         f"Channel {panel.channels[column]!r} of series {panel.item_ids[item]!r} has "
-        f"{int(bad[start:stop, column].sum())} value(s), the first at {str(stamp)!r}, that are"
+        f"{int(bad[start:stop, column].sum())} {kind} value(s), the first at {str(stamp)!r}"
     )
 
 
 def check_keys(item_id: object, timestamp: object) -> None:
-    """Raise unless both are names, of two columns.
+    """Refuse names of key columns that are not strings or are equal.
 
     Parameters
     ----------
     item_id, timestamp : object
-        What the user names.
+        Names of the key columns, as the user gave them.
 
     Raises
     ------
     InvalidParameterError
-        If they are no names, or the same one.
+        If a name is not a string, or both are equal.
     """
     for name, value in (("item_id", item_id), ("timestamp", timestamp)):
         if not isinstance(value, str):
@@ -447,8 +463,9 @@ def check_keys(item_id: object, timestamp: object) -> None:
             )
     if item_id == timestamp:
         raise InvalidParameterError(
-            "One column cannot hold both items and stamps. Got item_id and timestamp="
-            f"{timestamp!r}. Name two columns, or leave out the key that is not there."
+            f"item_id and timestamp must name different columns. Both are {timestamp!r}. Name two "
+            "columns, or leave out the key that the frame lacks.",
+            parameter="timestamp",
         )
 
 
@@ -458,14 +475,14 @@ def _check_named_keys(df: object, item_id: str, timestamp: str) -> None:
     Parameters
     ----------
     df : object
-        What was passed for a frame; anything else is refused later.
+        Argument of the user; anything but a frame with rows and columns is refused elsewhere.
     item_id, timestamp : str
-        Names of the key columns; the stamps may be the index of that name.
+        Names of the key columns or of the index.
 
     Raises
     ------
     InvalidFrameError
-        If there is no such column.
+        If no column or index has the name.
     """
     if not isinstance(df, pd.DataFrame) or df.empty:
         return
@@ -476,5 +493,6 @@ def _check_named_keys(df: object, item_id: str, timestamp: str) -> None:
             raise InvalidFrameError(
                 f"The frame must have the column that {key} names. {name!r} is not among "
                 f"{list(df.columns)!r}. Correct {key}=..., or leave it out if there is no such "
-                f"column.{suggest(name, columns)}"
+                f"column.{suggest(name, columns)}",
+                parameter=key,
             )

@@ -1,4 +1,4 @@
-"""Naive forecasts of windows: what every model must beat, and how they treat unobserved steps."""
+"""Naive forecasts of windows, the baselines that a model must beat."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def last_value(windows: Windows) -> NDArray[np.float64]:
     Parameters
     ----------
     windows : Windows
-        What to forecast.
+        Windows to forecast.
 
     Returns
     -------
     ndarray of shape (num_windows, horizon, channels)
-        NaN where no look-back step was observed.
+        Forecasts; NaN where no look-back step was observed.
     """
     last = _last_observed(windows.past())
     return np.repeat(last[:, None], windows.horizon, axis=1)
@@ -32,29 +32,29 @@ def seasonal_naive(windows: Windows, season: int) -> NDArray[np.float64]:
     Parameters
     ----------
     windows : Windows
-        What to forecast.
+        Windows to forecast.
     season : int
-        In time steps, at most the look-back.
+        Season in time steps, at most the look-back.
 
     Returns
     -------
     ndarray of shape (num_windows, horizon, channels)
-        NaN where no look-back step was observed.
+        Forecasts; NaN where no look-back step was observed.
 
     Raises
     ------
     InvalidParameterError
-        If the look-back is shorter than a season.
+        If `season` is not an int from 1 to the look-back.
 
     Notes
     -----
-    A target takes the latest *observed* value a whole number of seasons before it; where the
-    look-back has none, the last observed value.
+    The forecast of a step is the latest *observed* look-back value that is a whole number of
+    seasons earlier. If there is none, it is the last observed value.
     """
     if not isinstance(season, int) or not 1 <= season <= windows.context_length:
         raise InvalidParameterError(
             f"season must be an int from 1 to the context_length {windows.context_length}. "
-            f"Got {season!r} instead. Use longer look-backs, or last_value.",
+            f"Got {season!r} instead. Use a longer look-back, or last_value.",
             parameter="season",
         )
     past = windows.past()
@@ -64,7 +64,7 @@ def seasonal_naive(windows: Windows, season: int) -> NDArray[np.float64]:
 
 
 def _by_season(past: NDArray[np.float64], season: int) -> NDArray[np.float64]:
-    """Fold (w, steps, c) into (w, seasons, season, c), filling the oldest season with NaN."""
+    """Reshape (w, steps, c) to (w, seasons, season, c); NaN completes the oldest season."""
     num_windows, steps, channels = past.shape
     missing = -steps % season
     padded = np.pad(past, ((0, 0), (missing, 0), (0, 0)), constant_values=np.nan)
@@ -72,7 +72,7 @@ def _by_season(past: NDArray[np.float64], season: int) -> NDArray[np.float64]:
 
 
 def _last_observed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the last value along axis 1 that is not NaN; NaN where all are."""
+    """Return the last value along axis 1 that is not NaN; NaN if all are NaN."""
     newest_first = values[:, ::-1]
     position = (~np.isnan(newest_first)).argmax(axis=1, keepdims=True)
     return np.take_along_axis(newest_first, position, axis=1)[:, 0]

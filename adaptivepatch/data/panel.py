@@ -1,7 +1,7 @@
-"""`Panel`: regular series in canonical order, what every other file of this layer works on.
+"""`Panel`: regular series in canonical order, the data structure of the whole subpackage.
 
-`read_frame` in ``frame.py`` makes panels from users' frames. The next file to read is
-``windows.py``, which cuts a panel into windows.
+`read_frame` in ``frame.py`` makes panels from users' frames; ``windows.py`` cuts panels into
+windows.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from adaptivepatch.errors import InvalidFrameError
 
 @dataclass(frozen=True)
 class FrameLayout:
-    """How the user's frame was laid out, so that a forecast can be returned in the same way.
+    """Layout of the user's frame, so that a forecast can be returned in the same layout.
 
     Parameters
     ----------
     item_id, timestamp : str
-        Names of the two key columns. ``timestamp`` is the index name where stamps came from a
-        named index.
+        Names of the two key columns; `timestamp` is the name of the index if that held the stamps
+        and had a name.
     channel_order : tuple of str
         Channels in the order of the user's columns.
     item_order : tuple of hashable
         Items in the order of their first appearance.
     was_long : bool
-        Whether the frame had an item column.
+        True if the frame had an item column.
     stamps_in_index : bool
-        Whether the stamps were the index.
+        True if the index held the stamps.
     """
 
     item_id: str
@@ -56,19 +56,19 @@ class Panel:
     Parameters
     ----------
     item_ids : tuple of hashable
-        Sorted ids; by type name first where types mix.
+        Ids, sorted by the names of their types and then by value.
     channels : tuple of str
         Sorted channel names.
     row_offsets : ndarray of shape (num_items + 1,)
         Rows of item ``i`` are ``values[row_offsets[i] : row_offsets[i + 1]]``.
     values : ndarray of shape (num_rows, num_channels)
-        float64; NaN means unobserved.
+        Values in float64; NaN means unobserved.
     index : tuple of pandas.Index
-        Per item, its regular stamps: datetimes or integers.
+        Regular stamps of each item: datetimes or integers.
     freq : pandas offset or int
-        One step; an int for integer stamps.
+        Time step, an int for integer stamps.
     layout : FrameLayout
-        How the user's frame looked.
+        Layout of the user's frame.
     """
 
     item_ids: tuple[Hashable, ...]
@@ -97,7 +97,7 @@ class Panel:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Rows of each item, of shape (num_items,)."""
+        """Number of rows of each item, of shape (num_items,)."""
         return np.diff(self.row_offsets)
 
     @property
@@ -120,7 +120,7 @@ class Panel:
         return self.values[self.row_offsets[position] : self.row_offsets[position + 1]]
 
     def tail(self, rows: ArrayLike) -> Panel:
-        """Return the last `rows` rows of each item; one number, or one per item."""
+        """Return the last `rows` rows of each item; `rows` is one number or one per item."""
         return self.slice_rows(self.lengths - np.asarray(rows), self.lengths)
 
     def slice_rows(self, start: ArrayLike, stop: ArrayLike) -> Panel:
@@ -129,7 +129,7 @@ class Panel:
         Parameters
         ----------
         start, stop : int or array of shape (num_items,)
-            Row numbers within the item, cut to the rows the item has.
+            Row numbers within the item, clipped to the rows of the item.
         """
         first = np.broadcast_to(np.clip(start, 0, self.lengths), self.lengths.shape)
         last = np.maximum(first, np.broadcast_to(np.clip(stop, 0, self.lengths), first.shape))
@@ -179,20 +179,20 @@ class Panel:
         Raises
         ------
         InvalidFrameError
-            If the stamp is not of the kind of the panel's stamps.
+            If `start` is not a stamp of the panel's kind (datetime or integer).
         """
         try:
             return np.array([index.searchsorted(_like(index, start)) for index in self.index])
         except (TypeError, ValueError) as error:
             raise InvalidFrameError(
-                f"start must be a stamp of the frame's kind, such as {str(self.index[0][0])!r}. Got "
-                f"{start!r} instead ({error}).",
+                f"start must be a stamp of the frame's kind, such as {str(self.index[0][0])!r}. "
+                f"Got {start!r} instead ({error}).",
                 parameter="start",
             ) from error
 
     def digest(self) -> str:
-        """Return a fingerprint of values, items, channels and stamps: 16 hexadecimal digits."""
-        # Stamps are regular: the first, the last and the step decide the others.
+        """Return a hash of values, items, channels and stamps: 16 hexadecimal digits."""
+        # The first stamp, the last one and the step determine regular stamps.
         stamps = [f"{index[0]} {index[-1]}" for index in self.index if len(index)]
         names = repr((self.item_ids, self.channels, self.freq, stamps))
         digest = hashlib.sha256()
@@ -216,16 +216,21 @@ def future_index(index: pd.Index[Any], freq: Step, horizon: int) -> pd.Index[Any
     """Return the `horizon` stamps that follow the last stamp of `index`.
 
     Calendar steps (business days, month ends, local days across a clock change) are counted in
-    the calendar, not in hours; see ``frequency.py`` for times that a clock change skips.
+    the calendar, not in hours; ``steps.py`` describes times that a clock change skips.
 
     Parameters
     ----------
     index : pandas.Index
         Stamps of one item, in order.
     freq : pandas offset or int
-        One step, as in `Panel`.
+        Time step, as in `Panel`.
     horizon : int
         Number of stamps.
+
+    Raises
+    ------
+    InvalidFrameError
+        If the dtype of the index cannot hold the stamps.
     """
     if isinstance(freq, int):
         if int(index[-1]) + freq * horizon > np.iinfo(np.int64).max:
@@ -237,7 +242,7 @@ def future_index(index: pd.Index[Any], freq: Step, horizon: int) -> pd.Index[Any
     except (OverflowError, AssertionError, pd.errors.OutOfBoundsDatetime) as error:
         raise _no_future(index, freq, horizon) from error
     if len(stamps) < horizon or not (stamps[0] > index[-1] and stamps.is_monotonic_increasing):
-        raise _no_future(index, freq, horizon)  # numbers that wrapped around
+        raise _no_future(index, freq, horizon)  # the stamps overflowed
     return stamps.rename(index.name)
 
 
@@ -245,7 +250,7 @@ def _like(index: pd.Index[Any], start: Any) -> Any:
     if not isinstance(index, pd.DatetimeIndex):
         return int(start)
     if isinstance(start, int | float | np.number):
-        raise TypeError("a number is no date")
+        raise TypeError("a number is not a date")
     stamp = pd.Timestamp(start)
     return stamp.tz_localize(index.tz) if index.tz is not None and stamp.tz is None else stamp
 
@@ -253,12 +258,12 @@ def _like(index: pd.Index[Any], start: Any) -> Any:
 def _no_future(index: pd.Index[Any], freq: Step, horizon: int) -> InvalidFrameError:
     name = freq if isinstance(freq, int) else freq.freqstr
     return InvalidFrameError(
-        f"Forecasts need stamps after the end of a series. {horizon} steps of {name!r} after "
-        f"{str(index[-1])!r} are more than its type, {str(index.dtype)!r}, can hold. Use smaller "
-        "stamps, or for dates a coarser unit such as df.index.as_unit('s')."
+        f"Forecasts need stamps after the end of a series. The dtype {str(index.dtype)!r} cannot "
+        f"hold {horizon} step(s) of {name!r} after {str(index[-1])!r}. Use smaller integers, or a "
+        "coarser unit of dates with df.index.as_unit('s')."
     )
 
 
 def row_offsets(lengths: ArrayLike) -> NDArray[np.int64]:
-    """Return where each item's rows start and end: zero, then the running sum of lengths."""
+    """Return the rows at which items start and end: zero, then the cumulative sum of lengths."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Tables that users see: forecasts and patches in the item and channel order of their frame."""
+"""Result tables of forecasts and patches, in the item and channel order of the user's frame."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from adaptivepatch.data.panel import Panel, future_index
 def forecast_frame(
     panel: Panel, prediction: NDArray[np.float64], quantiles: tuple[float, ...] | None
 ) -> pd.DataFrame:
-    """Return a tidy forecast in the item and channel order of the user's frame.
+    """Return a tidy forecast: one row per item, channel and step.
 
     Parameters
     ----------
     panel : Panel
-        What was forecast, all items.
+        Panel that was forecast, with all its items.
     prediction : ndarray of shape (items, horizon, channels, 1 or quantiles)
-        In original units.
+        Forecasts in original units.
     quantiles : tuple of float, optional
-        Levels of the last axis.
+        Quantiles of the last axis; 0.5 gives the column ``prediction``.
     """
     middle = 0 if quantiles is None else quantiles.index(0.5)
     items, channels = _order(panel)
     horizon, num_items = prediction.shape[1], len(items)
     future = [future_index(panel.index[i], panel.freq, horizon) for i in items]
-    # (items, horizon, channels, levels) -> (items, channels, horizon, levels), the order of rows
+    # (items, horizon, channels, quantiles) -> (items, channels, horizon, quantiles): row order
     values = prediction[items][:, :, channels].transpose(0, 2, 1, 3)
     repeats = len(channels) * horizon
     channel = np.arange(len(channels)).repeat(horizon)
@@ -43,7 +43,7 @@ def forecast_frame(
         "prediction": values[..., middle].ravel(),
     }
     if quantiles is not None:
-        columns |= {str(level): values[..., q].ravel() for q, level in enumerate(quantiles)}
+        columns |= {str(quantile): values[..., k].ravel() for k, quantile in enumerate(quantiles)}
     return pd.DataFrame(columns)
 
 
@@ -55,16 +55,17 @@ def segmentation_frame(
     Parameters
     ----------
     panel : Panel
-        What was segmented.
+        Panel that was segmented.
     lengths : ndarray of shape (items, channels, patches)
-        Patch lengths of the last look-back, 0 for padding.
+        Patch lengths of the last look-back in time steps, 0 for padding.
     boundary_prob : ndarray of shape (items, channels, steps), optional
-        Probability that a step of the look-back starts a patch; that of starts is shown.
+        Probability that a step of the look-back starts a patch; the table has that of the first
+        step of each patch.
     """
     items, channels = _order(panel)
     ordered = lengths[items][:, channels]  # (items, channels, patches)
     rows = panel.lengths[items][:, None, None]
-    after = ordered[..., ::-1].cumsum(-1)[..., ::-1] - ordered  # steps behind the patch
+    after = ordered[..., ::-1].cumsum(-1)[..., ::-1] - ordered  # steps after the patch
     stop = rows - after
     start = np.maximum(stop - ordered, 0)
     shown = (ordered > 0) & (stop > 0)
@@ -94,7 +95,7 @@ def step_frame(
     Parameters
     ----------
     panel, lengths, boundary_prob
-        See `segmentation_frame`.
+        Arguments as in `segmentation_frame`; the table has the probability of every step.
     """
     items, channels = _order(panel)
     ordered = lengths[items][:, channels]  # (items, channels, patches)
@@ -117,7 +118,10 @@ def step_frame(
 
 
 def series_frame(panel: Panel, columns: dict[str, NDArray[np.float64]]) -> pd.DataFrame:
-    """Return one row per series from columns of shape (items, channels)."""
+    """Return one row per item and channel from columns of shape (items, channels).
+
+    The column ``windows`` must be among them; it is converted to int.
+    """
     items, channels = panel.layout.item_order, panel.layout.channel_order
     item = [panel.position[name] for name in items]
     channel = [panel.channels.index(name) for name in channels]
@@ -131,7 +135,7 @@ def series_frame(panel: Panel, columns: dict[str, NDArray[np.float64]]) -> pd.Da
 
 
 def _order(panel: Panel) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return positions of items and channels in the order of the user's frame."""
+    """Return the positions of items and channels in the order of the user's frame."""
     position = panel.position
     items = [position[id_] for id_ in panel.layout.item_order]
     channels = [panel.channels.index(name) for name in panel.layout.channel_order]
@@ -139,5 +143,5 @@ def _order(panel: Panel) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _taken(keys: Sequence[Hashable], which: NDArray[np.integer[Any]]) -> pd.Series[Any]:
-    """Return a column of keys; pandas chooses its type as for a list."""
+    """Return a column of the chosen keys, with the dtype that pandas gives a list of all keys."""
     return pd.Series(list(keys)).take(which).reset_index(drop=True)

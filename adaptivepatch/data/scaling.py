@@ -1,4 +1,4 @@
-"""Standard scaling of a panel, one mean and deviation per item and channel, from training rows."""
+"""Standard scaling of a panel, with a mean and a standard deviation per item and channel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from adaptivepatch.data.panel import Panel
 from adaptivepatch.errors import InvalidFrameError
 
-_SQUARES_UNDERFLOW = 1e-140  # a deviation below which squares lose digits
+_SQUARES_UNDERFLOW = 1e-140  # standard deviation below which squares lose digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,8 +20,8 @@ class Scaling:
     Parameters
     ----------
     mean, std : ndarray of shape (num_items, num_channels)
-        In target units. ``std`` is the population deviation (``ddof=0``), 1 where a channel is
-        constant.
+        Mean and population standard deviation (``ddof=0``) in target units; `std` is 1 where a
+        channel is constant.
     """
 
     mean: NDArray[np.float64]
@@ -29,19 +29,20 @@ class Scaling:
 
     @classmethod
     def fit(cls, panel: Panel, rows_end: ArrayLike | None = None) -> Scaling:
-        """Measure observed values of the training rows.
+        """Measure mean and standard deviation of the observed values of the training rows.
 
         Parameters
         ----------
         panel : Panel
             Regular series.
         rows_end : int or array of shape (num_items,), optional
-            First row of each item that is no training row; by default all rows are.
+            Number of training rows at the start of each item; default: all rows.
 
         Raises
         ------
         InvalidFrameError
-            If a channel has no observed value among its training rows.
+            If a channel has no observed value in the training rows, or values whose squares
+            overflow.
         """
         ends = panel.lengths if rows_end is None else np.asarray(rows_end)
         ends = np.broadcast_to(ends, panel.lengths.shape)
@@ -74,13 +75,16 @@ class Scaling:
                 spread = np.where(tiny, high - low, 1)
                 std[position, tiny] = ((rows - low) / spread).std(axis=0, where=observed)[tiny]
                 std[position, tiny] *= spread[tiny]
-            mean[position] = np.where(low == high, low, mean[position])  # exact, no rounding
+            mean[position] = np.where(low == high, low, mean[position])  # free of rounding errors
             std[position] = np.where((low == high) | (std[position] == 0), 1, std[position])
         return cls(mean=mean, std=std)
 
     @classmethod
     def of_first_rows(cls, panel: Panel, num_rows: int) -> Scaling:
-        """Measure the first look-back of each item; channels unobserved there keep mean 0, std 1."""
+        """Measure the first `num_rows` rows of each item.
+
+        A channel without an observed value there has mean 0 and standard deviation 1.
+        """
         mean = np.zeros((panel.num_items, panel.num_channels))
         std = np.ones_like(mean)
         for i in range(panel.num_items):
@@ -89,7 +93,7 @@ class Scaling:
             count = np.maximum(1, observed.sum(0))
             mean[i] = np.where(observed, rows, 0).sum(0) / count
             centred = np.where(observed, rows - mean[i], 0)
-            size = np.abs(centred).max(0, initial=0)  # squares of tiny numbers would vanish
+            size = np.abs(centred).max(0, initial=0)  # the squares of tiny numbers would underflow
             unit = np.where((size > 0) & (size < 1e-140), size, 1)
             variance = ((centred / unit) ** 2).sum(0) / count
             std[i] = np.where(variance > 0, np.sqrt(variance) * unit, 1)
@@ -105,9 +109,9 @@ class Scaling:
         values : ndarray of shape (n, ..., num_channels)
             Rows or windows.
         item : int or array of shape (n,)
-            Position of the item of each row or window.
+            Position of the item of each row or window, or one position for all.
         channel_axis : int, default=-1
-            Where the channels are, such as -2 for ``(windows, horizon, channels, quantiles)``.
+            Axis of the channels, such as -2 for ``(windows, horizon, channels, quantiles)``.
         """
         mean, std = self._factors(values, item, channel_axis)
         return (values - mean) / std
@@ -115,7 +119,7 @@ class Scaling:
     def inverse(
         self, values: NDArray[np.float64], item: ArrayLike, *, channel_axis: int = -1
     ) -> NDArray[np.float64]:
-        """Return scaled values to target units; the inverse of `transform`."""
+        """Convert scaled values back to target units; the parameters are those of `transform`."""
         mean, std = self._factors(values, item, channel_axis)
         return values * std + mean
 
@@ -127,7 +131,7 @@ class Scaling:
     def _factors(
         self, values: NDArray[np.float64], item: ArrayLike, channel_axis: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return mean and deviation in a shape that broadcasts with `values`."""
+        """Return mean and standard deviation in a shape that broadcasts with `values`."""
         position = np.broadcast_to(np.asarray(item), values.shape[:1])
         shape = [1] * values.ndim
         shape[0], shape[channel_axis] = values.shape[0], self.mean.shape[1]

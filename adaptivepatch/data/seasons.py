@@ -1,4 +1,4 @@
-"""The season that a naive forecast repeats, from the time step."""
+"""Default season of naive forecasts, derived from the time step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 from adaptivepatch.data.steps import Step
 
-_BY_DURATION = [  # (longest step, steps that make one season)
+_BY_DURATION = [  # (longest step, duration of the season)
     (pd.Timedelta(hours=1), pd.Timedelta(days=1)),
     (pd.Timedelta(days=1), pd.Timedelta(days=7)),
 ]
@@ -14,12 +14,12 @@ _BY_CALENDAR = {"M": 12, "Q": 4, "B": 5, "W": 52, "C": 5}
 
 
 def default_season(step: Step) -> int:
-    """Return the season length in time steps: a day, a week or a year, whichever fits the step.
+    """Return the length of a season (a day, a week or a year, depending on the step) in steps.
 
     Parameters
     ----------
     step : pandas offset or int
-        One time step. Integer steps have no season: the result is 1, the last value.
+        Time step. An int has no season; the result is then 1, the last-value forecast.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Which channels of a window share their patches."""
+"""Groups of channels that share their patches."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import Any
 from adaptivepatch.errors import InvalidParameterError, check_bool, suggest
 
 Sharing = bool | Sequence[Sequence[str]]
-"""All channels, none, or groups of channel names; channels in no group keep their own patches."""
+"""Channels that share patches: all (True), none (False), or groups of channel names.
+
+A channel in no group has its own patches.
+"""
 
 
 def check_sharing(owner: object, share: Any) -> None:
-    """Raise `InvalidParameterError` unless a value says which channels share patches.
+    """Raise `InvalidParameterError` unless `share` is a valid `Sharing`.
 
     Parameters
     ----------
     owner : object
-        Whose parameter ``share_segmentation`` it is; None for a function's.
+        Object that has the parameter ``share_segmentation``; None for that of a function.
     share : Any
-        See `Sharing`.
+        Value to check.
     """
     if not isinstance(share, list | tuple):
         check_bool(owner, share_segmentation=share)
@@ -37,25 +40,26 @@ def check_sharing(owner: object, share: Any) -> None:
     twice = sorted({name for name in every if every.count(name) > 1})
     if twice:
         raise InvalidParameterError(
-            f"A channel may be in one group of 'share_segmentation' only. {twice[0]!r} is there "
-            f"{every.count(twice[0])} times. Name it once."
+            f"Each channel may be in only one group of 'share_segmentation'. {twice[0]!r} is named "
+            f"{every.count(twice[0])} times. Name it once.",
+            parameter="share_segmentation",
         )
 
 
 def channel_groups(share: Any, channels: Sequence[str]) -> tuple[int, ...] | None:
-    """Return the group of each channel, or None where every channel has its own patches.
+    """Return the group number of each channel, or None if every channel has its own patches.
 
     Parameters
     ----------
     share : bool or sequence of sequences of str
-        Checked; see `Sharing`.
+        Valid `Sharing`.
     channels : sequence of str
-        Names of the channels at hand.
+        Names of all channels.
 
     Raises
     ------
     InvalidParameterError
-        If a group names a channel that is not at hand.
+        If a group names an unknown channel.
 
     Examples
     --------
@@ -69,7 +73,8 @@ def channel_groups(share: Any, channels: Sequence[str]) -> tuple[int, ...] | Non
         if name not in channels:
             raise InvalidParameterError(
                 f"The groups of 'share_segmentation' must hold channels of the frame. Got "
-                f"{name!r}. Available: {list(channels)}.{suggest(name, channels)}"
+                f"{name!r}. Available: {list(channels)}.{suggest(name, channels)}",
+                parameter="share_segmentation",
             )
     found: dict[object, int] = {}
     return tuple(

@@ -1,4 +1,4 @@
-"""Which items and rows of a panel are trained on, and which rows are held out to validate."""
+"""Selection of the items and rows of a panel for training and for validation."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ def without_short(panel: Panel, horizon: int, short: str) -> tuple[Panel, tuple[
     panel : Panel
         All items.
     horizon : int
-        Steps to forecast.
+        Number of steps to forecast.
     short : {"error", "skip"}
-        How to treat items of fewer than 2 look-back rows and the horizon.
+        Treatment of items with fewer rows than 2 look-back rows plus the horizon.
 
     Returns
     -------
     panel : Panel
-        The items that are long enough.
+        Panel of the items that are long enough.
     skipped : tuple of hashable
-        Ids of the others.
+        Ids of the items left out.
 
     Raises
     ------
     InvalidFrameError
-        If an item is too short and must not be left out, or all are.
+        If an item is too short and `short` is "error", or all items are too short.
+    InvalidParameterError
+        If `short` is not one of its values.
 
     Warns
     -----
@@ -57,16 +59,16 @@ def without_short(panel: Panel, horizon: int, short: str) -> tuple[Panel, tuple[
     if not enough.any():
         raise InvalidFrameError(
             f"Training needs a series of at least {needed} rows (2 look-back points plus the "
-            f"horizon). Series {panel.item_ids[0]!r} has {int(panel.lengths[0])} (and "
-            f"{panel.num_items - 1} more have too few), so that none is left. Pass more rows or "
-            "reduce the horizon."
+            f"horizon). The longest of {panel.num_items} series has {int(panel.lengths.max())}. "
+            "Pass more rows or reduce the horizon.",
+            parameter="horizon",
         )
     skipped = tuple(panel.item_ids[i] for i in np.flatnonzero(~enough))
     shown = ", ".join(repr(id_) for id_ in skipped[:3]) + (", ..." if len(skipped) > 3 else "")
     warnings.warn(
-        f"Training needs {needed} rows of a series (2 look-back points plus the horizon). "
-        f"{len(skipped)} of {panel.num_items} have fewer and are left out: {shown}. Pass more of "
-        "their rows, or forecast them with predict(df).",
+        f"Training needs at least {needed} rows of a series (2 look-back points plus the horizon). "
+        f"{len(skipped)} of {panel.num_items} series have fewer and are left out: {shown}. Pass "
+        "more of their rows, or forecast them with predict(df).",
         UserWarning,
         stacklevel=3,
     )
@@ -76,22 +78,29 @@ def without_short(panel: Panel, horizon: int, short: str) -> tuple[Panel, tuple[
 def held_out_rows(
     panel: Panel, horizon: int, validation_rows: int | None = None
 ) -> NDArray[np.int64]:
-    """Return the rows at the end of each item whose windows validate; 0 for items too short.
+    """Return the number of validation rows at the end of each item; 0 for items too short.
+
+    An item is long enough if it keeps a training window: 2 look-back rows plus the horizon.
 
     Parameters
     ----------
     panel : Panel
         All rows.
     horizon : int
-        Steps to forecast.
+        Number of steps to forecast.
     validation_rows : int, optional
-        The same number for every item. Default: max(horizon, 10 %) of each item that then keeps
-        at least one training window, of 2 look-back rows and the horizon.
+        Number of validation rows, the same for every item. Default: 10 % of the item's rows, and
+        at least the horizon.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `validation_rows` is below the horizon.
 
     Warns
     -----
     UserWarning
-        If no item is long enough.
+        If all items are long enough for training, but none for validation.
     """
     if validation_rows is None:
         rows = np.maximum(horizon, np.ceil(0.1 * panel.lengths).astype(np.int64))
@@ -108,8 +117,9 @@ def held_out_rows(
     if not keeps_window.any() and (panel.lengths >= needed).all():
         warnings.warn(
             f"No series is long enough to hold out {int(rows.min())} validation rows and keep a "
-            f"training window (that takes {needed + int(rows.min())} rows; the longest has "
-            f"{int(panel.lengths.max())}): training runs its fixed number of steps.",
+            f"training window. That takes {needed + int(rows.min())} rows; the longest series has "
+            f"{int(panel.lengths.max())}. Training runs its fixed number of steps, without "
+            "validation.",
             UserWarning,
             stacklevel=3,
         )
@@ -119,16 +129,16 @@ def held_out_rows(
 def refit_borders(
     panel: Panel, start_rows: NDArray[np.int64], refit_every: int
 ) -> list[NDArray[np.int64]]:
-    """Return, for each refit of a backtest, the number of rows of every item before it.
+    """Return the number of rows of every item before each refit of a backtest.
 
     Parameters
     ----------
     panel : Panel
         All rows.
     start_rows : ndarray of shape (items,)
-        Rows of each item before the first forecast.
+        Number of rows of each item before the first forecast.
     refit_every : int
-        Steps between refits, counted over the stamps of all items together.
+        Number of steps between refits, counted over the distinct stamps of all items.
     """
     stamps = panel.stamps.unique().sort_values()
     first = min(
@@ -139,18 +149,18 @@ def refit_borders(
 
 
 def rows_to_train_on(panel: Panel, rows: NDArray[np.int64], horizon: int, start: Any) -> Panel:
-    """Return the first rows of the items that have enough of them for a training window.
+    """Return the training rows of the items that have enough of them for a training window.
 
     Parameters
     ----------
     panel : Panel
         All rows.
     rows : ndarray of shape (items,)
-        Rows of each item that may be trained on.
+        Number of rows at the start of each item that may be trained on.
     horizon : int
-        Steps to forecast.
+        Number of steps to forecast.
     start : timestamp or int
-        Stamp of the first forecast, for the message.
+        Stamp of the first forecast, for the error message.
 
     Raises
     ------
@@ -160,8 +170,9 @@ def rows_to_train_on(panel: Panel, rows: NDArray[np.int64], horizon: int, start:
     enough = rows >= 2 + horizon
     if not enough.any():
         raise InvalidFrameError(
-            f"Training before start={start!r} needs a series of at least {2 + horizon} rows there "
-            f"(2 look-back points plus the horizon). The longest has {int(rows.max())}. Pass a "
-            "later start."
+            f"Training before start={start!r} needs a series of at least {2 + horizon} earlier "
+            f"rows (2 look-back points plus the horizon). The longest has {int(rows.max())}. Pass "
+            "a later start.",
+            parameter="start",
         )
     return panel.slice_rows(0, rows).select_items(enough)

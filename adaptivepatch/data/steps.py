@@ -1,11 +1,12 @@
-"""The step of regular stamps: infer it, read it from an argument, and complete a grid with it.
+"""Time steps of regular stamps: inferred or read from an argument, and used to complete a grid.
 
-Stamps are pandas indexes, one per item, each already increasing: datetimes, or integers whose
-step is an int. Nothing here looks at values.
+Stamps are pandas indexes, one per item and in increasing order: datetimes, or integers whose step
+is an int.
 
-Steps in hours or less are counted in absolute time. Days and everything longer are counted on the
-local clock: where a clock change skips the time of day, that stamp is the first moment after the
-change; where it repeats it, the first of the two. Given stamps may be the other choice.
+Steps of hours or less are counted in absolute time, steps of days or more on the local clock. If a
+clock change skips the time of day of a stamp, the stamp is the first moment after the change; if
+it repeats that time, the stamp is the first of the two. Stamps of the user may also be an hour
+after the skipped time, or the second of the two.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Stamps = Sequence["pd.Index[Any]"]
 _CALENDAR_STEPS = ("B", "SMS", "SME", "MS", "ME", "BMS", "BME", "QS", "QE", "YS", "YE")
 _DAY = pd.Timedelta(days=1)
 _HOUR = pd.Timedelta(hours=1)
-_ANCHORED = (  # steps whose calendar is the same wherever it starts
+_ANCHORED = (  # steps whose calendar does not depend on its start
     pd.offsets.Day,
     pd.offsets.BusinessDay,
     pd.offsets.Week,
@@ -42,12 +43,12 @@ _ANCHORED = (  # steps whose calendar is the same wherever it starts
     pd.offsets.YearBegin,
     pd.offsets.YearEnd,
 )
-_FIRST_YEAR, _LAST_YEAR = 1680, 2260  # what nanoseconds can hold
-_MAX_SPARSITY = 1000  # grid steps per row, beyond which stamps are events and no series
+_FIRST_YEAR, _LAST_YEAR = 1680, 2260  # range of stamps in nanoseconds
+_MAX_SPARSITY = 1000  # most grid steps per row; sparser rows are events, not a series
 
 
 def parse_step(freq: str | BaseOffset | pd.Timedelta | int, stamps: pd.Index[Any]) -> Step:
-    """Read the user's `freq` as one step of `stamps`."""
+    """Return the user's `freq` as a step of `stamps`; refuse one that does not suit them."""
     step: Step | None
     freq = int(freq) if isinstance(freq, np.integer) else freq
     if isinstance(stamps, pd.DatetimeIndex):
@@ -69,26 +70,27 @@ def parse_step(freq: str | BaseOffset | pd.Timedelta | int, stamps: pd.Index[Any
 def find_step(index: Stamps, item_ids: Sequence[Hashable]) -> Step:
     """Infer the step that all items share.
 
-    Items without gaps decide; items with gaps decide only where every item has some; items of
-    fewer than three rows follow the others.
+    The step is that of the items without gaps, or of the items with gaps if there are no others.
+    Items of fewer than three rows are ignored.
 
     Raises
     ------
     InvalidFrameError
-        If no item shows a step, or two items show different ones.
+        If all items have fewer than three rows, or two items have different steps.
     """
     voters = [(item, stamps) for item, stamps in zip(item_ids, index, strict=True)]
     voters = [(item, stamps) for item, stamps in voters if len(stamps) >= 3]
     if not voters:
         raise InvalidFrameError(
-            "The frequency needs a series of at least 3 rows to be inferred. The longest has "
-            f"{max(len(stamps) for stamps in index)}. Pass freq=..."
+            "Inferring the frequency needs a series of at least 3 rows. The longest has "
+            f"{max(len(stamps) for stamps in index)}. Pass freq=...",
+            parameter="freq",
         )
-    found: dict[Step, Hashable] = {}  # step -> first complete item that shows it
+    found: dict[Step, Hashable] = {}  # step -> first complete item that has it
     partial: dict[Step, Hashable] = {}
     for item, stamps in voters:
         if any(_is_complete(stamps, step) for step in found):
-            continue  # agrees, without being asked
+            continue
         step = _step_of(stamps)
         votes = found if _is_complete(stamps, step) else partial
         votes.setdefault(step, item)
@@ -100,24 +102,25 @@ def find_step(index: Stamps, item_ids: Sequence[Hashable]) -> Step:
             return step
     (one, first), (other, second) = list(votes.items())[:2]
     raise InvalidFrameError(
-        f"All series must share one frequency. {first!r} has {_name(one)!r}, {second!r} has "
-        f"{_name(other)!r}. Resample them, fit them apart or pass freq=..."
+        f"All series must have the same frequency. Series {first!r} has {_name(one)!r}, series "
+        f"{second!r} has {_name(other)!r}. Resample them, fit them separately, or pass freq=...",
+        parameter="freq",
     )
 
 
 def complete_grid(
     index: Stamps, item_ids: Sequence[Hashable], step: Step, *, fill: bool
 ) -> tuple[tuple[pd.Index[Any], ...], NDArray[np.int64]]:
-    """Lay every item on its regular grid.
+    """Place the stamps of every item on a regular grid.
 
     Parameters
     ----------
     index, item_ids : sequences
         Stamps and id of each item.
     step : pandas offset or int
-        One step.
+        Time step.
     fill : bool
-        Whether absent stamps are inserted or refused.
+        Insert absent stamps; otherwise refuse an item that lacks some.
 
     Returns
     -------
@@ -136,13 +139,14 @@ def complete_grid(
         grid = _grid(stamps, step)
         place = np.arange(len(stamps)) if grid is stamps else _places(stamps, grid, step)
         wrong = place < 0
-        wrong[1:] |= np.diff(place) <= 0  # both of two repeated times of day
+        wrong[1:] |= np.diff(place) <= 0  # two stamps of one repeated time of day
         if wrong.any():
             off = stamps[int(np.flatnonzero(wrong)[0])]
             raise InvalidFrameError(
                 f"Stamps must lie on a grid of step {_name(step)!r}. Series {item!r} has "
                 f"{str(off)!r}, which is off the grid that starts at {str(stamps[0])!r}. "
-                "Round or resample the stamps, or pass freq=..."
+                "Round or resample the stamps, or pass freq=...",
+                parameter="freq",
             )
         absent = len(grid) - len(stamps)
         if absent and not fill:
@@ -150,7 +154,8 @@ def complete_grid(
             raise InvalidFrameError(
                 f"Stamps must be regular. Series {item!r} lacks {absent} stamp(s) of step "
                 f"{_name(step)!r}, the first at {str(first)!r}. Add the rows, pass "
-                'missing="mask", or name another step with freq=...'
+                'missing="mask", or name another step with freq=...',
+                parameter="missing",
             )
         grids.append(_with_given(grid, stamps, place))
         positions.append(place + start)
@@ -167,7 +172,7 @@ def _step_of(stamps: pd.Index[Any]) -> Step:
     constant = _to_offset(difference)
     if difference < 28 * _DAY and _is_constant(stamps):
         return constant if _is_complete(stamps, constant) else pd.offsets.Hour(difference // _HOUR)
-    with warnings.catch_warnings():  # pandas 3.1 announces that it will return the offset itself
+    with warnings.catch_warnings():  # pandas 3.1 warns that it will return an offset, not a str
         warnings.simplefilter("ignore", DeprecationWarning)
         inferred = pd.infer_freq(stamps)
     if inferred is not None:
@@ -182,7 +187,7 @@ def _step_of(stamps: pd.Index[Any]) -> Step:
 
 def _to_offset(step: str | BaseOffset | pd.Timedelta) -> BaseOffset:
     if isinstance(step, pd.Timedelta) and step % _DAY == pd.Timedelta(0):
-        return pd.offsets.Day(step // _DAY)  # calendar days: local midnight stays local midnight
+        return pd.offsets.Day(step // _DAY)  # calendar days keep local midnights at clock changes
     return to_offset(step)
 
 
@@ -198,26 +203,26 @@ def _ticks(stamps: pd.Index[Any]) -> NDArray[np.int64]:
 
 
 def _moments(ticks: NDArray[np.int64], like: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    """Return integers in the unit of an index as moments in its time zone."""
+    """Convert integers in the unit of `like` to stamps in its time zone."""
     moments = pd.DatetimeIndex(ticks.view(f"M8[{like.unit}]"))
     return moments if like.tz is None else moments.tz_localize("UTC").tz_convert(like.tz)
 
 
 def _common_difference(stamps: pd.Index[Any]) -> int:
-    """Return the most common difference, the smallest of those where several are."""
+    """Return the most common difference; the smallest of them if several are."""
     differences, counts = np.unique(np.diff(_ticks(stamps)), return_counts=True)
     return int(differences[counts.argmax()])
 
 
 def _is_constant(stamps: pd.Index[Any], difference: float | None = None) -> bool:
-    """Whether neighbours differ by one constant, equal to `difference` where that is given."""
+    """Return whether all neighbours differ by one constant, namely `difference` if given."""
     differences = np.diff(_ticks(stamps))
     expected = differences[:1] if difference is None else difference
     return bool((differences == expected).all())
 
 
 def _fixed_ticks(stamps: pd.Index[Any], step: Step) -> float | None:
-    """Return the step in the unit of the stamps, None where its length varies."""
+    """Return the step in the unit of the stamps; None if its length varies."""
     if isinstance(step, int):
         return step
     dates = cast("pd.DatetimeIndex", stamps)
@@ -229,7 +234,7 @@ def _fixed_ticks(stamps: pd.Index[Any], step: Step) -> float | None:
 
 
 def _grid(stamps: pd.Index[Any], step: Step) -> pd.Index[Any]:
-    """Return all stamps from the first to the last; the same object where none is absent."""
+    """Return all stamps from the first to the last; the same object if none is absent."""
     fixed, ticks = _fixed_ticks(stamps, step), _ticks(stamps)
     if fixed is not None:
         if _is_constant(stamps, fixed):
@@ -239,7 +244,8 @@ def _grid(stamps: pd.Index[Any], step: Step) -> pd.Index[Any]:
             raise InvalidFrameError(
                 f"Stamps must be regular. From {str(stamps[0])!r} to {str(stamps[-1])!r} there are "
                 f"{size:.0f} steps of {_name(step)!r}, but {len(stamps)} rows. "
-                "Resample the data or pass a longer step as freq=..."
+                "Resample the data or pass a longer step as freq=...",
+                parameter="freq",
             )
     if isinstance(step, int):
         grid: pd.Index[Any] = pd.Index(np.arange(ticks[0], ticks[-1] + 1, step), name=stamps.name)
@@ -251,14 +257,14 @@ def _grid(stamps: pd.Index[Any], step: Step) -> pd.Index[Any]:
 
 
 def following(dates: pd.DatetimeIndex, step: BaseOffset, count: int) -> pd.DatetimeIndex:
-    """Return the `count` stamps after the last of `dates`, which are regular.
+    """Return the `count` stamps that follow the last of `dates`.
 
     Parameters
     ----------
     dates : pandas.DatetimeIndex
-        Stamps of one item.
+        Regular stamps of one item.
     step : pandas offset
-        One step.
+        Time step.
     count : int
         Number of stamps.
     """
@@ -276,13 +282,13 @@ def following(dates: pd.DatetimeIndex, step: BaseOffset, count: int) -> pd.Datet
 
 
 def _is_local(dates: pd.DatetimeIndex, step: Step) -> bool:
-    """Whether a step is counted on the clock of a time zone."""
+    """Return whether a step is counted on the clock of a time zone."""
     absolute = isinstance(step, pd.offsets.Tick) and not isinstance(step, pd.offsets.Day)
     return dates.tz is not None and not absolute
 
 
 def _regular(near: pd.DatetimeIndex, position: int, step: BaseOffset) -> pd.Timestamp:
-    """Return one of a few neighbours; by the local clock, at their usual time of day, if local."""
+    """Return ``near[position]``; for a local step, as local time with the usual time of day."""
     if not _is_local(near, step):
         return near[position]
     clock = [stamp.tz_localize(None) for stamp in near]
@@ -295,9 +301,10 @@ def _regular(near: pd.DatetimeIndex, position: int, step: BaseOffset) -> pd.Time
 
 
 def _localized(stamps: pd.DatetimeIndex, tz: Any, *, first: bool = True) -> pd.DatetimeIndex:
-    """Return stamps of a local clock as moments; others are moments already.
+    """Convert local times to stamps in the time zone; return stamps that have one unchanged.
 
-    With ``first=False`` repeated times are the second of the two, and skipped ones an hour later.
+    With ``first=False``, a repeated time is the second of the two, and a skipped time is shifted
+    by an hour.
     """
     if stamps.tz is not None or tz is None:
         return stamps
@@ -308,7 +315,7 @@ def _localized(stamps: pd.DatetimeIndex, tz: Any, *, first: bool = True) -> pd.D
 def _date_range(
     first: pd.Timestamp, last: pd.Timestamp, step: BaseOffset, tz: Any
 ) -> pd.DatetimeIndex:
-    """Return all stamps from `first` to `last`, times on the local clock if the step is local."""
+    """Return all stamps from `first` to `last`, which are local times if the step is local."""
     calendar = _calendar_around(first, last.year, step, tz)
     if calendar is None:
         return _localized(_between(first, last, step), tz)
@@ -320,9 +327,9 @@ def _date_range(
 def _calendar_around(
     first: pd.Timestamp, last_year: int, step: BaseOffset, tz: Any
 ) -> pd.DatetimeIndex | None:
-    """Return a calendar that many items share; None where stamps depend on the first one."""
+    """Return a calendar that items can share; None if the stamps depend on the first one."""
     anchored = step.n == 1 and isinstance(step, _ANCHORED)
-    anchored = anchored and getattr(step, "weekday", 0) is not None  # a week without its day
+    anchored = anchored and getattr(step, "weekday", 0) is not None  # weeks need a weekday
     low, high = first.year // 10 * 10 - 10, last_year // 10 * 10 + 30
     if not anchored or first.tz is not None or low < _FIRST_YEAR or high > _LAST_YEAR:
         return None
@@ -343,7 +350,7 @@ def _between(first: pd.Timestamp, last: pd.Timestamp, step: BaseOffset) -> pd.Da
 
 
 def _places(stamps: pd.Index[Any], grid: pd.Index[Any], step: Step) -> NDArray[np.intp]:
-    """Return the position of each stamp in the grid, -1 where it is not there."""
+    """Return the position of each stamp in the grid; -1 for stamps off the grid."""
     place = grid.get_indexer(stamps)
     if isinstance(step, int) or not isinstance(grid, pd.DatetimeIndex) or (place >= 0).all():
         return place
@@ -359,7 +366,7 @@ def _places(stamps: pd.Index[Any], grid: pd.Index[Any], step: Step) -> NDArray[n
 def _with_given(
     grid: pd.Index[Any], stamps: pd.Index[Any], place: NDArray[np.intp]
 ) -> pd.Index[Any]:
-    """Return the grid with the given stamps in their places: the other side of a clock change."""
+    """Return the grid with the given stamps in their places; these may differ at clock changes."""
     if len(grid) == len(stamps):
         return stamps
     ticks = _ticks(grid).copy()
@@ -380,5 +387,5 @@ def _is_complete(stamps: pd.Index[Any], step: Step) -> bool:
 
 
 def step_name(step: Step) -> str | int:
-    """Return how a user would write a step."""
+    """Return a step as a user would write it."""
     return step if isinstance(step, int) else str(step.freqstr)

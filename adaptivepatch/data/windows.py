@@ -1,7 +1,7 @@
-"""Windows: every (look-back, horizon) pair of a panel, none dropped and none copied until asked.
+"""Windows: all (look-back, horizon) pairs of a panel, copied only when they are read.
 
-Also here: the strided views and the time-ordered splitter of the array face. Scaling is in
-``scaling.py``; tensors are made by the estimators.
+`sliding_windows` makes windows of an array, and `WindowSplit` splits them for cross-validation.
+Scaling is in ``scaling.py``; the estimators make tensors of windows.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 from adaptivepatch.data.panel import Panel, future_index
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_int
 
-MIN_LOOKBACK = 2  # rows before the first target that a window needs
+MIN_LOOKBACK = 2  # look-back rows that a window needs
 
 Selection = slice | NDArray[np.integer[Any]] | NDArray[np.bool_] | list[int]
 
 
 def num_windows(length: int, context_length: int, horizon: int, stride: int = 1) -> int:
-    """Return how many complete windows a series of `length` steps has.
+    """Return the number of complete windows of a series of `length` steps.
 
     Examples
     --------
@@ -38,22 +38,22 @@ def num_windows(length: int, context_length: int, horizon: int, stride: int = 1)
 class Windows:
     """Windows of a panel, item after item, with increasing cutoffs within an item.
 
-    Make them with `make_windows` or `forecast_windows`.
+    `make_windows` and `forecast_windows` return them.
 
     Parameters
     ----------
     panel : Panel
-        Where the values are.
+        Panel with the values.
     item : ndarray of shape (num_windows,)
         Position of each window's item in the panel.
     cutoff_row : ndarray of shape (num_windows,)
         Row within the item of the last look-back step; the first target is the row after it.
     context_length, horizon, stride : int
-        In time steps.
+        Look-back, horizon and distance of cutoffs, in time steps.
     skipped : tuple of hashable
         Ids of the items that are too short for any window.
     min_context : int
-        Rows an item had to offer before a first target.
+        Number of look-back rows that a window needs.
     """
 
     panel: Panel
@@ -78,7 +78,7 @@ class Windows:
     def item_id(self) -> NDArray[np.object_]:
         """Item id of each window, of shape (num_windows,)."""
         ids = np.empty(self.panel.num_items, dtype=object)
-        for position, id_ in enumerate(self.panel.item_ids):  # ids may be tuples
+        for position, id_ in enumerate(self.panel.item_ids):  # one by one: ids may be tuples
             ids[position] = id_
         return ids[self.item]
 
@@ -92,15 +92,15 @@ class Windows:
         return replace(self, item=self.item[which], cutoff_row=self.cutoff_row[which])
 
     def past(self, which: Selection = slice(None)) -> NDArray[np.float64]:
-        """Return look-backs of shape (windows, context_length, channels), NaN before the start."""
+        """Return look-backs (windows, context_length, channels), NaN before the item's start."""
         return self._gather(which, 1 - self.context_length, self.context_length)
 
     def future(self, which: Selection = slice(None)) -> NDArray[np.float64]:
-        """Return targets of shape (windows, horizon, channels), NaN after the end."""
+        """Return targets of shape (windows, horizon, channels), NaN after the item's end."""
         return self._gather(which, 1, self.horizon)
 
     def num_observed_past(self) -> NDArray[np.int64]:
-        """Return the observed look-back steps of each window, of shape (windows, channels)."""
+        """Return the number of observed look-back steps, of shape (windows, channels)."""
         running = np.zeros((len(self.panel.values) + 1, self.panel.num_channels), dtype=np.int64)
         np.cumsum(self.panel.observed, axis=0, out=running[1:])
         offset, stop = self.panel.row_offsets[self.item], self.cutoff_row + 1
@@ -108,7 +108,7 @@ class Windows:
         return running[offset + stop] - running[offset + start]
 
     def timestamps(self, window: int) -> pd.Index[Any]:
-        """Return the stamps of the targets of one window, also those after the item's end."""
+        """Return the stamps of the targets of one window, including those after the item's end."""
         stamps, row = self.panel.index[self.item[window]], int(self.cutoff_row[window]) + 1
         known = stamps[row : row + self.horizon]
         if len(known) == self.horizon:
@@ -126,11 +126,12 @@ class Windows:
         raise InvalidFrameError(
             f"Series {item!r}{also} has {length} observations; horizon {self.horizon} needs at "
             f"least {needed} ({self.min_context} look-back points plus the horizon). "
-            'Drop it, reduce the horizon, or pass short="skip" to fit.'
+            'Drop it, reduce the horizon, or pass short="skip" to fit.',
+            parameter="short",
         )
 
     def _gather(self, which: Selection, first: int, steps: int) -> NDArray[np.float64]:
-        """Read `steps` rows from `first` rows after the cutoff on."""
+        """Return `steps` rows of each window, from `first` rows after the cutoff on."""
         item, panel = self.item[which], self.panel
         rows = (self.cutoff_row[which] + first)[:, None] + np.arange(steps)  # (w, steps)
         outside = (rows < 0) | (rows >= panel.lengths[item][:, None])
@@ -160,24 +161,26 @@ def make_windows(
     panel : Panel
         Regular series.
     context_length, horizon : int
-        In time steps.
+        Look-back and horizon in time steps.
     stride : int, default=1
-        Steps between cutoffs.
+        Number of steps between cutoffs.
     allow_short : bool, default=False
-        Also make windows that reach before the start of the item, padded there with NaN, from
-        `min_context` rows on. Otherwise the first look-back is the first `context_length` rows.
+        Also make windows with look-backs of at least `min_context` rows at the start of the item,
+        padded with NaN on the left. Otherwise every look-back has `context_length` rows.
     min_context : int, default=2
-        Look-back rows that a padded window needs.
+        Number of look-back rows that a padded window needs.
     targets_from, targets_to : int or array of shape (num_items,), optional
-        Rows within the item that targets may use, the last one excluded; by default all.
+        First row within the item that targets may use, and the row after the last; default: all
+        rows.
 
     Returns
     -------
     Windows
+        Windows in order of items and cutoffs; items without a window are in `skipped`.
 
     Examples
     --------
-    The windows of a validation range, the last 3 rows of each item:
+    Windows of a validation range, the last 3 rows of each item:
 
     >>> import pandas as pd
     >>> from adaptivepatch.data.frame import read_frame
@@ -217,12 +220,12 @@ def complete_or_padded(
     targets_from: ArrayLike | None = None,
     targets_to: ArrayLike | None = None,
 ) -> Windows:
-    """Cut windows with complete look-backs, and padded ones for items that have no other.
+    """Cut windows with complete look-backs; items that have none get padded windows.
 
     Parameters
     ----------
     panel, context_length, horizon, stride, targets_from, targets_to
-        As in `make_windows`. An item needs 2 look-back rows plus the horizon.
+        Arguments of `make_windows`. An item needs 2 look-back rows plus the horizon.
     """
     limits: dict[str, Any] = {
         "stride": stride,
@@ -243,10 +246,10 @@ def complete_or_padded(
 def forecast_windows(
     panel: Panel, context_length: int, horizon: int, *, min_context: int = 2
 ) -> Windows:
-    """Return one window per item whose look-back ends with the item: the one to forecast.
+    """Return the window to forecast of each item; its look-back ends with the item.
 
-    Its targets are unknown, so ``future`` is all NaN. Items of fewer than `min_context` rows are
-    skipped; items shorter than `context_length` are padded on the left with NaN.
+    Its targets are unknown, so `Windows.future` is all NaN. Items of fewer than `min_context` rows
+    are skipped; items shorter than `context_length` are padded with NaN on the left.
     """
     check_int(None, context_length=context_length, horizon=horizon)
     context = min(min_context, context_length)
@@ -264,12 +267,21 @@ def forecast_windows(
 
 
 def last_lookbacks(panel: Panel, context_length: int, horizon: int, what: str) -> Windows:
-    """Return the last look-back of every item, which `what` is asked for.
+    """Return the window to forecast of every item, after checking its look-back.
+
+    Parameters
+    ----------
+    panel : Panel
+        Regular series.
+    context_length, horizon : int
+        Look-back and horizon in time steps.
+    what : str
+        Subject of the error message, such as ``"A forecast"``.
 
     Raises
     ------
     InvalidFrameError
-        If a channel has fewer than 2 observed points there.
+        If a channel has fewer than 2 observed points in the look-back.
     """
     windows = forecast_windows(panel, context_length, horizon)
     if windows.skipped:
@@ -286,7 +298,8 @@ def last_lookbacks(panel: Panel, context_length: int, horizon: int, what: str) -
             f"{what} needs 2 observed look-back points. Channel "
             f"{panel.channels[channel]!r} of series {windows.item_id[window]!r} has "
             f"{int(observed[window, channel])} in the last {context_length} steps. Leave "
-            "the series out, fill it, or use a longer context_length."
+            "the series out, fill it, or use a longer context_length.",
+            parameter="context_length",
         )
     return windows
 
@@ -301,12 +314,19 @@ def sliding_windows(
     series : array of shape (steps,) or (steps, channels)
         One series in time order.
     context_length, horizon, stride : int
-        In time steps.
+        Look-back, horizon and distance of neighbouring windows, in time steps.
 
     Returns
     -------
     past : ndarray of shape (windows, context_length[, channels])
+        Look-backs.
     future : ndarray of shape (windows, horizon[, channels])
+        Targets.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the series is too short or of another shape, or a number is not a positive int.
 
     Examples
     --------
@@ -319,8 +339,9 @@ def sliding_windows(
     if values.ndim not in (1, 2) or len(values) < context_length + horizon:
         raise InvalidParameterError(
             "series must have shape (steps,) or (steps, channels) with at least context_length + "
-            f"horizon = {context_length + horizon} steps, however: series.shape={values.shape!r}. "
-            "Pass one longer series, or reduce context_length or horizon."
+            f"horizon = {context_length + horizon} steps. Got series.shape={values.shape!r}. "
+            "Pass one longer series, or reduce context_length or horizon.",
+            parameter="series",
         )
     views = sliding_window_view(values, context_length + horizon, axis=0)[::stride]
     views = np.moveaxis(views, -1, 1)  # (w, [channels,] steps) -> (w, steps[, channels])
@@ -331,22 +352,22 @@ def sliding_windows(
 class WindowSplit:
     """Cross-validation for overlapping windows in time order, with a growing training set.
 
-    Use it as ``cv=`` of a scikit-learn search over windows made by `sliding_windows`. Between
-    training and test it leaves out ``(horizon - 1) // stride`` windows, so that no training
-    target is a test target.
+    Use it as ``cv=`` of a scikit-learn search over windows made by `sliding_windows`. It leaves
+    out ``(horizon - 1) // stride`` windows between training and test, so that no training target
+    is a test target.
 
     Parameters
     ----------
     n_splits : int, default=5
-        Number of splits; the test sets follow one another up to the last window.
+        Number of splits; their test sets follow one another up to the last window.
     horizon : int
-        Steps a window predicts.
+        Number of steps that a window forecasts.
     stride : int, default=1
-        Steps between neighbouring windows.
+        Number of steps between neighbouring windows.
     max_train_size : int, optional
-        Most training windows of a split, the latest ones; by default all.
+        Maximum number of training windows of a split, the latest ones; default: no maximum.
     test_size : int, optional
-        Test windows of a split; by default ``num_windows // (n_splits + 1)``.
+        Number of test windows of a split; default: ``num_windows // (n_splits + 1)``.
 
     Examples
     --------
@@ -363,7 +384,7 @@ class WindowSplit:
 
     @property
     def gap(self) -> int:
-        """Windows left out between training and test."""
+        """Number of windows left out between training and test."""
         return (self.horizon - 1) // self.stride
 
     def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
@@ -372,9 +393,9 @@ class WindowSplit:
         Parameters
         ----------
         X, y, groups : object
-            Ignored; the signature is scikit-learn's.
+            Arguments of scikit-learn, ignored.
         """
-        del X, y, groups  # the signature scikit-learn calls
+        del X, y, groups
         return self.n_splits
 
     def split(
@@ -387,7 +408,12 @@ class WindowSplit:
         X : array or sequence
             Windows in time order; only their number is used.
         y, groups : object
-            Ignored.
+            Arguments of scikit-learn, ignored.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there are too few windows, or a parameter is not a positive int.
         """
         del y, groups
         check_int(
@@ -406,7 +432,8 @@ class WindowSplit:
             raise InvalidParameterError(
                 f"{self!r} needs at least {needed} windows: {self.n_splits} test sets of "
                 f"{max(size, 1)}, a gap of {self.gap} and one to train on. Got {count}. "
-                "Use fewer splits, a smaller test_size or a shorter horizon."
+                "Use fewer splits, a smaller test_size or a shorter horizon.",
+                parameter="n_splits",
             )
         positions = np.arange(count)
         for start in range(first_test, count, size):

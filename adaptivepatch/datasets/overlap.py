@@ -1,16 +1,16 @@
-"""Does a corpus contain a benchmark series? Decided by content, not by names.
+"""Search for benchmark series in corpora, by content instead of by name.
 
-Two searches, both at several time steps and blind to scale, offset and sign:
+Two searches compare series at several time steps, whatever their scale, offset and sign:
 
-* `OverlapIndex.by_hash`: hashes of quantised differences around content-defined anchors, the
-  largest difference within 12 steps. A copy picked out or averaged at another step has the same
-  anchors, so that nothing has to be compared at every shift.
-* `OverlapIndex.by_correlation`: normalised excerpts around the largest change within 128 steps,
-  then differences along slightly shifted and stretched copies. Finds what was smoothed,
-  interpolated, rounded or disturbed, if it is longer than about 1,000 steps.
+* `OverlapIndex.by_hash` compares hashes of quantised differences around anchors. An anchor is the
+  largest difference within 12 steps, so that a copy has the same anchors, also when subsampled or
+  averaged; series need not be compared at every shift.
+* `OverlapIndex.by_correlation` compares normalised excerpts around the largest change within 128
+  steps, and then differences along slightly shifted and stretched excerpts. It finds copies that
+  were smoothed, interpolated, rounded or disturbed, if they are longer than about 1,000 steps.
 
-A stretch that its own series repeats (constant, periodic) proves nothing and is left out.
-numpy only.
+A stretch that recurs in its own series (constant, periodic) is no evidence and is left out. The
+search needs only numpy.
 """
 
 from __future__ import annotations
@@ -59,34 +59,35 @@ BENCHMARKS = (
     "ili",
     "solar",
 )
-"""Sets that a patcher must not have seen before it is measured on them."""
+"""Data sets that must not be in the training data of a patcher that is evaluated on them."""
 
-_MOST_PLACES = 50  # of one hash; more prove nothing
+_MOST_PLACES = 50  # of one hash; a hash at more places is no evidence
 _CHECK_HALF, _EXACT = 32, 0.999
 _CANDIDATE, _NEAR = 0.95, 0.95
 _MOST_CANDIDATES, _TRIED = 20, 3
-_ROUNDING = 1e-6  # of correlations
-_FEWEST_PLACES, _DRIFT = 3, 16.0  # of a near copy, and what their distances may differ by
+_ROUNDING = 1e-6  # rounding error of correlations
+# A near copy has at least so many places; the lead between neighbouring ones drifts at most so far.
+_FEWEST_PLACES, _DRIFT = 3, 16.0
 
 
 @dataclass(frozen=True)
 class Match:
-    """One pair of series with common content.
+    """A pair of series with common content.
 
     Parameters
     ----------
     series, reference : str
-        Names.
+        Names of the two series.
     kind : {"hash", "correlation"}
-        Which search found it.
+        Search that found the best place.
     step, reference_step : int
-        Every so many steps of the one equal every so many of the other.
+        Time steps at which the two series agree, in steps of each series.
     position, reference_position : int
-        Where the best place is, in steps of each.
+        Best place, in steps of each series.
     correlation : float
-        Of clipped differences there.
+        Correlation of clipped differences at the best place.
     count : int
-        Places found.
+        Number of places found.
     """
 
     series: str
@@ -114,39 +115,44 @@ def find_overlap(
     references: Mapping[str, Floats],
     steps: Sequence[int] = STEPS,
 ) -> list[Match]:
-    """Return the pairs of series and references that have content in common.
+    """Return the pairs of a series and a reference that have content in common.
 
     Parameters
     ----------
     series : iterable of (str, ndarray of shape (n,))
-        To look through; NaN where missing.
+        Names and values of the series to search; NaN where missing.
     references : mapping of str to ndarray of shape (n,)
-        To look for.
+        Series to search for, by name.
     steps : sequence of int
-        Time steps compared, in steps of the data, each with each.
+        Time steps to compare, each with each, in steps of the data.
 
     Returns
     -------
     list of Match
-        The best place of every pair, sorted by name.
+        Best place of every pair, sorted by name.
     """
     index = OverlapIndex(references, steps)
     return index.search(series)
 
 
 def benchmark_series(folder: str | None = None) -> dict[str, Floats]:
-    """Return every channel of the benchmark sets that are at hand, by ``set/channel``.
+    """Return every channel of the available benchmark sets, by ``set/channel``.
+
+    Parameters
+    ----------
+    folder : str, optional
+        Folder to search, with its direct subfolders; default: ``ADAPTIVEPATCH_DATA``.
 
     Raises
     ------
     DatasetError
-        If none is.
+        If no benchmark set is available.
     """
     found: dict[str, Floats] = {}
     for name in BENCHMARKS:
         whole = name.partition("_")[0]
         if whole != name and any(key.startswith(f"{whole}/") for key in found):
-            continue  # a subset of what is there
+            continue  # a subset of a set already found
         try:
             frame = load_dataset(name, folder) if DATASETS[name].is_verified else None
         except DatasetError:
@@ -155,21 +161,21 @@ def benchmark_series(folder: str | None = None) -> dict[str, Floats]:
             found |= {f"{name}/{column}": frame[column].to_numpy() for column in frame}
     if not found:
         raise DatasetError(
-            f"Looking for benchmark series needs at least one of {list(BENCHMARKS)}. None is at "
-            "hand. Set ADAPTIVEPATCH_DATA to the folder that holds them."
+            f"The search for benchmark series needs at least one of {list(BENCHMARKS)}. None was "
+            "found. Set ADAPTIVEPATCH_DATA to the folder that holds them."
         )
     return found
 
 
 class OverlapIndex:
-    """References, prepared for being looked for.
+    """Index of reference series, to search many series for them.
 
     Parameters
     ----------
     references : mapping of str to ndarray of shape (n,)
-        See `find_overlap`.
+        Series to search for, by name.
     steps : sequence of int
-        See `find_overlap`.
+        Time steps to compare, each with each, in steps of the data.
     """
 
     def __init__(self, references: Mapping[str, Floats], steps: Sequence[int] = STEPS) -> None:
@@ -180,7 +186,7 @@ class OverlapIndex:
 
     @cached_property
     def _hashed(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-        """Sorted hashes that are no repetitions, with the number of their view and the place."""
+        """Sorted hashes that do not recur in their series, with view numbers and positions."""
         parts = [hashes(view) for view in self.views]
         code = np.concatenate([part[0] for part in parts])
         place = np.concatenate([part[1] for part in parts])
@@ -197,7 +203,7 @@ class OverlapIndex:
 
     @cached_property
     def _excerpts(self) -> list[tuple[View, NDArray[np.float32], NDArray[np.int64]]]:
-        """Views with their normalised excerpts and the places of them."""
+        """Views with their normalised excerpts and the positions of these."""
         return [(view, *normalised(view, p)) for view, p in smooth_views(self.views)]
 
     def search(self, series: Iterable[tuple[str, Floats]]) -> list[Match]:
@@ -215,7 +221,7 @@ class OverlapIndex:
         return [best[key] for key in sorted(best)]
 
     def by_hash(self, flat: Flat, views: Sequence[View]) -> Iterator[Match]:
-        """Yield places whose hashes are equal and whose differences agree further on."""
+        """Yield places with equal hashes whose differences also agree over a wider excerpt."""
         known, number, place = self._hashed
         offsets = range(-_CHECK_HALF, _CHECK_HALF + 1)
         for view in views:
@@ -238,10 +244,10 @@ class OverlapIndex:
                 yield from self._matches(flat, places, lag=1)
 
     def by_correlation(self, flat: Flat, views: Sequence[View]) -> Iterator[Match]:
-        """Yield places whose excerpts correlate, and whose differences do along a wider one."""
+        """Yield places whose excerpts correlate, and whose differences do over a wider excerpt."""
         for view, phase in smooth_views(views):
             if phase:
-                continue  # the references have both
+                continue  # one phase suffices: the references have both
             unit, position = normalised(view, phase)
             for reference, ref_unit, place in self._excerpts:
                 if not (len(unit) and len(ref_unit)):
@@ -264,7 +270,7 @@ class OverlapIndex:
         own: NDArray[np.int64],
         ref: NDArray[np.int64],
     ) -> NDArray[np.bool_]:
-        """Tell which places of a pair of series follow each other at nearly equal distances."""
+        """Return a mask of the places that, with others of their pair, keep nearly one lead."""
         pair = np.searchsorted(flat.start, own, side="right") * len(self.flat.start)
         pair += np.searchsorted(self.flat.start, ref, side="right") - 1
         lead = own / steps[0] - ref / steps[1]
@@ -278,7 +284,7 @@ class OverlapIndex:
         return keep
 
     def _matches(self, flat: Flat, places: _Places, lag: int) -> Iterator[Match]:
-        """Yield the best place of each pair of series, if its own series has no such place."""
+        """Yield the best place of each pair that the reference does not match elsewhere itself."""
         order = np.argsort(-places.found)
         pairs: dict[tuple[str, str], list[int]] = {}
         for i in order.tolist():
@@ -304,7 +310,10 @@ class OverlapIndex:
                     break
 
     def _own_agreement(self, view: View, position: int, lag: int) -> float:
-        """Return how well the differences around a place agree with its own series elsewhere."""
+        """Return the largest correlation of the differences around a place with others there.
+
+        The others are those of the same series, further away.
+        """
         piece = int(np.searchsorted(self.flat.start, position, side="right")) - 1
         ends = (*self.flat.start.tolist(), len(self.flat.values))
         own = view.values[ends[piece] : ends[piece + 1]]
@@ -330,7 +339,7 @@ class OverlapIndex:
 
 
 class _Places(NamedTuple):
-    """Where something in common was found, between two views."""
+    """Places of common content between two views."""
 
     kind: Literal["hash", "correlation"]
     view: View
@@ -341,7 +350,7 @@ class _Places(NamedTuple):
 
 
 def _closest(agreement: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the pairs that agree, of every row at most the best few."""
+    """Return the rows and columns of the pairs that agree, at most the best few of every row."""
     if agreement.shape[1] > _MOST_CANDIDATES:
         edge = agreement.shape[1] - _MOST_CANDIDATES
         many = (agreement >= _CANDIDATE).sum(1) > _MOST_CANDIDATES

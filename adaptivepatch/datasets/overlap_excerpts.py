@@ -1,7 +1,7 @@
 """Excerpts of series that can be compared whatever their scale, offset, sign and time step.
 
-`overlap.py` looks for them. Series lie end to end in a `Flat`; a `View` is a flat at another time
-step, picked out or averaged.
+They are the basis of ``overlap.py``. Series lie end to end in a `Flat`; a `View` is a flat at
+another time step, subsampled or averaged.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_HASH_REACH, _LEVELS = 12, 8.0
+_HASH_REACH, _BINS = 12, 8.0
 HASH_HALF = 8
-_OFF_GRID = 0.3183098861837907  # bins that no simple fraction lies on the border of
-_FEWEST_CODES = 6  # different ones in a hashed excerpt
+_OFF_GRID = 0.3183098861837907  # keeps simple fractions off the borders of bins
+_FEWEST_CODES = 6  # fewest different codes of a hashed excerpt
 _NEAR_REACH, _ROUGH = 128, 0.8
 NEAR_HALF, LAG = 32, 4
 _SHIFTS, _STRETCHES = np.arange(-2, 2.5, 0.5), np.array([0.98, 0.99, 1.0, 1.01, 1.02])
 _CHUNK = 1 << 21
-_GRID = float(1 << 30)  # parts of a deviation
+_GRID = float(1 << 30)  # rounding grid, in parts of a standard deviation
 
 
 class Flat(NamedTuple):
-    """Series end to end with NaN between: values, first position of each, names, offsets."""
+    """Pieces of series end to end with NaN in between: values, first positions, names, offsets."""
 
     values: Floats
     start: NDArray[np.int64]
     names: tuple[str, ...]
-    offset: NDArray[np.int64]  # of each piece in its series
+    offset: NDArray[np.int64]  # first step of each piece in its series
 
     def place(self, position: int) -> tuple[str, int]:
-        """Return the series at a position, and the step in it."""
+        """Return the name of the series at a position, and the step in the series."""
         piece = int(np.searchsorted(self.start, position, side="right")) - 1
         return self.names[piece], int(position - self.start[piece] + self.offset[piece])
 
 
 def flatten(pieces: Sequence[tuple[str, int, Floats]], gap: int) -> Flat:
-    """Lay pieces (name, offset in its series, values) end to end."""
+    """Join pieces (name, offset in its series, values), with `gap` times NaN after each."""
     parts, starts, position = [], [], 0
     for _, _, values in pieces:
         starts.append(position)
@@ -55,7 +55,7 @@ def flatten(pieces: Sequence[tuple[str, int, Floats]], gap: int) -> Flat:
 
 
 def _standardised(values: Floats) -> Floats:
-    """Return values in units of their deviation, what is nothing but rounding error removed."""
+    """Centre values and divide them by their standard deviation, free of rounding errors."""
     known = values[np.isfinite(values)]
     if not len(known):
         return np.full(len(values), np.nan)
@@ -69,7 +69,7 @@ def _standardised(values: Floats) -> Floats:
 
 
 def chunks(series: Iterable[tuple[str, Floats]], steps: Sequence[int]) -> Iterator[Flat]:
-    """Lay series out in flats of bounded size; long ones in pieces that overlap."""
+    """Join series in flats of bounded size; long series are split into overlapping pieces."""
     gap, size = max(steps), 0
     overlap = 2 * _NEAR_REACH * gap
     pieces: list[tuple[str, int, Floats]] = []
@@ -94,7 +94,7 @@ class View(NamedTuple):
 
 
 def views_of(flat: Flat, steps: Sequence[int]) -> Iterator[View]:
-    """Yield a flat picked out, then averaged, at every step."""
+    """Yield a flat at every step: subsampled and, at steps above 1, also averaged."""
     for step in steps:
         yield View(flat.values, step)
         if step > 1:
@@ -112,13 +112,13 @@ def _moving_mean(values: Floats, width: int) -> Floats:
 
 
 def _by_phase(view: View) -> Floats:
-    """Return (rows, phases)."""
+    """Return the values as an array of shape (rows, phases)."""
     rows = len(view.values) // view.step
     return view.values[: rows * view.step].reshape(rows, view.step)
 
 
 def excerpts(view: View, position: NDArray[np.int64], offsets: Floats | range) -> Floats:
-    """Return values around positions, linearly between steps, NaN beyond the ends."""
+    """Return values at offsets from positions, interpolated linearly; NaN beyond the ends."""
     offset = np.asarray(offsets, dtype=np.float64)
     whole = np.floor(offset)
     left = _gather(view, position[:, None] + whole.astype(np.int64) * view.step)
@@ -148,9 +148,10 @@ def _window_max(values: Floats, width: int) -> Floats:
 
 
 def _anchors(size: Floats, reach: int) -> NDArray[np.bool_]:
-    """Tell which rows hold the largest finite positive size within `reach` rows, per column.
+    """Return a mask of the rows with the largest finite positive size within `reach` rows.
 
-    Of equal ones each does, whatever was done to the series.
+    Each column has its own. All of several equal sizes are anchors, so that a copy of the series
+    has the same ones.
     """
     if len(size) < 2 * reach + 1:
         return np.zeros(size.shape, dtype=bool)
@@ -162,7 +163,11 @@ def _anchors(size: Floats, reach: int) -> NDArray[np.bool_]:
 
 
 def correlation(left: Floats, right: Floats, lag: int = 1) -> Floats:
-    """Correlate differences of rows, clipped so that a single jump cannot decide; NaN is 0."""
+    """Return the correlation of the differences in each row.
+
+    Differences are clipped, so that a single jump does not dominate. A row has correlation 0 if
+    less than 70 % of its differences are known.
+    """
     pair = [np.asarray(rows[:, lag:] - rows[:, :-lag]) for rows in (left, right)]
     known = np.isfinite(pair[0]) & np.isfinite(pair[1])
     enough = known.mean(1, keepdims=True) >= 0.7
@@ -179,12 +184,12 @@ def correlation(left: Floats, right: Floats, lag: int = 1) -> Floats:
 
 
 def hashes(view: View) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the hash of the excerpt around every anchor, and where in the view it is."""
+    """Return the hash of the excerpt around every anchor, and the anchor's position in the view."""
     change = np.diff(_by_phase(view), axis=0)
     row, phase = np.nonzero(_anchors(np.abs(change), _HASH_REACH))
     around = row[:, None] + np.arange(-HASH_HALF, HASH_HALF + 1)
     excerpt = change[around, phase[:, None]] / change[row, phase][:, None]
-    code = np.floor(excerpt * _LEVELS + _OFF_GRID).astype(np.int64)
+    code = np.floor(excerpt * _BINS + _OFF_GRID).astype(np.int64)
     different = (np.diff(np.sort(code, axis=1), axis=1) > 0).sum(1) + 1
     keep = different >= _FEWEST_CODES
     factor = np.random.default_rng(0).integers(1, 2**63, code.shape[1], dtype=np.uint64) | 1
@@ -193,7 +198,10 @@ def hashes(view: View) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
 
 
 def normalised(view: View, phase: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the excerpt around every large change, centred and of length 1, and its place."""
+    """Return the excerpt around every large change, and the position of the change.
+
+    Excerpts are centred, have the norm 1, and the sign that makes the change positive.
+    """
     values = view.values[phase :: view.step]
     change = np.full(len(values), np.nan)
     change[2:-2] = values[4:] - values[:-4]
@@ -202,7 +210,7 @@ def normalised(view: View, phase: int) -> tuple[NDArray[np.float32], NDArray[np.
     at = at[(at >= _NEAR_REACH) & (at < len(size) - _NEAR_REACH)]
     apart = [np.arange(-_NEAR_REACH, -LAG), np.arange(LAG + 1, _NEAR_REACH + 1)]
     others = size[at[:, None] + np.concatenate(apart)]
-    at = at[others.max(1, initial=0) < size[at] * (1 - 1e-6)]  # in periods there are equal ones
+    at = at[others.max(1, initial=0) < size[at] * (1 - 1e-6)]  # periodic series have equal changes
     excerpt = values[at[:, None] + np.arange(-NEAR_HALF, NEAR_HALF)]
     excerpt = excerpt - excerpt.mean(1, keepdims=True)
     norm = np.sqrt((excerpt**2).sum(1)) * np.sign(change[at])
@@ -212,17 +220,17 @@ def normalised(view: View, phase: int) -> tuple[NDArray[np.float32], NDArray[np.
 
 
 def smooth_views(views: Sequence[View]) -> Iterator[tuple[View, int]]:
-    """Yield what `near` compares: the data, and its averages at two phases each."""
+    """Yield the views and phases for correlations: the data, and averages at two phases each."""
     for number, view in enumerate(views):
         if view.step == 1:
             yield view, 0
-        elif number % 2 == 0:  # picked, averaged, picked, averaged, ... behind the first
+        elif number % 2 == 0:  # subsampled and averaged views alternate after the first view
             yield view, 0
             yield view, view.step // 2
 
 
 def warped(view: View, own: NDArray[np.int64], reference: View, ref: NDArray[np.int64]) -> Floats:
-    """Return the best correlation of differences over small shifts and stretches."""
+    """Return the largest correlation of differences over small shifts and stretches."""
     best: Floats = np.zeros(len(own))
     offsets = np.arange(-2 * NEAR_HALF, 2 * NEAR_HALF, dtype=np.float64)
     for begin in range(0, len(own), 4096):

@@ -1,8 +1,8 @@
-"""Planted tasks: series whose true boundaries are known and decide the forecast.
+"""Planted tasks: series with known boundaries, on which the best forecast depends.
 
-Each look-back holds K regimes of constant level; the future replays the levels in order. Whoever
-finds the boundaries can average a regime's noise away, and one value a patch then suffices.
-Changing the generator changes what every committed figure means.
+Each look-back holds K regimes of constant mean; the future repeats the means in order. A model
+that finds the boundaries can average out the noise of a regime and needs one value per patch.
+Any change of the generator invalidates the committed results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from adaptivepatch.errors import InvalidParameterError, check_int, suggest
 PLANTED_TASKS = ("planted_a", "planted_b")
 CONTEXT_LENGTH, HORIZON = 192, 24
 NUM_REGIMES, MIN_LENGTH = 8, 8
-MIN_LEVEL_CHANGE = 1.0
+MIN_MEAN_CHANGE = 1.0
 NOISE = 0.3
 NUM_DOUBLETS, DOUBLET_LENGTH, DOUBLET_HEIGHT = 2, 5, 4.0
 
@@ -36,31 +36,32 @@ def planted_windows(task: str, num_windows: int, rng: np.random.Generator) -> Pl
     Parameters
     ----------
     task : {"planted_a", "planted_b"}
-        The regimes alone, or with doublets: two high spikes in the look-back that look like
-        regimes and say nothing about the future.
+        Regimes alone, or regimes and doublets: pairs of high spikes in the look-back that look
+        like regimes but do not affect the future.
     num_windows : int
-        Windows W.
+        Number of windows W.
     rng : numpy.random.Generator
-        Source of randomness; the windows are a function of its state.
+        Source of randomness; its state determines the windows.
 
     Returns
     -------
     PlantedWindows
-        Look-backs, futures, and True where a regime starts (step 0 always).
+        Look-backs, futures, and a mask that is True where a regime starts (step 0 always).
 
     Raises
     ------
     InvalidParameterError
-        If the task is unknown or `num_windows` is no positive int.
+        If the task is unknown or `num_windows` is not a positive int.
 
     Notes
     -----
-    T = 192 steps, K = 8 regimes. With shares of normalised unit exponentials, a regime lasts
-    ``8 + floor(128 share)`` steps, and the last one takes the rest. Levels are standard normal,
-    each redrawn until it is at least 1.0 away from the one before. The series is its level plus
-    normal noise of deviation 0.3; the target repeats the K levels in order, 3 steps each, plus the
-    same noise. ``planted_b`` adds two doublets at uniform places of the look-back: +4 for 5 steps,
-    then -4 for 5 steps, or the reverse with probability 1/2. They may overlap.
+    A look-back has T = 192 steps and K = 8 regimes. K unit exponentials, divided by their sum, are
+    the shares of the regimes; a regime lasts ``8 + floor(128 share)`` steps, and the last one
+    takes the rest. Means are standard normal; each is redrawn until it differs by at least 1.0
+    from the one before. A step is the mean of its regime plus normal noise of standard deviation
+    0.3. The target repeats the K means in order, 3 steps each, plus the same noise. ``planted_b``
+    adds two doublets at uniform positions of the look-back: +4 for 5 steps and -4 for the next 5
+    steps, or the reverse with probability 1/2. They may overlap.
 
     Examples
     --------
@@ -71,17 +72,18 @@ def planted_windows(task: str, num_windows: int, rng: np.random.Generator) -> Pl
     if task not in PLANTED_TASKS:
         raise InvalidParameterError(
             f"Unknown planted task {task!r}. Available: {list(PLANTED_TASKS)}."
-            f"{suggest(task, PLANTED_TASKS)}"
+            f"{suggest(task, PLANTED_TASKS)}",
+            parameter="task",
         )
     check_int(None, num_windows=num_windows)
     lengths = _lengths(num_windows, rng)
-    levels = _levels(num_windows, rng)
+    means = _means(num_windows, rng)
     starts = lengths.cumsum(1) - lengths
     mask = np.zeros((num_windows, CONTEXT_LENGTH), dtype=np.bool_)
     np.put_along_axis(mask, starts, values=True, axis=1)
-    series = np.take_along_axis(levels, mask.cumsum(1) - 1, axis=1)
+    series = np.take_along_axis(means, mask.cumsum(1) - 1, axis=1)
     series += rng.normal(scale=NOISE, size=series.shape)
-    target = levels.repeat(HORIZON // NUM_REGIMES, axis=1)
+    target = means.repeat(HORIZON // NUM_REGIMES, axis=1)
     target += rng.normal(scale=NOISE, size=target.shape)
     if task == "planted_b":
         for _ in range(NUM_DOUBLETS):
@@ -98,14 +100,14 @@ def _lengths(num_windows: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return lengths
 
 
-def _levels(num_windows: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    levels = rng.normal(size=(num_windows, NUM_REGIMES))
+def _means(num_windows: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    means = rng.normal(size=(num_windows, NUM_REGIMES))
     for k in range(1, NUM_REGIMES):
-        close = np.abs(levels[:, k] - levels[:, k - 1]) < MIN_LEVEL_CHANGE
+        close = np.abs(means[:, k] - means[:, k - 1]) < MIN_MEAN_CHANGE
         while close.any():
-            levels[close, k] = rng.normal(size=int(close.sum()))
-            close = np.abs(levels[:, k] - levels[:, k - 1]) < MIN_LEVEL_CHANGE
-    return levels
+            means[close, k] = rng.normal(size=int(close.sum()))
+            close = np.abs(means[:, k] - means[:, k - 1]) < MIN_MEAN_CHANGE
+    return means
 
 
 def _add_doublet(series: NDArray[np.float64], rng: np.random.Generator) -> None:

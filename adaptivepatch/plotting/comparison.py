@@ -1,4 +1,4 @@
-"""The picture of a comparison."""
+"""Plot of a comparison."""
 
 from __future__ import annotations
 
@@ -25,28 +25,29 @@ def plot_comparison(
     metric: str = "MSE",
     title: str | None = None,
 ) -> Figure:
-    """Draw the arms of a comparison, one line each: errors, differences, cost.
+    """Draw errors, differences and cost of the arms of a comparison, one row per arm.
 
     Parameters
     ----------
     errors : mapping of str to array of shape (seeds,)
         Test error of every seed, by arm.
     difference : array of shape (arms, 3)
-        Relative difference to the baseline and its interval; NaN draws none.
+        Relative difference from the baseline and the bounds of its interval; NaN is not drawn.
     cost : array of shape (arms, 2)
         CPU time of training and of prediction, relative to the baseline.
     roles : sequence of str
-        Of each arm; the arms of a role have one colour.
+        Role of each arm; arms of the same role have the same colour.
     baseline : str
-        Arm that the differences refer to.
+        Arm that differences and cost are relative to.
     metric : str, default="MSE"
         Name of the error.
     title : str, optional
-        Heading, broken into lines.
+        Title, wrapped into lines.
 
     Returns
     -------
     matplotlib.figure.Figure
+        Three axes: errors of seeds and their mean, differences in percent, relative CPU time.
     """
     names, colours = list(errors), {role: k for k, role in enumerate(dict.fromkeys(roles))}
     paint = [LINE_STYLES[colours[role] % len(LINE_STYLES)][0] for role in roles]
@@ -70,7 +71,7 @@ def plot_comparison(
     right.axvline(1, color=TRUTH, linewidth=0.8)
     left.set_yticks(range(len(names)), names)
     left.set_xlabel(f"test {metric}: each seed, mean")
-    middle.set_xlabel(f"difference to {baseline}, %\nwith interval")
+    middle.set_xlabel(f"difference from {baseline}, %\nwith interval")
     right.set_xlabel(f"CPU time / that of {baseline}\n\u25cf training   \u00d7 prediction")
     right.set_xlim(left=0)
     for ax in (left, middle, right):

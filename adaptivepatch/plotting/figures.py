@@ -1,4 +1,4 @@
-"""What every picture shares: figures without pyplot, colours, checks, the finish of axes."""
+"""Parts that all plots share: figures without pyplot, colours, checks, labels of axes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
     from matplotlib.figure import Figure as Figure
 
-# Okabe and Ito's colours, which colour-blind people tell apart; dashes do it once more.
+# Colours of Okabe and Ito, which colour-blind readers can distinguish; dashes help as well.
 LINE_STYLES: tuple[tuple[str, Any], ...] = (
     ("#0072B2", "-"),
     ("#D55E00", (0, (4, 1))),
@@ -37,16 +37,18 @@ def new_figure(
     Parameters
     ----------
     num_rows, num_columns : int, default=1
-        Grid of axes.
+        Size of the grid of axes.
     width, height : float
-        Of the figure and of one row, in inches.
+        Width of the figure and height of one row, in inches.
     share_x : bool, default=False
         Give all axes the same horizontal range, labelled in the last row.
 
     Returns
     -------
     figure : matplotlib.figure.Figure
+        Empty figure.
     axes : ndarray of shape (num_rows, num_columns)
+        Axes of the figure.
 
     Raises
     ------
@@ -59,34 +61,34 @@ def new_figure(
 
 
 def axes_or_new(ax: Axes | None) -> Axes:
-    """Return the axes that were given, or those of a new figure."""
+    """Return the given axes, or those of a new figure."""
     return new_figure()[1][0, 0] if ax is None else ax
 
 
 def check_lengths(stamps: NDArray[Any], **arrays: ArrayLike) -> None:
-    """Refuse arrays that do not have one value for each stamp."""
+    """Refuse arrays that do not have one value per stamp."""
     for name, values in arrays.items():
         if np.shape(values) != stamps.shape or stamps.ndim != 1 or not len(stamps):
             raise InvalidParameterError(
                 f"{name} must be one series with a value for each stamp. Its shape is "
-                f"{np.shape(values)!r}, that of the stamps {stamps.shape!r}. "
+                f"{np.shape(values)!r}, and that of the stamps is {stamps.shape!r}. "
                 "Pass one window and one channel."
             )
 
 
 def finish(ax: Axes, when: NDArray[Any], ylabel: str, title: str | None) -> None:
-    """Label axes and their horizontal range, which is dates or numbers.
+    """Set labels, title and ticks of axes whose horizontal axis has dates or numbers.
 
     Parameters
     ----------
     ax : matplotlib.axes.Axes
-        With everything drawn.
+        Axes with everything drawn.
     when : ndarray
-        What stands on the horizontal axis.
+        Stamps on the horizontal axis.
     ylabel : str
         Name and unit of the values.
     title : str or None
-        Heading.
+        Title.
     """
     ax.set_ylabel(ylabel)
     if title is not None:

@@ -1,7 +1,7 @@
-"""Pictures of a learned policy: how it moved in training, and where its patches are long.
+"""Plots of a learned policy: its course during training, and the lengths of its patches.
 
-A policy that moved is not yet a policy that helps: the pictures say what it does, forecasts of rows
-that no fit saw say what it is worth.
+The plots show how a policy places patches. Only the error on test rows shows whether it improves
+forecasts.
 """
 
 from __future__ import annotations
@@ -26,36 +26,38 @@ _LENGTH_COLOURS = ("#08306B", "#2171B5", "#6BAED6", "#DDDDDD", "#FDD0A2", "#FD8D
 def plot_policy(
     history: Sequence[dict[str, float]] | pd.DataFrame, *, title: str | None = None
 ) -> Figure:
-    """Draw how a policy and its patches moved in training.
+    """Draw how a policy and its patches changed during training.
 
     Parameters
     ----------
     history : list of dict or pandas.DataFrame
-        ``record_.history`` of a fit with a `ReinPatcher`, of at least two validations.
+        Attribute ``record_.history`` of a fit with a `ReinPatcher`, with at least two validations.
     title : str, optional
-        Heading.
+        Title.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Six axes over the training step: training and validation loss, with the kept step; how many
-        starts of the reference the mode keeps; the lengths of the mode's patches, in mean lengths;
-        entropy of the policy; spread of the rewards of a row's samples; points per patch of the
-        samples. A policy that rests (at the beginning and at the end, by default) has no values.
+        Six axes over the training step: training and validation loss, with the step that was kept;
+        share of the reference's patch starts that the mode keeps; lengths of the mode's patches, in
+        units of the mean length; entropy of the policy in nats; spread of the rewards among the
+        samples of a row; points per patch of the samples. There are no values while the policy is
+        not trained (by default at the beginning and at the end).
 
     Raises
     ------
     InvalidParameterError
-        If the history is not that of a policy.
+        If the history has no trained policy or fewer than two validations.
     """
     table = pd.DataFrame(history)
     learned = "policy_entropy" in table and bool(table["policy_entropy"].notna().any())
     if len(table) < 2 or not learned:
         raise InvalidParameterError(
-            "The history must be that of a policy that learned, of two validations or more. Got "
+            "history must be that of a trained policy, with at least two validations. Got "
             f"{len(table)} validation(s) with the columns {list(table.columns)}. Pass "
             "record_.history of a Forecaster with a ReinPatcher, trained longer or validated more "
-            "often."
+            "often.",
+            parameter="history",
         )
     figure, axes = new_figure(2, 3, width=11.0, height=2.6, share_x=True)
     step = table["step"].to_numpy()
@@ -101,12 +103,12 @@ def _draw_course(ax: Axes, table: pd.DataFrame, name: str, title: str) -> None:
     ax.set_title(title, loc="left", fontsize="small")
     known = table[["step", name]].dropna().to_numpy()
     ax.plot(*known.T, color=LINE_STYLES[0][0], marker=".", linewidth=1.5)
-    if np.ptp(known[:, 1]) < 1e-3 * abs(known[0, 1]):  # a constant is no zigzag of rounding errors
+    if np.ptp(known[:, 1]) < 1e-3 * abs(known[0, 1]):  # do not magnify rounding errors
         ax.set_ylim(*sorted(known[0, 1] * np.array([0.5, 1.5])))
 
 
 def _draw_shares(ax: Axes, table: pd.DataFrame) -> None:
-    """Draw the shares of lengths upon one another, the shortest below."""
+    """Draw the shares of the lengths as stacked areas, the shortest at the bottom."""
     ax.set_title("lengths of the mode's patches", loc="left", fontsize="small")
     names = [name for name in table.columns if str(name).startswith(_LENGTHS)]
     known = table[["step", *names]].dropna()
@@ -137,22 +139,22 @@ def _draw_shares(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def patch_changes(patches: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
-    """Measure how much each series moves inside its patches.
+    """Measure how much each series changes inside its patches.
 
     Parameters
     ----------
     patches : pandas.DataFrame
-        Tables of `Forecaster.segment` or `adaptivepatch.segment`, of one item; those of several
-        look-backs may be put together.
+        Table of `Forecaster.segment` or `adaptivepatch.segment` for one item; tables of several
+        look-backs may be concatenated.
     series : pandas.DataFrame
-        The series, wide: a column per channel, stamps in the index.
+        Series as a wide frame: one column per channel, stamps in the index.
 
     Returns
     -------
     pandas.DataFrame
-        The patches with at least two observed neighbours, and the column ``change``: mean absolute
-        change from one step to the next inside the patch, divided by that of all given patches of
-        the channel, so that 1 is what is usual there.
+        Patches with at least two neighbouring observed steps, and the column ``change``: the mean
+        absolute change from one step to the next inside the patch, divided by the mean over all
+        given patches of the channel.
 
     Raises
     ------
@@ -164,7 +166,8 @@ def patch_changes(patches: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
         if name not in series.columns:
             raise InvalidFrameError(
                 f"The series must have the channels of the patches. They lack {name!r} and have "
-                f"{list(series.columns)}. Pass the wide frame that was segmented."
+                f"{list(series.columns)}. Pass the wide frame that was segmented.",
+                parameter="series",
             )
         values = series[name].to_numpy(dtype=np.float64)
         ends = pd.Index(part["start"]), pd.Index(part["end"])
@@ -173,7 +176,8 @@ def patch_changes(patches: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
         if len(absent):
             raise InvalidFrameError(
                 f"The series must have the stamps of the patches. Channel {name!r} lacks some, "
-                f"such as {str(absent[0])!r}. Pass the wide frame that was segmented."
+                f"such as {str(absent[0])!r}. Pass the wide frame that was segmented.",
+                parameter="series",
             )
         moves = np.abs(np.diff(values))
         inside = [moves[a:b] for a, b in zip(first, last, strict=True)]
@@ -196,28 +200,28 @@ def plot_lengths(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the length of patches against how much the series moves inside them.
+    """Draw how much the series changes inside its patches against the lengths of the patches.
 
     Parameters
     ----------
     patches, series : pandas.DataFrame
-        See `patch_changes`.
+        Patches and series as in `patch_changes`.
     title : str, optional
-        Heading, before the rank correlation.
+        Title, followed by the rank correlation.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default: a new figure.
+        Axes to draw on; default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        A dot per patch, and medians of equally many patches. Spearman's rank correlation of length
-        and change is in the heading; a policy that spends its patches where much happens has a
-        negative one.
+        One dot per patch, and medians of groups of about equally many patches. The title has
+        Spearman's rank correlation of length and change, which is negative if patches are short
+        where the series changes much.
 
     Raises
     ------
     InvalidFrameError
-        See `patch_changes`.
+        If the series lack a channel or stamps of the patches.
     """
     table = patch_changes(patches, series)
     length, change = table["length"].to_numpy(dtype=np.float64), table["change"].to_numpy()
@@ -244,7 +248,7 @@ def plot_lengths(
 def _medians(
     length: NDArray[np.float64], change: NDArray[np.float64], bins: int = 6
 ) -> tuple[list[float], list[float]]:
-    """Return medians of length and change in groups of about equally many patches by length."""
+    """Return medians of length and change in length groups of about equally many patches."""
     if not len(length):
         return [], []
     edges = np.unique(np.quantile(length, np.linspace(0, 1, bins + 1)))

@@ -1,4 +1,4 @@
-"""Pictures of one series: its forecasts beside what happened, and the patches of a look-back."""
+"""Plots of one series: forecasts with the observed values, and the patches of a look-back."""
 
 from __future__ import annotations
 
@@ -40,32 +40,33 @@ def plot_forecast(
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw forecasts of one series beside what happened.
+    """Draw forecasts of one series together with the observed values.
 
     Parameters
     ----------
     stamps : array of shape (horizon,)
-        Datetimes or numbers.
+        Datetimes or numbers of the forecast steps.
     actual : array of shape (horizon,)
-        What happened; NaN leaves a gap.
+        Observed values; NaN leaves a gap.
     forecasts : mapping of str to array of shape (horizon,)
-        One line each, in order, under these names.
+        Forecasts by name, one line each.
     past_stamps, past : array of shape (steps,), optional
-        End of the look-back, drawn before the forecast.
+        Stamps and values of the end of the look-back, drawn before the forecast.
     interval : pair of arrays of shape (horizon,), optional
         Lower and upper quantile of the first forecast, drawn as a band.
     ylabel : str, default="value"
         Name and unit of the values.
     title : str, optional
-        Heading.
+        Title.
     legend : bool, default=True
-        Name the lines on these axes.
+        Add a legend of the lines.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default: a new figure.
+        Axes to draw on; default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
+        Axes with the plot.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def plot_forecast(
         ax.plot(before, history, color=PAST, linewidth=1.1, label="look-back")
         ax.plot([before[-1], when[0]], [history[-1], truth[0]], color=PAST, linewidth=0.8)
     ax.axvline(when[0], color=PAST, linewidth=0.8, linestyle=(0, (2, 2)))
-    ax.plot(when, truth, color=TRUTH, linewidth=1.5, label="what happened")
+    ax.plot(when, truth, color=TRUTH, linewidth=1.5, label="observed")
     for (name, values), (colour, dashes) in zip(
         forecasts.items(), _styles(len(forecasts)), strict=True
     ):
@@ -107,12 +108,12 @@ def plot_segmentation(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw one look-back over its patches: alternating bands with a line where a patch starts.
+    """Draw one look-back and its patches: alternating bands, and a line where each patch starts.
 
     Parameters
     ----------
     series : array of shape (steps,)
-        Values; NaN leaves a gap.
+        Values of the look-back; NaN leaves a gap.
     segmentation : Segmentation or sequence of int
         Patches, or their lengths in time steps (0 is padding), oldest first.
     row : int, default=0
@@ -120,27 +121,30 @@ def plot_segmentation(
     stamps : array of shape (steps,), optional
         Datetimes or numbers; default: steps counted from the newest, which is 0.
     boundary_prob : array of shape (steps,), optional
-        Probability that a step starts a patch, drawn below on its own axis from 0 to 1.
+        Probability that a step starts a patch, drawn below on a separate axis from 0 to 1.
     ylabel : str, default="value"
         Name and unit of the values.
     title : str, optional
-        Heading.
+        Title.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default: a new figure.
+        Axes to draw on; default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
+        Axes with the plot.
 
     Raises
     ------
+    InvalidParameterError
+        If `stamps` or `boundary_prob` do not have one value per step.
     InvalidSegmentationError
         If the patches do not cover the series.
 
     Notes
     -----
-    A step's value is drawn at its stamp, and a patch from the stamp of its first step to the one
-    of the next patch's first step.
+    A value is drawn at its stamp. A patch extends from the stamp of its first step to the stamp of
+    the next patch's first step.
     """
     values = np.asarray(series, dtype=np.float64)
     lengths = _lengths_of(segmentation, row, len(values))
@@ -178,19 +182,20 @@ def _lengths_of(
     if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != num_steps:
         raise InvalidSegmentationError(
             f"Patches must cover the {num_steps} steps of the series. Their lengths sum to "
-            f"{int(lengths.sum())}. Pass the look-back that was segmented."
+            f"{int(lengths.sum())}. Pass the look-back that was segmented.",
+            parameter="segmentation",
         )
     return lengths[lengths > 0]
 
 
 def _edges(stamps: NDArray[Any]) -> NDArray[Any]:
-    """Return the stamps and the one that would come next."""
+    """Return the stamps, followed by the next one."""
     step = stamps[-1] - stamps[-2] if len(stamps) > 1 else stamps[-1] - stamps[-1] + 1
     return np.append(stamps, stamps[-1:] + step)
 
 
 def _draw_probability(ax: Axes, when: NDArray[Any], probability: NDArray[np.float64]) -> None:
-    """Draw probabilities as bars in the lower quarter, on an axis of their own at the right."""
+    """Draw probabilities as bars in the lower quarter, on a separate axis at the right."""
     twin: Any = ax.twinx()
     twin.vlines(when, 0, probability, color=_PROBABILITY, linewidth=1.2)
     twin.set_ylim(0, 4)
@@ -202,4 +207,4 @@ def _draw_probability(ax: Axes, when: NDArray[Any], probability: NDArray[np.floa
     low, high = ax.get_ylim()
     ticks = [tick for tick in ax.get_yticks() if low <= tick <= high]
     ax.set_ylim(low - (high - low) / 3, high)  # keeps the series above the bars
-    ax.set_yticks(ticks)  # values the series does not have need none
+    ax.set_yticks(ticks)  # no ticks beside the bars

@@ -125,8 +125,8 @@ NO_FRAME = [
         pd.DataFrame,
         FRAME,
         (
-            "The frame must have rows and columns. Its shape is (0, 0). Check the filter or file "
-            "it came from."
+            "The frame must have rows and columns. Its shape is (0, 0). Check the file or the "
+            "filter that it came from."
         ),
     ),
     fit(
@@ -134,8 +134,8 @@ NO_FRAME = [
         lambda: wide()[:0],
         FRAME,
         (
-            "The frame must have rows and columns. Its shape is (0, 2). Check the filter or file "
-            "it came from."
+            "The frame must have rows and columns. Its shape is (0, 2). Check the file or the "
+            "filter that it came from."
         ),
     ),
     fit(
@@ -143,15 +143,15 @@ NO_FRAME = [
         lambda: wide()[[]],
         FRAME,
         (
-            "The frame must have rows and columns. Its shape is (30, 0). Check the filter or "
-            "file it came from."
+            "The frame must have rows and columns. Its shape is (30, 0). Check the file or "
+            "the filter that it came from."
         ),
     ),
     fit(
         "repeated column",
         lambda: wide()[["a", "b", "a"]],
         FRAME,
-        ("Column names must be unique. Repeated: ['a']. Rename or drop the copies."),
+        ("Column names must be unique. Repeated: ['a']. Rename or drop the duplicates."),
     ),
     fit(
         "column of int name",
@@ -176,8 +176,8 @@ NO_FRAME = [
         lambda: pd.concat({"x": wide()}, axis=1),
         FRAME,
         (
-            "Column names must have one level. There are 2, such as in ('x', 'a'). Use "
-            "df.columns = ['_'.join(map(str, name)) for name in df.columns]."
+            "The columns must not be a MultiIndex. Their names have 2 part(s), such as ('x', "
+            "'a'). Use df.columns = ['_'.join(map(str, name)) for name in df.columns]."
         ),
     ),
     fit(
@@ -185,8 +185,8 @@ NO_FRAME = [
         lambda: long().set_index(["item_id", "timestamp"]),
         FRAME,
         (
-            "The frame must have one index level. It has 2: ['item_id', 'timestamp']. Use "
-            "df.reset_index()."
+            "The index must not be a MultiIndex. It has 2 part(s): ['item_id', 'timestamp']. "
+            "Use df.reset_index()."
         ),
     ),
     fit(
@@ -194,9 +194,9 @@ NO_FRAME = [
         lambda: pd.Series(list("abc") * 10, HOURS),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'target' has dtype 'object'. If it holds "
-            "the stamps pass timestamp='target'; if it is no channel list the channels with "
-            "target=[...]; otherwise convert it with pd.to_numeric."
+            "A channel must hold real numbers. Column 'target' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='target' if it holds the stamps, or leave it "
+            "out by listing the channels with target=[...]."
         ),
     ),
 ]
@@ -207,7 +207,7 @@ STAMPS = [
         lambda: stamped(HOURS.where(HOURS.hour != 5)),
         FRAME,
         (
-            "Every row needs a timestamp. The index has 2 missing, the first in row 5 (series "
+            "Every row needs a stamp. The index lacks 2, the first in row 5 (series "
             "'series'). Drop those rows or fill the stamps."
         ),
     ),
@@ -216,8 +216,8 @@ STAMPS = [
         lambda: spoiled(long(), 31, "timestamp", pd.NaT),
         FRAME,
         (
-            "Every row needs a timestamp. The column 'timestamp' has 1 missing, the first in row "
-            "31 (series 'y'). Drop those rows or fill the stamps."
+            "Every row needs a stamp. The column 'timestamp' lacks 1, the first in row 31 "
+            "(series 'y'). Drop those rows or fill the stamps."
         ),
     ),
     fit(
@@ -230,8 +230,8 @@ STAMPS = [
         ),
         FRAME,
         (
-            "Every row needs a timestamp. The column 'timestamp' has 1 missing, the first in row "
-            "7 (series 'x'). Drop those rows or fill the stamps."
+            "Every row needs a stamp. The column 'timestamp' lacks 1, the first in row 7 "
+            "(series 'x'). Drop those rows or fill the stamps."
         ),
     ),
     fit(
@@ -239,8 +239,8 @@ STAMPS = [
         lambda: stamped(HOURS[[0, 1, 1, *range(2, 29)]]),
         FRAME,
         (
-            "Times must increase within a series. 'series' has the stamp '2024-01-01 01:00:00' "
-            "more than once. Drop or aggregate the repeated rows."
+            "Stamps must increase within a series. Series 'series' has the stamp '2024-01-01 "
+            "01:00:00' more than once. Drop or aggregate the repeated rows."
         ),
     ),
     fit(
@@ -248,8 +248,8 @@ STAMPS = [
         lambda: long().iloc[[*range(60), 59]],
         FRAME,
         (
-            "Times must increase within a series. 'y' has the stamp '2024-01-02 05:00:00' more "
-            "than once. Drop or aggregate the repeated rows."
+            "Stamps must increase within a series. Series 'y' has the stamp '2024-01-02 "
+            "05:00:00' more than once. Drop or aggregate the repeated rows."
         ),
     ),
     fit(
@@ -257,8 +257,8 @@ STAMPS = [
         lambda: long()[["timestamp", "a"]],
         FRAME,
         (
-            "Times must increase within a series. 'series' goes from '2024-01-02 05:00:00' back "
-            "to '2024-01-01 00:00:00'. Use df.sort_values('timestamp')."
+            "Stamps must increase within a series. Series 'series' goes from '2024-01-02 "
+            "05:00:00' back to '2024-01-01 00:00:00'. Use df.sort_values('timestamp')."
         ),
     ),
     fit(
@@ -266,8 +266,8 @@ STAMPS = [
         lambda: wide().iloc[[0, 2, 1, *range(3, 30)]],
         FRAME,
         (
-            "Times must increase within a series. 'series' goes from '2024-01-01 02:00:00' back "
-            "to '2024-01-01 01:00:00'. Use df.sort_index()."
+            "Stamps must increase within a series. Series 'series' goes from '2024-01-01 "
+            "02:00:00' back to '2024-01-01 01:00:00'. Use df.sort_index()."
         ),
     ),
     fit(
@@ -275,8 +275,8 @@ STAMPS = [
         lambda: wide()[::-1],
         FRAME,
         (
-            "Times must increase within a series. 'series' goes from '2024-01-02 05:00:00' back "
-            "to '2024-01-02 04:00:00'. Use df.sort_index()."
+            "Stamps must increase within a series. Series 'series' goes from '2024-01-02 "
+            "05:00:00' back to '2024-01-02 04:00:00'. Use df.sort_index()."
         ),
     ),
     fit(
@@ -284,8 +284,8 @@ STAMPS = [
         lambda: long().iloc[[*range(30), 31, 30, *range(32, 60)]],
         FRAME,
         (
-            "Times must increase within a series. 'y' goes from '2024-01-01 01:00:00' back to "
-            "'2024-01-01 00:00:00'. Use df.sort_values('timestamp')."
+            "Stamps must increase within a series. Series 'y' goes from '2024-01-01 01:00:00' "
+            "back to '2024-01-01 00:00:00'. Use df.sort_values('timestamp')."
         ),
     ),
     fit(
@@ -314,8 +314,8 @@ STAMPS = [
         ),
         FRAME,
         (
-            "All series must share one frequency. 'x' has 'h', 'y' has 'D'. Resample them, fit "
-            "them apart or pass freq=..."
+            "All series must have the same frequency. Series 'x' has 'h', series 'y' has 'D'. "
+            "Resample them, fit them separately, or pass freq=..."
         ),
     ),
     mask(
@@ -328,8 +328,8 @@ STAMPS = [
         ),
         FRAME,
         (
-            "All series must share one frequency. 'x' has 'h', 'y' has 'D'. Resample them, fit "
-            "them apart or pass freq=..."
+            "All series must have the same frequency. Series 'x' has 'h', series 'y' has 'D'. "
+            "Resample them, fit them separately, or pass freq=..."
         ),
     ),
     mask(
@@ -366,8 +366,8 @@ STAMPS = [
         lambda: stamped(HOURS.astype(str)),
         FRAME,
         (
-            "Timestamps must be datetimes or integers. The index has dtype 'object'. Convert it "
-            "with pd.to_datetime, or name the column that holds them with timestamp=..."
+            "Stamps must be datetimes or integers. The index has dtype 'object'. Convert it "
+            "with pd.to_datetime, or name the column of stamps with timestamp=..."
         ),
     ),
     fit(
@@ -375,9 +375,8 @@ STAMPS = [
         lambda: long().assign(timestamp=long().timestamp.astype(str)),
         FRAME,
         (
-            "Timestamps must be datetimes or integers. The column 'timestamp' has dtype "
-            "'object'. Convert it with pd.to_datetime, or name the column that holds them with "
-            "timestamp=..."
+            "Stamps must be datetimes or integers. The column 'timestamp' has dtype 'object'. "
+            "Convert it with pd.to_datetime, or name the column of stamps with timestamp=..."
         ),
     ),
     fit(
@@ -385,8 +384,8 @@ STAMPS = [
         lambda: stamped(pd.Index(list(HOURS.date), dtype=object)),
         FRAME,
         (
-            "Timestamps must be datetimes or integers. The index has dtype 'object'. Convert it "
-            "with pd.to_datetime, or name the column that holds them with timestamp=..."
+            "Stamps must be datetimes or integers. The index has dtype 'object'. Convert it "
+            "with pd.to_datetime, or name the column of stamps with timestamp=..."
         ),
     ),
     fit(
@@ -394,10 +393,10 @@ STAMPS = [
         lambda: stamped(pd.Index([*HOURS[:9], *BERLIN[9:]], dtype=object)),
         FRAME,
         (
-            "Timestamps must be datetimes or integers. The index has dtype 'object' and mixes "
-            "the time zones ['Europe/Berlin', 'None']. Convert it to one with "
-            "pd.to_datetime(..., utc=True), then .dt.tz_convert(...), or name the column that "
-            "holds them with timestamp=..."
+            "Stamps must be datetimes or integers. The index has dtype 'object' and mixes the "
+            "time zones ['Europe/Berlin', 'None']. Convert it to one time zone with "
+            "pd.to_datetime(..., utc=True) and .dt.tz_convert(...), or name the column of "
+            "stamps with timestamp=..."
         ),
     ),
     fit(
@@ -405,10 +404,10 @@ STAMPS = [
         lambda: stamped(pd.Index([*TOKYO[:9], *BERLIN[9:]], dtype=object)),
         FRAME,
         (
-            "Timestamps must be datetimes or integers. The index has dtype 'object' and mixes "
-            "the time zones ['Asia/Tokyo', 'Europe/Berlin']. Convert it to one with "
-            "pd.to_datetime(..., utc=True), then .dt.tz_convert(...), or name the column that "
-            "holds them with timestamp=..."
+            "Stamps must be datetimes or integers. The index has dtype 'object' and mixes the "
+            "time zones ['Asia/Tokyo', 'Europe/Berlin']. Convert it to one time zone with "
+            "pd.to_datetime(..., utc=True) and .dt.tz_convert(...), or name the column of "
+            "stamps with timestamp=..."
         ),
     ),
     fit(
@@ -416,9 +415,9 @@ STAMPS = [
         lambda: stamped(np.arange(30.0)),
         FRAME,
         (
-            "Timestamps must be datetimes or integers. The index has dtype 'float64'. Use "
-            ".astype('int64') for step numbers, or convert it with pd.to_datetime, or name the "
-            "column that holds them with timestamp=..."
+            "Stamps must be datetimes or integers. The index has dtype 'float64'. Convert "
+            "step numbers with .astype('int64') and dates with pd.to_datetime, or name the "
+            "column of stamps with timestamp=..."
         ),
     ),
     fit(
@@ -426,9 +425,9 @@ STAMPS = [
         lambda: stamped(HOURS - HOURS[0]),
         FRAME,
         (
-            "Timestamps must be datetimes or integers. The index has dtype 'timedelta64[ns]'. "
-            "Add a start date, such as pd.Timestamp('2024-01-01'), or name the column that holds "
-            "them with timestamp=..."
+            "Stamps must be datetimes or integers. The index has dtype 'timedelta64[ns]'. Add "
+            "a start date, such as pd.Timestamp('2024-01-01'), or name the column of stamps "
+            "with timestamp=..."
         ),
     ),
     fit(
@@ -436,9 +435,8 @@ STAMPS = [
         lambda: long().assign(timestamp=True),
         FRAME,
         (
-            "Timestamps must be datetimes or integers. The column 'timestamp' has dtype 'bool'. "
-            "Convert it with pd.to_datetime, or name the column that holds them with "
-            "timestamp=..."
+            "Stamps must be datetimes or integers. The column 'timestamp' has dtype 'bool'. "
+            "Convert it with pd.to_datetime, or name the column of stamps with timestamp=..."
         ),
     ),
     fit(
@@ -446,8 +444,8 @@ STAMPS = [
         lambda: stamped(pd.CategoricalIndex(HOURS)),
         FRAME,
         (
-            "Timestamps must be datetimes or integers. The index has dtype 'category'. Convert "
-            "it with pd.to_datetime, or name the column that holds them with timestamp=..."
+            "Stamps must be datetimes or integers. The index has dtype 'category'. Convert it "
+            "with pd.to_datetime, or name the column of stamps with timestamp=..."
         ),
     ),
     fit(
@@ -455,8 +453,8 @@ STAMPS = [
         lambda: stamped(pd.interval_range(0, 30)),
         FRAME,
         (
-            "Timestamps must be datetimes or integers. The index has dtype 'interval[int64, "
-            "right]'. Convert it with pd.to_datetime, or name the column that holds them with "
+            "Stamps must be datetimes or integers. The index has dtype 'interval[int64, "
+            "right]'. Convert it with pd.to_datetime, or name the column of stamps with "
             "timestamp=..."
         ),
     ),
@@ -465,8 +463,8 @@ STAMPS = [
         lambda: long().drop(columns="timestamp"),
         FRAME,
         (
-            "A long frame needs timestamps. There is no column 'timestamp' among ['item_id', "
-            "'a'] and the index holds no datetimes. Pass timestamp=..."
+            "A long frame needs stamps. There is no column 'timestamp' among ['item_id', "
+            "'a'], and the index holds no datetimes. Pass timestamp=..."
         ),
     ),
     fit(
@@ -474,8 +472,8 @@ STAMPS = [
         lambda: long(stamp="time_stamp"),
         FRAME,
         (
-            "A long frame needs timestamps. There is no column 'timestamp' among ['item_id', "
-            "'time_stamp', 'a'] and the index holds no datetimes. Pass timestamp=... Did you "
+            "A long frame needs stamps. There is no column 'timestamp' among ['item_id', "
+            "'time_stamp', 'a'], and the index holds no datetimes. Pass timestamp=... Did you "
             "mean 'time_stamp'?"
         ),
     ),
@@ -505,9 +503,9 @@ STAMPS = [
         lambda: stamped([2**70 + k for k in range(30)]),
         FRAME,
         (
-            "Timestamps must be datetimes or integers. The index has dtype 'object'. Use "
-            ".astype('int64'), for large numbers after subtracting a constant, or name the "
-            "column that holds them with timestamp=..."
+            "Stamps must be datetimes or integers. The index has dtype 'object'. Subtract a "
+            "constant from large numbers and convert it with .astype('int64'), or name the "
+            "column of stamps with timestamp=..."
         ),
     ),
     fit(
@@ -515,7 +513,7 @@ STAMPS = [
         lambda: stamped(np.arange(30, dtype="u8") + np.uint64(2**63)),
         FRAME,
         (
-            "Integer timestamps must fit into 64 bits. The index reaches 9223372036854775837. "
+            "Integer stamps must fit into 64 bits. The index reaches 9223372036854775837. "
             "Subtract a constant."
         ),
     ),
@@ -524,7 +522,7 @@ STAMPS = [
         lambda: wide(1),
         FRAME,
         (
-            "The frequency needs a series of at least 3 rows to be inferred. The longest has 1. "
+            "Inferring the frequency needs a series of at least 3 rows. The longest has 1. "
             "Pass freq=..."
         ),
     ),
@@ -533,7 +531,7 @@ STAMPS = [
         lambda: wide(2),
         FRAME,
         (
-            "The frequency needs a series of at least 3 rows to be inferred. The longest has 2. "
+            "Inferring the frequency needs a series of at least 3 rows. The longest has 2. "
             "Pass freq=..."
         ),
     ),
@@ -542,9 +540,9 @@ STAMPS = [
         lambda: stamped(pd.date_range("2262-04-10 18:00", periods=30, freq="h", unit="ns")),
         FRAME,
         (
-            "Forecasts need stamps after the end of a series. 4 steps of 'h' after '2262-04-11 "
-            "23:00:00' are more than its type, 'datetime64[ns]', can hold. Use smaller stamps, "
-            "or for dates a coarser unit such as df.index.as_unit('s')."
+            "Forecasts need stamps after the end of a series. The dtype 'datetime64[ns]' "
+            "cannot hold 4 step(s) of 'h' after '2262-04-11 23:00:00'. Use smaller integers, "
+            "or a coarser unit of dates with df.index.as_unit('s')."
         ),
     ),
     later(
@@ -552,9 +550,9 @@ STAMPS = [
         lambda: stamped(np.arange(30) + (2**63 - 31)),
         FRAME,
         (
-            "Forecasts need stamps after the end of a series. 4 steps of 1 after "
-            "'9223372036854775806' are more than its type, 'int64', can hold. Use smaller "
-            "stamps, or for dates a coarser unit such as df.index.as_unit('s')."
+            "Forecasts need stamps after the end of a series. The dtype 'int64' cannot hold 4 "
+            "step(s) of 1 after '9223372036854775806'. Use smaller integers, or a coarser "
+            "unit of dates with df.index.as_unit('s')."
         ),
         lambda: tiny().fit(stamped(np.arange(30))),
     ),
@@ -566,8 +564,8 @@ VALUES = [
         lambda: spoiled(wide(), 3, "b", np.nan),
         FRAME,
         (
-            "Values must be observed. Channel 'b' of series 'series' has 1 value(s), the first "
-            "at '2024-01-01 03:00:00', that are NaN. Fill them or pass missing=\"mask\"."
+            "Values must not be NaN. Channel 'b' of series 'series' has 1 NaN value(s), the "
+            "first at '2024-01-01 03:00:00'. Fill them or pass missing=\"mask\"."
         ),
     ),
     fit(
@@ -575,8 +573,8 @@ VALUES = [
         lambda: spoiled(long(), 33, "a", np.nan),
         FRAME,
         (
-            "Values must be observed. Channel 'a' of series 'y' has 1 value(s), the first at "
-            "'2024-01-01 03:00:00', that are NaN. Fill them or pass missing=\"mask\"."
+            "Values must not be NaN. Channel 'a' of series 'y' has 1 NaN value(s), the first "
+            "at '2024-01-01 03:00:00'. Fill them or pass missing=\"mask\"."
         ),
     ),
     fit(
@@ -584,8 +582,8 @@ VALUES = [
         lambda: spoiled(wide(), 3, "a", np.inf),
         FRAME,
         (
-            "Values must be finite. Channel 'a' of series 'series' has 1 value(s), the first at "
-            "'2024-01-01 03:00:00', that are infinite. Replace them with NaN and pass "
+            "Values must be finite. Channel 'a' of series 'series' has 1 infinite value(s), "
+            "the first at '2024-01-01 03:00:00'. Replace them with NaN and pass "
             'missing="mask".'
         ),
     ),
@@ -594,9 +592,8 @@ VALUES = [
         lambda: spoiled(long(), 34, "a", -np.inf),
         FRAME,
         (
-            "Values must be finite. Channel 'a' of series 'y' has 1 value(s), the first at "
-            "'2024-01-01 04:00:00', that are infinite. Replace them with NaN and pass "
-            'missing="mask".'
+            "Values must be finite. Channel 'a' of series 'y' has 1 infinite value(s), the "
+            "first at '2024-01-01 04:00:00'. Replace them with NaN and pass missing=\"mask\"."
         ),
     ),
     mask(
@@ -642,9 +639,9 @@ VALUES = [
         lambda: wide(b="high"),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'b' has dtype 'object'. If it holds the "
-            "stamps pass timestamp='b'; if it is no channel list the channels with target=[...]; "
-            "otherwise convert it with pd.to_numeric."
+            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it with "
+            "pd.to_numeric, pass timestamp='b' if it holds the stamps, or leave it out by "
+            "listing the channels with target=[...]."
         ),
     ),
     fit(
@@ -652,9 +649,9 @@ VALUES = [
         lambda: wide(b=[str(k) for k in range(30)]),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'b' has dtype 'object'. If it holds the "
-            "stamps pass timestamp='b'; if it is no channel list the channels with target=[...]; "
-            "otherwise convert it with pd.to_numeric."
+            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it with "
+            "pd.to_numeric, pass timestamp='b' if it holds the stamps, or leave it out by "
+            "listing the channels with target=[...]."
         ),
     ),
     fit(
@@ -662,9 +659,9 @@ VALUES = [
         lambda: wide(b=pd.array(["1"] * 30, dtype="string[python]")),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'b' has dtype 'string'. If it holds the "
-            "stamps pass timestamp='b'; if it is no channel list the channels with target=[...]; "
-            "otherwise convert it with pd.to_numeric."
+            "A channel must hold real numbers. Column 'b' has dtype 'string'. Convert it with "
+            "pd.to_numeric, pass timestamp='b' if it holds the stamps, or leave it out by "
+            "listing the channels with target=[...]."
         ),
     ),
     fit(
@@ -672,9 +669,9 @@ VALUES = [
         lambda: wide(a=1j),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'complex128'. If it holds "
-            "the stamps pass timestamp='a'; if it is no channel list the channels with "
-            "target=[...]; otherwise convert it to real numbers, such as with np.real or np.abs."
+            "A channel must hold real numbers. Column 'a' has dtype 'complex128'. Convert it "
+            "with np.real or np.abs, pass timestamp='a' if it holds the stamps, or leave it "
+            "out by listing the channels with target=[...]."
         ),
     ),
     fit(
@@ -682,9 +679,9 @@ VALUES = [
         lambda: wide(a=True),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'bool'. If it holds the "
-            "stamps pass timestamp='a'; if it is no channel list the channels with target=[...]; "
-            "otherwise convert it with .astype(float)."
+            "A channel must hold real numbers. Column 'a' has dtype 'bool'. Convert it with "
+            ".astype(float), pass timestamp='a' if it holds the stamps, or leave it out by "
+            "listing the channels with target=[...]."
         ),
     ),
     fit(
@@ -692,9 +689,9 @@ VALUES = [
         lambda: wide(a=pd.Categorical([1, 2, 3] * 10)),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'category'. If it holds the "
-            "stamps pass timestamp='a'; if it is no channel list the channels with target=[...]; "
-            "otherwise convert it with pd.to_numeric."
+            "A channel must hold real numbers. Column 'a' has dtype 'category'. Convert it "
+            "with pd.to_numeric, pass timestamp='a' if it holds the stamps, or leave it out "
+            "by listing the channels with target=[...]."
         ),
     ),
     fit(
@@ -702,9 +699,9 @@ VALUES = [
         lambda: wide(a=pd.Timedelta("1h")),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'timedelta64[ns]'. If it "
-            "holds the stamps pass timestamp='a'; if it is no channel list the channels with "
-            "target=[...]; otherwise convert it with pd.to_numeric."
+            "A channel must hold real numbers. Column 'a' has dtype 'timedelta64[ns]'. "
+            "Convert it with pd.to_numeric, pass timestamp='a' if it holds the stamps, or "
+            "leave it out by listing the channels with target=[...]."
         ),
     ),
     fit(
@@ -712,9 +709,9 @@ VALUES = [
         lambda: wide(day=HOURS),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'day' has dtype 'datetime64[ns]'. If it "
-            "holds the stamps pass timestamp='day'; if it is no channel list the channels with "
-            "target=[...]; otherwise convert it with pd.to_numeric."
+            "A channel must hold real numbers. Column 'day' has dtype 'datetime64[ns]'. "
+            "Convert it with pd.to_numeric, pass timestamp='day' if it holds the stamps, or "
+            "leave it out by listing the channels with target=[...]."
         ),
     ),
     fit(
@@ -722,9 +719,9 @@ VALUES = [
         lambda: wide(day=HOURS.to_period("h")),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'day' has dtype 'period[h]'. If it holds "
-            "the stamps pass timestamp='day'; if it is no channel list the channels with "
-            "target=[...]; otherwise convert it with pd.to_numeric."
+            "A channel must hold real numbers. Column 'day' has dtype 'period[h]'. Convert it "
+            "with pd.to_numeric, pass timestamp='day' if it holds the stamps, or leave it "
+            "out by listing the channels with target=[...]."
         ),
     ),
     fit(
@@ -732,9 +729,9 @@ VALUES = [
         lambda: wide(a=decimal.Decimal(1)),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'object'. If it holds the "
-            "stamps pass timestamp='a'; if it is no channel list the channels with target=[...]; "
-            "otherwise convert it with pd.to_numeric."
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it with "
+            "pd.to_numeric, pass timestamp='a' if it holds the stamps, or leave it out by "
+            "listing the channels with target=[...]."
         ),
     ),
     fit(
@@ -742,9 +739,9 @@ VALUES = [
         lambda: wide(a=[[1.0]] * 30),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'object'. If it holds the "
-            "stamps pass timestamp='a'; if it is no channel list the channels with target=[...]; "
-            "otherwise convert it with pd.to_numeric."
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it with "
+            "pd.to_numeric, pass timestamp='a' if it holds the stamps, or leave it out by "
+            "listing the channels with target=[...]."
         ),
     ),
     fit(
@@ -752,9 +749,9 @@ VALUES = [
         lambda: wide(a=[2**70] * 30),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'object'. If it holds the "
-            "stamps pass timestamp='a'; if it is no channel list the channels with target=[...]; "
-            "otherwise convert it with pd.to_numeric."
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it with "
+            "pd.to_numeric, pass timestamp='a' if it holds the stamps, or leave it out by "
+            "listing the channels with target=[...]."
         ),
     ),
     fit(
@@ -762,9 +759,9 @@ VALUES = [
         lambda: wide(a=pd.arrays.SparseArray([True] * 30)),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'Sparse[bool, False]'. If it "
-            "holds the stamps pass timestamp='a'; if it is no channel list the channels with "
-            "target=[...]; otherwise convert it with .astype(float)."
+            "A channel must hold real numbers. Column 'a' has dtype 'Sparse[bool, False]'. "
+            "Convert it with .astype(float), pass timestamp='a' if it holds the stamps, or "
+            "leave it out by listing the channels with target=[...]."
         ),
     ),
     fit(
@@ -772,9 +769,9 @@ VALUES = [
         lambda: spoiled(wide(), 4, "a", "-"),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'object'. If it holds the "
-            "stamps pass timestamp='a'; if it is no channel list the channels with target=[...]; "
-            "otherwise convert it with pd.to_numeric."
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it with "
+            "pd.to_numeric, pass timestamp='a' if it holds the stamps, or leave it out by "
+            "listing the channels with target=[...]."
         ),
     ),
 ]
@@ -785,8 +782,8 @@ NAMES = [
         lambda: spoiled(long(), 40, "item_id", None),
         FRAME,
         (
-            "Every row needs an item. Column 'item_id' is missing in row 40. Drop those rows or "
-            "name the item."
+            "Every row needs an item id. Column 'item_id' has none in row 40. Drop such rows "
+            "or fill the ids."
         ),
     ),
     fit(
@@ -794,8 +791,8 @@ NAMES = [
         lambda: long(items=(1.0, np.nan)),
         FRAME,
         (
-            "Every row needs an item. Column 'item_id' is missing in row 30. Drop those rows or "
-            "name the item."
+            "Every row needs an item id. Column 'item_id' has none in row 30. Drop such rows "
+            "or fill the ids."
         ),
     ),
     fit(
@@ -803,8 +800,8 @@ NAMES = [
         lambda: long().assign(item_id=[["x"]] * 60),
         FRAME,
         (
-            "Item ids must be hashable, such as strings and numbers. Column 'item_id' holds "
-            "others (unhashable type: 'list'). Convert it with .astype(str)."
+            "Item ids must be hashable, such as strings or numbers. Column 'item_id' is not "
+            "(unhashable type: 'list'). Convert it with .astype(str)."
         ),
     ),
     fit(
@@ -903,8 +900,8 @@ NAMES = [
         long,
         PARAMETER,
         (
-            "One column cannot hold both items and stamps. Got item_id and "
-            "timestamp='timestamp'. Name two columns, or leave out the key that is not there."
+            "item_id and timestamp must name different columns. Both are 'timestamp'. Name "
+            "two columns, or leave out the key that the frame lacks."
         ),
         item_id="timestamp",
     ),
@@ -934,9 +931,8 @@ LENGTHS = [
         lambda: long(5),
         FRAME,
         (
-            "Training needs a series of at least 6 rows (2 look-back points plus the horizon). "
-            "Series 'x' has 5 (and 1 more have too few), so that none is left. Pass more rows or "
-            "reduce the horizon."
+            "Training needs a series of at least 6 rows (2 look-back points plus the "
+            "horizon). The longest of 2 series has 5. Pass more rows or reduce the horizon."
         ),
         short="skip",
     ),
@@ -1105,8 +1101,8 @@ OTHER_FRAMES = [
         lambda: wide()[:0],
         FRAME,
         (
-            "The frame must have rows and columns. Its shape is (0, 2). Check the filter or file "
-            "it came from."
+            "The frame must have rows and columns. Its shape is (0, 2). Check the file or the "
+            "filter that it came from."
         ),
     ),
     later(
@@ -1142,7 +1138,7 @@ OTHER_FRAMES = [
         lambda: stamped(range(30)),
         FRAME,
         (
-            "The stamps must be datetimes, as in fit, with the step 'h'. Those of this frame are "
+            "The stamps must be datetimes with the step 'h', as in fit. This frame has stamps "
             "of another kind. Convert them."
         ),
     ),
@@ -1160,8 +1156,8 @@ OTHER_FRAMES = [
         lambda: spoiled(wide(), 3, "a", np.nan),
         FRAME,
         (
-            "Values must be observed. Channel 'a' of series 'series' has 1 value(s), the first "
-            "at '2024-01-01 03:00:00', that are NaN. Fill them or pass missing=\"mask\"."
+            "Values must not be NaN. Channel 'a' of series 'series' has 1 NaN value(s), the "
+            "first at '2024-01-01 03:00:00'. Fill them or pass missing=\"mask\"."
         ),
     ),
     later(
@@ -1169,9 +1165,9 @@ OTHER_FRAMES = [
         lambda: wide(b="x"),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'b' has dtype 'object'. If it holds the "
-            "stamps pass timestamp='b'; if it is no channel list the channels with target=[...]; "
-            "otherwise convert it with pd.to_numeric."
+            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it with "
+            "pd.to_numeric, pass timestamp='b' if it holds the stamps, or leave it out by "
+            "listing the channels with target=[...]."
         ),
     ),
     later(
@@ -1179,8 +1175,8 @@ OTHER_FRAMES = [
         lambda: spoiled(wide(), 3, "a", np.inf),
         FRAME,
         (
-            "Values must be finite. Channel 'a' of series 'series' has 1 value(s), the first at "
-            "'2024-01-01 03:00:00', that are infinite. Replace them with NaN and pass "
+            "Values must be finite. Channel 'a' of series 'series' has 1 infinite value(s), "
+            "the first at '2024-01-01 03:00:00'. Replace them with NaN and pass "
             'missing="mask".'
         ),
     ),
@@ -1272,9 +1268,9 @@ OTHER_FRAMES = [
         lambda: stamped(pd.date_range("2262-04-10 18:00", periods=30, freq="h", unit="ns")),
         FRAME,
         (
-            "Forecasts need stamps after the end of a series. 4 steps of 'h' after '2262-04-11 "
-            "23:00:00' are more than its type, 'datetime64[ns]', can hold. Use smaller stamps, "
-            "or for dates a coarser unit such as df.index.as_unit('s')."
+            "Forecasts need stamps after the end of a series. The dtype 'datetime64[ns]' "
+            "cannot hold 4 step(s) of 'h' after '2262-04-11 23:00:00'. Use smaller integers, "
+            "or a coarser unit of dates with df.index.as_unit('s')."
         ),
     ),
 ]

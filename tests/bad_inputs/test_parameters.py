@@ -323,8 +323,8 @@ CHOICES = [
         "share_segmentation twice",
         PARAMETER,
         (
-            "A channel may be in one group of 'share_segmentation' only. 'a' is there 2 times. "
-            "Name it once."
+            "Each channel may be in only one group of 'share_segmentation'. 'a' is named 2 "
+            "times. Name it once."
         ),
         share_segmentation=[["a", "b"], ["a"]],
     ),
@@ -644,7 +644,10 @@ TRAINING = [
     trained(
         "steps and epochs",
         PARAMETER,
-        ("Trainer takes either 'max_steps' or 'max_epochs'. Got max_steps=1 and max_epochs=2."),
+        (
+            "Trainer takes either 'max_steps' or 'max_epochs'. Got max_steps=1 and max_epochs=2. "
+            "Leave one out."
+        ),
         max_epochs=2,
     ),
     trained(
@@ -832,8 +835,8 @@ TRAINING = [
         "diverges",
         TrainingDivergedError,
         (
-            "The validation loss must stay finite, but it is nan by step 1. Lower "
-            "learning_rate=1e+30 or set gradient_clip=1.0."
+            "The validation loss must stay finite. It is nan by step 1. Lower learning_rate=1e+30 "
+            "or set gradient_clip=1.0."
         ),
         learning_rate=1e30,
         max_steps=50,
@@ -882,9 +885,9 @@ FITTING = [
         "covariates",
         PARAMETER,
         (
-            "Covariates are not yet supported: a series is forecast from its own past. Got "
-            "future_covariates=['holiday']. Leave it out, and list the channels to forecast with "
-            "target=[...] so that the columns of covariates are left out too."
+            "Covariates are not yet supported. Got future_covariates=['holiday']. Leave it "
+            "out. If the frame has columns of covariates, list the channels to forecast with "
+            "target=[...]."
         ),
         future_covariates=["holiday"],
     ),
@@ -1067,7 +1070,7 @@ REQUESTS = [
         FRAME,
         (
             "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got 5 "
-            "instead (a number is no date)."
+            "instead (a number is not a date)."
         ),
         wide(),
         start=5,
@@ -1167,7 +1170,7 @@ REQUESTS = [
         "backtest",
         FRAME,
         (
-            "Training before start='2024-01-01 02:00' needs a series of at least 6 rows there (2 "
+            "Training before start='2024-01-01 02:00' needs a series of at least 6 earlier rows (2 "
             "look-back points plus the horizon). The longest has 2. Pass a later start."
         ),
         wide(10),
@@ -1245,9 +1248,9 @@ ARRAYS = [
         lambda: sliding_windows(np.zeros(10), context_length=8, horizon=4),
         PARAMETER,
         (
-            "series must have shape (steps,) or (steps, channels) with at least context_length + "
-            "horizon = 12 steps, however: series.shape=(10,). Pass one longer series, or reduce "
-            "context_length or horizon."
+            "series must have shape (steps,) or (steps, channels) with at least "
+            "context_length + horizon = 12 steps. Got series.shape=(10,). Pass one longer "
+            "series, or reduce context_length or horizon."
         ),
     ),
     Case(
@@ -1267,9 +1270,9 @@ ARRAYS = [
         lambda: sliding_windows(np.zeros((10, 2, 2)), context_length=2, horizon=4),
         PARAMETER,
         (
-            "series must have shape (steps,) or (steps, channels) with at least context_length + "
-            "horizon = 6 steps, however: series.shape=(10, 2, 2). Pass one longer series, or "
-            "reduce context_length or horizon."
+            "series must have shape (steps,) or (steps, channels) with at least "
+            "context_length + horizon = 6 steps. Got series.shape=(10, 2, 2). Pass one longer "
+            "series, or reduce context_length or horizon."
         ),
     ),
 ]

@@ -173,7 +173,7 @@ def test_coverage_counts_bounds_and_skips_unobserved():
 
 def test_wrong_arrays_are_refused(arrays):
     actual, prediction = arrays
-    with pytest.raises(InvalidParameterError, match=r"same shape, however: .*\(5, 4, 1\)"):
+    with pytest.raises(InvalidParameterError, match=r"same shape\. Got .*\(5, 4, 1\)"):
         metrics.mse(actual, prediction[..., :1])
     with pytest.raises(InvalidParameterError, match="needs an observed value"):
         metrics.mae(np.full(SHAPE, np.nan), prediction)

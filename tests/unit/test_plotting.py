@@ -33,7 +33,7 @@ def test_forecast_draws_every_series_at_its_stamps():
         past_stamps=HOURS[:8], past=np.arange(8.0), ylabel="people", title="square",
     )  # fmt: skip
     for label, stamps, values in [
-        ("what happened", HOURS[8:], actual),
+        ("observed", HOURS[8:], actual),
         ("model", HOURS[8:], forecast),
         ("naive", HOURS[8:], 0 * actual),
         ("look-back", HOURS[:8], np.arange(8.0)),
@@ -44,7 +44,7 @@ def test_forecast_draws_every_series_at_its_stamps():
     assert ax.get_ylabel() == "people"
     assert ax.get_title(loc="left") == "square"
     assert {text.get_text() for text in ax.get_legend().get_texts()} == {
-        "what happened", "model", "naive", "look-back",
+        "observed", "model", "naive", "look-back",
     }  # fmt: skip
 
 

@@ -71,9 +71,7 @@ def test_policy_picture_draws_the_history(history):
     "bad", [[], [{"step": 1, "train_loss": 1.0}] * 2, [{"step": 1, "policy_entropy": np.nan}] * 3]
 )
 def test_history_without_a_policy_is_refused(bad):
-    with pytest.raises(
-        InvalidParameterError, match=r"a policy that learned.*Pass record_\.history"
-    ):
+    with pytest.raises(InvalidParameterError, match=r"of a trained policy.*Pass record_\.history"):
         plot_policy(bad)
 
 

@@ -41,7 +41,7 @@ def test_it_is_found_by_name_and_small():
 def test_its_card_says_where_it_comes_from():
     card = (SHIPPED / NAME / "README.md").read_text(encoding="utf-8")
     for name, info in CORPORA.items():
-        row = f"| {name} | {info.num_series} | {info.num_points} | {info.licence} |"
+        row = f"| {name} | {info.num_series} | {info.num_points} | {info.license} |"
         assert (row in card) == (name in PERMITTED)
         assert (info.sha256 in card) == (name in PERMITTED)
     assert "adaptivepatch pretrain-patcher permitted" in card

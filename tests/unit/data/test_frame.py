@@ -189,7 +189,7 @@ def test_cuts_of_a_panel():
         (pd.DataFrame([[1, 2]], columns=["y", "y"]), r"must be unique\. Repeated: \['y'\]"),
         (
             pd.DataFrame({"y": [1]}, index=pd.MultiIndex.from_tuples([("a", 1)])),
-            r"one index level\. It has 2.*reset_index",
+            r"not be a MultiIndex\. It has 2.*reset_index",
         ),
         (
             pd.DataFrame({"timestamp": pd.date_range("2024", periods=3)}),
@@ -197,7 +197,7 @@ def test_cuts_of_a_panel():
         ),
         (
             pd.DataFrame({"item_id": ["a"] * 3, "y": 1.0}),
-            r"long frame needs timestamps\. There is no column 'timestamp'",
+            r"long frame needs stamps\. There is no column 'timestamp'",
         ),
         (
             pd.DataFrame({"timestamp": ["2024-01-01", "2024-01-02"], "y": 1.0}),
@@ -216,11 +216,11 @@ def test_cuts_of_a_panel():
         (pd.DataFrame({"y": [1.0, None]}, dtype=object), r"Column 'y' has dtype 'object'"),
         (
             pd.DataFrame({"timestamp": pd.to_datetime(["2024-01-01", None]), "y": 1.0}),
-            r"has 1 missing, the first in row 1 \(series 'series'\)",
+            r"lacks 1, the first in row 1 \(series 'series'\)",
         ),
         (
             pd.DataFrame({"item_id": ["a", None], "timestamp": [1, 2], "y": 1.0}),
-            r"Every row needs an item\. Column 'item_id' is missing in row 1",
+            r"Every row needs an item id\. Column 'item_id' has none in row 1",
         ),
     ],
 )
@@ -261,7 +261,7 @@ def test_times_that_do_not_increase_are_refused():
 def test_missing_values_are_refused_or_kept():
     frame = long_frame([4, 4], channels=("y", "z"))
     frame.loc[[5, 6], "z"] = np.nan
-    match = r"'z' of series 'b' has 2 value\(s\), the first at '2024-01-01 01:00:00', that are NaN"
+    match = r"'z' of series 'b' has 2 NaN value\(s\), the first at '2024-01-01 01:00:00'"
     with pytest.raises(InvalidFrameError, match=match):
         read_frame(frame)
     assert int(np.isnan(read_frame(frame, missing="mask").values).sum()) == 2
@@ -271,7 +271,7 @@ def test_infinite_values_are_always_refused():
     frame = wide_frame()
     frame.iloc[3, 0] = -np.inf
     for missing in ("error", "mask"):
-        with pytest.raises(InvalidFrameError, match="1 value.* '2024-01-04.* infinite"):
+        with pytest.raises(InvalidFrameError, match="1 infinite value.* '2024-01-04"):
             read_frame(frame, missing=missing)
 
 
@@ -356,14 +356,14 @@ def test_stamps_off_the_grid_are_refused(missing):
 
 def test_items_must_agree_on_the_frequency():
     frame = pd.concat([long_frame([4]), long_frame([4], freq="D").assign(item_id="b")])
-    with pytest.raises(InvalidFrameError, match="'a' has 'h', 'b' has 'D'"):
+    with pytest.raises(InvalidFrameError, match="'a' has 'h', series 'b' has 'D'"):
         read_frame(frame)
 
 
 def test_short_items_borrow_the_frequency():
     frame = long_frame([2, 4, 1])
     assert read_frame(frame).lengths.tolist() == [2, 4, 1]
-    with pytest.raises(InvalidFrameError, match=r"at least 3 rows .* longest has 2\. Pass freq="):
+    with pytest.raises(InvalidFrameError, match=r"at least 3 rows\. .* longest has 2\. Pass freq="):
         read_frame(frame[frame["item_id"] != "b"])
     panel = read_frame(frame[frame["item_id"] != "b"], freq="h")
     assert panel.lengths.tolist() == [2, 1]

@@ -180,7 +180,7 @@ def test_sliding_windows_equal_a_loop(shape, context_length, horizon, stride):
 
 
 def test_sliding_windows_need_a_long_enough_series():
-    with pytest.raises(InvalidParameterError, match=r"horizon = 6 steps, however: .*=\(5,\)"):
+    with pytest.raises(InvalidParameterError, match=r"horizon = 6 steps\. Got .*=\(5,\)"):
         sliding_windows(range(5), 4, 2)
     with pytest.raises(InvalidParameterError, match=r"series\.shape=\(2, 3, 4\)"):
         sliding_windows(np.zeros((2, 3, 4)), 1, 1)

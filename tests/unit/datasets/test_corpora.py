@@ -34,10 +34,10 @@ def test_reals_are_read_as_they_are(tmp_path):
     assert len(corpus) == 2
 
 
-def test_a_file_of_ones_own_has_no_licence(tmp_path):
+def test_a_file_of_ones_own_has_no_license(tmp_path):
     path = write_corpus(tmp_path / "pjm_hourly.parquet", {"a": [1.0, 2.0]})
     info = load_corpus(path).info
-    assert (info.name, info.licence, info.is_permitted) == ("pjm_hourly", "not stated", False)
+    assert (info.name, info.license, info.is_permitted) == ("pjm_hourly", "not stated", False)
     assert info.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert str(tmp_path) not in repr(info)
 
@@ -47,12 +47,12 @@ def test_a_known_corpus_is_found_in_a_subfolder_and_verified(tmp_path, monkeypat
     inner.mkdir()
     path = write_corpus(inner / "classics.parquet", {"a": [1.0, 2.0]})
     monkeypatch.setenv("ADAPTIVEPATCH_DATA", str(tmp_path))
-    with pytest.raises(DatasetError, match="must be the original of 'classics'.*by its path"):
+    with pytest.raises(DatasetError, match="must be the original of 'classics'.*pass its path"):
         load_corpus("classics")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setitem(corpora.CORPORA, "classics", replace(CORPORA["classics"], sha256=digest))
-    assert load_corpus("classics").info.licence == "Apache-2.0 / BSD-3"
-    assert load_corpus(path).info.licence == "Apache-2.0 / BSD-3"  # known by its content
+    assert load_corpus("classics").info.license == "Apache-2.0 / BSD-3"
+    assert load_corpus(path).info.license == "Apache-2.0 / BSD-3"  # known by its content
 
 
 def test_what_cannot_be_found_is_said(tmp_path, monkeypatch):
@@ -63,9 +63,9 @@ def test_what_cannot_be_found_is_said(tmp_path, monkeypatch):
         load_corpus("classics")
     with pytest.raises(DatasetError, match="is not in .* or its direct subfolders"):
         load_corpus("classics", tmp_path)
-    with pytest.raises(DatasetError, match="looked for in a folder"):
+    with pytest.raises(DatasetError, match="searched for in a folder"):
         load_corpus("classics", tmp_path / "absent")
-    with pytest.raises(DatasetError, match="a file that can be read"):
+    with pytest.raises(DatasetError, match="must be a readable file"):
         load_corpus(tmp_path / "absent.parquet")
 
 
@@ -78,18 +78,18 @@ def test_other_files_are_refused(tmp_path):
         load_corpus(text)
     with pytest.raises(DatasetError, match=r"lacks the columns \['k', 'q', 'v'\]"):
         load_corpus(table)
-    with pytest.raises(DatasetError, match="must hold series"):
+    with pytest.raises(DatasetError, match="must hold at least one series"):
         load_corpus(write_corpus(tmp_path / "none.parquet", {}))
 
 
 def test_a_corpus_is_named_once(tmp_path):
     path = write_corpus(tmp_path / "mine.parquet", {"a": [1.0, 2.0]})
     assert len(load_corpora([path])) == 1
-    with pytest.raises(DatasetError, match="must be named once"):
+    with pytest.raises(DatasetError, match="may be named only once"):
         load_corpora([path, str(path)])
 
 
-def test_only_open_licences_are_permitted():
+def test_only_open_licenses_are_permitted():
     assert set(PERMITTED) == {
         "pjm_hourly",
         "household_power_1min",

@@ -73,7 +73,10 @@ def test_an_unverified_file_must_have_the_right_size(tiny, tmp_path, monkeypatch
     monkeypatch.setitem(DATASETS, "tiny", replace(tiny, sha256=None, rows=3))
     (tmp_path / "tiny.csv").write_bytes(CONTENT)
     match = r"must have 3 rows and 2 channels .* has \(2, 2\)"
-    with pytest.warns(UserWarning, match="vouches"), pytest.raises(DatasetError, match=match):
+    with (
+        pytest.warns(UserWarning, match="No trusted digest"),
+        pytest.raises(DatasetError, match=match),
+    ):
         load_dataset("tiny", tmp_path)
 
 
@@ -83,7 +86,9 @@ def test_absent_data_says_what_to_put_where(tmp_path, monkeypatch):
     match = r"is not set\. Run `adaptivepatch datasets fetch ETTh1`, or put the original 'ETTh1\.c"
     with pytest.raises(DatasetError, match=match):
         load_dataset("ETTh1")
-    with pytest.raises(DatasetError, match=r"no address .*: put the original 'weather\.csv'.*34e"):
+    with pytest.raises(
+        DatasetError, match=r"no download address: put the original 'weather\.csv'.*34e"
+    ):
         load_dataset("weather")
     with pytest.raises(DatasetError, match=r"Neither 'ETTh1\.csv' .* or its direct subfolders\. R"):
         load_dataset("ETTh1", tmp_path)
@@ -96,10 +101,10 @@ def test_absent_data_says_what_to_put_where(tmp_path, monkeypatch):
         load_dataset("ETTh1")
 
 
-def test_nobody_vouches_for_solar(tiny, tmp_path, monkeypatch):
+def test_the_digest_of_solar_is_unknown(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(DATASETS, "tiny", replace(tiny, sha256=None))
     (tmp_path / "tiny.csv").write_bytes(CONTENT)
-    with pytest.warns(UserWarning, match="Nobody vouches for one of 'tiny', so only the size"):
+    with pytest.warns(UserWarning, match="digest of data set 'tiny' is known. Only the size"):
         load_dataset("tiny", tmp_path)
     assert not DATASETS["solar"].is_verified
 

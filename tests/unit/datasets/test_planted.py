@@ -75,9 +75,9 @@ def test_noise_has_deviation_point_three_and_is_independent(task_a):
     assert kurtosis == pytest.approx(3, abs=0.1)
 
 
-def test_target_replays_the_levels_three_steps_each(task_a):
-    levels = regime_means(task_a)
-    error = task_a.target - levels.repeat(3, axis=1)
+def test_target_repeats_the_means_three_steps_each(task_a):
+    means = regime_means(task_a)
+    error = task_a.target - means.repeat(3, axis=1)
     lengths = lengths_of(task_a.boundary_mask).repeat(3, axis=1)
     standardised = error / (0.3 * np.sqrt(1 + 1 / lengths))
     assert standardised.mean() == pytest.approx(0, abs=0.02)
@@ -86,21 +86,21 @@ def test_target_replays_the_levels_three_steps_each(task_a):
 
 
 @pytest.mark.parametrize("task", PLANTED_TASKS)
-def test_adjacent_levels_differ_by_at_least_one(task, monkeypatch):
+def test_adjacent_means_differ_by_at_least_one(task, monkeypatch):
     monkeypatch.setattr("adaptivepatch.datasets.planted.NOISE", 0.0)
-    levels = planted_windows(task, W, np.random.default_rng(2)).target[:, ::3]
-    change = np.abs(np.diff(levels, axis=1))
+    means = planted_windows(task, W, np.random.default_rng(2)).target[:, ::3]
+    change = np.abs(np.diff(means, axis=1))
     assert change.min() >= 1.0
     assert change.min() < 1.01  # no more than that
-    assert levels[:, 0].mean() == pytest.approx(0, abs=0.06)
-    assert levels[:, 0].std() == pytest.approx(1, abs=0.04)
+    assert means[:, 0].mean() == pytest.approx(0, abs=0.06)
+    assert means[:, 0].std() == pytest.approx(1, abs=0.04)
 
 
-def test_levels_are_redrawn_normals_given_the_one_before(monkeypatch):
-    """P(level > 0 | before) for a normal outside (before - 1, before + 1)."""
+def test_means_are_redrawn_normals_given_the_one_before(monkeypatch):
+    """P(mean > 0 | before) for a normal outside (before - 1, before + 1)."""
     monkeypatch.setattr("adaptivepatch.datasets.planted.NOISE", 0.0)
-    levels = planted_windows("planted_a", 20_000, np.random.default_rng(4)).target[:, ::3]
-    before, after = levels[:, :-1].ravel(), levels[:, 1:].ravel()
+    means = planted_windows("planted_a", 20_000, np.random.default_rng(4)).target[:, ::3]
+    before, after = means[:, :-1].ravel(), means[:, 1:].ravel()
     near = np.abs(before - 0.5) < 0.05  # allowed: below -0.5 or above 1.5
     above = (after[near] > 0).mean()
     assert above == pytest.approx(0.0668 / (0.0668 + 0.3085), abs=0.02)

@@ -61,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.requests, server.released = [], threading.Event()
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         server.address = f"http://127.0.0.1:{server.server_address[1]}"
         yield server
@@ -140,7 +140,7 @@ def test_a_wrong_download_is_kept_aside_and_never_used(tiny, cache, server):
 def test_a_wrong_file_of_the_cache_is_moved_aside(tiny, cache):
     cache.mkdir(parents=True)
     (cache / "tiny.csv").write_bytes(OTHER)
-    with pytest.raises(DatasetError, match=r"It was moved to .*tiny\.csv\.rejected' and is not"):
+    with pytest.raises(DatasetError, match=r"It was renamed to .*tiny\.csv\.rejected' and is not"):
         dataset_path("tiny")
     assert files(cache) == ["tiny.csv.rejected"]
     (cache / "tiny.csv.xz").write_bytes(b"no archive")
@@ -152,7 +152,7 @@ def test_a_wrong_file_of_the_user_is_left_alone(tiny, cache, server, tmp_path, m
     monkeypatch.setenv("ADAPTIVEPATCH_DATA", str(tmp_path))
     (tmp_path / "tiny.csv").write_bytes(OTHER)
     for use in (dataset_path, fetch_dataset, load_dataset):
-        with pytest.raises(DatasetError, match=r"Its SHA-256 is .*\. Replace it by the original"):
+        with pytest.raises(DatasetError, match=r"Its SHA-256 is .*\. Replace it with the original"):
             use("tiny")
     assert (tmp_path / "tiny.csv").read_bytes() == OTHER
     assert server.requests == files(cache) == []
@@ -207,7 +207,7 @@ def test_a_full_disk_is_named(tiny, cache, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(sources, "write_atomic", full)
-    with pytest.raises(DatasetError, match=r"No space left on device\. Free space or"):
+    with pytest.raises(DatasetError, match=r"No space left on device\. Free some space"):
         fetch_dataset("tiny")
 
 
@@ -241,7 +241,7 @@ def test_what_cannot_be_moved_aside_is_still_refused(tiny, cache, monkeypatch):
 
     monkeypatch.setattr(Path, "rename", refuse)
     for use in (dataset_path, fetch_dataset):
-        with pytest.raises(DatasetError, match=r"Delete it: moving it aside failed \(.*denied\)"):
+        with pytest.raises(DatasetError, match=r"Renaming it failed \(.*denied\)\. Delete it"):
             use("tiny")
 
 

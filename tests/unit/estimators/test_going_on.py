@@ -517,7 +517,7 @@ def test_refits_need_a_start_and_rows_before_it():
     model = uninterrupted()
     with pytest.raises(InvalidParameterError, match=r"Got start=None\. Pass start"):
         model.backtest(FRAME, refit_every=10)
-    with pytest.raises(InvalidFrameError, match=r"at least 8 rows there.*longest has 5"):
+    with pytest.raises(InvalidFrameError, match=r"at least 8 earlier rows.*longest has 5"):
         model.backtest(FRAME[:20], start=FRAME.index[5], refit_every=10)
     with pytest.raises(InvalidParameterError, match="'refit_every'.*Got 0"):
         model.backtest(FRAME, start=FRAME.index[200], refit_every=0)
