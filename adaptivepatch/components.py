@@ -1,7 +1,7 @@
-"""From a name or an instance to a patcher or a backbone that is ready to be built into a network.
+"""Patchers and backbones from names, instances or settings, ready for a network.
 
-Every place that takes a patcher by name uses this file: the estimators, `compare`, the suites of
-the benchmark and the command line. Models on disk do not: ``model_folder.py`` builds registered and
+The estimators, `compare`, the suites of the benchmark and the command line use this module wherever
+they accept a patcher by name. Saved models do not use it: ``model_folder.py`` builds registered and
 given classes only, so that a file can never import a module.
 """
 
@@ -35,7 +35,7 @@ def patcher_class(name: str) -> type[Patcher]:
     Parameters
     ----------
     name : str
-        Such as "fixed" or "my_package.patchers:MyPatcher".
+        Name, for example "fixed" or "my_package.patchers:MyPatcher".
 
     Raises
     ------
@@ -49,7 +49,7 @@ def patcher_class(name: str) -> type[Patcher]:
         found = getattr(importlib.import_module(module), class_name)
     except Exception as error:  # the user's module may raise anything
         raise InvalidParameterError(
-            f"A patcher is named by {PATCHER_NAMES}. {name!r} cannot be imported "
+            f"The name of a patcher must be {PATCHER_NAMES}. {name!r} cannot be imported "
             f"({type(error).__name__}: {error}). Check the name, and run from the folder that "
             "holds the module, or install it.",
             parameter="patcher",
@@ -68,10 +68,15 @@ def make_patcher(name: str, **parameters: Any) -> Patcher:
     Parameters
     ----------
     name : str
-        A registered name, a pretrained patcher (name in this package or folder), which is then
-        frozen, or ``module:Class``.
+        Registered name, pretrained patcher (name in this package, or folder), or
+        ``module:Class``. A pretrained patcher is frozen.
     **parameters
         Arguments of the constructor, or parameters of a pretrained patcher to change.
+
+    Returns
+    -------
+    Patcher
+        The new patcher.
     """
     if is_pretrained(name):
         pretrained: Patcher = load_patcher(name, **parameters)
@@ -87,8 +92,8 @@ def make_patcher(name: str, **parameters: Any) -> Patcher:
 def resolve_patcher(value: object) -> Patcher:
     """Return a fresh patcher from an instance or a name.
 
-    A frozen patcher, or one with frozen parts, is copied with its weights: a network moves to its
-    device and type, and what it was made from must not.
+    A frozen patcher, or one with frozen parts, is copied with its weights: the network will move
+    the copy to its device and type, and the original must stay unchanged.
 
     Raises
     ------
@@ -141,17 +146,22 @@ def _fresh(
 def patcher_from_settings(
     settings: Mapping[str, Any], by_name: Callable[[str], type[Patcher]] = PATCHERS.find
 ) -> Patcher:
-    """Return a patcher as a suite file writes it.
+    """Return a patcher from its settings in a suite file.
 
     Parameters
     ----------
     settings : mapping
-        The registered ``name`` and arguments, patchers among them in the same form; ``gradient``,
-        if any, is a mapping of the arguments of `GroupPolicyGradient`. Or ``pretrained``, as in
-        `load_patcher`, with the parameters to change and ``weights``, the first digits of the
-        SHA-256 of its weights: rows of other weights are other rows.
+        Registered ``name`` and arguments. An argument that is a patcher has the same form;
+        ``gradient`` is a mapping of arguments of `GroupPolicyGradient`. A pretrained patcher has
+        ``pretrained``, its path in `load_patcher`, ``weights``, the first digits of the SHA-256 of
+        its weights, and the parameters to change. The digits distinguish results of other weights.
     by_name : callable, optional
-        Finds the class.
+        Function that returns the class of a name.
+
+    Returns
+    -------
+    Patcher
+        The new patcher.
     """
     if "pretrained" in settings:
         return _pretrained(**settings)
@@ -165,12 +175,17 @@ def patcher_from_settings(
 
 
 def backbone_from_settings(settings: Mapping[str, Any]) -> Backbone:
-    """Return a backbone as a suite file writes it.
+    """Return a backbone from its settings in a suite file.
 
     Parameters
     ----------
     settings : mapping
-        The registered ``name`` and arguments, backbones among them in the same form.
+        Registered ``name`` and arguments. An argument that is a backbone has the same form.
+
+    Returns
+    -------
+    Backbone
+        The new backbone.
     """
     arguments = {
         key: backbone_from_settings(value) if _is_component(value) else value
@@ -181,14 +196,15 @@ def backbone_from_settings(settings: Mapping[str, Any]) -> Backbone:
 
 
 def _pretrained(pretrained: str, weights: str = "", **parameters: Any) -> Patcher:
-    """Load a frozen patcher, after checking that its weights are the ones that a suite means."""
+    """Load a frozen patcher and check that its weights are those that the suite names."""
     patcher: Patcher = load_patcher(pretrained, **parameters)
     digest = weights_digest(patcher)
     if len(weights) < 8 or not digest.startswith(weights):
         raise InvalidParameterError(
-            f"A suite names the weights of a pretrained patcher by 8 or more digits of their "
-            f"SHA-256. Got {weights!r} for {pretrained!r}, whose weights are {digest[:12]!r}. "
-            "Correct the suite, so that its new rows stand beside the old ones."
+            "A suite must name the weights of a pretrained patcher by the first 8 or more digits "
+            f"of their SHA-256. Got {weights!r} for {pretrained!r}, whose weights have "
+            f"{digest[:12]!r}. Correct 'weights' in the suite: results of other weights differ.",
+            parameter="weights",
         )
     return patcher
 

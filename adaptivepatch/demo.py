@@ -1,10 +1,10 @@
-"""The demo: real data, every patcher beside naive forecasts, a table and two pictures.
+"""The demo: patchers and naive forecasts on real data, with a table and two pictures.
 
-`run_demo` is the whole flow. It reports progress in sentences through a callback; ``cli.py``
-prints them. A patcher joins by one line in `default_arms`.
+`run_demo` does everything. It reports progress in sentences through a callback, which the command
+line prints. One line in `default_arms` adds a patcher.
 
-Nothing here was chosen by the held-out hours. Validation rows, which precede them, chose the number
-of steps, and among five settings of the learned policy the default one.
+No setting was selected on the held-out hours. The validation rows before them selected the number
+of steps, and the default one of five settings of the learned policy.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FILES = ("metrics.csv", "forecasts.csv", "forecast.png", "patches.png")
 UNIT = "pedestrians per hour"
 DAY, WEEK = 24, 7 * 24
 ALL = "all sensors"
-CONTROL = "even chunks"  # cut like fixed patches: measured, not drawn
+CONTROL = "even chunks"  # has the boundaries of fixed patches: measured, not drawn
 
 Report = Callable[[str], None]
 
@@ -56,15 +56,15 @@ class DemoSettings:
     held_out : int
         Hours at the end of the data that training never sees.
     validation : int
-        Hours before those, to choose the number of steps by.
+        Hours before those, on which the number of steps is selected.
     max_steps, batch_size : int
-        Steps of training, and windows (of all sensors) in each.
+        Largest number of training steps, and number of windows (of all sensors) per step.
     learning_rate : float
-        Largest step size.
+        Base learning rate.
     d_model : int
         Width of a token.
     seed : int
-        Determines everything random.
+        Seed of weights, batch order and sampling.
     """
 
     horizon: int = 96
@@ -81,12 +81,12 @@ class DemoSettings:
 SMOKE = DemoSettings(
     horizon=24, held_out=10 * DAY, validation=5 * DAY, max_steps=4, batch_size=2, d_model=8
 )
-"""A demo of seconds that learns nothing: do its parts fit together?"""
+"""Settings of a demo that takes seconds and learns nothing, to test that it runs."""
 
 
 @dataclass(frozen=True, eq=False)
 class DemoResult:
-    """What the demo found.
+    """Result of the demo.
 
     Parameters
     ----------
@@ -94,11 +94,11 @@ class DemoResult:
         One row per forecast: method, kind ("model" or "naive"), MAE, RMSE, MASE, patches,
         parameters, fit_seconds and predict_seconds.
     backtests : mapping of str to Backtest
-        All forecasts of the held-out windows, models first; all of the same windows and targets.
+        Forecasts of the held-out windows, models first; all have the same windows and targets.
     num_targets : int
-        Observed targets, of all windows and sensors, that every row of `metrics` is a mean over.
+        Number of observed targets, of all windows and sensors, that the metrics are means over.
     files : tuple of Path
-        What was written.
+        Written files.
     """
 
     metrics: pd.DataFrame
@@ -107,7 +107,7 @@ class DemoResult:
     files: tuple[Path, ...]
 
     def verdict(self) -> str:
-        """Say which models beat every naive forecast in MAE and MASE."""
+        """Return sentences on which models beat every naive forecast in MAE and MASE."""
         scores = self.metrics.set_index("method")[["MAE", "MASE"]]
         is_model = (self.metrics["kind"] == "model").to_numpy()
         best = scores[~is_model].min()
@@ -121,9 +121,10 @@ class DemoResult:
 def default_arms() -> dict[str, Patcher]:
     """Return the patchers that the demo compares, at 14 patches for 336 hours each.
 
-    The policy ("learned") learns at every other step, which halves what learning costs; chunks are
-    H-Net's, narrow and held to the count of the others. "Even chunks" are the same network without
-    anything to learn about boundaries: what chunked patches gain beyond it is theirs.
+    The policy ("learned") is trained at every other step, which halves the cost of its training.
+    "Chunked" patches are those of H-Net, with a narrow network and the number of patches of the
+    others. "Even chunks" have the same network without learned boundaries: the difference between
+    the two is the effect of the boundaries.
     """
     return {
         "fixed patches": FixedPatcher(compression_rate=24),
@@ -135,7 +136,7 @@ def default_arms() -> dict[str, Patcher]:
 
 
 def demo_counts() -> pd.DataFrame:
-    """Return the counts from 2023 on: after the lockdowns, and with every sensor in place."""
+    """Return the counts since 2023: after the lockdowns, and with all sensors installed."""
     return load_auckland_pedestrians().loc["2023":]
 
 
@@ -149,28 +150,29 @@ def run_demo(
     progress: bool = False,
     report: Report | None = None,
 ) -> DemoResult:
-    """Train each arm, forecast every held-out window, compare and draw.
+    """Train each arm, forecast every held-out window, and write tables and pictures.
 
     Parameters
     ----------
     folder : path, default="demo_output"
-        Where to write metrics.csv, forecasts.csv, forecast.png and patches.png.
+        Folder to write metrics.csv, forecasts.csv, forecast.png and patches.png to.
     counts : pandas.DataFrame, optional
-        Wide hourly frame; default: `demo_counts`.
+        Wide hourly frame. Default: `demo_counts`.
     arms : mapping of str to Patcher, optional
-        What to compare; default: `default_arms`.
+        Patchers to compare, by name. Default: `default_arms`.
     settings : DemoSettings, optional
-        Sizes.
+        Sizes of the demo.
     overwrite : bool, default=False
-        Replace files of these names that are there.
+        Replace files of these names in the folder.
     progress : bool, default=False
-        Show progress bars; without them validations are reported.
+        Show progress bars; otherwise validations are reported.
     report : callable, optional
-        Called with one sentence at a time.
+        Function that is called with one sentence at a time.
 
     Returns
     -------
     DemoResult
+        Metrics, forecasts and written files.
 
     Raises
     ------
@@ -223,13 +225,14 @@ def _and(names: list[str]) -> str:
 def _check_folder(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise InvalidParameterError(
-            f"The demo writes into a folder. {str(folder)!r} is a file. Name another folder."
+            f"The demo needs a folder to write to. {str(folder)!r} is a file. Choose another path.",
+            parameter="folder",
         )
     present = [name for name in FILES if (folder / name).exists()]
     if present and not overwrite:
         raise InvalidParameterError(
-            f"The demo does not replace files unasked. {str(folder)!r} has {_and(present)}. "
-            "Name another folder, or pass overwrite=True.",
+            f"The demo replaces files only with overwrite=True. {str(folder)!r} has "
+            f"{_and(present)}. Name another folder, or pass overwrite=True.",
             parameter="overwrite",
         )
 
@@ -245,7 +248,7 @@ def _forecaster(patcher: Patcher, settings: DemoSettings, progress: bool) -> For
         backbone=PatchTSTBackbone(
             d_model=settings.d_model, num_layers=1, d_ff=2 * settings.d_model, dropout=0.0
         ),
-        embedding="aligned",  # of all, so that they differ in their patches only
+        embedding="aligned",  # for all arms, so that only their patches differ
         loss="mae",
         missing="mask",
         trainer=Trainer(
@@ -262,7 +265,7 @@ def _forecaster(patcher: Patcher, settings: DemoSettings, progress: bool) -> For
 def _fit(
     model: Forecaster, training: pd.DataFrame, settings: DemoSettings, say: Report | None
 ) -> float:
-    """Train; return the seconds it took."""
+    """Train the model and return the seconds that training took."""
 
     def announce(step: int, metrics: dict[str, float]) -> None:
         if say is not None:
@@ -274,7 +277,7 @@ def _fit(
     began = time.perf_counter()
     model.fit(training, validation_rows=settings.validation, refit=False, callback=announce)
     if model.record_.interrupted:
-        raise KeyboardInterrupt  # a model that was cut short is no comparison
+        raise KeyboardInterrupt  # an interrupted model cannot be compared
     return time.perf_counter() - began
 
 
@@ -295,7 +298,7 @@ def _model_row(name: str, model: Forecaster, fit: float, predict: float) -> dict
 def _with_naive_forecasts(
     backtests: Mapping[str, Backtest],
 ) -> tuple[dict[str, Backtest], list[dict[str, object]]]:
-    """Add the backtests of naive forecasts of the same windows; return their table rows, too."""
+    """Add backtests of naive forecasts of the same windows; return also their table rows."""
     first = next(iter(backtests.values()))
     naive: dict[str, Callable[[Windows], NDArray[np.float64]]] = {
         "last value": last_value,
@@ -314,7 +317,7 @@ def _with_naive_forecasts(
 
 
 def _measure_all(rows: list[dict[str, object]], backtests: Mapping[str, Backtest]) -> pd.DataFrame:
-    """Return the metrics of every method: first over all sensors, then for each."""
+    """Return the metrics of every method, first over all sensors, then for each sensor."""
     scores = ["MAE", "RMSE", "MASE"]
     details = pd.DataFrame(rows)
     overall = pd.concat([b.metrics()[scores] for b in backtests.values()], ignore_index=True)
@@ -350,17 +353,17 @@ def _forecast_frame(backtests: Mapping[str, Backtest]) -> pd.DataFrame:
 
 
 def _middle(backtest: Backtest) -> int:
-    return len(backtest) // 2  # the window to draw; nobody chose it
+    return len(backtest) // 2  # the window to draw, not selected by its result
 
 
 def _sensors_to_draw(backtest: Backtest) -> list[int]:
-    """Return the busiest sensor, the middle one and the quietest, by what happened."""
+    """Return the sensors with the largest, the median and the smallest mean of observed counts."""
     order = np.argsort(-np.nanmean(backtest.actual, axis=(0, 1)))
     return list(dict.fromkeys([int(order[0]), int(order[len(order) // 2]), int(order[-1])]))
 
 
 def _draw_forecasts(backtests: Mapping[str, Backtest], models: list[str], path: Path) -> None:
-    """Draw the middle window of three sensors: look-back, truth, models, best naive forecast."""
+    """Draw the middle window of three sensors: look-back, targets, models, best naive forecast."""
     first = backtests[models[0]]
     window, sensors = _middle(first), _sensors_to_draw(first)
     naive = {k: float(b.metrics()["MAE"].iloc[0]) for k, b in backtests.items() if k not in models}
@@ -391,7 +394,7 @@ def _draw_forecasts(backtests: Mapping[str, Backtest], models: list[str], path: 
 def _draw_patches(
     models: Mapping[str, Forecaster], counts: pd.DataFrame, backtest: Backtest, path: Path
 ) -> None:
-    """Draw each model's patches of the busiest sensor, in the look-back of the middle window."""
+    """Draw each model's patches of the busiest sensor in the look-back of the middle window."""
     sensor = backtest.channels[_sensors_to_draw(backtest)[0]]
     cutoff = backtest.cutoff[_middle(backtest)]
     steps = backtest.windows.context_length

@@ -1,6 +1,6 @@
-"""Files that appear complete or not at all, and are not replaced by accident.
+"""Files that appear complete or not at all, and errors of writing them.
 
-This module imports the standard library and `errors` only, so that every layer may use it.
+This module imports the standard library and `errors` only, so that every layer can use it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from adaptivepatch.errors import OutputError
 
 
 def write_atomic(target: str | Path, write: Callable[[Path], object]) -> Path:
-    """Write beside the target, flush to the disk, then move into place.
+    """Write a file beside the target, flush it to the disk and move it to the target.
 
     Parameters
     ----------
     target : path
-        File to create or replace; its folder exists.
+        File to create or replace; its folder must exist.
     write : callable
-        Called with the path of a temporary file in the same folder, which it fills.
+        Function that is called with the path of a temporary file in the same folder and fills it.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def write_atomic(target: str | Path, write: Callable[[Path], object]) -> Path:
     Raises
     ------
     OutputError
-        If it cannot be written; what stood there before is untouched, the temporary file gone.
+        If the file cannot be written. An earlier file remains; the temporary file is removed.
     """
     target = Path(target)
     with _writing(target):
@@ -51,12 +51,12 @@ def write_atomic(target: str | Path, write: Callable[[Path], object]) -> Path:
 
 
 def make_folder(path: str | Path) -> Path:
-    """Create a folder and those above it, unless it is there.
+    """Create a folder and its parents unless they exist.
 
     Raises
     ------
     OutputError
-        If it cannot be created.
+        If the folder cannot be created.
     """
     folder = Path(path)
     with _writing(folder):
@@ -66,14 +66,13 @@ def make_folder(path: str | Path) -> Path:
 
 @contextmanager
 def _writing(target: Path) -> Iterator[None]:
-    """Phrase errors of the disk."""
+    """Raise `OutputError` for errors of the operating system."""
     try:
         yield
     except OSError as error:
         raise OutputError(
-            f"Writing needs a folder with free space that can be written to. {str(target)!r} "
-            f"cannot be written: {error.strerror or error}. Free space, change permissions, or "
-            "name another path."
+            f"Writing needs a writable folder with free space. {str(target)!r} cannot be written: "
+            f"{error.strerror or error}. Free space, change permissions, or name another path."
         ) from error
 
 

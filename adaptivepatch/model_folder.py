@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from adaptivepatch import __version__
-from adaptivepatch.errors import InvalidModelError, InvalidParameterError
+from adaptivepatch.errors import InvalidModelError, InvalidParameterError, OutputExistsError
 from adaptivepatch.files import make_folder, write_atomic
 from adaptivepatch.registry import PATCHERS, SETTINGS, backbone_class
 
@@ -26,7 +26,7 @@ WEIGHTS: Final = "model.safetensors"
 
 
 def describe(component: Any) -> dict[str, Any]:
-    """Return the name and parameters of a component, and whether it is frozen; nested ones, too."""
+    """Return name, parameters and frozen flag of a component, and of the components inside it."""
     parameters = {
         key: {"component": describe(value)} if _is_component(value) else value
         for key, value in BaseEstimator.get_params(component, deep=False).items()
@@ -50,11 +50,16 @@ def build_component(
     Parameters
     ----------
     description : mapping
-        Name and parameters.
+        Result of `describe`.
     kind : {"patcher", "backbone"}
-        What it describes.
+        Kind of the component.
     classes : mapping of str to type, optional
         Classes outside the registry, by name.
+
+    Raises
+    ------
+    InvalidModelError
+        If the class is neither registered nor given.
     """
     name = description["name"]
     by_name = PATCHERS.find if kind == "patcher" else backbone_class
@@ -62,8 +67,9 @@ def build_component(
         component = (classes or {}).get(name) or SETTINGS.get(name) or by_name(name)
     except InvalidParameterError as error:
         raise InvalidModelError(
-            f"The model uses a {kind} this installation does not know. {error} For a class of your "
-            f"own pass classes=[YourClass] to load."
+            f"The model uses a {kind} that is not registered. {error} For a class of your own pass "
+            "classes=[YourClass] to load.",
+            parameter="classes",
         ) from error
     parameters = {
         key: build_component(value["component"], kind, classes)
@@ -80,15 +86,34 @@ def save_folder(
 ) -> Path:
     """Write a model folder; each file appears complete or not at all.
 
+    Parameters
+    ----------
+    path : str or Path
+        Folder; created if absent.
+    config : mapping
+        Content of the config.
+    tensors : mapping of str to Tensor
+        Weights and other tensors, by name.
+    overwrite : bool
+        Replace a model that the folder holds.
+
+    Returns
+    -------
+    Path
+        The folder.
+
     Raises
     ------
-    FileExistsError
+    OutputExistsError
         If the folder holds a model and `overwrite` is False.
+    OutputError
+        If a file cannot be written.
     """
     folder = make_folder(_folder(path))
     if (folder / CONFIG).exists() and not overwrite:
-        raise FileExistsError(
-            f"The folder {str(folder)!r} holds a model already. Pass overwrite=True to replace it."
+        raise OutputExistsError(
+            f"The folder {str(folder)!r} holds a model already. Pass overwrite=True to replace it.",
+            parameter="overwrite",
         )
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     config = plain({"format": FORMAT, "adaptivepatch": __version__, **config})
@@ -101,7 +126,7 @@ def save_folder(
 def _save_tensors(tensors: dict[str, Tensor], target: Path) -> None:
     try:
         save_file(tensors, target)
-    except SafetensorError as error:  # how it says that the disk is full
+    except SafetensorError as error:  # raised by safetensors when the disk is full
         raise OSError(str(error)) from error
 
 
@@ -119,7 +144,14 @@ def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
     path : str or Path
         The folder.
     kind : str
-        What the config must say it holds, such as "forecaster".
+        Kind that the config must have, such as "forecaster".
+
+    Returns
+    -------
+    config : dict
+        Content of the config.
+    tensors : dict of str to Tensor
+        Weights and other tensors, by name.
 
     Raises
     ------
@@ -144,7 +176,7 @@ def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
         ) from error
     if found[0] != kind or type(found[1]) is not int or found[1] < 1:
         raise InvalidModelError(
-            f"{str(folder)!r} must hold a {kind!r}, but its {CONFIG} says kind={found[0]!r}, "
+            f"{str(folder)!r} must hold a {kind!r}. Its {CONFIG} has kind={found[0]!r} and "
             f"format={found[1]!r}. Load it with the class that saved it."
         )
     if found[1] > FORMAT:
@@ -157,7 +189,7 @@ def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
         return config, load_file(weights_file)
     except (SafetensorError, OSError) as error:
         raise InvalidModelError(
-            f"{str(weights_file)!r} is damaged or no safetensors file ({error}). Save the model "
+            f"{str(weights_file)!r} is damaged or not a safetensors file ({error}). Save the model "
             "again."
         ) from error
 
@@ -165,19 +197,25 @@ def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # such as a name that is too long
+    except OSError:  # for example if the name is too long
         return False
 
 
 def first_mismatch(error: RuntimeError) -> str:
-    """Return the first of the reasons for which torch refuses a state dict."""
+    """Return the first reason for which torch refuses a state dict, and the number of others."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     more = len(lines) - 2
     return lines[min(1, len(lines) - 1)].rstrip(".") + (f", and {more} more" if more > 0 else "")
 
 
 def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], path: object) -> None:
-    """Put stored weights into a network of the same configuration."""
+    """Load stored weights into a network of the same configuration.
+
+    Raises
+    ------
+    InvalidModelError
+        If names or shapes differ, or a weight is not finite.
+    """
     try:
         network.load_state_dict(dict(weights))
     except RuntimeError as error:
@@ -194,16 +232,23 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], path: 
 
 
 def plain(value: Any, name: str = "config") -> Any:
-    """Return a value as JSON can hold it, NaN as None.
+    """Return a value as JSON values; NaN and infinity become None.
+
+    Parameters
+    ----------
+    value : object
+        Numbers, strings, lists, arrays and mappings of them, or None.
+    name : str
+        Name of the value in the error message.
 
     Raises
     ------
     InvalidParameterError
-        If it is not made of numbers, strings, lists and mappings.
+        If the value contains anything else.
     """
     if isinstance(value, dict):
         return {str(key): plain(inner, f"{name}.{key}") for key, inner in value.items()}
-    if not isinstance(value, np.generic) and hasattr(value, "tolist"):  # array, index
+    if not isinstance(value, np.generic) and hasattr(value, "tolist"):  # arrays and indexes
         value = value.tolist()
     if isinstance(value, list | tuple):
         return [plain(inner, name) for inner in value]
@@ -214,6 +259,6 @@ def plain(value: Any, name: str = "config") -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise InvalidParameterError(
-        f"A saved model is made of numbers, strings and lists. {name!r} holds {value!r}. Set it to "
+        f"A saved model is made of numbers, strings and lists. {name!r} is {value!r}. Set it to "
         "one of these before saving."
     )

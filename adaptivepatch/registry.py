@@ -1,8 +1,8 @@
 """The registry: every patcher and every backbone by name, one line each.
 
-A component is imported when it is first asked for: a `Registry` knows the names alone, so that the
-command line lists them at once. The name of a component is the name of its file. To add one, write
-the file and add the line; CONTRIBUTING.md says what else follows from it.
+A component is imported when it is first used. A `Registry` holds names only, so that the command
+line can list them without importing torch. The name of a component is the name of its file. To add
+one, write the file and add the line; CONTRIBUTING.md lists the further steps.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Registry(MutableMapping[str, type[Any]]):
 
     Examples
     --------
-    >>> backbones = Registry("backbone", "adaptivepatch.backbones", {"patchtst": "PatchTSTBackbone"})
+    >>> classes = {"patchtst": "PatchTSTBackbone"}
+    >>> backbones = Registry("backbone", "adaptivepatch.backbones", classes)
     >>> list(backbones), backbones["patchtst"].__name__
     (['patchtst'], 'PatchTSTBackbone')
     """
@@ -127,7 +128,7 @@ BACKBONES = Registry(
     },
 )
 
-# Backbones that are made of others: a name alone does not say of which.
+# Backbones that combine others, which a name alone does not determine.
 COMBINATIONS = Registry(
     "backbone",
     "adaptivepatch.backbones",
