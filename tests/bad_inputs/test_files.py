@@ -795,8 +795,8 @@ FOLDERS = [
         "predict with a foreign folder",
         "predict bert",
         (
-            "'bert' must hold a 'forecaster'. Its config.json has kind=None, format=None. Load it "
-            "with the class that saved it."
+            "'bert' must hold a 'forecaster'. Its config.json has kind=None and format=None. Load "
+            "it with the class that saved it."
         ),
         {"bert/config.json": '{"model_type": "bert"}', "bert/model.safetensors": b"x"},
     ),
@@ -945,8 +945,8 @@ FOLDERS = [
         "refit without a start",
         "evaluate out load.csv --refit-every 4",
         (
-            "A backtest with --refit-every needs the stamp of the first forecast, to train on "
-            "what is before it. Got no --start. Pass --start ..."
+            "A backtest with --refit-every needs the stamp of the first forecast, because it "
+            "trains on the rows before it. Got no --start. Pass --start ..."
         ),
     ),
     Command(

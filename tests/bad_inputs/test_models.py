@@ -11,7 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adaptivepatch import FixedPatcher, Forecaster, TransformerBackbone, files, model_folder
-from adaptivepatch.errors import InvalidModelError, InvalidParameterError, OutputError
+from adaptivepatch.errors import (
+    InvalidModelError,
+    InvalidParameterError,
+    OutputError,
+    OutputExistsError,
+)
 from adaptivepatch.training import checkpoint
 from tests.bad_inputs.helpers import (
     Case,
@@ -209,7 +214,7 @@ LOADING = [
         weights(b""),
         MODEL,
         (
-            "'…/model/model.safetensors' is damaged or no safetensors file (…). Save the model "
+            "'…/model/model.safetensors' is damaged or not a safetensors file (…). Save the model "
             "again."
         ),
     ),
@@ -218,7 +223,7 @@ LOADING = [
         truncate("model.safetensors", 100),
         MODEL,
         (
-            "'…/model/model.safetensors' is damaged or no safetensors file (…). Save the model "
+            "'…/model/model.safetensors' is damaged or not a safetensors file (…). Save the model "
             "again."
         ),
     ),
@@ -227,7 +232,7 @@ LOADING = [
         truncate("model.safetensors", -40),
         MODEL,
         (
-            "'…/model/model.safetensors' is damaged or no safetensors file (…). Save the model "
+            "'…/model/model.safetensors' is damaged or not a safetensors file (…). Save the model "
             "again."
         ),
     ),
@@ -236,7 +241,7 @@ LOADING = [
         weights(pickle.dumps({"weights": 1})),
         MODEL,
         (
-            "'…/model/model.safetensors' is damaged or no safetensors file (…). Save the model "
+            "'…/model/model.safetensors' is damaged or not a safetensors file (…). Save the model "
             "again."
         ),
     ),
@@ -245,7 +250,7 @@ LOADING = [
         torch_file,
         MODEL,
         (
-            "'…/model/model.safetensors' is damaged or no safetensors file (…). Save the model "
+            "'…/model/model.safetensors' is damaged or not a safetensors file (…). Save the model "
             "again."
         ),
     ),
@@ -254,7 +259,7 @@ LOADING = [
         weights(b"\xff" * 64),
         MODEL,
         (
-            "'…/model/model.safetensors' is damaged or no safetensors file (…). Save the model "
+            "'…/model/model.safetensors' is damaged or not a safetensors file (…). Save the model "
             "again."
         ),
     ),
@@ -360,8 +365,8 @@ LOADING = [
         text('{"model_type": "bert"}'),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster', but its config.json says kind=None, "
-            "format=None. Load it with the class that saved it."
+            "'…/model' must hold a 'forecaster'. Its config.json has kind=None and format=None. "
+            "Load it with the class that saved it."
         ),
     ),
     load(
@@ -387,7 +392,7 @@ LOADING = [
         put(format=0),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster', but its config.json says kind='forecaster', "
+            "'…/model' must hold a 'forecaster'. Its config.json has kind='forecaster' and "
             "format=0. Load it with the class that saved it."
         ),
     ),
@@ -396,7 +401,7 @@ LOADING = [
         put(format=True),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster', but its config.json says kind='forecaster', "
+            "'…/model' must hold a 'forecaster'. Its config.json has kind='forecaster' and "
             "format=True. Load it with the class that saved it."
         ),
     ),
@@ -405,7 +410,7 @@ LOADING = [
         put(format="1"),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster', but its config.json says kind='forecaster', "
+            "'…/model' must hold a 'forecaster'. Its config.json has kind='forecaster' and "
             "format='1'. Load it with the class that saved it."
         ),
     ),
@@ -414,8 +419,8 @@ LOADING = [
         put(kind="window_regressor"),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster', but its config.json says "
-            "kind='window_regressor', format=1. Load it with the class that saved it."
+            "'…/model' must hold a 'forecaster'. Its config.json has kind='window_regressor' and "
+            "format=1. Load it with the class that saved it."
         ),
     ),
     config(
@@ -505,9 +510,8 @@ LOADING = [
         put(parameters__patcher__name="mine"),
         MODEL,
         (
-            "The model uses a patcher this installation does not know. Unknown patcher 'mine'. "
-            "Available: ['change_point', …]. For a class of your own pass "
-            "classes=[YourClass] to load."
+            "The model uses a patcher that is not registered. Unknown patcher 'mine'. Available: "
+            "['change_point', …]. For a class of your own pass classes=[YourClass] to load."
         ),
     ),
     config(
@@ -515,9 +519,9 @@ LOADING = [
         put(parameters__patcher__name="../../etc/passwd"),
         MODEL,
         (
-            "The model uses a patcher this installation does not know. Unknown patcher "
-            "'../../etc/passwd'. Available: ['change_point', …]. For a class of your "
-            "own pass classes=[YourClass] to load."
+            "The model uses a patcher that is not registered. Unknown patcher '../../etc/passwd'. "
+            "Available: ['change_point', …]. For a class of your own pass classes=[YourClass] to "
+            "load."
         ),
     ),
     config(
@@ -525,9 +529,9 @@ LOADING = [
         put(parameters__patcher__name="os.system"),
         MODEL,
         (
-            "The model uses a patcher this installation does not know. Unknown patcher "
-            "'os.system'. Available: ['change_point', …]. For a class of your own "
-            "pass classes=[YourClass] to load."
+            "The model uses a patcher that is not registered. Unknown patcher 'os.system'. "
+            "Available: ['change_point', …]. For a class of your own pass classes=[YourClass] to "
+            "load."
         ),
     ),
     config(
@@ -535,9 +539,8 @@ LOADING = [
         put(parameters__patcher__name=None),
         MODEL,
         (
-            "The model uses a patcher this installation does not know. Unknown patcher None. "
-            "Available: ['change_point', …]. For a class of your own pass "
-            "classes=[YourClass] to load."
+            "The model uses a patcher that is not registered. Unknown patcher None. Available: "
+            "['change_point', …]. For a class of your own pass classes=[YourClass] to load."
         ),
     ),
     config(
@@ -554,9 +557,9 @@ LOADING = [
         put(parameters__patcher={"name": "transformer", "parameters": {}}),
         MODEL,
         (
-            "The model uses a patcher this installation does not know. Unknown patcher "
-            "'transformer'. Available: ['change_point', …]. For a class of your own "
-            "pass classes=[YourClass] to load."
+            "The model uses a patcher that is not registered. Unknown patcher 'transformer'. "
+            "Available: ['change_point', …]. For a class of your own pass classes=[YourClass] to "
+            "load."
         ),
     ),
     config(
@@ -780,7 +783,7 @@ WRITING = [
     Case(
         "save over a model",
         save_over,
-        FileExistsError,
+        OutputExistsError,
         ("The folder '…/m' holds a model already. Pass overwrite=True to replace it."),
     ),
     Case(
@@ -788,8 +791,8 @@ WRITING = [
         save_into_file,
         OUTPUT,
         (
-            "Writing needs a folder with free space that can be written to. '…/m' cannot be "
-            "written: File exists. Free space, change permissions, or name another path."
+            "Writing needs a writable folder with free space. '…/m' cannot be written: File "
+            "exists. Free space, change permissions, or name another path."
         ),
     ),
     Case(
@@ -797,8 +800,8 @@ WRITING = [
         lambda at: ((at / "f").write_text(""), fitted().save(at / "f" / "m")),
         OUTPUT,
         (
-            "Writing needs a folder with free space that can be written to. '…/f/m' cannot be "
-            "written: Not a directory. Free space, change permissions, or name another path."
+            "Writing needs a writable folder with free space. '…/f/m' cannot be written: Not a "
+            "directory. Free space, change permissions, or name another path."
         ),
     ),
     Case(
@@ -812,10 +815,8 @@ WRITING = [
         lambda at: fitted().save(at / ("x" * 300)),
         OUTPUT,
         (
-            "Writing needs a folder with free space that can be written to. "
-            "'…' "
-            "cannot be written: File name too long. Free space, change permissions, or name "
-            "another path."
+            "Writing needs a writable folder with free space. '…' cannot be written: File name too "
+            "long. Free space, change permissions, or name another path."
         ),
     ),
     Case(
@@ -823,17 +824,17 @@ WRITING = [
         lambda at: tiny(share_segmentation=True).fit(wide()).set_params(loss=object()).save(at),
         PARAMETER,
         (
-            "A saved model is made of numbers, strings and lists. 'config.parameters.loss' holds "
+            "A saved model is made of numbers, strings and lists. 'config.parameters.loss' is "
             "<object object at …>. Set it to one of these before saving."
         ),
     ),
     Case(
         "checkpoint over a checkpoint",
         lambda at: tiny().fit(wide(), checkpoint=begun(at)),
-        FileExistsError,
+        OutputExistsError,
         (
-            "A fit begins in a folder without a checkpoint, but '…' holds one. Pass resume=... "
-            "to go on from it, or delete the folder."
+            "The folder '…' holds a checkpoint already. Pass resume=... to continue from it, or "
+            "delete the folder."
         ),
     ),
     Case(
@@ -841,8 +842,8 @@ WRITING = [
         lambda at: ((at / "f").write_text(""), tiny().fit(wide(), checkpoint=at / "f")),
         OUTPUT,
         (
-            "Writing needs a folder with free space that can be written to. '…/f' cannot be "
-            "written: File exists. Free space, change permissions, or name another path."
+            "Writing needs a writable folder with free space. '…/f' cannot be written: File "
+            "exists. Free space, change permissions, or name another path."
         ),
     ),
     Case(
@@ -859,8 +860,8 @@ WRITING = [
         lambda at: tiny().fit(wide() * 2, resume=begun(at)),
         PARAMETER,
         (
-            "A fit goes on with the data and settings it began with. Since the checkpoint in "
-            "'…', the data have changed. Restore them, or begin anew in another folder."
+            "A fit resumes with the data and settings it began with. Since the checkpoint in '…', "
+            "the data have changed. Restore them, or begin a new fit in another folder."
         ),
     ),
     Case(
@@ -868,11 +869,11 @@ WRITING = [
         other(patcher=FixedPatcher(6), loss="mae"),
         PARAMETER,
         (
-            "A fit goes on with the data and settings it began with. Since the checkpoint in "
+            "A fit resumes with the data and settings it began with. Since the checkpoint in "
             "'…/run', patcher was {'name': 'fixed', 'parameters': {'compression_rate': None, "
             "'patch_length': 4, 'stride': None}} and is {'name': 'fixed', 'parameters': "
-            "{'compression_rate': None, 'patch_length': 6, 'stride': None}}; loss was 'mse' and "
-            "is 'mae'. Restore them, or begin anew in another folder."
+            "{'compression_rate': None, 'patch_length': 6, 'stride': None}}; loss was 'mse' and is "
+            "'mae'. Restore them, or begin a new fit in another folder."
         ),
     ),
     Case(
@@ -880,13 +881,12 @@ WRITING = [
         other(backbone=TransformerBackbone(16, 1, 2)),
         PARAMETER,
         (
-            "A fit goes on with the data and settings it began with. Since the checkpoint in "
-            "'…/run', backbone was {'name': 'transformer', 'parameters': {'causal': False, "
-            "'d_ff': None, 'd_model': 8, 'dropout': 0.1, 'num_heads': 2, 'num_layers': 1}} and is "
-            "{'name': "
+            "A fit resumes with the data and settings it began with. Since the checkpoint in "
+            "'…/run', backbone was {'name': 'transformer', 'parameters': {'causal': False, 'd_ff': "
+            "None, 'd_model': 8, 'dropout': 0.1, 'num_heads': 2, 'num_layers': 1}} and is {'name': "
             "'transformer', 'parameters': {'causal': False, 'd_ff': None, 'd_model': 16, "
-            "'dropout': 0.1, "
-            "'num_heads': 2, 'num_layers': 1}}. Restore them, or begin anew in another folder."
+            "'dropout': 0.1, 'num_heads': 2, 'num_layers': 1}}. Restore them, or begin a new fit "
+            "in another folder."
         ),
     ),
     resumed(
@@ -894,7 +894,7 @@ WRITING = [
         lambda f: f.write_bytes(f.read_bytes()[:-40]),
         MODEL,
         (
-            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete the folder "
+            "'…/run/train.safetensors' is damaged or not a checkpoint (…). Delete the folder "
             "'…/run' and train from the start."
         ),
     ),
@@ -903,7 +903,7 @@ WRITING = [
         lambda f: f.write_bytes(b""),
         MODEL,
         (
-            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete the folder "
+            "'…/run/train.safetensors' is damaged or not a checkpoint (…). Delete the folder "
             "'…/run' and train from the start."
         ),
     ),
@@ -912,7 +912,7 @@ WRITING = [
         lambda f: f.write_bytes(pickle.dumps({})),
         MODEL,
         (
-            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete the folder "
+            "'…/run/train.safetensors' is damaged or not a checkpoint (…). Delete the folder "
             "'…/run' and train from the start."
         ),
     ),
@@ -921,8 +921,8 @@ WRITING = [
         lambda f: save_file({"a": torch.ones(1)}, f),
         MODEL,
         (
-            "'…/run/train.safetensors' must be a checkpoint, but its header names none. Pass the "
-            "folder that fit(checkpoint=...) wrote to."
+            "'…/run/train.safetensors' is not a checkpoint: its header lacks a format or an "
+            "identity. Pass the folder that fit(checkpoint=...) wrote to."
         ),
     ),
     resumed(
@@ -930,7 +930,7 @@ WRITING = [
         lambda f: save_file({"a": torch.ones(1)}, f, {"adaptivepatch": "{"}),
         MODEL,
         (
-            "'…/run/train.safetensors' is damaged or no checkpoint (…). Delete the folder "
+            "'…/run/train.safetensors' is damaged or not a checkpoint (…). Delete the folder "
             "'…/run' and train from the start."
         ),
     ),
@@ -939,8 +939,8 @@ WRITING = [
         lambda f: save_file({"a": torch.ones(1)}, f, {"adaptivepatch": "[]"}),
         MODEL,
         (
-            "'…/run/train.safetensors' must be a checkpoint, but its header names none. Pass the "
-            "folder that fit(checkpoint=...) wrote to."
+            "'…/run/train.safetensors' is not a checkpoint: its header lacks a format or an "
+            "identity. Pass the folder that fit(checkpoint=...) wrote to."
         ),
     ),
     resumed(
@@ -949,7 +949,7 @@ WRITING = [
         MODEL,
         (
             "'…/run/train.safetensors' is a checkpoint of format 99; this version reads up to "
-            "format 1. Go on with the version that wrote it, or train from the start."
+            "format 1. Resume with the version that wrote it, or train from the start."
         ),
     ),
     resumed(
@@ -957,8 +957,8 @@ WRITING = [
         header(format=1, identity="mine"),
         MODEL,
         (
-            "'…/run/train.safetensors' must be a checkpoint, but its header names none. Pass the "
-            "folder that fit(checkpoint=...) wrote to."
+            "'…/run/train.safetensors' is not a checkpoint: its header lacks a format or an "
+            "identity. Pass the folder that fit(checkpoint=...) wrote to."
         ),
     ),
     Case(
@@ -1010,9 +1010,8 @@ def test_a_failed_save_leaves_the_model_that_was_there(
         lambda: fitted().save(tmp_path / "m", overwrite=True),
         OUTPUT,
         (
-            "Writing needs a folder with free space that can be written to. …model.safetensors' "
-            f"cannot be written: {SYSTEM[name]}. Free space, change permissions, or name "
-            "another path."
+            "Writing needs a writable folder with free space. …model.safetensors' cannot be "
+            f"written: {SYSTEM[name]}. Free space, change permissions, or name another path."
         ),
     )
     assert_refused(case)
@@ -1039,9 +1038,9 @@ def test_a_full_disk_ends_a_checkpointed_fit(failure, tmp_path, monkeypatch):
         lambda: tiny().fit(wide(), checkpoint=tmp_path),
         OUTPUT,
         (
-            "Writing needs a folder with free space that can be written to. …train.safetensors' "
-            "cannot be written: …No space left on device…. Free space, change permissions, or "
-            "name another path."
+            "Writing needs a writable folder with free space. …train.safetensors' cannot be "
+            "written: …No space left on device…. Free space, change permissions, or name another "
+            "path."
         ),
     )
     assert_refused(case)

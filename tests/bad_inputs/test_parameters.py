@@ -923,8 +923,8 @@ FITTING = [
         lambda: tiny(horizon=5).fit(wide(), init=fitted()),
         PARAMETER,
         (
-            "fit(init=...) begins with the weights of a model of the same shape. Its horizon is "
-            "4, this forecaster's 5. Set the same, or fit the loaded model itself."
+            "fit(init=...) needs a model of the same shape. Its horizon is 4, but that of this "
+            "forecaster is 5. Set the same horizon, or fit the loaded model itself."
         ),
     ),
     fit(
@@ -944,8 +944,9 @@ FITTING = [
         lambda: tiny().fit(wide(), checkpoint="a", resume="b"),
         PARAMETER,
         (
-            "fit takes either 'checkpoint', to begin, or 'resume', to go on. Got checkpoint='a' "
-            "and resume='b'. Leave one out; resume writes on to the folder it reads."
+            "fit takes either 'checkpoint', to begin, or 'resume', to continue. Got "
+            "checkpoint='a' and resume='b'. Leave one out: a resumed fit writes to the folder "
+            "that it reads."
         ),
     ),
 ]
@@ -1147,8 +1148,8 @@ REQUESTS = [
         "backtest",
         PARAMETER,
         (
-            "A backtest with refit_every needs the stamp of the first forecast, to train on what "
-            "is before it. Got start=None. Pass start=..."
+            "A backtest with refit_every needs the stamp of the first forecast, because it trains "
+            "on the rows before it. Got start=None. Pass start=..."
         ),
         wide(),
         refit_every=5,
@@ -1229,8 +1230,8 @@ ARRAYS = [
         "values too large",
         PARAMETER,
         (
-            "Values must be small enough to be squared. Those of X reach 3.899421730054339e+300. "
-            "Divide X and y by a constant."
+            "Values must be small enough to be squared. The values of X reach "
+            "3.899421730054339e+300. Divide X and y by a constant."
         ),
         past=PAST * 1e300,
     ),

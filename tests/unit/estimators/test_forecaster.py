@@ -31,6 +31,7 @@ from adaptivepatch import (
 )
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.windows import complete_or_padded
+from adaptivepatch.errors import OutputExistsError
 from adaptivepatch.estimators.settings import NetworkSettings
 from adaptivepatch.estimators.training_windows import PanelSource, PanelTrainingData
 from adaptivepatch.nn.tokens.patch_embedding import AlignedEmbedding
@@ -527,7 +528,7 @@ def test_a_fitted_model_pickles(fitted):
 
 def test_a_model_is_not_overwritten_by_accident(fitted, tmp_path):
     fitted.save(tmp_path)
-    with pytest.raises(FileExistsError, match="overwrite=True"):
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
         fitted.save(tmp_path)
     fitted.save(tmp_path, overwrite=True)
 
@@ -579,8 +580,8 @@ def _empty(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_truncate, "damaged or no safetensors file"),
-        (_pickle, "damaged or no safetensors file"),
+        (_truncate, "damaged or not a safetensors file"),
+        (_pickle, "damaged or not a safetensors file"),
         (_newer, "format 99.*Update adaptivepatch-forecasting"),
         (_foreign, "must hold a 'forecaster'"),
         (_no_json, "is not the JSON that save"),

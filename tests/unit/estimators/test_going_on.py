@@ -27,6 +27,7 @@ from adaptivepatch import (
     Trainer,
     WindowRegressor,
 )
+from adaptivepatch.errors import OutputExistsError
 from adaptivepatch.training import checkpoint
 from adaptivepatch.training.trainer import ForecastLoop
 from tests.builders import daily_frame
@@ -202,7 +203,7 @@ def test_five_kills_later_the_weights_are_the_same(tmp_path):
 def test_resuming_another_fit_is_refused(tmp_path):
     with pytest.raises(Stop):
         forecaster().fit(FRAME, checkpoint=tmp_path, callback=stop_at(7))
-    begin = r"A fit goes on with the data and settings it began with\. Since the checkpoint in .*, "
+    begin = r"resumes with the data and settings it began with\. Since the checkpoint in .*, "
     for changed, frame, message in [
         (forecaster(horizon=5), FRAME, "horizon was 6 and is 5"),
         (forecaster(random_state=4), FRAME, r"seed was \d+ and is \d+"),
@@ -225,7 +226,7 @@ def test_checkpoint_folders_are_not_mixed_up(tmp_path):
         forecaster().fit(FRAME, resume=tmp_path)
     with pytest.raises(Stop):
         forecaster().fit(FRAME, checkpoint=tmp_path, callback=stop_at(7))
-    with pytest.raises(FileExistsError, match=r"holds one\. Pass resume=\.\.\. to go on"):
+    with pytest.raises(OutputExistsError, match=r"already\. Pass resume=\.\.\. to continue"):
         forecaster().fit(FRAME, checkpoint=tmp_path)
     with pytest.raises(InvalidParameterError, match=r"either 'checkpoint', to begin, or 'resume'"):
         forecaster().fit(FRAME, checkpoint=tmp_path, resume=tmp_path)
@@ -427,25 +428,25 @@ def test_a_fit_without_initial_weights_is_not_resumed_with_some(tmp_path):
 def test_the_refit_of_another_fit_is_never_taken(tmp_path):
     forecaster().fit(FRAME, checkpoint=tmp_path)
     (tmp_path / "train.safetensors").unlink()
-    with pytest.raises(FileExistsError, match="holds one"):
+    with pytest.raises(OutputExistsError, match="holds a checkpoint already"):
         forecaster().fit(FRAME + 1, checkpoint=tmp_path)
     other = tmp_path / "other"
     with pytest.raises(Stop):
         forecaster().fit(FRAME + 1, checkpoint=other, callback=stop_at(7))
     (tmp_path / "refit.safetensors").rename(other / "refit.safetensors")
-    with pytest.raises(InvalidModelError, match="is that of a run with other data or settings"):
+    with pytest.raises(InvalidModelError, match="holds that of a run with other data or settings"):
         forecaster().fit(FRAME + 1, resume=other)
 
 
 def test_another_shape_cannot_be_fine_tuned(tmp_path):
     model = uninterrupted()
-    begin = r"begins with the weights of a model of the same shape\. Its "
+    begin = r"needs a model of the same shape\. Its "
     for changed, message in [
-        (forecaster(horizon=5), "horizon is 6, this forecaster's 5"),
-        (forecaster(context_length=30), "context_length is 24, this forecaster's 30"),
+        (forecaster(horizon=5), "horizon is 6, but that of this forecaster is 5"),
+        (forecaster(context_length=30), "context_length is 24, but that of this forecaster is 30"),
         (forecaster(patcher=FixedPatcher(4)), "patcher is .*random.*fixed"),
         (forecaster(backbone=PatchTSTBackbone()), "backbone is .*transformer.*patchtst"),
-        (forecaster(quantiles=[0.1, 0.5, 0.9]), r"quantiles is None, this forecaster's \(0.1"),
+        (forecaster(quantiles=[0.1, 0.5, 0.9]), r"quantiles is None, but that of this forecaster is \(0.1"),
         (forecaster(values_per_patch=3), "weights do not fit"),
     ]:
         with pytest.raises(InvalidParameterError, match=begin + message):

@@ -320,7 +320,7 @@ def test_parameter_errors(options, message):
 
 def test_no_training_window_is_refused():
     source, _ = series_source()
-    with pytest.raises(InvalidParameterError, match="at least one window, however: there is none"):
+    with pytest.raises(InvalidParameterError, match=r"at least one window\. There is none"):
         Trainer(device="cpu").fit(
             small_network(), source, WindowSets(torch.arange(0)), make_loss("mse"), seed=0
         )
