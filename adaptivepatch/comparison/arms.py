@@ -1,16 +1,15 @@
-"""Arms of a comparison: their names, their roles and the seeds of their fits."""
+"""The arms of a comparison: their names, their roles and the seeds of their fits."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from adaptivepatch.comparison.verdict import Role
 from adaptivepatch.components import make_patcher, patcher_class
 from adaptivepatch.errors import InvalidParameterError, suggest
 from adaptivepatch.nn.policies.group_policy_gradient import GroupPolicyGradient
@@ -22,12 +21,14 @@ from adaptivepatch.patchers.recency import RecencyPatcher
 from adaptivepatch.patchers.reinpatch import ReinPatcher
 from adaptivepatch.pretrained import is_pretrained
 
+Role = Literal["baseline candidate", "challenger", "control"]
+
 PATCH_LENGTHS = (8, 16, 24, 48)
 CHALLENGERS = ("recency", "reinpatch", "dynamic_chunking")
 CONTROLS = {"reinpatch": "frozen", "dynamic_chunking": "even_chunks"}
-"""Of learned challengers, the same without learned boundaries."""
+"""Controls of learned challengers: the same patcher without learned boundaries."""
 LEARNED_LENGTHS = 2
-"""Rates of a learned challenger: the longest ones, where its fits are cheap."""
+"""Number of patch lengths of a learned challenger; the longest ones, which are cheap to fit."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +43,33 @@ class Candidate:
 def default_patchers(
     context_length: int, challengers: Sequence[str | type[Patcher]] = CHALLENGERS
 ) -> dict[str, Patcher]:
-    """Return the arms of a comparison that names none.
+    """Return the default arms of a comparison.
 
-    Fixed patches of 8, 16, 24 and 48 steps, as far as two fit into the look-back; at all but the
-    shortest, each challenger and random boundaries of the same count. The newest of recency
-    patches are half as long as the fixed ones. Learned challengers, whose fits cost more, have the
-    two longest lengths only. Two have a control without learned boundaries: "reinpatch" has
-    "frozen", the same policy, which samples alike and never learns, and "dynamic_chunking" has
-    "even_chunks", the same network with even patches.
+    The arms are fixed patches of 8, 16, 24 and 48 steps, if two fit into the look-back, and, for
+    all lengths but the shortest, each challenger and random boundaries with the same number of
+    patches. The newest patches of "recency" are half as long as the fixed ones. Learned
+    challengers, whose fits cost more, have the two longest lengths only. Two of them have a control
+    without learned boundaries: "reinpatch" has "frozen", the same policy, which samples but never
+    learns, and "dynamic_chunking" has "even_chunks", the same network with even patches.
 
     Parameters
     ----------
     context_length : int
-        Look-back, in time steps.
+        Look-back in time steps.
     challengers : sequence of str or type, default=("recency", "reinpatch", "dynamic_chunking")
-        Patchers with a compression rate: registered names, or classes, whose `name` it is then; and
-        pretrained patchers (names in this package, folders), which are frozen. All hold exactly
-        the count of the fixed ones.
+        Patchers with a compression rate: registered names, classes, which are named by their
+        `name`, and pretrained patchers (names in this package or folders), which are frozen. All
+        have exactly as many patches as the fixed ones.
+
+    Returns
+    -------
+    dict of str to Patcher
+        Patchers by name, such as "recency 16".
+
+    Raises
+    ------
+    InvalidParameterError
+        If a challenger is unknown, has no compression rate, or has the name of another arm.
     """
     lengths = [n for n in PATCH_LENGTHS if 2 * n <= context_length]
     if len(lengths) < 2:
@@ -82,8 +93,9 @@ def _by_name(challengers: Sequence[str | type[Patcher]]) -> dict[str, str | type
         taken = not isinstance(kind, str) and name in {"fixed", "random", *CONTROLS.values()}
         if taken or kinds.setdefault(name, kind) != kind:
             raise InvalidParameterError(
-                f"Every challenger must have a name of its own. {kind!r} is called {name!r}, which "
-                "is another arm's. Give the class another 'name'."
+                f"Names of challengers must be unique. {kind!r} has the name {name!r}, which "
+                "another arm has. Give the class another 'name'.",
+                parameter="challengers",
             )
     return kinds
 
@@ -101,12 +113,13 @@ def _at_rate(kind: str | type[Patcher], rate: int) -> Patcher:
     if "compression_rate" not in made._get_param_names():
         raise InvalidParameterError(
             "A challenger given by name must have a compression rate. "
-            f"{kind.__name__} has none. Pass an instance to adaptivepatch.compare in Python."
+            f"{kind.__name__} has none. Pass an instance to adaptivepatch.compare in Python.",
+            parameter="challengers",
         )
     if kind is RecencyPatcher:
         return RecencyPatcher(compression_rate=rate, shortest=max(1, rate // 2))
     patcher: Patcher = made(compression_rate=rate)
-    if getattr(patcher, "budget", "exact") != "exact":  # equal counts, or nothing is compared
+    if getattr(patcher, "budget", "exact") != "exact":  # all arms have equal numbers of patches
         BaseEstimator.set_params(patcher, budget="exact")
     return patcher
 
@@ -114,19 +127,19 @@ def _at_rate(kind: str | type[Patcher], rate: int) -> Patcher:
 def _named_at_rate(name: str, rate: int) -> Patcher:
     if is_pretrained(name):
         return make_patcher(name, compression_rate=rate)
-    if name in ("reinpatch", "frozen"):  # learning at every other step halves what it costs
+    if name in ("reinpatch", "frozen"):  # learning at every other step halves the cost
         gradient = GroupPolicyGradient(every=2)
         if name == "frozen":
             gradient.set_params(learning_rate=0.0)
         return ReinPatcher(rate, gradient=gradient)
-    if name in ("dynamic_chunking", "even_chunks"):  # narrow, for the same reason
+    if name in ("dynamic_chunking", "even_chunks"):  # narrow, to save cost
         router = "even" if name == "even_chunks" else "calibrated"
         return DynamicChunkingPatcher(rate, budget="exact", router=router, width=8, num_layers=1)
     return _at_rate(patcher_class(name), rate)
 
 
 def fit_seed(seed: int, name: str) -> int:
-    """Return the random state of a fit, which depends on the seed and on the arm's name.
+    """Return the random state of a fit, which depends on the seed and the name of the arm.
 
     Examples
     --------
@@ -142,16 +155,23 @@ def make_arms(
     context_length: int,
     baseline: str | Sequence[str] | None = None,
 ) -> list[Candidate]:
-    """Name the arms and give each its role.
+    """Return the arms with their names and roles.
 
     Parameters
     ----------
     patchers : sequence or mapping, optional
-        As in `compare`.
+        Patchers or registered names, as in `compare`.
     context_length : int
-        To choose default lengths by.
+        Look-back in time steps.
     baseline : str or sequence of str, optional
-        As in `compare`.
+        Names of the candidates for the baseline, as in `compare`.
+
+    Raises
+    ------
+    InvalidParameterError
+        If an arm is given twice, a name is unknown, or there is no baseline or no challenger.
+    TypeError
+        If an arm is neither a patcher nor a name.
     """
     if patchers is None:
         named: Mapping[str, Any] = default_patchers(context_length)
@@ -163,8 +183,9 @@ def make_arms(
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise InvalidParameterError(
-                f"Every arm must be given once. {twice[0]} is there {names.count(twice[0])} times. "
-                "To compare a patcher with itself, pass a mapping of names to patchers."
+                f"Every arm must be given once. {twice[0]} is given {names.count(twice[0])} times. "
+                "To compare a patcher with itself, pass a mapping of names to patchers.",
+                parameter="patchers",
             )
         named = dict(zip(names, items, strict=True))
     wanted = None if baseline is None else ([baseline] if isinstance(baseline, str) else baseline)
@@ -172,11 +193,12 @@ def make_arms(
         if name not in named:
             raise InvalidParameterError(
                 f"The baseline must be one of the arms. Got {name!r}. Available: {list(named)}."
-                f"{suggest(name, named)}"
+                f"{suggest(name, named)}",
+                parameter="baseline",
             )
     arms = [_arm(name, value, wanted) for name, value in named.items()]
     for arm in arms:
-        arm.patcher.capacity(context_length)  # a wrong parameter is told before any fit
+        arm.patcher.capacity(context_length)  # raises for a wrong parameter before any fit
     _check_roles(arms)
     return arms
 
@@ -197,7 +219,7 @@ def _arm(name: str, value: Any, baseline: Sequence[str] | None) -> Candidate:
 
 
 def _is_control(patcher: Patcher) -> bool:
-    """Tell whether a patcher places boundaries by chance or evenly, though it could learn them."""
+    """Tell whether a patcher places boundaries at random, or evenly where it could learn them."""
     if isinstance(patcher, DynamicChunkingPatcher):
         return patcher.router == "even"
     if isinstance(patcher, ReinPatcher):
@@ -211,10 +233,13 @@ def _check_roles(arms: list[Candidate]) -> None:
     if "baseline candidate" not in roles:
         raise InvalidParameterError(
             f"A comparison needs a baseline. None of {names} is one. Add FixedPatcher(16), or "
-            "name one of the arms with baseline=..."
+            "name one of the arms with baseline=...",
+            parameter="baseline",
         )
     if "challenger" not in roles:
         raise InvalidParameterError(
-            f"A comparison needs a challenger beside baselines and controls. Got {names}. Add a "
-            "patcher such as RecencyPatcher(), or name the baseline with baseline=..."
+            "A comparison needs a challenger besides baselines and controls. Got "
+            f"{names}. Add a patcher such as RecencyPatcher(), or name the baseline with "
+            "baseline=...",
+            parameter="patchers",
         )

@@ -1,8 +1,4 @@
-"""`Comparison`: what `compare` found; its table, its sentence, its picture and its files.
-
-Here: the selection of baseline and headline by validation error, and the intervals that count.
-The wording is in ``verdict.py``. Nothing is fitted here.
-"""
+"""`Comparison`, the result of `compare`: its table, verdict, figure and files."""
 
 from __future__ import annotations
 
@@ -17,16 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptivepatch import plotting
-from adaptivepatch.comparison.statistics import Interval, relative_difference
-from adaptivepatch.comparison.verdict import (
-    MIN_SEEDS,
-    ArmRuns,
-    Role,
-    controls_of,
-    frozen_control,
-    of_equal_tokens,
-    sentence,
-)
+from adaptivepatch.comparison.findings import Findings, JudgedArm, interval_between, judge
+from adaptivepatch.comparison.fits import ArmRuns
+from adaptivepatch.comparison.statistics import Interval
+from adaptivepatch.comparison.verdict import is_exploratory, list_controls, sentence
 from adaptivepatch.data.windows import Windows
 from adaptivepatch.errors import InvalidParameterError, MissingDependencyError, suggest
 from adaptivepatch.files import write_atomic
@@ -36,34 +26,36 @@ FILES = ("table.csv", "runs.csv", "verdict.json", "comparison.png")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """What `compare` found.
+    """Result of `compare`.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        A row per arm: arm, role, tokens (realised, mean per test window), compression_rate,
-        validation_error, test_error and test_error_std (mean and deviation over seeds),
-        difference, low and high (relative to the baseline, with its interval; negative is
-        better), equal_tokens_arm with equal_tokens_difference, _low and _high (relative to the
-        fixed arm of the same token count), fit_cpu_seconds and predict_cpu_seconds (medians over
-        seeds), fit_cost and predict_cost (relative to the baseline), parameters, seeds, verdict.
+        One row per arm: arm, role, patcher, tokens (mean per test window), compression_rate,
+        validation_error, test_error and test_error_std (mean and standard deviation over seeds),
+        difference, low and high (relative difference to the baseline with its interval; negative
+        is better), equal_tokens_arm with equal_tokens_difference, _low and _high (relative to the
+        fixed arm with an equal number of tokens), fit_cpu_seconds and predict_cpu_seconds (medians
+        over seeds), fit_cost and predict_cost (relative to the baseline), parameters, seeds,
+        verdict.
     runs : pandas.DataFrame
-        A row per arm and seed.
+        One row per arm and seed.
     verdict : str
-        The sentence about the challenger that validation chose.
+        Sentence about the challenger that validation selected.
     is_exploratory : bool
-        Fewer than 5 seeds: the numbers claim nothing.
+        True for fewer than 5 seeds, which support no claim.
     controls : mapping of str to str
-        Control of a fair comparison to what was run of it, or why it is missing.
+        For each control of a fair comparison, the arms that were run or the reason that it is
+        missing.
     baseline, headline : str
-        Arms that validation chose.
+        Names of the fixed arm and of the challenger that validation selected.
     settings : mapping
-        Task, training and statistics.
+        Settings of the task, the training and the statistics.
     losses : mapping of str to ndarray of shape (seeds, windows)
         Mean loss of every test window, by arm.
     windows : pandas.DataFrame
-        A row per test window: item, time (position of its cutoff, in strides) and observed (how
-        many targets its loss is a mean of).
+        One row per test window: item, time (position of its cutoff, in strides) and observed
+        (number of targets in its mean loss).
     """
 
     table: pd.DataFrame
@@ -91,35 +83,33 @@ class Comparison:
         Returns
         -------
         Interval
-            Of ``error(arm) / error(other) - 1``, as wide as those of the table: corrected for as
-            many comparisons as these are, and not for your choice of a pair after seeing them.
+            Interval of ``error(arm) / error(other) - 1``. It is corrected for the same number of
+            comparisons as those of the table, but not for choosing the pair after seeing them.
 
         Raises
         ------
         InvalidParameterError
-            If there is no such arm.
+            If an arm does not exist.
         """
-        for name in (arm, other):
+        for parameter, name in (("arm", arm), ("other", other)):
             if name not in self.losses:
                 raise InvalidParameterError(
                     f"Unknown arm {name!r}. Available: {list(self.losses)}."
-                    f"{suggest(name, self.losses)}"
+                    f"{suggest(name, self.losses)}",
+                    parameter=parameter,
                 )
         count = self.windows.observed.to_numpy(dtype=np.float64)
-        return relative_difference(
-            self.losses[arm] * count,
-            self.losses[other] * count,
-            count,
-            **_resampling(self.settings, self.windows, self.settings["comparisons"]),
+        return interval_between(
+            self.losses[arm] * count, self.losses[other] * count, self.windows, self.settings
         )
 
-    def plot(self) -> Any:  # matplotlib is optional, and loaded by `plotting` only
-        """Draw every arm: test error of each seed, difference with interval, and cost.
+    def plot(self) -> Any:  # a Figure of matplotlib, which is optional
+        """Draw for every arm the test error of each seed, the difference with interval, and cost.
 
         Returns
         -------
         matplotlib.figure.Figure
-            Save with ``figure.savefig("picture.png")``.
+            Figure; ``figure.savefig("comparison.png")`` saves it.
 
         Raises
         ------
@@ -138,14 +128,14 @@ class Comparison:
         )
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
-        """Write table.csv, runs.csv, verdict.json and, if matplotlib is there, comparison.png.
+        """Write table.csv, runs.csv, verdict.json and, if matplotlib is installed, comparison.png.
 
         Parameters
         ----------
         folder : path
-            Created if it is not there.
+            Folder to write to, which is created if necessary.
         overwrite : bool, default=False
-            Replace files of these names.
+            Whether existing files of these names are replaced.
 
         Returns
         -------
@@ -172,7 +162,7 @@ class Comparison:
         return folder
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all but runs, losses and windows, as JSON has it (None: there is no number)."""
+        """Return all but runs, losses and windows in types of JSON; None stands for NaN."""
         rows = [
             {k: None if pd.isna(v) else getattr(v, "item", lambda v=v: v)() for k, v in row.items()}
             for row in self.table.to_dict("records")
@@ -189,16 +179,18 @@ class Comparison:
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
-    """Refuse a folder that is a file or holds results, before a long comparison as well."""
+    """Raise `InvalidParameterError` if the folder is a file, or holds results to be kept."""
     if folder.exists() and not folder.is_dir():
         raise InvalidParameterError(
-            f"A comparison is written into a folder. {str(folder)!r} is a file. Name another."
+            f"A comparison is written into a folder. {str(folder)!r} is a file. Name a folder.",
+            parameter="folder",
         )
     present = [name for name in FILES if (folder / name).exists()]
     if present and not overwrite:
         raise InvalidParameterError(
-            f"Results are not replaced unasked. {str(folder)!r} has {', '.join(present)}. Name "
-            "another folder, or pass overwrite=True."
+            f"Existing results are replaced only with overwrite=True. {str(folder)!r} holds "
+            f"{', '.join(present)}. Pass overwrite=True or name another folder.",
+            parameter="overwrite",
         )
 
 
@@ -210,158 +202,70 @@ def conclude(
     seeds: list[int],
     windows: Windows,
     count: NDArray[np.float64],
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
 ) -> Comparison:
-    """Choose by validation, compare on the test windows, and put it in words.
+    """Select arms by validation, compare them on the test windows, and state the verdict.
 
     Parameters
     ----------
     arms : list of ArmRuns
-        At least one candidate for the baseline and one challenger.
+        Arms with at least one candidate for the baseline and one challenger.
     seeds : list of int
-        Of every arm.
+        Seeds of every arm.
     windows : Windows
         Test windows.
     count : ndarray of shape (windows,)
-        Observed targets of each.
-    settings : dict
-        Of the comparison; statistics are added.
+        Number of observed targets of each window.
+    settings : mapping
+        Settings of the comparison, to which those of the statistics are added.
     """
-    baseline = _best(arms, "baseline candidate")
-    headline = _best(arms, "challenger")
-    compared = [arm for arm in arms if arm.role != "baseline candidate"]
-    tested = pd.DataFrame({"item": windows.item, "time": time_position(windows), "observed": count})
-    shared = _resampling(settings, tested, len(compared))
-    against = {
-        arm.name: relative_difference(arm.total, baseline.total, count, **shared)
-        for arm in compared
-    }
-    equal = {arm.name: of_equal_tokens(arm, arms) for arm in compared}
-    at_equal = {
-        name: relative_difference(_named(arms, name).total, twin.total, count, **shared)
-        for name, twin in equal.items()
-        if twin is not None
-    }
-    beyond_frozen = _beyond_frozen(headline, arms, count, shared)
-    first = next(iter(against.values()))
-    length, blocks = first.block_length * settings["stride"], round(first.num_blocks, 1)
-    told = {"comparisons": len(compared), "block_length": length, "blocks": blocks}
-    settings = {**settings, "seeds": seeds, **told}
-    table = pd.DataFrame(
-        [
-            _table_row(
-                arm,
-                baseline,
-                count,
-                against.get(arm.name),
-                (equal.get(arm.name), at_equal.get(arm.name)),
-                len(seeds) < MIN_SEEDS,
-                settings["context_length"],
-            )
-            for arm in arms
-        ]
-    )
+    findings = judge(arms, seeds, windows, count, settings)
     return Comparison(
-        table=table,
+        table=pd.DataFrame([_table_row(arm, findings, count) for arm in findings.arms]),
         runs=pd.concat([_run_rows(arm, seeds, count) for arm in arms], ignore_index=True),
-        verdict=sentence(
-            headline, baseline, arms, against, at_equal, equal, settings, beyond_frozen
-        ),
-        is_exploratory=len(seeds) < MIN_SEEDS,
-        controls=controls_of(headline, arms, equal[headline.name]),
-        baseline=baseline.name,
-        headline=headline.name,
-        settings=settings,
+        verdict=sentence(findings),
+        is_exploratory=is_exploratory(findings),
+        controls=list_controls(findings),
+        baseline=findings.baseline.name,
+        headline=findings.headline.runs.name,
+        settings=findings.settings,
         losses={arm.name: arm.total / np.maximum(count, 1) for arm in arms},
-        windows=tested,
+        windows=findings.windows,
     )
 
 
-def _resampling(
-    settings: Mapping[str, Any], windows: pd.DataFrame, num_comparisons: int
-) -> dict[str, Any]:
-    """Return how intervals are made, the same for all of a comparison."""
-    return {
-        "horizon": int(np.ceil(settings["horizon"] / settings["stride"])),
-        "time": windows.time.to_numpy(),
-        "item": windows.item.to_numpy(),
-        "confidence": settings["confidence"],
-        "num_comparisons": num_comparisons,
-    }
-
-
-def _beyond_frozen(
-    headline: ArmRuns, arms: list[ArmRuns], count: NDArray[np.float64], shared: dict[str, Any]
-) -> Interval | None:
-    """Compare with the same without learned boundaries, where that control was run."""
-    frozen = frozen_control(headline, arms)
-    if frozen is None:
-        return None
-    return relative_difference(headline.total, frozen.total, count, **shared)
-
-
-def time_position(windows: Windows) -> NDArray[np.int64]:
-    """Return where in time each window's cutoff is, in strides, whatever its item."""
-    index = windows.panel.index
-    stamps = index[0].append(list(index[1:])).unique().sort_values()
-    return np.asarray(stamps.get_indexer(windows.cutoff)) // windows.stride
-
-
-def _best(arms: list[ArmRuns], role: Role) -> ArmRuns:
-    return min(
-        (arm for arm in arms if arm.role == role),
-        key=lambda arm: float(arm.validation_error.mean()),
-    )
-
-
-def _named(arms: list[ArmRuns], name: str) -> ArmRuns:
-    return next(arm for arm in arms if arm.name == name)
-
-
-def _error(arm: ArmRuns, count: NDArray[np.float64]) -> NDArray[np.float64]:
-    return arm.total.sum(axis=1) / count.sum()
-
-
-def _table_row(
-    arm: ArmRuns,
-    baseline: ArmRuns,
-    count: NDArray[np.float64],
-    interval: Interval | None,
-    equal: tuple[ArmRuns | None, Interval | None],
-    exploratory: bool,
-    context_length: int,
-) -> dict[str, Any]:
-    error = _error(arm, count)
-    fit, fit_base = np.median(arm.fit_seconds), np.median(baseline.fit_seconds)
-    predict, predict_base = np.median(arm.predict_seconds), np.median(baseline.predict_seconds)
-    if arm is baseline:
+def _table_row(arm: JudgedArm, findings: Findings, count: NDArray[np.float64]) -> dict[str, Any]:
+    runs, baseline = arm.runs, findings.baseline
+    error = runs.test_error(count)
+    fit, predict = np.median(runs.fit_seconds), np.median(runs.predict_seconds)
+    equal = arm.to_equal_tokens
+    if runs is baseline:
         verdict = "baseline"
-    elif interval is None:
+    elif arm.to_baseline is None:
         verdict = ""
     else:
-        verdict = "exploratory" if exploratory else interval.verdict
-    twin, at_equal = equal
+        verdict = "exploratory" if is_exploratory(findings) else arm.to_baseline.verdict
     return {
-        "arm": arm.name,
-        "role": arm.role,
-        "patcher": arm.patcher,
-        "tokens": arm.tokens,
-        "compression_rate": context_length / arm.tokens,
-        "validation_error": arm.validation_error.mean(),
+        "arm": runs.name,
+        "role": runs.role,
+        "patcher": runs.patcher,
+        "tokens": runs.tokens,
+        "compression_rate": findings.settings["context_length"] / runs.tokens,
+        "validation_error": runs.validation_error.mean(),
         "test_error": error.mean(),
         "test_error_std": error.std(ddof=1) if len(error) > 1 else np.nan,
-        "difference": error.mean() / _error(baseline, count).mean() - 1,
-        "low": np.nan if interval is None else interval.low,
-        "high": np.nan if interval is None else interval.high,
-        "equal_tokens_arm": None if twin is None else twin.name,
-        "equal_tokens_difference": np.nan if at_equal is None else at_equal.difference,
-        "equal_tokens_low": np.nan if at_equal is None else at_equal.low,
-        "equal_tokens_high": np.nan if at_equal is None else at_equal.high,
+        "difference": error.mean() / baseline.test_error(count).mean() - 1,
+        "low": np.nan if arm.to_baseline is None else arm.to_baseline.low,
+        "high": np.nan if arm.to_baseline is None else arm.to_baseline.high,
+        "equal_tokens_arm": None if equal is None else equal.other.name,
+        "equal_tokens_difference": np.nan if equal is None else equal.interval.difference,
+        "equal_tokens_low": np.nan if equal is None else equal.interval.low,
+        "equal_tokens_high": np.nan if equal is None else equal.interval.high,
         "fit_cpu_seconds": fit,
         "predict_cpu_seconds": predict,
-        "fit_cost": fit / max(fit_base, 1e-9),
-        "predict_cost": predict / max(predict_base, 1e-9),
-        "parameters": arm.parameters,
+        "fit_cost": fit / max(np.median(baseline.fit_seconds), 1e-9),
+        "predict_cost": predict / max(np.median(baseline.predict_seconds), 1e-9),
+        "parameters": runs.parameters,
         "seeds": len(error),
         "verdict": verdict,
     }
@@ -373,7 +277,7 @@ def _run_rows(arm: ArmRuns, seeds: list[int], count: NDArray[np.float64]) -> pd.
             "arm": arm.name,
             "seed": seeds,
             "validation_error": arm.validation_error,
-            "test_error": _error(arm, count),
+            "test_error": arm.test_error(count),
             "best_step": arm.best_step,
             "fit_cpu_seconds": arm.fit_seconds,
             "predict_cpu_seconds": arm.predict_seconds,

@@ -1,37 +1,39 @@
-"""How sure is a relative difference of errors? Seeds and time blocks, resampled and corrected.
+"""Intervals of relative differences of errors, from resampled seeds, time blocks and items.
 
-Pure functions on arrays of losses; nothing here knows forecasters or frames.
+These are functions of arrays of losses, without forecasters or frames.
 
 An error measured on one test period with a few seeds differs from the error on the next period
-with other seeds for two reasons, and leaving out either makes intervals too narrow [1]_:
+with other seeds for two reasons, and ignoring either makes intervals too narrow [1]_:
 
-* the *seed*: weights, batch order and dropout differ from fit to fit, in each arm on its own;
-* the *time*: another test period has other windows, the same ones for both arms.
+* the *seed*: weights, batch order and dropout differ from fit to fit, independently in each arm;
+* the *time*: another test period has other windows, which are the same for both arms.
 
 The statistic is ``log(challenger / baseline)``, each being the mean loss over seeds and windows.
-To first order its error is the sum of independent parts, and each part is resampled on its own:
+To first order its error is the sum of independent parts, and each part is resampled separately:
 
-1. Seeds: n seed means are drawn with replacement, for each arm on its own. Their mean has
-   ``(n - 1) / n`` of the wanted variance: deviations are multiplied by ``sqrt(n / (n - 1))``.
-2. Time: circular blocks of consecutive cutoffs are drawn [2]_ [3]_, the same for both arms and
-   with all items and channels of a cutoff together, from losses averaged over seeds. The same
-   correction applies to B blocks. And as the targets of windows less than H steps apart overlap,
+1. Seeds: n seed means are drawn with replacement, separately for each arm. The variance of their
+   mean is ``(n - 1) / n`` times the right one, so deviations are multiplied by
+   ``sqrt(n / (n - 1))``.
+2. Time: circular blocks of consecutive cutoffs are drawn [2]_ [3]_ from losses averaged over
+   seeds. The blocks are the same for both arms, and hold all items and channels of a cutoff. The
+   same correction applies to B blocks. As the targets of windows less than H steps apart overlap,
    the loss of a window is a moving average over H steps. If the losses of single steps are
-   uncorrelated, blocks of length l see ``1 - H / (3 l)`` of the variance of the mean (sum
-   ``(1 - k/l) (1 - k/H)`` over lags k below H): two thirds at l = H. Deviations are divided by the
-   root of that; blocks are up to 3 H long where there are cutoffs enough.
-3. Items, where there are at least 10: drawn with replacement, as the next items would be others.
+   uncorrelated, blocks of length l show ``1 - H / (3 l)`` of the variance of the mean (the sum of
+   ``(1 - k/l) (1 - k/H)`` over lags k below H), which is two thirds at l = H. Deviations are
+   divided by its square root; blocks are up to 3 H long if there are enough cutoffs.
+3. Items, if there are at least 10, are drawn with replacement, as future items would differ.
 
-Drawing the parts one by one and adding their deviations, instead of drawing blocks inside of
-drawn seeds, counts the seed-by-time interaction twice rather than three times (once is right).
+Drawing the parts separately and adding their deviations counts the seed-by-time interaction twice.
+Drawing blocks within drawn seeds would count it three times; once is right.
 
-The quantiles of the sum, or the normal ones of its variance if those are further out (resamples
-of five seeds have light tails), are stretched about the estimate by the ratio of Student's and
-the normal quantile, as an *estimated* spread is itself uncertain. Degrees of freedom are Welch's,
-``(sum v)^2 / sum(v^2 / df)`` over the variances v of the parts (each arm's seeds one part with
-n - 1). For m comparisons every interval is of level ``1 - (1 - confidence) / m`` (Bonferroni).
+The quantiles of the sum, or the normal quantiles for its variance if they are further out
+(resamples of five seeds have light tails), are stretched about the estimate by the ratio of
+Student's to the normal quantile, because an *estimated* spread is itself uncertain. Degrees of
+freedom are Welch's, ``(sum v)^2 / sum(v^2 / df)`` over the variances v of the parts, where the
+seeds of each arm are one part with n - 1. For m comparisons every interval has the confidence
+level ``1 - (1 - confidence) / m`` (Bonferroni).
 
-What was measured: ``benchmarks/compare_calibration.py`` and ``docs/compare.md``.
+Measurements: ``benchmarks/compare_calibration.py`` and ``docs/compare.md``.
 
 References
 ----------
@@ -56,35 +58,35 @@ from numpy.typing import ArrayLike, NDArray
 from adaptivepatch.errors import InvalidParameterError, check_float, check_int
 
 MIN_BLOCKS = 5
-"""Time blocks below which nothing is said about other test periods."""
+"""Smallest number of time blocks from which intervals include other test periods."""
 
 MIN_ITEMS = 10
-"""Items from which on items are resampled, too."""
+"""Smallest number of items from which items are resampled too."""
 
 LONGEST_BLOCK = 3
-"""Length of a block in horizons, where there are cutoffs enough."""
+"""Length of a block in horizons, if there are enough cutoffs."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A relative difference of errors, ``challenger / baseline - 1``, and how sure it is.
+    """A relative difference of errors, ``challenger / baseline - 1``, and its interval.
 
     Parameters
     ----------
     difference : float
-        Negative: the challenger's error is smaller.
+        Relative difference; negative if the error of the challenger is smaller.
     low, high : float
-        Bounds; NaN where they cannot be had (one seed).
+        Bounds of the interval; NaN for a single seed.
     degrees_of_freedom : float
-        Of Student's quantile.
+        Degrees of freedom of Student's quantile.
     seed_error, time_error, item_error : float
-        Standard errors of the difference by origin; 0 where an origin is not resampled.
+        Standard errors of the difference by origin; 0 for an origin that is not resampled.
     num_blocks : float
-        Test windows of an item in units of the block length.
+        Number of cutoffs divided by the block length.
     block_length : int
-        In cutoffs.
+        Length of a time block in cutoffs.
     """
 
     difference: float
@@ -99,14 +101,14 @@ class Interval:
 
     @property
     def verdict(self) -> Literal["helps", "hurts", "no evidence"]:
-        """Which side of 0 the whole interval is on, if any."""
+        """The side of 0 that the whole interval is on: "helps" below, "hurts" above."""
         if self.high < 0:
             return "helps"
         return "hurts" if self.low > 0 else "no evidence"
 
 
 class Part(NamedTuple):
-    """Resampled deviations of one origin, their variance and its degrees of freedom."""
+    """Resampled deviations of one origin, their variances and the degrees of freedom of each."""
 
     deviations: Array
     variances: tuple[float, ...]
@@ -131,28 +133,33 @@ def relative_difference(
     Parameters
     ----------
     challenger, baseline : ndarray of shape (seeds, windows)
-        Sum of the losses over each window's observed steps and channels.
+        Sums of the losses over the observed steps and channels of each window.
     count : ndarray of shape (windows,)
-        How many losses each sum has.
+        Number of losses in each sum.
     horizon : int
-        Steps whose targets neighbouring windows share, in cutoffs.
+        Horizon in cutoffs: windows that are closer have overlapping targets.
     time : array of int, shape (windows,), optional
-        Position in time of each window's cutoff; default: in order.
+        Position in time of each window's cutoff. Default: the order of the windows.
     item : array of int, shape (windows,), optional
-        Item of each window; default: one item.
+        Item of each window. Default: one item.
     confidence : float, default=0.95
-        Of all intervals together.
+        Confidence level of all intervals together.
     num_comparisons : int, default=1
-        How many intervals they are.
+        Number of these intervals.
     num_replicates : int, default=4000
-        Draws of the bootstrap.
+        Number of draws of the bootstrap.
     seed : int, default=0
-        Of the bootstrap.
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    Interval
+        Relative difference with its interval.
 
     Raises
     ------
     InvalidParameterError
-        If there are fewer than `MIN_BLOCKS` blocks and than `MIN_ITEMS` items.
+        If there are fewer than `MIN_BLOCKS` blocks and fewer than `MIN_ITEMS` items.
     """
     check_float(None, "(0, 1)", confidence=confidence)
     check_int(None, num_comparisons=num_comparisons, num_replicates=num_replicates)
@@ -168,7 +175,8 @@ def relative_difference(
         raise InvalidParameterError(
             f"An interval needs {MIN_BLOCKS} blocks of {horizon} cutoffs, or {MIN_ITEMS} items. "
             f"There are {num_times} cutoffs and {num_items} item(s). Test on more rows, or with a "
-            "shorter horizon."
+            "shorter horizon.",
+            parameter="horizon",
         )
     rng = np.random.default_rng(seed)
     estimate = float(np.log(_mean(challenger, totals) / _mean(baseline, totals)))
@@ -179,8 +187,7 @@ def relative_difference(
     if num_items >= MIN_ITEMS:
         grouped = [_by_group(arm, what) for arm in (challenger, baseline)]
         parts.append(_items(grouped, _by_group(totals[None], what)[0], num_replicates, rng))
-    level = 1 - (1 - confidence) / num_comparisons
-    low, high, freedom = _bounds(parts, level)
+    low, high, freedom = _bounds(parts, 1 - (1 - confidence) / num_comparisons)
     variances = [sum(part.variances) for part in parts]
     has_blocks = num_blocks >= MIN_BLOCKS
     return Interval(
@@ -197,7 +204,7 @@ def relative_difference(
 
 
 def block_length(num_times: int, horizon: int) -> int:
-    """Return the length of time blocks: a fifth of the cutoffs, between H and 3 H.
+    """Return the length of time blocks: a fifth of the cutoffs, but between H and 3 H.
 
     Examples
     --------
@@ -210,8 +217,8 @@ def block_length(num_times: int, horizon: int) -> int:
 def student_quantile(probability: float, degrees_of_freedom: float) -> float:
     """Return the quantile of Student's t distribution at a probability above one half.
 
-    With ``t = sqrt(df) tan(a)`` the density becomes proportional to ``cos(a) ** (df - 1)``, which
-    is integrated by Gauss and Legendre's rule and inverted by bisection.
+    With ``t = sqrt(df) tan(a)`` the density is proportional to ``cos(a) ** (df - 1)``, which is
+    integrated by the Gauss-Legendre rule and inverted by bisection.
 
     Examples
     --------
@@ -239,7 +246,7 @@ def student_quantile(probability: float, degrees_of_freedom: float) -> float:
 
 @cache
 def _integration_rule() -> tuple[Array, Array]:
-    """Return nodes and weights on [-1, 1]; computing them takes far longer than using them."""
+    """Return nodes and weights on [-1, 1], cached because computing them is slow."""
     nodes, weights = np.polynomial.legendre.leggauss(200)
     return nodes, weights
 
@@ -277,7 +284,7 @@ def _blocks(
         drawn = _circular_sums(by_time, length)[starts].sum(axis=1) / size
         ratios.append(drawn / (by_time.sum() / count.sum()))
     seen = (1 - horizon / (3 * length)) * (num_blocks - 1) / num_blocks
-    scale = np.sqrt(drawn_blocks / num_blocks / seen)  # drawn: as many cutoffs as there are
+    scale = np.sqrt(drawn_blocks / num_blocks / seen)  # the drawn blocks hold more cutoffs
     deviations = np.log(ratios[0] / ratios[1]) * scale
     return Part(deviations, (float(deviations.var()),), num_blocks - 1)
 
@@ -295,8 +302,8 @@ def _items(pair: list[Array], count: Array, num_replicates: int, rng: np.random.
     return Part(deviations, (float(deviations.var()),), num_items - 1.0)
 
 
-def _bounds(parts: list[Part], level: float) -> tuple[float, float, float]:
-    """Return lower and upper deviation of a two-sided interval, and the degrees of freedom."""
+def _bounds(parts: list[Part], confidence: float) -> tuple[float, float, float]:
+    """Return the lower and upper bound as deviations, and the degrees of freedom."""
     deviations = np.sum([part.deviations for part in parts], axis=0)
     if np.isnan(deviations).any():
         return float("nan"), float("nan"), float("nan")
@@ -305,11 +312,11 @@ def _bounds(parts: list[Part], level: float) -> tuple[float, float, float]:
         return 0.0, 0.0, float("inf")
     shares = sum(v**2 / part.degrees_of_freedom for part in parts for v in part.variances)
     freedom = float(variance**2 / shares)
-    tail = (1 - level) / 2
+    tail = (1 - confidence) / 2
     normal = NormalDist().inv_cdf(1 - tail)
     stretch = student_quantile(1 - tail, freedom) / normal
     low, high = np.quantile(deviations, [tail, 1 - tail])
-    symmetric = normal * variance**0.5  # five seeds have few, light-tailed resamples
+    symmetric = normal * variance**0.5  # resamples of five seeds are few and have light tails
     return min(low, -symmetric) * stretch, max(high, symmetric) * stretch, freedom
 
 
@@ -318,12 +325,12 @@ def _mean(total: Array, count: Array) -> float:
 
 
 def _by_group(total: Array, group: NDArray[np.generic]) -> Array:
-    """Sum columns of equal group, in sorted order of the groups."""
+    """Return sums of the columns of each group, in sorted order of the groups."""
     names, place = np.unique(group, return_inverse=True)
     return np.stack([np.bincount(place, row, minlength=len(names)) for row in total])
 
 
 def _circular_sums(values: Array, length: int) -> Array:
-    """Return the sum of `length` values from each position on, around the end."""
+    """Return the sum of `length` values from each position on, continued at the start."""
     running = np.concatenate([[0.0], np.cumsum(np.concatenate([values, values[:length]]))])
     return running[length : length + len(values)] - running[: len(values)]

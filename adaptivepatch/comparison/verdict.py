@@ -1,163 +1,114 @@
-"""The sentence of a comparison and the list of its controls, from intervals that are given.
+"""The verdict of a comparison in one sentence, and the list of its controls.
 
-The rules are those of ``benchmarks/README.md``: a claim takes five seeds, an interval on one side
-of 0 against the best fixed arm, and the controls that are missing are named.
+The rules are those of ``benchmarks/README.md``: a claim needs five seeds and an interval on one
+side of 0 relative to the best fixed arm, and missing controls are named.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
+from adaptivepatch.comparison.findings import (
+    Findings,
+    JudgedArm,
+    arm_of_equal_tokens,
+    have_equal_tokens,
+)
+from adaptivepatch.comparison.fits import ArmRuns
 from adaptivepatch.comparison.statistics import Interval
-from adaptivepatch.registry import PATCHERS
-
-Role = Literal["baseline candidate", "challenger", "control"]
 
 MIN_SEEDS = 5
-"""Seeds an arm needs for a verdict; fewer are exploratory."""
+"""Number of seeds that a verdict needs; results with fewer are exploratory."""
 
 _UNLEARNED = {
     "reinpatch": ("the same policy without learning", "the sampling noise"),
     "dynamic_chunking": ("the same network with even patches", "the network"),
 }
-"""By kind: what a control that learns no boundaries is, and what its gain is due to."""
-_OF_ANY_KIND = ("the same patcher without learned boundaries", "something else than learning them")
-
-EQUAL_TOKENS = 0.02
-"""Relative difference of mean tokens per window up to which two arms are compared as equal."""
-
-
-class ArmRuns(NamedTuple):
-    """All fits of one arm; arrays have one entry per seed."""
-
-    name: str
-    role: Role
-    kind: str  # registered name of the patcher
-    patcher: str
-    is_trainable: bool
-    total: NDArray[np.float64]  # (seeds, windows): sums of losses
-    tokens: float
-    parameters: int
-    validation_error: NDArray[np.float64]
-    best_step: NDArray[np.int64]
-    fit_seconds: NDArray[np.float64]
-    predict_seconds: NDArray[np.float64]
+"""For each kind of patcher: its control without learned boundaries, and the cause of its gain."""
+_UNLEARNED_OF_OTHERS = (
+    "the same patcher without learned boundaries",
+    "something else than learning them",
+)
 
 
-def of_equal_tokens(
-    wanted: ArmRuns, arms: list[ArmRuns], role: Role = "baseline candidate"
-) -> ArmRuns | None:
-    """Return the arm of a role whose tokens per window are closest, if they count as equal."""
-    others = [arm for arm in arms if arm.role == role and arm is not wanted]
-    if not others:
-        return None
-    closest = min(others, key=lambda arm: abs(arm.tokens - wanted.tokens))
-    return closest if abs(closest.tokens / wanted.tokens - 1) <= EQUAL_TOKENS else None
+def is_exploratory(findings: Findings) -> bool:
+    """Tell whether there are too few seeds for a verdict."""
+    return len(findings.settings["seeds"]) < MIN_SEEDS
 
 
-def frozen_control(headline: ArmRuns, arms: list[ArmRuns]) -> ArmRuns | None:
-    """Return the patcher of the headline's kind and tokens that learned no boundaries, if any."""
-    frozen = [arm for arm in arms if arm.is_trainable and arm.kind == headline.kind]
-    return of_equal_tokens(headline, frozen, "control") if headline.is_trainable else None
-
-
-def sentence(
-    headline: ArmRuns,
-    baseline: ArmRuns,
-    arms: list[ArmRuns],
-    against: dict[str, Interval],
-    at_equal: dict[str, Interval],
-    equal: dict[str, ArmRuns | None],
-    settings: dict[str, Any],
-    beyond_frozen: Interval | None = None,
-) -> str:
-    """Say what the headline's intervals say, and nothing more.
-
-    Parameters
-    ----------
-    headline, baseline : ArmRuns
-        What validation chose.
-    arms : list of ArmRuns
-        All of them.
-    against, at_equal : dict of str to Interval
-        By arm: to the baseline, and to the fixed arm of as many tokens.
-    equal : dict of str to ArmRuns or None
-        By arm: that fixed arm.
-    settings : dict
-        Of the comparison.
-    beyond_frozen : Interval, optional
-        Of the headline to its `frozen_control`.
-    """
-    interval, name = against[headline.name], headline.name
+def sentence(findings: Findings) -> str:
+    """Return the verdict about the headline, which claims no more than its intervals show."""
+    headline, baseline = findings.headline.runs, findings.baseline
+    interval, equal = findings.headline.to_baseline, findings.headline.to_equal_tokens
+    assert interval is not None  # only candidates for the baseline have none
+    name, metric = headline.name, findings.settings["metric"]
+    change = f"{_change(interval.difference)} that of"
     cost = np.median(headline.fit_seconds) / max(float(np.median(baseline.fit_seconds)), 1e-9)
-    metric, count = settings["metric"], len(settings["seeds"])
-    twin = equal[name]
-    of_equal = " and of as many tokens" if twin is baseline else ""
-    base = f"{baseline.name}, the best fixed arm on validation{of_equal}"
-    if count < MIN_SEEDS:
+    at_cost = f"at {cost:.1f} times the cost"
+    same_tokens = " and of as many tokens" if equal is not None and equal.other is baseline else ""
+    best = f"{baseline.name}, the best fixed arm on validation{same_tokens}"
+    if is_exploratory(findings):
         text = (
-            f"Exploratory, as {count} seed(s) are fewer than {MIN_SEEDS}: {metric} of {name} is "
-            f"{_change(interval.difference)} that of {base}, {_bounds(interval)} at {cost:.1f} "
-            "times the cost"
+            f"Exploratory, as {len(findings.settings['seeds'])} seed(s) are fewer than "
+            f"{MIN_SEEDS}: {metric} of {name} is {change} {best}, {_bounds(interval)} {at_cost}"
         )
     elif interval.verdict == "no evidence":
         text = (
-            f"No evidence that {name} helps: its {metric} is {_change(interval.difference)} that "
-            f"of {base}, {_bounds(interval)} at {cost:.1f} times the cost"
+            f"No evidence that {name} helps: its {metric} is {change} {best}, "
+            f"{_bounds(interval)} {at_cost}"
         )
     else:
-        helps = interval.verdict == "helps"
         bounds = sorted(100 * abs(bound) for bound in (interval.low, interval.high))
         text = (
             f"{name} {interval.verdict} by {100 * abs(interval.difference):.1f} % "
-            f"[{bounds[0]:.1f} %, {bounds[1]:.1f} %] at {cost:.1f} times the cost: its {metric} is "
-            f"{'lower' if helps else 'higher'} than that of {base}"
+            f"[{bounds[0]:.1f} %, {bounds[1]:.1f} %] {at_cost}: its {metric} is "
+            f"{'lower' if interval.verdict == 'helps' else 'higher'} than that of {best}"
         )
-    if twin is not None and twin is not baseline:
-        same = at_equal[name]
-        text += f"; {_change(same.difference)} {twin.name}, of as many tokens {_bounds(same)}"
-    if count >= MIN_SEEDS:
-        text += _doubts(headline, baseline, arms, against, beyond_frozen)
+    if equal is not None and equal.other is not baseline:
+        text += (
+            f"; {_change(equal.interval.difference)} {equal.other.name}, of as many tokens "
+            f"{_bounds(equal.interval)}"
+        )
+    if not is_exploratory(findings):
+        text += _gain_of_random_boundaries(findings) + _gain_without_learning(findings)
     return text + "."
 
 
-def _doubts(
-    headline: ArmRuns,
-    baseline: ArmRuns,
-    arms: list[ArmRuns],
-    against: dict[str, Interval],
-    beyond_frozen: Interval | None,
-) -> str:
-    """Say which controls gain as well, and that a policy's gain may not be what it learned."""
-    text, random = "", _random_control(headline, arms)
-    if random is not None and against[random.name].verdict == "helps":
-        text += (
-            f"; but {random.name}, the control, beats {baseline.name} too, so the gain is not "
-            "specific to where boundaries are placed"
-        )
-    frozen = frozen_control(headline, arms)
-    gains = against[headline.name].verdict == "helps"
-    if frozen is None or beyond_frozen is None or not gains or beyond_frozen.verdict == "helps":
-        return text
-    control, cause = _UNLEARNED.get(frozen.kind, _OF_ANY_KIND)
-    same = (
-        f"; but {frozen.name}, {control}, is not told apart from it "
-        f"({headline.name} is {_change(beyond_frozen.difference)}, {_bounds(beyond_frozen)})"
+def _gain_of_random_boundaries(findings: Findings) -> str:
+    """Return a clause about random boundaries if they beat the baseline too, else nothing."""
+    control = _random_control(findings)
+    if control is None or not control.helps:
+        return ""
+    return (
+        f"; but {control.runs.name}, the control, beats {findings.baseline.name} too, so the gain "
+        "is not specific to where boundaries are placed"
     )
-    if beyond_frozen.verdict == "hurts":
-        same = f"; but {frozen.name}, {control}, is better still"
-    if against[frozen.name].verdict == "helps" or beyond_frozen.verdict == "hurts":
-        return f"{text}{same}: the gain is that of {cause}"
-    return f"{text}{same}: the gain may be that of {cause}"
 
 
-def _random_control(headline: ArmRuns, arms: list[ArmRuns]) -> ArmRuns | None:
-    """Return the random boundaries of as many tokens as the headline, else any."""
-    controls = [arm for arm in arms if arm.role == "control" and not arm.is_trainable]
-    return of_equal_tokens(headline, controls, "control") or next(iter(controls), None)
+def _gain_without_learning(findings: Findings) -> str:
+    """Return a clause if the gain of the headline may not come from learning, else nothing."""
+    contrast, headline = findings.to_unlearned, findings.headline
+    if contrast is None or not headline.helps or contrast.interval.verdict == "helps":
+        return ""
+    control, interval = contrast.other, contrast.interval
+    description, cause = _UNLEARNED.get(control.kind, _UNLEARNED_OF_OTHERS)
+    is_better = interval.verdict == "hurts"
+    if is_better:
+        text = f"; but {control.name}, {description}, is better still"
+    else:
+        text = (
+            f"; but it is not significantly better than {control.name}, {description} "
+            f"({_change(interval.difference)}, {_bounds(interval)})"
+        )
+    judged = next(arm for arm in findings.controls if arm.runs is control)
+    return f"{text}: the gain {'is' if is_better or judged.helps else 'may be'} that of {cause}"
+
+
+def _random_control(findings: Findings) -> JudgedArm | None:
+    """Return the random control with as many tokens as the headline, or else the first one."""
+    controls = [arm for arm in findings.controls if not arm.runs.is_trainable]
+    equal = arm_of_equal_tokens(findings.headline.runs, [arm.runs for arm in controls], "control")
+    return next((arm for arm in controls if equal is None or arm.runs is equal), None)
 
 
 def _change(difference: float) -> str:
@@ -165,41 +116,40 @@ def _change(difference: float) -> str:
 
 
 def _bounds(interval: Interval) -> str:
-    """Return an interval of the change in error, in percent."""
+    """Return an interval of the relative difference in percent."""
     if np.isnan(interval.low):
         return "[no interval]"
     return f"[{100 * interval.low:+.1f} %, {100 * interval.high:+.1f} %]"
 
 
-def controls_of(headline: ArmRuns, arms: list[ArmRuns], twin: ArmRuns | None) -> dict[str, str]:
-    """Say which controls of a fair comparison were run, and why others were not."""
+# ------------------------------------------------------------------------------------ controls
+
+
+def list_controls(findings: Findings) -> dict[str, str]:
+    """Return the arms that were run for each control of a fair comparison, or what is missing."""
+    arms, headline = [arm.runs for arm in findings.arms], findings.headline.runs
+    equal = findings.headline.to_equal_tokens
     controls = [arm for arm in arms if arm.role == "control"]
+    unlearned = [arm for arm in controls if arm.is_trainable]
     by_chance = [arm for arm in controls if not arm.is_trainable]
-    random = of_equal_tokens(headline, by_chance, "control")
-    learned = [arm.name for arm in arms if arm.is_trainable and arm.role == "challenger"]
-    frozen = [arm.name for arm in controls if arm.is_trainable]
-    left_out = _absence(exists=True)
-    candidates = [arm.name for arm in arms if arm.role == "baseline candidate"]
+    random = arm_of_equal_tokens(headline, by_chance, "control")
+    learned = [arm for arm in arms if arm.is_trainable and arm.role == "challenger"]
+    entropy = [arm for arm in arms if arm.kind == "entropy" and have_equal_tokens(arm, headline)]
     return {
-        "fixed patches, best length on validation": f"run: {', '.join(candidates)}",
-        "fixed patches of as many tokens": left_out if twin is None else f"run: {twin.name}",
-        "random boundaries of as many tokens": left_out
-        if random is None
-        else f"run: {random.name}",
+        "fixed patches, best length on validation": _run(
+            [arm for arm in arms if arm.role == "baseline candidate"]
+        ),
+        "fixed patches of as many tokens": _run([] if equal is None else [equal.other]),
+        "random boundaries of as many tokens": _run([] if random is None else [random]),
         "fixed patches at equal training cost, halo and phase tuned": (
             "missing: not done by this command; see the cost columns"
         ),
-        "learned patchers": (
-            f"run: {', '.join(learned)}"
-            if learned
-            else _absence(any(p.trainable for p in PATCHERS.values()))
-        ),
-        "boundaries at entropy quantiles, of as many tokens": _absence("entropy" in PATCHERS),
-        "the same patcher without learned boundaries": (
-            f"run: {', '.join(frozen)}" if frozen else _absence(exists=True)
-        ),
+        "learned patchers": _run(learned),
+        "boundaries at entropy quantiles, of as many tokens": _run(entropy),
+        "the same patcher without learned boundaries": _run(unlearned),
     }
 
 
-def _absence(exists: bool) -> str:
-    return f"missing: {'not among the arms' if exists else 'does not exist in this version'}"
+def _run(arms: list[ArmRuns]) -> str:
+    names = ", ".join(arm.name for arm in arms)
+    return f"run: {names}" if arms else "missing: not among the arms"

@@ -24,9 +24,10 @@ from adaptivepatch import (
     compare,
 )
 from adaptivepatch.comparison import compare as module
+from adaptivepatch.comparison import fits
 from adaptivepatch.comparison.arms import default_patchers, fit_seed, make_arms
+from adaptivepatch.comparison.fits import ArmRuns
 from adaptivepatch.comparison.result import conclude
-from adaptivepatch.comparison.verdict import ArmRuns
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.windows import make_windows
 
@@ -187,7 +188,7 @@ def test_arms_differ_in_boundaries_and_not_in_their_embedding(monkeypatch, embed
         used[repr(settings["patcher"])] = settings["embedding"]
         return Forecaster(*arguments, **settings)
 
-    monkeypatch.setattr(module, "Forecaster", forecaster)
+    monkeypatch.setattr(fits, "Forecaster", forecaster)
     result = compare(wave(), arms, seeds=1, embedding=embedding, **SMALL)
     assert set(used.values()) == expected
     assert used[repr(arms["overlapping"])] is None
@@ -209,14 +210,14 @@ def test_very_many_windows_are_thinned_and_the_stride_is_told(monkeypatch):
 
 
 def test_an_interrupted_fit_interrupts_the_comparison(monkeypatch):
-    real = module.Forecaster.fit
+    real = Forecaster.fit
 
     def interrupted(self, *arguments, **settings):
         real(self, *arguments, **settings)
         self.record_.interrupted = True
         return self
 
-    monkeypatch.setattr(module.Forecaster, "fit", interrupted)
+    monkeypatch.setattr(Forecaster, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compare(wave(), ARMS, seeds=1, **SMALL)
 
@@ -289,7 +290,11 @@ def test_gain_that_random_boundaries_have_too_is_not_called_placement():
 @pytest.mark.parametrize(
     ("frozen", "noise", "told"),
     [
-        (0.9, 0.002, "is not told apart from it (new is 0."),
+        (
+            0.9,
+            0.002,
+            "but it is not significantly better than frozen, the same policy without learning (0.",
+        ),
         (0.8, 0.002, "but frozen, the same policy without learning, is better still: the gain is "),
         (1.0, 0.2, "the gain may be that of the sampling noise"),
         (1.0, 0.002, None),
@@ -321,7 +326,8 @@ def test_gain_of_even_chunks_is_that_of_the_network(even, told):
         arm("frozen", "control", 0.8, learned="reinpatch"),  # of another patcher: says nothing
     )
     assert "frozen" not in result.verdict
-    assert ("even, the same network with even patches, is not told apart" in result.verdict) == told
+    text = "not significantly better than even, the same network with even patches ("
+    assert (text in result.verdict) == told
     assert ("the gain is that of the network" in result.verdict) == told
 
 
@@ -331,7 +337,8 @@ def test_gain_of_a_still_patcher_of_ones_own_is_told_without_a_name_for_it():
         arm("mine", "challenger", 0.9, learned="mine"),
         arm("still", "control", 0.9, learned="mine"),
     )
-    assert "still, the same patcher without learned boundaries, is not told apart" in result.verdict
+    text = "not significantly better than still, the same patcher without learned boundaries ("
+    assert text in result.verdict
     assert "the gain is that of something else than learning them" in result.verdict
 
 
@@ -367,7 +374,7 @@ def test_best_fixed_arm_must_be_beaten_and_the_equal_count_one_is_told():
 # ------------------------------------------------------------------------------------------ files
 
 
-def test_results_are_saved_and_not_replaced_unasked(found, tmp_path):
+def test_results_are_saved_and_replaced_only_on_request(found, tmp_path):
     folder = found.save(tmp_path / "out")
     assert {path.name for path in folder.iterdir()} == {
         "table.csv",
@@ -380,7 +387,7 @@ def test_results_are_saved_and_not_replaced_unasked(found, tmp_path):
     assert told["table"][0]["arm"] == "fixed 4"
     assert told["table"][0]["low"] is None
     assert pd.read_csv(folder / "table.csv").arm.tolist() == list(ARMS)
-    with pytest.raises(InvalidParameterError, match=r"not replaced unasked.*has table.csv"):
+    with pytest.raises(InvalidParameterError, match=r"only with overwrite=True.*holds table.csv"):
         found.save(folder)
     found.save(folder, overwrite=True)
     (tmp_path / "file").touch()
@@ -406,11 +413,11 @@ def test_picture_has_every_seed_of_every_arm(found):
         ({"metric": "MSEE"}, r"'metric' parameter must be one of.*Did you mean 'MSE'"),
         ({"embedding": "raw"}, r"'embedding' parameter must be one of.*Got 'raw'"),
         ({"seeds": 0}, r"'seeds' parameter must be an int in the range \[1, inf\)"),
-        ({"seeds": []}, r"'seeds' parameter must be at least 1, or different"),
+        ({"seeds": []}, r"must be the number of fits, or a sequence of different seeds. Got \[\]"),
         ({"seeds": [1, 1]}, r"different seeds. Got \[1, 1\]"),
         ({"n_jobs": 0}, r"'n_jobs' parameter"),
         ({"test_share": 1.0}, r"'test_share' parameter"),
-        ({"patchers": [FixedPatcher(4), FixedPatcher(4)]}, r"given once.*there 2 times"),
+        ({"patchers": [FixedPatcher(4), FixedPatcher(4)]}, r"given once.*is given 2 times"),
         ({"patchers": ["recency"]}, r"needs a baseline. None of \['recency'\]"),
         ({"patchers": ["fixed", "random"]}, r"needs a challenger"),
         ({"patchers": ["fixed", "recent"]}, r"Unknown patcher 'recent'"),
@@ -491,7 +498,7 @@ def test_a_class_is_a_challenger_under_its_own_name():
     for taken in ("fixed", "random", "frozen", "even_chunks", "recency"):
         Mine.name = taken
         with pytest.raises(
-            InvalidParameterError, match=f"called '{taken}', which is another arm's"
+            InvalidParameterError, match=f"has the name '{taken}', which another arm has"
         ):
             default_patchers(96, ["recency", Mine])
     with pytest.raises(InvalidParameterError, match="PeriodicPatcher has none"):
