@@ -371,7 +371,7 @@ class ReinPatcher(Patcher):
         return super().parameter_groups(lr * self._settings.learning_rate)
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
-        """Return the policy's loss while it learns, plus the loss of the early exit if it has one."""
+        """Return the policy's loss while it learns, plus the early exit's loss if it has one."""
         if self.is_frozen:
             return None
         phase = self._settings.phase(context.progress)
