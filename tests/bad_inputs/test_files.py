@@ -70,20 +70,20 @@ FILES = [
     Command(
         "absent file",
         f"fit laod.csv {TINY} --model m",
-        ("A file of data is needed. 'laod.csv' does not exist. Did you mean 'load.csv'?"),
+        ("A data file is needed. 'laod.csv' does not exist. Did you mean 'load.csv'?"),
     ),
     Command(
         "a folder",
         f"fit data.csv {TINY} --model m",
-        "A file of data is needed. 'data.csv' is a folder. Name a file in it.",
+        ("A data file is needed. 'data.csv' is a folder. Name a file in it."),
         {"data.csv/x.txt": "x"},
     ),
     Command(
         "unknown ending",
         f"fit load.xlsx {TINY} --model m",
         (
-            "A file of data must have a name that ends in one of .csv, .csv.gz, .csv.xz, .tsv, "
-            ".tsv.gz, .tsv.xz, .parquet. Got 'load.xlsx'. Rename or convert it."
+            "The name of a data file must end in one of .csv, .csv.gz, .csv.xz, .tsv, .tsv.gz, "
+            ".tsv.xz, .parquet. Got 'load.xlsx'. Rename or convert it."
         ),
         {"load.xlsx": "x"},
     ),
@@ -91,32 +91,26 @@ FILES = [
         "no ending",
         f"fit load {TINY} --model m",
         (
-            "A file of data must have a name that ends in one of .csv, .csv.gz, .csv.xz, .tsv, "
-            ".tsv.gz, .tsv.xz, .parquet. Got 'load'. Rename or convert it."
+            "The name of a data file must end in one of .csv, .csv.gz, .csv.xz, .tsv, .tsv.gz, "
+            ".tsv.xz, .parquet. Got 'load'. Rename or convert it."
         ),
         {"load": CSV},
     ),
     table(
         "empty file",
         "",
-        (
-            "A file of data needs a header line and rows. 'bad.csv' is empty. Check how it was "
-            "written."
-        ),
+        ("A data file needs a header line and rows. 'bad.csv' is empty. Check how it was written."),
     ),
     table(
         "only blank lines",
         "\n\n \n",
-        (
-            "A file of data needs a header line and rows. 'bad.csv' is empty. Check how it was "
-            "written."
-        ),
+        ("A data file needs a header line and rows. 'bad.csv' is empty. Check how it was written."),
     ),
     table(
         "only a header",
         "date,a\n",
         (
-            "A file of data needs rows and columns. 'bad.csv' has 0 rows below the header and 2 "
+            "A data file needs rows and columns. 'bad.csv' has 0 rows below the header and 2 "
             "columns. Check how it was written."
         ),
     ),
@@ -124,32 +118,32 @@ FILES = [
         "a picture",
         b"\x89PNG\r\n\x1a\n\x00\x00",
         (
-            "A CSV file must be text in UTF-8. 'bad.csv' holds bytes that are no text: it is "
-            "another format, or UTF-16. Save it as CSV in UTF-8."
+            "A CSV file must be text in UTF-8. 'bad.csv' holds bytes that are not text. It has "
+            "another format, or is UTF-16. Save it as CSV in UTF-8."
         ),
     ),
     table(
         "a pickle",
         pickle.dumps(HOURLY),
         (
-            "A CSV file must be text in UTF-8. 'bad.csv' holds bytes that are no text: it is "
-            "another format, or UTF-16. Save it as CSV in UTF-8."
+            "A CSV file must be text in UTF-8. 'bad.csv' holds bytes that are not text. It has "
+            "another format, or is UTF-16. Save it as CSV in UTF-8."
         ),
     ),
     table(
         "UTF-16",
         CSV.encode("utf-16"),
         (
-            "A CSV file must be text in UTF-8. 'bad.csv' holds bytes that are no text: it is "
-            "another format, or UTF-16. Save it as CSV in UTF-8."
+            "A CSV file must be text in UTF-8. 'bad.csv' holds bytes that are not text. It has "
+            "another format, or is UTF-16. Save it as CSV in UTF-8."
         ),
     ),
     table(
         "bytes of latin-1",
         "date,größe\n2024-01-01,1\n".encode("latin-1"),
         (
-            "A CSV file must be text in UTF-8. 'bad.csv' has the byte 0xf6 in line 1. Convert "
-            "it, such as with: iconv -f latin1 -t utf-8."
+            "A CSV file must be text in UTF-8. 'bad.csv' has the byte 0xf6 in line 1. Convert it,"
+            " for example with: iconv -f latin1 -t utf-8."
         ),
     ),
     table(
@@ -182,13 +176,19 @@ FILES = [
     table(
         "no parquet",
         CSV,
-        "'bad.parquet' is damaged or no parquet file (…). Write it again.",
+        (
+            "A parquet file must be complete. 'bad.parquet' is damaged or in another format (…). "
+            "Write it again."
+        ),
         "bad.parquet",
     ),
     table(
         "empty parquet",
         b"",
-        "'bad.parquet' is damaged or no parquet file (…). Write it again.",
+        (
+            "A parquet file must be complete. 'bad.parquet' is damaged or in another format (…). "
+            "Write it again."
+        ),
         "bad.parquet",
     ),
     table(
@@ -236,7 +236,7 @@ FILES = [
         "date;a\n" + "".join(f"2024-01-{k:02};1,{k}\n" for k in range(1, 20)),
         (
             "Numbers must have a decimal point and no separators. Column 'a' has '1,1' in data "
-            "row 1. Replace the commas where the file is made; pandas reads it with "
+            "row 1. Write the file with decimal points. pandas can read this one with "
             "read_csv(..., decimal=',')."
         ),
     ),
@@ -245,8 +245,8 @@ FILES = [
         rows(*(f"0{k}/02/2024,1" for k in range(1, 9))),
         (
             "Stamps must be integers, or dates with the year first such as 2024-01-31 23:00. "
-            "Column 'date' has '01/02/2024' in data row 1. Say how dates are written, such as "
-            "with --date-format '%d/%m/%Y', or name another column with --timestamp."
+            "Column 'date' has '01/02/2024' in data row 1. State the format of dates, such as "
+            "--date-format '%d/%m/%Y', or name another column with --timestamp."
         ),
     ),
     table(
@@ -254,8 +254,8 @@ FILES = [
         rows(*DAYS, "2024-13-01,1"),
         (
             "Stamps must be integers, or dates with the year first such as 2024-01-31 23:00. "
-            "Column 'date' has '2024-13-01' in data row 21. Say how dates are written, such as "
-            "with --date-format '%d/%m/%Y', or name another column with --timestamp."
+            "Column 'date' has '2024-13-01' in data row 21. State the format of dates, such as "
+            "--date-format '%d/%m/%Y', or name another column with --timestamp."
         ),
     ),
     table(
@@ -263,8 +263,8 @@ FILES = [
         rows(*DAYS[:5], "2024-02-30,1"),
         (
             "Stamps must be integers, or dates with the year first such as 2024-01-31 23:00. "
-            "Column 'date' has '2024-02-30' in data row 6. Say how dates are written, such as "
-            "with --date-format '%d/%m/%Y', or name another column with --timestamp."
+            "Column 'date' has '2024-02-30' in data row 6. State the format of dates, such as "
+            "--date-format '%d/%m/%Y', or name another column with --timestamp."
         ),
     ),
     table(
@@ -279,7 +279,7 @@ FILES = [
         "dates of two zones",
         rows("2024-01-01T00:00+01:00,1", "2024-01-01T01:00,2", "2024-01-01T02:00,3"),
         (
-            "All stamps must have an offset from UTC, or none. Column 'date' has "
+            "Either all stamps or none must have an offset from UTC. Column 'date' has "
             "'2024-01-01T01:00' in data row 2, and others have offsets. Correct the file."
         ),
     ),
@@ -303,8 +303,8 @@ FILES = [
         "two columns of stamps",
         rows(*(d + ",1" for d in DAYS), header="date,time,a"),
         (
-            "One column must hold the stamps. ['date', 'time'] all have names for it. Say which "
-            "with --timestamp, and list the channels with --target."
+            "One column must hold the stamps. The names of ['date', 'time'] all suggest it. Name "
+            "one with --timestamp, and list the channels with --target."
         ),
     ),
     table(
@@ -312,7 +312,7 @@ FILES = [
         rows(*DAYS, DAYS[-1]),
         (
             "A wide file has one row per stamp. 'bad.csv' repeats '2024-01-20 00:00:00' in data "
-            "row 21. If rows belong to several series, name the column that says which with "
+            "row 21. If rows belong to several series, name the column of series names with "
             "--item-id; otherwise drop or aggregate the copies."
         ),
     ),
@@ -321,7 +321,7 @@ FILES = [
         rows(DAYS[1], DAYS[0], *DAYS[2:]),
         (
             "Stamps must increase within a series. Series 'series' goes from '2024-01-02 "
-            "00:00:00' back to '2024-01-01 00:00:00'. Sort the rows of the file."
+            "00:00:00' back to '2024-01-01 00:00:00'. Use df.sort_values('date')."
         ),
     ),
     table(
@@ -329,33 +329,33 @@ FILES = [
         rows(*DAYS[:5], *DAYS[6:]),
         (
             "Stamps must be regular. Series 'series' lacks 1 stamp(s) of step 'D', the first at "
-            "'2024-01-06 00:00:00'. Add the rows, pass --missing mask, or name another step with "
-            "--freq ..."
+            "'2024-01-06 00:00:00'. Add the rows, pass missing=\"mask\", or name another step with "
+            "freq=... (Option: --missing.)"
         ),
     ),
     table(
         "a missing value",
         rows(*DAYS[:5], "2024-01-06,", *DAYS[6:]),
         (
-            "Values must not be NaN. Channel 'a' of series 'series' has 1 NaN value(s), the "
-            "first at '2024-01-06 00:00:00'. Fill them or pass --missing mask."
+            "Values must not be NaN. Channel 'a' of series 'series' has 1 NaN value(s), the first"
+            " at '2024-01-06 00:00:00'. Fill them or pass missing=\"mask\". (Option: --missing.)"
         ),
     ),
     table(
         "an infinite value",
         rows(*DAYS[:5], "2024-01-06,inf", *DAYS[6:]),
         (
-            "Values must be finite. Channel 'a' of series 'series' has 1 infinite value(s), "
-            "the first at '2024-01-06 00:00:00'. Replace them with NaN and pass --missing "
-            "mask."
+            "Values must be finite. Channel 'a' of series 'series' has 1 infinite value(s), the "
+            "first at '2024-01-06 00:00:00'. Replace them with NaN and pass missing=\"mask\". "
+            "(Option: --missing.)"
         ),
     ),
     table(
         "only dates",
         rows(*(d.split(",")[0] for d in DAYS), header="date"),
         (
-            "The frame needs at least one value column, each named once. Got [] among the "
-            "columns ['date']. Add a column of numbers or pass --target ..."
+            "The frame needs at least one value column, each named once. Got [] among the columns"
+            " ['date']. Add a column of numbers or pass target=... (Option: --target.)"
         ),
     ),
     table(
@@ -363,7 +363,8 @@ FILES = [
         rows(*DAYS[:5]),
         (
             "Series 'series' has 5 observations; horizon 4 needs at least 6 (2 look-back points "
-            "plus the horizon). Drop it, reduce the horizon, or pass --short skip to fit."
+            'plus the horizon). Drop it, reduce the horizon, or pass short="skip" to fit. '
+            "(Option: --short.)"
         ),
     ),
     table(
@@ -388,8 +389,8 @@ FILES = [
         "items of one row",
         "item_id,date,a\nx,2024-01-01,1\ny,2024-01-01,2\n",
         (
-            "Inferring the frequency needs a series of at least 3 rows. The longest has 1. "
-            "Pass --freq ..."
+            "Inferring the frequency needs a series of at least 3 rows. The longest has 1. Pass "
+            "freq=... (Option: --freq.)"
         ),
     ),
     table(
@@ -414,7 +415,7 @@ FILES = [
         "nonsense --date-format",
         rows(*DAYS),
         (
-            "--date-format must be made of codes such as %d/%m/%Y %H:%M. Got '%Q' ('Q' is a bad "
+            "--date-format must consist of codes such as %d/%m/%Y %H:%M. Got '%Q' ('Q' is a bad "
             "directive in format '%Q')."
         ),
         more="--date-format %Q",
@@ -435,14 +436,17 @@ ARGUMENTS = [
     fit(
         "a key as --target",
         "--target date",
-        ("Every target must be a value column. 'date' is not. Available: ['a', 'b']."),
+        (
+            "Every target must be a value column. 'date' is not. Available: ['a', 'b']. (Option: "
+            "--target.)"
+        ),
     ),
     fit(
         "wrong --freq",
         "--freq hourly",
         (
             "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
-            "stamps. Got 'hourly' instead."
+            "stamps. Got 'hourly' instead. (Option: --freq.)"
         ),
     ),
     fit(
@@ -451,7 +455,7 @@ ARGUMENTS = [
         (
             "Stamps must lie on a grid of step 'D'. Series 'series' has '2024-01-01 01:00:00', "
             "which is off the grid that starts at '2024-01-01 00:00:00'. Round or resample the "
-            "stamps, or pass --freq ..."
+            "stamps, or pass freq=... (Option: --freq.)"
         ),
     ),
     fit(
@@ -459,7 +463,7 @@ ARGUMENTS = [
         "--freq 2",
         (
             "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
-            "stamps. Got 2 instead."
+            "stamps. Got 2 instead. (Option: --freq.)"
         ),
     ),
     fit(
@@ -467,7 +471,7 @@ ARGUMENTS = [
         "--horizon 0",
         (
             "The 'horizon' parameter of Forecaster must be an int in the range [1, inf). Got 0 "
-            "instead."
+            "instead. (Option: --horizon.)"
         ),
     ),
     fit(
@@ -483,7 +487,8 @@ ARGUMENTS = [
         "--horizon 39",
         (
             "Series 'series' has 40 observations; horizon 39 needs at least 41 (2 look-back "
-            "points plus the horizon). Drop it, reduce the horizon, or pass --short skip to fit."
+            'points plus the horizon). Drop it, reduce the horizon, or pass short="skip" to fit. '
+            "(Option: --short.)"
         ),
     ),
     fit(
@@ -491,7 +496,7 @@ ARGUMENTS = [
         "--context-length 1",
         (
             "The 'context_length' parameter of Forecaster must be an int in the range [2, inf). "
-            "Got 1 instead."
+            "Got 1 instead. (Option: --context-length.)"
         ),
     ),
     fit(
@@ -499,29 +504,33 @@ ARGUMENTS = [
         "--context-length 1000000000000",
         (
             "The 'context_length' parameter of Forecaster must be at most 1048576. Got "
-            "1000000000000 instead."
+            "1000000000000 instead. (Option: --context-length.)"
         ),
     ),
     fit(
         "--patcher misspelt",
         "--patcher fixd",
-        ("Unknown patcher 'fixd'. Available: ['change_point', …]. Did you mean 'fixed'?"),
+        (
+            "Unknown patcher 'fixd'. Available: ['change_point', …]. Did you mean 'fixed'? "
+            "(Option: --patcher.)"
+        ),
     ),
     fit(
         "--patcher of no module",
         "--patcher nowhere:Mine",
         (
-            "--patcher must be a registered name or module:Class. 'nowhere:Mine' cannot be "
-            "imported (ModuleNotFoundError: No module named 'nowhere'). Check the name, and run "
-            "from the folder that holds the module, or install it."
+            "The name of a patcher must be a registered name, a pretrained patcher, or "
+            "module:Class. 'nowhere:Mine' cannot be imported (ModuleNotFoundError: No module "
+            "named 'nowhere'). Check the name, and run from the folder that holds the module, or "
+            "install it. (Option: --patcher.)"
         ),
     ),
     fit(
         "--patcher that is none",
         "--patcher os:getcwd",
         (
-            "--patcher must name a subclass of adaptivepatch's Patcher. 'os:getcwd' is <built-in "
-            "function getcwd>. Name the class."
+            "module:Class must name a subclass of Patcher. 'os:getcwd' is <built-in function "
+            "getcwd>. Name the class. (Option: --patcher.)"
         ),
     ),
     fit(
@@ -529,20 +538,20 @@ ARGUMENTS = [
         "--backbone patchtts",
         (
             "Unknown backbone 'patchtts'. Available: ['patchtst', 'transformer']. Did you mean "
-            "'patchtst'?"
+            "'patchtst'? (Option: --backbone.)"
         ),
     ),
     fit(
         "--quantiles of words",
         "--quantiles low,high",
-        ("--quantiles must be numbers with commas between, such as 0.1,0.5,0.9. Got 'low,high'."),
+        ("--quantiles must be numbers separated by commas, such as 0.1,0.5,0.9. Got 'low,high'."),
     ),
     fit(
         "--quantiles without median",
         "--quantiles 0.1,0.9",
         (
             "The 'quantiles' parameter of Forecaster must increase strictly inside (0, 1) and "
-            "hold 0.5, the point forecast. Got [0.1, 0.9] instead."
+            "hold 0.5, the point forecast. Got [0.1, 0.9] instead. (Option: --quantiles.)"
         ),
     ),
     fit(
@@ -574,7 +583,7 @@ ARGUMENTS = [
     fit(
         "--set of an option",
         "--set horizon=4",
-        ("'horizon' has an option of its own. Got --set 'horizon=4'. Use --horizon."),
+        ("--set is for parameters without an option. Got 'horizon'. Use --horizon."),
     ),
     fit(
         "--set of a wrong value",
@@ -592,14 +601,17 @@ ARGUMENTS = [
     fit(
         "--set loss misspelt",
         "--set loss=mea",
-        ("Unknown loss 'mea'. Available: ['huber', 'mae', 'mse']. Did you mean 'mse'?"),
+        (
+            "Unknown loss 'mea'. Available: ['huber', 'mae', 'mse']. Did you mean 'mse'? (Option:"
+            " --set loss.)"
+        ),
     ),
     fit(
         "--set batch_size 0",
         "--set trainer__batch_size=0",
         (
             "The 'batch_size' parameter of Trainer must be an int in the range [1, inf). Got 0 "
-            "instead."
+            "instead. (Option: --set trainer__batch_size.)"
         ),
     ),
     fit(
@@ -623,7 +635,7 @@ ARGUMENTS = [
         "--max-steps 0",
         (
             "The 'max_steps' parameter of Trainer must be an int in the range [1, inf). Got 0 "
-            "instead."
+            "instead. (Option: --max-steps.)"
         ),
     ),
     fit(
@@ -639,7 +651,7 @@ ARGUMENTS = [
         "--device tpu",
         (
             "The 'device' parameter of Trainer must be 'auto', 'cpu', 'cuda' or 'cuda:N'. Got "
-            "'tpu' instead."
+            "'tpu' instead. (Option: --device.)"
         ),
     ),
     fit(
@@ -647,7 +659,7 @@ ARGUMENTS = [
         "--device cuda:99",
         (
             "device='cuda:99' needs a CUDA device, and torch … sees 0. Use device='cpu' or "
-            "device='auto'."
+            "device='auto'. (Option: --device.)"
         ),
     ),
     fit(
@@ -655,7 +667,7 @@ ARGUMENTS = [
         "--seed -1",
         (
             "The 'random_state' parameter must be an int from 0 to 2**32 - 1, a RandomState or "
-            "None. Got -1 instead."
+            "None. Got -1 instead. (Option: --seed.)"
         ),
     ),
     fit(
@@ -685,14 +697,17 @@ ARGUMENTS = [
     fit(
         "--validation-rows small",
         "--validation-rows 2",
-        "validation_rows must be at least the horizon 4. Got 2 instead.",
+        (
+            "validation_rows must be at least the horizon 4. Got 2 instead. (Option: "
+            "--validation-rows.)"
+        ),
     ),
     fit(
         "--resume nothing",
         "--resume",
         (
-            "Resuming needs the checkpoint of an interrupted fit. There is none in 'm'. Leave "
-            "--resume out."
+            "Resuming needs the checkpoint of an interrupted fit. There is none in 'm'. Omit "
+            "--resume."
         ),
     ),
     fit(
@@ -700,15 +715,16 @@ ARGUMENTS = [
         "--init absent",
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'absent/config.json' does not exist. Pass the folder that adaptivepatch fit wrote."
+            "'absent/config.json' does not exist. Pass the folder that save() wrote."
         ),
     ),
     fit(
         "--init of another shape",
         "--init out --horizon 5",
         (
-            "--init begins with the weights of a model of the same shape. Its horizon is 4, this "
-            "forecaster's 5. Set the same, or fit the loaded model itself."
+            "fit(init=...) needs a model of the same shape. Its horizon is 4, but that of this "
+            "forecaster is 5. Set the same horizon, or fit the loaded model itself. (Option: "
+            "--init.)"
         ),
     ),
     fit(
@@ -749,21 +765,21 @@ FOLDERS = [
         "model that is there",
         f"fit load.csv {TINY} --model out",
         (
-            "Models are not replaced unasked. 'out' has config.json, model.safetensors, "
-            "cli.json. Name another folder, or pass --force."
+            "An existing model is replaced only with --force. 'out' holds config.json, "
+            "model.safetensors, cli.json. Pass --force or name another folder."
         ),
     ),
     Command(
         "model into a file",
         f"fit load.csv {TINY} --model load.csv",
-        "A model is written into a folder. 'load.csv' is a file. Name another.",
+        ("A model is written into a folder. 'load.csv' is a file. Name a folder."),
     ),
     Command(
         "model below a file",
         f"fit load.csv {TINY} --model load.csv/m",
         (
-            "The model needs a folder that can be written to. 'load.csv' cannot (Not a "
-            "directory). Name another."
+            "The model needs a folder that can be written to. 'load.csv' cannot be written to "
+            "(Not a directory). Name another folder."
         ),
     ),
     Command(
@@ -771,7 +787,7 @@ FOLDERS = [
         "predict absent",
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'absent/config.json' does not exist. Pass the folder that adaptivepatch fit wrote."
+            "'absent/config.json' does not exist. Pass the folder that save() wrote."
         ),
     ),
     Command(
@@ -779,16 +795,13 @@ FOLDERS = [
         "predict load.csv",
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'load.csv/config.json' does not exist. Pass the folder that adaptivepatch fit wrote."
+            "'load.csv/config.json' does not exist. Pass the folder that save() wrote."
         ),
     ),
     Command(
         "predict with a pickle",
         "predict old",
-        (
-            "'old/config.json' is not the JSON that adaptivepatch fit wrote (…). Save the model "
-            "again."
-        ),
+        ("'old/config.json' is not the JSON that save() wrote (…). Save the model again."),
         {"old/config.json": pickle.dumps({}), "old/model.safetensors": pickle.dumps({})},
     ),
     Command(
@@ -816,8 +829,8 @@ FOLDERS = [
         "predict too far",
         "predict out --horizon 5",
         (
-            "The model was trained to forecast 4 steps. Got horizon=5. Pass --recursive to feed "
-            "forecasts back, or fit with the longer horizon."
+            "The model was trained to forecast 4 steps. Got horizon=5. Pass recursive=True to "
+            "feed forecasts back, or fit with the longer horizon. (Option: --recursive.)"
         ),
     ),
     Command(
@@ -825,7 +838,7 @@ FOLDERS = [
         "predict out --horizon 0",
         (
             "The 'horizon' parameter of Forecaster must be an int in the range [1, inf). Got 0 "
-            "instead."
+            "instead. (Option: --horizon.)"
         ),
     ),
     Command(
@@ -854,8 +867,8 @@ FOLDERS = [
         "predict out days.csv",
         (
             "Stamps must be regular. Series 'series' lacks 23 stamp(s) of step 'h', the first at "
-            "'2024-01-01 01:00:00'. Add the rows, pass --missing mask, or name another step with "
-            "--freq ..."
+            "'2024-01-01 01:00:00'. Add the rows, pass missing=\"mask\", or name another step with "
+            "freq=..."
         ),
         {"days.csv": HOURLY[::24].to_csv()},
     ),
@@ -863,20 +876,24 @@ FOLDERS = [
         "predict with a plug-in",
         "predict out --patcher mine:Patcher",
         (
-            "--patcher must be a registered name or module:Class. 'mine:Patcher' cannot be "
-            "imported (ModuleNotFoundError: No module named 'mine'). Check the name, and run "
-            "from the folder that holds the module, or install it."
+            "The name of a patcher must be a registered name, a pretrained patcher, or "
+            "module:Class. 'mine:Patcher' cannot be imported (ModuleNotFoundError: No module "
+            "named 'mine'). Check the name, and run from the folder that holds the module, or "
+            "install it. (Option: --patcher.)"
         ),
     ),
     Command(
         "output that is there",
         "predict out --out load.csv",
-        ("Files are not replaced unasked. 'load.csv' exists. Name another, or pass --force."),
+        (
+            "An existing file is replaced only with --force. 'load.csv' exists. Pass --force or "
+            "name another file."
+        ),
     ),
     Command(
         "output over the input",
         "predict out load.csv --out load.csv --force",
-        ("The data that are read are never replaced. 'load.csv' is FILE. Name another file."),
+        ("The input file is never replaced. 'load.csv' is FILE. Name another file."),
     ),
     Command(
         "output is a folder",
@@ -886,14 +903,14 @@ FOLDERS = [
     Command(
         "output nowhere",
         "predict out --out no/where.csv",
-        "The output needs a folder to be in. 'no' is none. Create it first.",
+        ("The folder of the output must exist. 'no' is not a folder. Create it."),
     ),
     Command(
         "output of unknown ending",
         "predict out --out forecast.xlsx",
         (
-            "The output must have a name that ends in one of .csv, .csv.gz, .csv.xz, .tsv, "
-            ".tsv.gz, .tsv.xz, .parquet. Got 'forecast.xlsx'. Rename or convert it."
+            "The name of the output must end in one of .csv, .csv.gz, .csv.xz, .tsv, .tsv.gz, "
+            ".tsv.xz, .parquet. Got 'forecast.xlsx'. Rename or convert it."
         ),
     ),
     Command(
@@ -906,7 +923,7 @@ FOLDERS = [
         "evaluate out load.csv --start monday",
         (
             "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got "
-            "'monday' instead (Unable to parse datetime string: monday)."
+            "'monday' instead (Unable to parse datetime string: monday). (Option: --start.)"
         ),
     ),
     Command(
@@ -914,7 +931,7 @@ FOLDERS = [
         "evaluate out load.csv --start 12",
         (
             "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got 12 "
-            "instead (a number is not a date)."
+            "instead (a number is not a date). (Option: --start.)"
         ),
     ),
     Command(
@@ -922,7 +939,8 @@ FOLDERS = [
         "evaluate out load.csv --start 2030-01-01",
         (
             "A backtest needs a window of 2 look-back points and 4 targets from '2030-01-01' on. "
-            "The longest series has 40 rows. Pass more rows or an earlier start."
+            "The longest series has 40 rows. Pass more rows or an earlier start. (Option: "
+            "--start.)"
         ),
     ),
     Command(
@@ -930,7 +948,7 @@ FOLDERS = [
         "evaluate out load.csv --stride 0",
         (
             "The 'stride' parameter of Forecaster must be an int in the range [1, inf). Got 0 "
-            "instead."
+            "instead. (Option: --stride.)"
         ),
     ),
     Command(
@@ -945,30 +963,30 @@ FOLDERS = [
         "refit without a start",
         "evaluate out load.csv --refit-every 4",
         (
-            "A backtest with --refit-every needs the stamp of the first forecast, because it "
-            "trains on the rows before it. Got no --start. Pass --start ..."
+            "A backtest with refit_every needs the stamp of the first forecast, because it trains"
+            " on the rows before it. Got start=None. Pass start=... (Option: --start.)"
         ),
     ),
     Command(
         "refit every 0",
         "evaluate out load.csv --refit-every 0 --start 2024-01-02",
         (
-            "The '--refit-every' parameter of Forecaster must be an int in the range [1, inf). "
-            "Got 0 instead."
+            "The 'refit_every' parameter of Forecaster must be an int in the range [1, inf). Got "
+            "0 instead. (Option: --refit-every.)"
         ),
     ),
     Command(
         "picture of unknown ending",
         "segment out --plot patches.bmp",
-        (
-            "A picture must have a name that ends in .png, .svg or .pdf. Got 'patches.bmp'. "
-            "Rename it."
-        ),
+        ("The name of a figure must end in .png, .svg or .pdf. Got 'patches.bmp'. Rename it."),
     ),
     Command(
         "picture that is there",
         "segment out --plot p.png",
-        ("Files are not replaced unasked. 'p.png' exists. Name another, or pass --force."),
+        (
+            "An existing file is replaced only with --force. 'p.png' exists. Pass --force or name"
+            " another file."
+        ),
         {"p.png": b"x"},
     ),
 ]
@@ -1166,42 +1184,48 @@ COMPARE = [
         "compare into results",
         f"compare load.csv {QUICK} --out done",
         (
-            "Results are not replaced unasked. 'done' has table.csv. Name another folder, or pass "
-            "--force."
+            "Existing results are replaced only with overwrite=True. 'done' holds table.csv. Pass"
+            " overwrite=True or name another folder. (Option: --force.)"
         ),
         {"done/table.csv": "x"},
     ),
     Command(
         "compare into a file",
         f"compare load.csv {QUICK} --out load.csv",
-        "A comparison is written into a folder. 'load.csv' is a file. Name another.",
+        ("A comparison is written into a folder. 'load.csv' is a file. Name a folder."),
     ),
     Command(
         "compare by an unknown measure",
         f"compare load.csv {QUICK} --metric MASE",
         (
             "The 'metric' parameter must be one of ['MSE', 'MAE']. Got 'MASE' instead. Did you "
-            "mean 'MSE'?"
+            "mean 'MSE'? (Option: --metric.)"
         ),
     ),
     Command(
         "compare a misspelt patcher",
         f"compare load.csv {QUICK} --patcher recenty",
-        ("Unknown patcher 'recenty'. Available: ['change_point', …]. Did you mean 'recency'?"),
+        (
+            "Unknown patcher 'recenty'. Available: ['change_point', …]. Did you mean 'recency'? "
+            "(Option: --patcher.)"
+        ),
     ),
     Command(
         "compare on few rows",
         f"compare load.csv {QUICK} --horizon 8",
         (
             "A comparison needs 47 test rows, for 5 blocks of 8 cutoffs, or test windows of 10 "
-            "items. The longest of 1 series has 8 test rows of 40 and 1 series have test windows. "
-            "Pass 235 rows, a larger --test-share or a shorter horizon."
+            "items. The longest of 1 series has 8 test rows of 40 and 1 series have test windows."
+            " Pass 235 rows, a larger test_share or a shorter horizon. (Option: --test-share.)"
         ),
     ),
     Command(
         "compare without a test part",
         f"compare load.csv {QUICK} --test-share 0",
-        ("The 'test_share' parameter must be a float in the range (0, 1). Got 0.0 instead."),
+        (
+            "The 'test_share' parameter must be a float in the range (0, 1). Got 0.0 instead. "
+            "(Option: --test-share.)"
+        ),
     ),
     Command(
         "compare with words for gaps",
