@@ -476,8 +476,8 @@ def test_sizes_that_do_not_fit_are_named():
     with pytest.raises(InvalidParameterError, match=r"multiple of 4. Got width=6. Use 8"):
         ReinPatcher(network="transformer", width=6)
     for limits, said in (
-        ({"min_length": 5, "max_length": 3}, "min_length 5 and max_length 3"),
-        ({"min_length": 40}, "min_length 40 and max_length 16"),
+        ({"min_length": 5, "max_length": 3}, "min_length=5 and max_length=3"),
+        ({"min_length": 40}, "min_length=40 and max_length=16"),
     ):
         with pytest.raises(InvalidParameterError, match=said):
             ReinPatcher(4, policy="segmental", **limits)(noise(2, 32))
@@ -485,5 +485,5 @@ def test_sizes_that_do_not_fit_are_named():
         ReinPatcher(4)(noise(2, 32).numpy())
     with pytest.raises(InvalidParameterError, match=r"torch.float32. Got torch.float64"):
         ReinPatcher(4)(noise(2, 32).double())
-    with pytest.raises(InvalidParameterError, match="nor that of delay and frozen share be 1"):
+    with pytest.raises(InvalidParameterError, match="frozen_share must be below 1"):
         GroupPolicyGradient(delay=0.8, frozen_share=0.2).check()
