@@ -1,17 +1,18 @@
-"""How often does `compare` see a difference that is not there, and find one that is?
+"""Rates of wrong and of right verdicts of `compare`, where the answer is known.
 
-Each repeat is one call of the public `compare` on a series of its own (two seasons and white
-noise, 1,200 rows), with five seeds an arm. Both arms are the *same* patcher under two names; the
-names give them different random streams (`adaptivepatch.comparison.arms.fit_seed`), so that their fits
-differ as two independent sets of five fits do.
+Each repeat is one call of the public `compare` on a new series (two seasons and white noise, 1,200
+rows), with five seeds per arm. Both arms are the *same* patcher under two names. The names give
+them different random streams (`adaptivepatch.comparison.arms.fit_seed`), so that their fits differ
+as two independent sets of five fits do.
 
-* ``a_a`` (200 repeats): the verdict as it is. Any verdict but "no evidence" is wrong.
-* ``planted`` (50 repeats, other series): every test error of the challenger is shrunk by
-  sqrt(0.95), which makes its expected MSE exactly 5 % smaller; the interval is computed again from
-  the losses of the comparison. Before, the interval of the unchanged losses is checked against
-  the one that `compare` gave. It plants the difference in the test errors, not in the patches.
+* ``a_a`` (200 repeats): the verdict of `compare`. Every verdict but "no evidence" is wrong.
+* ``planted`` (50 repeats, other series): every test error of the challenger is multiplied by
+  sqrt(0.95), which makes its expected MSE exactly 5 % smaller, and the interval is computed again
+  from these losses. Before that, the interval of the unchanged losses is checked against the one of
+  `compare`. The difference is planted in the test errors, not in the patches.
 
-Writes one row per repeat to ``results/compare_calibration.csv``; rows that are there are skipped.
+Appends one row per repeat to ``results/compare_calibration.csv``; repeats that have a row are
+skipped.
 
     python benchmarks/compare_calibration.py
 """
@@ -28,7 +29,8 @@ import pandas as pd
 import torch
 
 from adaptivepatch import Comparison, FixedPatcher, Trainer, TransformerBackbone, compare
-from adaptivepatch.bench.record import append_rows, as_settings, provenance
+from adaptivepatch.bench.record import as_json, provenance
+from adaptivepatch.bench.results import append_rows
 from adaptivepatch.comparison.statistics import Interval, relative_difference
 
 RESULTS = Path(__file__).parent / "results" / "compare_calibration.csv"
@@ -48,7 +50,7 @@ def series(repeat: int) -> pd.DataFrame:
 
 
 def compare_twins(repeat: int) -> Comparison:
-    """Compare a patcher with itself, with seeds that no other repeat uses."""
+    """Compare a patcher with itself, with seeds that no other repeat has."""
     return compare(
         series(repeat),
         {"once": FixedPatcher(8), "again": FixedPatcher(8)},
@@ -68,7 +70,7 @@ def interval(result: Comparison, factor: float = 1.0) -> Interval:
 
 
 def measure(kind: str, repeat: int) -> dict[str, Any]:
-    """Return one row of results."""
+    """Do one repeat and return its row."""
     started = time.process_time()
     result = compare_twins(repeat)
     row, own = result.table.set_index("arm").loc["again"], interval(result)
@@ -92,12 +94,12 @@ def measure(kind: str, repeat: int) -> dict[str, Any]:
         "time_error": judged.time_error,
         "blocks": judged.num_blocks,
         "cpu_seconds": round(time.process_time() - started, 2),
-        "settings": as_settings({"rows": ROWS, "noise": NOISE, **BACKBONE, **TRAINER}),
+        "settings": as_json({"rows": ROWS, "noise": NOISE, **BACKBONE, **TRAINER}),
     }
 
 
 def main() -> None:
-    """Do what is missing, and print the rates."""
+    """Do the repeats that have no row yet, and print the counts of verdicts."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()

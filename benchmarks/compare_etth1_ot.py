@@ -1,7 +1,8 @@
-"""`adaptivepatch compare` on the oil temperature of ETTh1, as a user would run it, and timed.
+"""`adaptivepatch compare` on the oil temperature of ETTh1, as a user would call it, with its time.
 
-Writes the dates and ``OT`` of all rows to a CSV file, runs the command on it in two processes and
-adds where the result came from. Not the benchmark's borders: the last 20 % are the test part.
+Writes the dates and ``OT`` of all rows to a CSV file, calls the command with two processes, and
+writes its table with the provenance to ``results/compare_etth1_ot.csv``. The test part is the last
+20 % of the rows, not the test rows of the benchmark.
 
     ADAPTIVEPATCH_DATA=folder python benchmarks/compare_etth1_ot.py
 """
@@ -15,7 +16,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from adaptivepatch.bench.record import append_rows, provenance
+from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.results import append_rows
 from adaptivepatch.cli import main as command
 from adaptivepatch.datasets.loading import load_dataset, load_stamps
 
@@ -24,7 +26,7 @@ HORIZON = 96
 
 
 def main() -> None:
-    """Run the command and keep its table."""
+    """Call the command and write its table."""
     origin = provenance(torch.device("cpu"))
     frame = pd.DataFrame({"OT": load_dataset("ETTh1")["OT"].to_numpy()})
     frame.insert(0, "date", load_stamps("ETTh1"))

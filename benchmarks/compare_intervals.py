@@ -1,14 +1,15 @@
-"""How often is the interval of `compare` wrong on losses whose truth is known? No fits.
+"""Rate of wrong intervals of `compare` on simulated losses, whose true difference is known.
 
-Two arms of five seeds are equally good in the long run; losses of windows are moving averages over
-the horizon of an autocorrelated squared error. Arms and seeds differ in four ways, each with a
-size in the results: seeds by a factor (``seed_sd``), seeds by noise of their own in time
-(``seed_noise``), arms by noise in time that all their seeds share (``arm_noise``), and all noise is
-autocorrelated by ``persistence`` from step to step. ``plain`` is the usual percentile bootstrap of
-seeds, then blocks of one horizon; ``built`` is `adaptivepatch.comparison.statistics`. ``power`` is how
-often ``built`` finds a challenger whose losses are 5 % smaller.
+Nothing is fitted. Two arms of five seeds have the same expected loss. The losses of windows are
+moving averages, over the horizon, of an autocorrelated squared error. Four columns state how arms
+and seeds differ: seeds by a factor (``seed_sd``) and by noise in time (``seed_noise``), arms by
+noise in time that all their seeds share (``arm_noise``); all noise is autocorrelated by
+``persistence`` from step to step. ``plain`` is the rate of wrong verdicts with the usual percentile
+bootstrap of seeds, then of blocks of one horizon; ``built`` is the rate with
+`adaptivepatch.comparison.statistics`. ``power`` is the rate at which ``built`` finds a challenger
+whose losses are 5 % smaller.
 
-Writes one row per setting to ``results/compare_intervals.csv``, anew.
+Writes one row per setting to ``results/compare_intervals.csv`` and replaces the file.
 
     python benchmarks/compare_intervals.py
 """
@@ -23,7 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptivepatch.bench.record import append_rows, provenance
+from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.results import append_rows
 from adaptivepatch.comparison.statistics import relative_difference
 
 RESULTS = Path(__file__).parent / "results" / "compare_intervals.csv"
@@ -42,7 +44,7 @@ NOISE = (  # seed_sd, seed_noise, arm_noise, persistence
 def losses(
     rng: np.random.Generator, num_windows: int, horizon: int, noise: tuple[float, ...]
 ) -> NDArray[np.float64]:
-    """Return losses of shape (2, seeds, windows)."""
+    """Return losses of two arms, of shape (2, seeds, windows)."""
     seed_sd, seed_noise, arm_noise, persistence = noise
 
     def walk(*shape: int) -> NDArray[np.float64]:
@@ -61,7 +63,7 @@ def losses(
 
 
 def plain_excludes_zero(pair: NDArray[np.float64], horizon: int, rng: np.random.Generator) -> bool:
-    """Draw seeds, then blocks; take the percentiles as they come."""
+    """Return whether the percentile interval excludes 0: draws of seeds, then of blocks."""
     num_windows = pair.shape[2]
     running = np.cumsum(np.concatenate([pair, pair[..., :horizon]], axis=2), axis=2)
     running = np.pad(running, [(0, 0), (0, 0), (1, 0)])
@@ -75,7 +77,7 @@ def plain_excludes_zero(pair: NDArray[np.float64], horizon: int, rng: np.random.
 
 
 def main() -> None:
-    """Simulate every setting."""
+    """Simulate all settings and write their rows."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--out", type=Path, default=RESULTS)
     out = parser.parse_args().out

@@ -1,10 +1,10 @@
-"""Do the chunks of the demo owe their lead to their boundaries? Five seeds, with controls.
+"""Comparison of the demo's dynamic chunking ("chunks") with controls, on pedestrian counts.
 
-In `adaptivepatch demo`, one seed and the last eight weeks, chunked patches have the smallest error.
-Here `compare` fits the demo's network on the same counts (21 sensors, hourly, from 2023 on, less
-the last fifth, which is tested): fixed patches of several lengths, chunks at 12 and 24 hours a
-patch, and at each rate even chunks, the same network with nothing to learn about boundaries, and
-random boundaries.
+In `adaptivepatch demo`, with one seed and the last eight weeks, chunks have the smallest error.
+Here `compare` fits the network of the demo with five seeds on the same counts (21 sensors, hourly,
+from 2023 on; the last fifth is tested). The arms are fixed patches of several lengths, chunks at 12
+and 24 hours per patch and, as controls at both rates, even chunks (the same network with even
+patches) and random boundaries. Writes ``results/compare_pedestrians.csv`` and replaces the file.
 
     OMP_NUM_THREADS=1 python benchmarks/compare_pedestrians.py --jobs 2
 """
@@ -19,18 +19,20 @@ import torch
 
 from adaptivepatch import DynamicChunkingPatcher, FixedPatcher, RandomPatcher, Trainer, compare
 from adaptivepatch.backbones.patchtst import PatchTSTBackbone
-from adaptivepatch.bench.record import append_rows, provenance
+from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.results import append_rows
 from adaptivepatch.demo import WEEK, DemoSettings, demo_counts
 from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.patchers.recency import RecencyPatcher
 
 RESULTS = Path(__file__).parent / "results" / "compare_pedestrians.csv"
 DEMO = DemoSettings()
+RATES = (4, 6, 8, 12, 24)  # predictions with 4 take about as long as those with chunks
 
 
 def arms() -> dict[str, Patcher]:
-    """Return what is compared."""
-    chunks = {"budget": "exact", "width": 8, "num_layers": 1}  # those of the demo
+    """Return the patcher of each arm."""
+    chunks = {"budget": "exact", "width": 8, "num_layers": 1}  # as in the demo
     made: dict[str, Patcher] = {f"fixed {n}": FixedPatcher(compression_rate=n) for n in RATES}
     made["recency 24"] = RecencyPatcher(compression_rate=24, shortest=12)
     for n in (12, 24):
@@ -40,11 +42,8 @@ def arms() -> dict[str, Patcher]:
     return made
 
 
-RATES = (4, 6, 8, 12, 24)  # 4 takes about as long to predict with as chunks do
-
-
 def main() -> None:
-    """Compare, and keep the table, with the intervals between chunks and even chunks."""
+    """Compare, and write the table with the intervals between chunks and even chunks."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1)
@@ -57,7 +56,7 @@ def main() -> None:
         arms(),
         horizon=DEMO.horizon,
         context_length=DEMO.context_length,
-        seeds=range(1, options.seeds + 1),  # the demo's is 0
+        seeds=range(1, options.seeds + 1),  # the seed of the demo is 0
         backbone=PatchTSTBackbone(
             d_model=DEMO.d_model, num_layers=1, d_ff=2 * DEMO.d_model, dropout=0.0
         ),

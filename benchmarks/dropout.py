@@ -1,6 +1,6 @@
-"""What does a dropout mask cost on a CPU? Ours and torch's in turn, one thread.
+"""CPU time of dropout: the layer of this package and that of torch, in turn, with one thread.
 
-Writes one row per pair to ``results/dropout.csv``; quote the median of the ratios.
+Appends one row per pair to ``results/dropout.csv``; quote the median of the ratios.
 
     python benchmarks/dropout.py
 """
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from adaptivepatch.bench.record import append_rows, provenance
+from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.results import append_rows
 from adaptivepatch.nn.layers.dropout import Dropout
 
 RESULTS = Path(__file__).parent / "results" / "dropout.csv"
@@ -21,7 +22,7 @@ SHAPE, P, REPEATS, PAIRS = (896, 42, 128), 0.3, 10, 7
 
 
 def cpu_seconds(module: torch.nn.Module, values: torch.Tensor) -> float:
-    """Return the CPU seconds of one forward and backward pass."""
+    """Return the CPU seconds of a forward and a backward pass."""
     started = time.process_time()
     for _ in range(REPEATS):
         module(values).sum().backward()
@@ -29,7 +30,7 @@ def cpu_seconds(module: torch.nn.Module, values: torch.Tensor) -> float:
 
 
 def main() -> None:
-    """Time the two in turn, after a warm-up."""
+    """Time both layers in turn, after a warm-up."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--out", type=Path, default=RESULTS)
     out = parser.parse_args().out

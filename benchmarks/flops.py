@@ -1,9 +1,10 @@
-"""Floating-point operations of a forecast, for every arm of a suite.
+"""Floating-point operations of a forecast, for each arm of a suite.
 
     python benchmarks/flops.py levels_etth1
 
-Counted by torch over one forward pass in eval mode, per window and channel: matrix products only
-(an addition and a multiplication each), which is nearly everything. No data set is needed.
+Torch counts the operations of one forward pass in eval mode; printed are those per window and
+channel. Only matrix products count (an addition and a multiplication each), which are nearly all
+operations. No data set is needed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import argparse
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from adaptivepatch import Forecaster
+from adaptivepatch.bench.ltsf_fit import make_forecaster
 from adaptivepatch.bench.task import read_suite
 from adaptivepatch.estimators.fitting import count_parameters
 from adaptivepatch.network import PatchNetwork
@@ -21,7 +24,7 @@ ROWS = 64
 
 
 def flops_per_window(network: PatchNetwork, context_length: int) -> float:
-    """Return the operations of one row's forecast."""
+    """Return the operations of the forecast of one row."""
     series = torch.randn(ROWS, context_length, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.eval()(series)
@@ -29,7 +32,7 @@ def flops_per_window(network: PatchNetwork, context_length: int) -> float:
 
 
 def main() -> None:
-    """Print a table."""
+    """Print a row for each arm and look-back."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite")
     seen = set()
@@ -39,7 +42,7 @@ def main() -> None:
         if key in seen:
             continue
         seen.add(key)
-        network = run.arm.forecaster(run.task, run.seed).make_network()
+        network = make_forecaster(Forecaster, run).make_network()
         level, tokens = network.patcher.reference_patches(run.task.context_length), []
         while level is not None:
             tokens.append(str(level.capacity))

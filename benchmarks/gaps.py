@@ -1,7 +1,7 @@
-"""What does a gap cost? ETTh1-96 with look-back points missing at random, by way of filling.
+"""Increase of the error on ETTh1-96 when points of the look-back are missing at random.
 
-One model is trained on complete data; every test window is forecast from look-backs with a share
-of the points removed, filled in different ways. Writes ``results/gaps.csv``.
+A model is trained on complete data. It forecasts every test window from look-backs in which a share
+of the points was removed and filled in three ways. Appends to ``results/gaps.csv``.
 
     ADAPTIVEPATCH_DATA=... python benchmarks/gaps.py --seed 1
 """
@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from adaptivepatch import FixedPatcher, Forecaster, PatchTSTBackbone, Trainer
-from adaptivepatch.bench.protocol import load_ltsf
-from adaptivepatch.bench.record import append_rows, provenance
+from adaptivepatch.bench.ltsf_data import load_ltsf
+from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.results import append_rows
 from adaptivepatch.training.inference import predict_windows
 
 RESULTS = Path(__file__).parent / "results" / "gaps.csv"
@@ -25,7 +26,7 @@ HORIZON, CONTEXT = 96, 336
 
 
 def last_value(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Hold the last observed value; before the first one, the first."""
+    """Fill with the last observed value; before the first one, with the first."""
     observed = ~np.isnan(rows)
     step = np.where(observed, np.arange(rows.shape[1]), -1)
     before = np.maximum.accumulate(step, axis=1)
@@ -33,7 +34,7 @@ def last_value(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def window_mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Put the mean of the window's observed points, which is 0 in normalised units."""
+    """Fill with the mean of the observed points of the window, which is 0 in normalised units."""
     return np.where(np.isnan(rows), np.nanmean(rows, axis=1, keepdims=True), rows)
 
 
@@ -41,7 +42,7 @@ FILLINGS = {"mask": lambda rows: rows, "last_value": last_value, "window_mean": 
 
 
 def main() -> None:
-    """Train once, forecast once per share and filling."""
+    """Train once, and forecast once per share and filling."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=600)

@@ -1,8 +1,8 @@
-"""Fit and forecast all 3,003 series of the M3 competition: four fits, one thread.
+"""Forecasts of all 3,003 series of the M3 competition, from four fits with one thread.
 
-Series have 20 to 144 values and no dates, so the index is the row number. The last H values of
-each, the official holdout, are forecast by a model that never saw them. Writes one row per
-frequency group and one for all to ``results/m3.csv``; times are of a shared machine.
+Series have 20 to 144 values and no dates, so their index is the row number. The last H values of
+each series, the official holdout, are forecast by a model that was fitted without them. Appends one
+row per frequency group and one for all to ``results/m3.csv``. Times are of a shared machine.
 
     python benchmarks/m3.py
 """
@@ -23,7 +23,8 @@ import torch
 from numpy.typing import NDArray
 
 from adaptivepatch import FixedPatcher, Forecaster, Trainer, TransformerBackbone
-from adaptivepatch.bench.record import append_rows, as_settings, provenance
+from adaptivepatch.bench.record import as_json, provenance
+from adaptivepatch.bench.results import append_rows
 from adaptivepatch.metrics import smape
 
 RESULTS = Path(__file__).parent / "results" / "m3.csv"
@@ -32,7 +33,7 @@ SEED = 0
 
 
 class Group(NamedTuple):
-    """One frequency: its official horizon and season, and the look-back and patches we chose."""
+    """A frequency with its official horizon and season, and with our look-back and patch length."""
 
     name: str
     horizon: int
@@ -50,7 +51,7 @@ GROUPS = (
 
 
 class Outcome(NamedTuple):
-    """Holdouts and forecasts of shape (series, horizon), and what they took."""
+    """Holdouts and forecasts of shape (series, horizon), and the time of fit and forecast."""
 
     actual: NDArray[np.float64]
     prediction: NDArray[np.float64]
@@ -67,7 +68,7 @@ def read_series(group: str) -> dict[str, NDArray[np.float64]]:
 
 
 def make_forecaster(group: Group) -> Forecaster:
-    """Return a small model."""
+    """Return the untrained model of a group."""
     return Forecaster(
         horizon=group.horizon,
         context_length=group.context_length,
@@ -79,8 +80,8 @@ def make_forecaster(group: Group) -> Forecaster:
     )
 
 
-def run(group: Group) -> Outcome:
-    """Fit one group without the holdouts and forecast them."""
+def measure(group: Group) -> Outcome:
+    """Fit the series of a group without their holdouts, and forecast the holdouts."""
     series, horizon = read_series(group.name), group.horizon
     known = [values[:-horizon] for values in series.values()]
     frame = pd.DataFrame(
@@ -105,7 +106,7 @@ def run(group: Group) -> Outcome:
 
 
 def mean_smape(parts: list[Outcome], which: str) -> float:
-    """Return the mean over all steps of all series, the competition's measure."""
+    """Return the sMAPE as in the competition: the mean over all steps of all series."""
     errors = [smape(part.actual, getattr(part, which), axis=1) for part in parts]
     weights = [part.actual.shape[1] for part in parts]
     total = sum(float(np.sum(error)) * w for error, w in zip(errors, weights, strict=True))
@@ -113,26 +114,26 @@ def mean_smape(parts: list[Outcome], which: str) -> float:
 
 
 def describe(group: Group) -> str:
-    """Return what it takes to repeat a group."""
+    """Return the settings of a group as JSON."""
     forecaster = make_forecaster(group)
     names = ("context_length", "patcher", "backbone", "loss", "trainer")
     settings = {name: str(getattr(forecaster, name)) for name in names}
-    return as_settings({"season": group.season, **settings})
+    return as_json({"season": group.season, **settings})
 
 
 def main() -> None:
-    """Run the four groups in turn, and sum them up."""
+    """Measure the four groups in turn, and all series together."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--out", type=Path, default=RESULTS)
     out = parser.parse_args().out
     torch.set_num_threads(1)
     origin = provenance(torch.device("cpu"))
-    outcomes = {group.name: [run(group)] for group in GROUPS}
+    outcomes = {group.name: [measure(group)] for group in GROUPS}
     settings = {group.name: describe(group) for group in GROUPS} | {"all": "as above"}
     horizons = {group.name: str(group.horizon) for group in GROUPS} | {"all": "6, 8, 18, 8"}
     outcomes["all"] = [part for parts in outcomes.values() for part in parts]
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak = kilobytes / 1024 / (1024 if sys.platform == "darwin" else 1)  # bytes there
+    peak = kilobytes / 1024 / (1024 if sys.platform == "darwin" else 1)  # macOS counts bytes
     rows = [
         {
             "protocol": "last H held out; fit and predict, one thread",

@@ -1,6 +1,6 @@
-"""Draw a window of planted task A and one of B with the patches of several arms.
+"""Picture of a window of planted task A and one of B, with the patches of several arms.
 
-Reads ``results/planted.csv``, which keeps the patches of the first test windows, and writes
+Reads the patches of the first test windows from ``results/planted.csv``, and writes
 ``docs/images/planted.png``.
 
     python benchmarks/planted_picture.py
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adaptivepatch.bench.planted import TEST, held_out
+from adaptivepatch.bench.planted_fit import TEST, held_out
 from adaptivepatch.datasets.planted import HORIZON, NUM_REGIMES, PLANTED_TASKS
 from adaptivepatch.plotting.figures import new_figure
 
@@ -31,7 +31,7 @@ BANDS = ("#E4EFF7", "#FFFFFF")
 
 
 def draw(ax, strip, task: str, number: int, starts: dict[str, list[int]]) -> None:
-    """Draw a window above, the starts of every arm below; bands are the true regimes."""
+    """Draw a window above, and the patch starts of each arm below; bands are the true regimes."""
     windows = held_out(task, TEST)
     series, target = windows.series[number].numpy(), windows.target[number].numpy()
     steps = len(series)
@@ -39,13 +39,13 @@ def draw(ax, strip, task: str, number: int, starts: dict[str, list[int]]) -> Non
     for k, (first, after) in enumerate(pairwise(edges)):
         for axes in (ax, strip):
             axes.axvspan(first, after, facecolor=BANDS[k % 2], linewidth=0, zorder=0)
-    # A step's value stands for the time from it to the next, as patches do.
+    # A value is drawn from its step to the next, so that the lines end where patches end.
     ax.stairs(series, np.arange(steps + 1), baseline=None, color="#000000", linewidth=0.9)
     future = np.arange(steps + 4, steps + 4 + HORIZON + 1)
     ax.stairs(target, future, baseline=None, color="#009E73", linewidth=0.9)
-    levels = target.reshape(NUM_REGIMES, -1).mean(1)
+    means = target.reshape(NUM_REGIMES, -1).mean(1)
     ax.stairs(
-        levels, future[:: HORIZON // NUM_REGIMES], baseline=None, color="#009E73", linewidth=2.0
+        means, future[:: HORIZON // NUM_REGIMES], baseline=None, color="#009E73", linewidth=2.0
     )
     names = list(starts)
     for line, name in enumerate(names):
@@ -66,18 +66,20 @@ def draw(ax, strip, task: str, number: int, starts: dict[str, list[int]]) -> Non
 
 
 def main() -> None:
-    """Draw both tasks."""
+    """Draw both tasks into one file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/planted.csv")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/images/planted.png")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--window", type=int, default=[0, 0], nargs=2, help="Of A and of B.")
+    parser.add_argument(
+        "--window", type=int, default=[0, 0], nargs=2, help="numbers of a window of A and one of B"
+    )
     arguments = parser.parse_args()
     table = pd.read_csv(arguments.results)
     table = table[table.seed == arguments.seed].set_index(["dataset", "arm"])
     figure, axes = new_figure(4, 1, width=9.0, height=1.5, share_x=True)
     axes[0, 0].get_gridspec().set_height_ratios([1.7, 1.0, 1.7, 1.0])
-    titles = ("A: eight regimes", "B: with two doublets that say nothing about the future")
+    titles = ("A: eight regimes", "B: with two doublets that do not affect the future")
     for k, (task, title) in enumerate(zip(PLANTED_TASKS, titles, strict=True)):
         number = arguments.window[k]
         starts = {
@@ -92,7 +94,7 @@ def main() -> None:
         upper.text(
             1.0,
             1.0,
-            "to forecast (bold: its levels)",
+            "to forecast (bold: means)",
             transform=upper.transAxes,
             ha="right",
             va="bottom",

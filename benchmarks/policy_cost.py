@@ -1,11 +1,12 @@
-"""CPU seconds of training steps and predictions: a learned policy beside fixed patches.
+"""CPU seconds of training steps and predictions, with a learned policy and with fixed patches.
 
     OMP_NUM_THREADS=1 python benchmarks/policy_cost.py
 
-Look-back 336, 21 patches, horizon 96, PatchTST's encoder at widths 16 and 128, 224 rows. A round
-times every patcher once, in turn, in one process; a row is the median of the rounds, its ratio the
-median of the rounds' ratios to fixed patches. A training step scores G rollouts and trains on one
-segmentation; a prediction is one forward pass with the most probable patches.
+Look-back 336, 21 patches, horizon 96, the encoder of PatchTST at widths 16 and 128, 224 rows. A
+round times every patcher once, in turn, in one process. A result is the median over rounds, its
+ratio the median of the rounds' ratios to fixed patches. A training step scores G rollouts and
+trains on one segmentation; a prediction is one forward pass with the most probable patches. Appends
+to ``results/policy_cost.csv``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from statistics import median
 import torch
 
 from adaptivepatch import FixedPatcher, GroupPolicyGradient, PatchTSTBackbone, ReinPatcher
-from adaptivepatch.bench.record import append_rows, provenance
+from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.results import append_rows
 from adaptivepatch.network import build_network
 from adaptivepatch.training.loop import train_step
 from adaptivepatch.training.losses import make_loss
@@ -41,7 +43,7 @@ PATCHERS: dict[str, Callable[[], object]] = {
 
 
 def subject(patcher: object, width: int) -> dict[str, Callable[[], object]]:
-    """Return a training step and a prediction of one patcher, as calls."""
+    """Return functions that do a training step and a prediction with a patcher."""
     torch.default_generator.manual_seed(0)
     network = build_network(
         patcher,
@@ -68,7 +70,7 @@ def subject(patcher: object, width: int) -> dict[str, Callable[[], object]]:
 
 
 def measure(width: int, rounds: int, repeats: int) -> list[dict[str, object]]:
-    """Time all patchers at one width."""
+    """Time all patchers at one width, and return their rows."""
     subjects = {name: subject(make(), width) for name, make in PATCHERS.items()}
     rows = []
     for what in ("training step", "prediction"):
@@ -104,13 +106,13 @@ def measure(width: int, rounds: int, repeats: int) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    """Time, print and append."""
+    """Time both widths, and print and append the rows."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    provenance(torch.device("cpu"))  # remembers the commit of the code loaded now
+    provenance(torch.device("cpu"))  # reads the commit before it can change
     torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
         for width in BACKBONES:

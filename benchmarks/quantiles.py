@@ -1,7 +1,7 @@
-"""Are quantile forecasts honest? Nine levels on ETTh1-96 beside a seasonal naive with residuals.
+"""Calibration of nine quantile forecasts on ETTh1-96, with a seasonal naive forecast as baseline.
 
-The baseline repeats the last day and adds, per step and channel, the quantiles of its own errors
-on training windows. Writes ``results/quantiles.csv``.
+The baseline repeats the last day and adds, per step and channel, the quantiles of its errors on
+training windows. Appends to ``results/quantiles.csv``.
 
     ADAPTIVEPATCH_DATA=... python benchmarks/quantiles.py --seed 1
 """
@@ -15,14 +15,15 @@ import numpy as np
 import torch
 
 from adaptivepatch import FixedPatcher, Forecaster, PatchTSTBackbone, Trainer, metrics
-from adaptivepatch.bench.protocol import load_ltsf
-from adaptivepatch.bench.record import append_rows, provenance
+from adaptivepatch.bench.ltsf_data import load_ltsf
+from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.results import append_rows
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.windows import Windows, make_windows
 
 RESULTS = Path(__file__).parent / "results" / "quantiles.csv"
 HORIZON, CONTEXT, SEASON = 96, 336, 24
-LEVELS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+QUANTILES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 
 
 def seasonal_naive(windows: Windows) -> np.ndarray:
@@ -32,7 +33,7 @@ def seasonal_naive(windows: Windows) -> np.ndarray:
 
 
 def main() -> None:
-    """Train, forecast every test window, compare."""
+    """Train, forecast every test window with both models, and append their rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=600)
@@ -46,7 +47,7 @@ def main() -> None:
         CONTEXT,
         patcher=FixedPatcher(16),
         backbone=PatchTSTBackbone(),
-        quantiles=LEVELS,
+        quantiles=QUANTILES,
         trainer=Trainer(max_steps=arguments.steps, validate_every=100, patience=3, device="cpu"),
         random_state=arguments.seed,
     )
@@ -55,14 +56,14 @@ def main() -> None:
     test = model.backtest(frame.iloc[borders.val_end - CONTEXT :])
 
     training = make_windows(read_frame(frame[: borders.train_end]), CONTEXT, HORIZON)
-    residuals = np.quantile(training.future() - seasonal_naive(training), LEVELS, axis=0)
+    residuals = np.quantile(training.future() - seasonal_naive(training), QUANTILES, axis=0)
     naive = seasonal_naive(test.windows)[..., None] + residuals.transpose(1, 2, 0)[None]
 
     scaling, item = model.scaling_, test.windows.item
     actual = scaling.transform(test.actual, item)
     rows = []
-    for name, levels in (("patchtst", test.quantile_prediction), ("seasonal_naive", naive)):
-        scaled = scaling.transform(levels, item, channel_axis=-2)
+    for name, predicted in (("patchtst", test.quantile_prediction), ("seasonal_naive", naive)):
+        scaled = scaling.transform(predicted, item, channel_axis=-2)
         rows.append(
             {
                 "dataset": "ETTh1",
@@ -75,7 +76,7 @@ def main() -> None:
                 "num_windows": len(test),
                 "num_crossings": int((np.diff(scaled, axis=-1) < 0).sum()),
                 "coverage_80": metrics.coverage(actual, scaled[..., 0], scaled[..., -1]),
-                "quantile_loss": metrics.quantile_loss(actual, scaled, LEVELS),
+                "quantile_loss": metrics.quantile_loss(actual, scaled, QUANTILES),
                 **origin,
             }
         )

@@ -1,7 +1,7 @@
-"""Draw what the two routers of dynamic chunking do to smooth and to rough series, and in training.
+"""Pictures of the two routers of dynamic chunking, on smooth and rough series and in training.
 
-Writes ``docs/images/routers.png``: boundary probabilities before any training. With rows of the
-suite ``family_etth1`` in ``results/family.curves.csv`` it also writes
+Writes ``docs/images/routers.png``: boundary probabilities before training. If
+``results/family.curves.csv`` has rows of the suite ``family_etth1``, also writes
 ``docs/images/router_training.png``: rate, confidence and gradients of the router over the steps.
 
     python benchmarks/router_picture.py
@@ -47,7 +47,7 @@ def kinds() -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def draw_routers(path: Path) -> None:
-    """Draw one row of each process, and its boundary probabilities under both routers."""
+    """Draw one row of each process, and its boundary probabilities with both routers."""
     figure, grid = new_figure(4, 1, width=9.0, height=1.5, share_x=True)
     for (name, rows), (above, below) in zip(kinds().items(), grid.reshape(2, 2), strict=True):
         above.plot(rows[0], color="#000000", linewidth=0.9)
@@ -70,7 +70,7 @@ def draw_routers(path: Path) -> None:
 
 
 def draw_training(curves: pd.DataFrame, path: Path) -> None:
-    """Draw what the history says of the routers, a line for every seed."""
+    """Draw the course of training of both routers, with a line for each seed."""
     figure, grid = new_figure(1, len(PANELS), width=9.0, height=3.0)
     axes = grid.ravel()
     for arm, color in ARMS.items():
@@ -91,7 +91,7 @@ def draw_training(curves: pd.DataFrame, path: Path) -> None:
 
 
 def main() -> None:
-    """Draw what there is."""
+    """Draw the pictures whose data exist."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     out = parser.parse_args().out

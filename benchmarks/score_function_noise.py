@@ -1,15 +1,15 @@
-"""What every part of variance reduction does for the score-function gradient, at fixed weights.
+"""Effect of each part of variance reduction on the score-function gradient, at fixed weights.
 
     ADAPTIVEPATCH_DATA=... OMP_NUM_THREADS=1 python benchmarks/score_function_noise.py
 
 A small network is trained for some steps on ETTh1 (look-back 192, horizon 96, 12 patches), once for
-each form and window of `ScoreFunctionPatcher`. Then its weights stay, and for the same training
-windows it draws one action a row, many times over. With g the gradient that a draw gives to the
-gate's weights, ``signal_to_noise`` is ``|E g|^2 / trace(cov g)``: of one step, without bias (so it
-may come out below zero), with a jackknife standard error. Its inverse is the number of steps that
-would have to be averaged for a gradient that is half signal. All settings of a form and window see
-the same draws. Without discount the signal is another one, too: that of all later rewards.
-Writes ``results/score_function_noise.csv``.
+each form and window of `ScoreFunctionPatcher`. Then its weights are fixed, and it draws one action
+per row for the same training windows many times. With g the gradient of the gate's weights from one
+draw, ``signal_to_noise`` is ``|E g|^2 / trace(cov g)`` of one step. The estimate is unbiased, so
+that it can be below zero, and has a jackknife standard error. Its inverse is the number of steps
+whose mean gradient is half signal. All settings of a form and window have the same draws. Without
+discount the signal differs as well: it is that of all later rewards.
+Appends to ``results/score_function_noise.csv``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from adaptivepatch import TransformerBackbone
-from adaptivepatch.bench.protocol import load_ltsf
-from adaptivepatch.bench.record import append_rows, provenance
+from adaptivepatch.bench.ltsf_data import load_ltsf
+from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.results import append_rows
 from adaptivepatch.distributions import StepContext
 from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.patchers.score_function import ScoreFunctionPatcher
@@ -34,8 +35,8 @@ from adaptivepatch.training.step import TrainingStep
 
 RESULTS = Path(__file__).parent / "results" / "score_function_noise.csv"
 CONTEXT, HORIZON, RATE = 192, 96, 16
-BATCH, WINDOWS = 8, 12  # windows of seven rows, in training and measured
-BLOCKS = 20  # of the jackknife
+BATCH, WINDOWS = 8, 12  # windows of seven rows: of a training step, and of the measurement
+BLOCKS = 20  # number of jackknife blocks
 ALL = {"early_exit": True, "centred": True}
 SETTINGS = {
     "direct": {
@@ -55,7 +56,7 @@ SETTINGS = {
 
 
 def source_of_training_windows() -> tuple[SeriesSource, int]:
-    """Return ETTh1's scaled training part, and how many windows it holds."""
+    """Return the scaled training rows of ETTh1, and their number of windows."""
     frame, borders = load_ltsf("ETTh1")
     values = frame.iloc[: borders.train_end].to_numpy(float)
     values = (values - values.mean(0)) / values.std(0)
@@ -96,7 +97,7 @@ def trained(
 
 @torch.no_grad()
 def contexts(network: PatchNetwork, batch: Batch, draws: int, seed: int) -> Iterator[StepContext]:
-    """Draw an action for every row, and forecast with it; many times over."""
+    """Yield draws of an action for every row, with the forecast that follows from it."""
     generator, row_loss = torch.Generator().manual_seed(seed), make_loss("mse")
     lookback, distribution = network.segment(batch.series)
     for _ in range(draws):
@@ -117,7 +118,7 @@ def contexts(network: PatchNetwork, batch: Batch, draws: int, seed: int) -> Iter
 
 
 def signal_to_noise(gradients: Tensor) -> tuple[float, float, float]:
-    """Return signal |E g|^2 and noise trace(cov g) of draws (M, D), unbiased, and their ratio."""
+    """Return unbiased signal |E g|^2 and noise trace(cov g) of draws (M, D), and their ratio."""
     noise = float(gradients.var(0).sum())
     signal = float(gradients.mean(0).square().sum()) - noise / len(gradients)
     return signal, noise, signal / noise
@@ -131,7 +132,7 @@ def standard_error(gradients: Tensor) -> float:
 
 
 def measure(form: str, window: int, options: argparse.Namespace) -> list[dict[str, object]]:
-    """Measure all settings of a form and window."""
+    """Measure all settings of a form and window, and return their rows."""
     source, count = source_of_training_windows()
     network = trained(form, window, source, count, options.steps, options.seed)
     batch = source.batch(torch.linspace(0, count - 1, WINDOWS).long())
@@ -170,14 +171,16 @@ def measure(form: str, window: int, options: argparse.Namespace) -> list[dict[st
 
 
 def main() -> None:
-    """Measure, print and append."""
+    """Measure all forms and windows, and print and append the rows."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=120, help="training steps before")
+    parser.add_argument(
+        "--steps", type=int, default=120, help="training steps before the measurement"
+    )
     parser.add_argument("--draws", type=int, default=640)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    provenance(torch.device("cpu"))  # remembers the commit of the code loaded now
+    provenance(torch.device("cpu"))  # reads the commit before it can change
     torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
         for form in SETTINGS:

@@ -1,16 +1,18 @@
-"""Boundaries per channel against boundaries shared by channels, where the right answer is known.
+"""Boundaries per channel against boundaries that channels share, on planted sets of channels.
 
-    python benchmarks/shared_channels.py            # both sets, both ways, seeds 1 to 3
+    python benchmarks/shared_channels.py            # both sets, both arms, seeds 1 to 3
     python benchmarks/shared_channels.py --seed 1 --steps 200 --out /dev/stdout
 
-Windows of 4 channels over 96 steps with 4 regimes each; the future replays a channel's levels, 3
-steps each. In the set "lead_lag" all channels change together, two of them a step later: what one
-channel's noise hides, the others show. In the set "independent" every channel has changes of its
-own. One mean a token, exactly 4 patches, the segmental policy with a reconstruction warm-up; arms
-differ only in whether the logits of a window's channels are averaged.
+Windows have 4 channels and 96 steps with 4 regimes per channel; the future repeats the means of a
+channel's regimes, 3 steps each. In the set "lead_lag" all channels change together, two of them a
+step later, so that channels help to find changes that the noise of one channel hides. In the set
+"independent" each channel changes at its own steps. A token is the mean of a patch; there are
+exactly 4 patches, from the segmental policy with a reconstruction warm-up. Arms differ only in
+whether the logits of the channels of a window are averaged.
 
-Rows are runs that are appended once. The last lines compare the arms of a set over all seeds, with
-the interval that `adaptivepatch compare` uses; test windows are independent draws.
+Appends a row for each set, arm and seed to ``results/shared_channels.csv``; those that have a row
+are skipped. Then compares the arms of each set over all seeds, with the interval of `adaptivepatch
+compare`, and writes ``results/shared_channels_intervals.csv``. Test windows are independent draws.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ import torch
 from torch import Tensor
 
 from adaptivepatch import GroupPolicyGradient, ReinPatcher, Trainer, TransformerBackbone
-from adaptivepatch.bench.record import append_rows, provenance
+from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.results import append_rows
 from adaptivepatch.comparison.statistics import relative_difference
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.nn.tokens.heads import SlotHead
@@ -43,27 +46,27 @@ WINDOWS, NUM_VALIDATION, NUM_TEST = 32, 500, 2000
 
 
 def draw(kind: str, windows: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Draw look-backs (windows * 4, 96) and futures (windows * 4, 12), channels together."""
+    """Draw look-backs (windows * 4, 96) and futures (windows * 4, 12), window by window."""
     groups = windows if kind == "lead_lag" else windows * CHANNELS
     share = rng.exponential(size=(groups, REGIMES))
     share = share / share.sum(1, keepdims=True)
     length = SHORTEST + np.floor(share * (STEPS - REGIMES * SHORTEST)).astype(int)
-    start = np.cumsum(length, axis=1)[:, :-1]  # of the second regime and later ones
+    start = np.cumsum(length, axis=1)[:, :-1]  # starts from the second regime on
     if kind == "lead_lag":
         start = np.repeat(start, CHANNELS, axis=0) + np.tile(LATE, windows)[:, None]
-    level = rng.normal(size=(windows * CHANNELS, REGIMES))
+    mean = rng.normal(size=(windows * CHANNELS, REGIMES))
     for k in range(1, REGIMES):
-        while (near := np.abs(level[:, k] - level[:, k - 1]) < 1.0).any():
-            level[near, k] = rng.normal(size=near.sum())
+        while (near := np.abs(mean[:, k] - mean[:, k - 1]) < 1.0).any():
+            mean[near, k] = rng.normal(size=near.sum())
     regime = (np.arange(STEPS) >= start[:, :, None]).sum(1)
-    series = np.take_along_axis(level, regime, axis=1)
-    future = np.repeat(level, HORIZON // REGIMES, axis=1)
+    series = np.take_along_axis(mean, regime, axis=1)
+    future = np.repeat(mean, HORIZON // REGIMES, axis=1)
     noisy = series + NOISE * rng.normal(size=series.shape)
     return torch.tensor(noisy, dtype=torch.float32), torch.tensor(future, dtype=torch.float32)
 
 
 class Source:
-    """Fresh windows for training, the same ones for validation."""
+    """New windows for every training step, and the same validation windows for all seeds."""
 
     def __init__(self, kind: str, shared: bool, seed: int) -> None:
         self.kind, self.shared, self.seed = kind, shared, seed
@@ -86,8 +89,8 @@ class Source:
         return self.held_out[0][rows], self.held_out[1][rows]
 
 
-def run(kind: str, arm: str, seed: int, steps: int) -> tuple[dict[str, object], np.ndarray]:
-    """Train one arm; return its row, and the mean squared error of every test window."""
+def measure(kind: str, arm: str, seed: int, steps: int) -> tuple[dict[str, object], np.ndarray]:
+    """Train an arm, and return its row and the mean squared error of every test window."""
     origin = provenance(torch.device("cpu"))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -134,7 +137,7 @@ def run(kind: str, arm: str, seed: int, steps: int) -> tuple[dict[str, object], 
 
 
 def compare(folder: Path, seeds: list[int]) -> list[dict[str, object]]:
-    """Return the difference of the arms on every set, with its interval."""
+    """Return a row for each set: the difference of the arms with its interval."""
     rows = []
     for kind in SETS:
         errors = {
@@ -163,13 +166,13 @@ def compare(folder: Path, seeds: list[int]) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    """Run what is missing, then compare."""
+    """Measure what has no row yet, then compare the arms."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seed", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    provenance(torch.device("cpu"))  # remembers the commit of the code loaded now
+    provenance(torch.device("cpu"))  # reads the commit before it can change
     torch.set_num_threads(1)
     folder = options.out.with_suffix(".windows")
     done: set[tuple[object, ...]] = set()
@@ -181,7 +184,7 @@ def main() -> None:
             for arm in ARMS:
                 if (kind, arm, seed) in done:
                     continue
-                row, by_window = run(kind, arm, seed, options.steps)
+                row, by_window = measure(kind, arm, seed, options.steps)
                 folder.mkdir(parents=True, exist_ok=True)
                 np.save(folder / f"{kind}-{arm}-{seed}.npy", by_window.astype(np.float32))
                 append_rows(options.out, [row])

@@ -54,7 +54,7 @@ def run_suite(
     AdaptivePatchError
         If the Repeat forecast does not have its known errors on a data set of the suite.
     """
-    provenance(torch.device("cpu"))  # reads the commit now: it may change during a long run
+    provenance(torch.device("cpu"))  # reads the commit before it can change
     wanted = [run for run in read_suite(suite) if only is None or only(run)]
     done = finished_keys(results)
     todo = [run for run in wanted if run.key not in done]

@@ -1,22 +1,22 @@
-"""PatchTST of four libraries at equal shape, as functions that do one bare training step.
+"""PatchTST of four libraries with the same shape, and functions that do one bare training step.
 
-A bare step is zero_grad, forward, mean squared error, backward and AdamW on one fixed batch of
-128 windows x 7 channels = 896 rows.
+A bare step is zero_grad, forward pass, mean squared error, backward pass and AdamW on one fixed
+batch of 128 windows x 7 channels = 896 rows.
 
-Dropout sites, all active in training (per encoder layer, unless named):
+Places of dropout, all active in training (in every encoder layer, except for tokens and head):
 
-* ours, PatchTST: tokens 0.3; attention branch once with 0.51, which is two times 0.3 as
-  published; middle of the feed-forward block 0.3; its end 0.3. Masks are multiples of 1/256.
+* ours, PatchTST: tokens 0.3; attention branch once with 0.51, which equals the two times 0.3 of the
+  publication; middle of the feed-forward block 0.3; its end 0.3. Rates are multiples of 1/256.
 * ours, Transformer: tokens, attention branch, middle and end of the feed-forward block, 0.3 each.
 * transformers: ``positional_dropout`` (tokens), ``path_dropout`` (attention branch and end of the
   feed-forward block) and ``ff_dropout`` (its middle), 0.3 each; attention weights and head 0.
 * NeuralForecast: ``dropout``: tokens, attention branch twice, middle and end of the feed-forward
   block, 0.3 each; ``attn_dropout``, ``fc_dropout`` and ``head_dropout`` 0.
 * GluonTS: 0.3 on attention weights, attention branch, middle and end of the feed-forward block;
-  none on tokens. One setting for all of them: the attention weights cannot be left out.
+  none on tokens. It has one setting for all of them, so that attention weights cannot be excluded.
 
-What cannot be made equal: transformers has no padding at the end (41 tokens instead of 42, 63
-instead of 64), no residual attention and projects queries, keys and values apart; GluonTS has
+Differences that remain: transformers has no padding at the end (41 tokens instead of 42, 63 instead
+of 64) and no residual attention, and projects queries, keys and values separately; GluonTS has
 LayerNorm, a head of 16 times the width and a Student t likelihood.
 """
 
@@ -51,7 +51,7 @@ BACKBONES = {"ours": PatchTSTBackbone, "ours_transformer": TransformerBackbone}
 
 @dataclass
 class Subject:
-    """A step to time, and what to write about it."""
+    """A bare step to time, and the columns that describe its model."""
 
     step: Callable[[], object]
     parameters: int
@@ -60,7 +60,7 @@ class Subject:
 
 
 def bare(library: str, look_back: int) -> Subject:
-    """Build a model and return its bare training step."""
+    """Build the model of a library and return its bare training step."""
     torch.default_generator.manual_seed(0)
     past = torch.randn(WINDOWS, look_back, CHANNELS).cumsum(1)
     future = torch.randn(WINDOWS, HORIZON, CHANNELS)
@@ -80,7 +80,7 @@ def bare(library: str, look_back: int) -> Subject:
 
 
 def rows(windows: Tensor) -> Tensor:
-    """Turn (B, T, C) into (B * C, T)."""
+    """Return windows (B, T, C) as rows (B * C, T)."""
     return windows.transpose(1, 2).flatten(0, 1)
 
 
@@ -211,7 +211,10 @@ def _gluonts(past: Tensor, future: Tensor) -> Built:
 
 
 def public_fit(library: str, look_back: int, max_steps: int) -> Callable[[], object]:
-    """Return a call of a library's own training: no validation, no refit, 896 rows a step."""
+    """Return a function that calls a library's own training with 896 rows per step.
+
+    There is no validation and no refit.
+    """
     frame = synthetic_frame()
     if library in BACKBONES:
         forecaster = Forecaster(
@@ -234,7 +237,7 @@ def public_fit(library: str, look_back: int, max_steps: int) -> Callable[[], obj
 
 
 def synthetic_frame(num_rows: int = 6000) -> pd.DataFrame:
-    """Return seven hourly-looking channels, equal in every run."""
+    """Return seven channels with a daily season of 24 rows, the same in every call."""
     generator = np.random.default_rng(0)
     daily = np.sin(2 * np.pi * np.arange(num_rows) / 24)[:, None]
     noise = generator.normal(size=(num_rows, CHANNELS)).cumsum(0) / 10
@@ -243,7 +246,7 @@ def synthetic_frame(num_rows: int = 6000) -> pd.DataFrame:
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Compute on one thread."""
+    """Use one thread inside the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

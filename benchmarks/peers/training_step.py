@@ -1,16 +1,16 @@
-"""CPU seconds of a training step and of backtesting, ours and other libraries' in turn.
+"""CPU seconds of a training step, in this package and other libraries, and of a backtest.
 
-In an environment with this package, neuralforecast, transformers and gluonts:
+Needs an environment with this package, neuralforecast, transformers and gluonts:
 
     OMP_NUM_THREADS=1 python benchmarks/peers/training_step.py             # everything
     OMP_NUM_THREADS=1 python benchmarks/peers/training_step.py --what bare_step --look-back 336
     OMP_NUM_THREADS=1 python benchmarks/peers/training_step.py --profile ours --look-back 336
 
 ``bare_step``: see ``models.py``. ``public_fit``: each library's own training, (time of 60 steps -
-time of 20) / 40. ``backtest``: `Forecaster.backtest` of ETTh1's 2,785 test windows against the bare
-forward passes of the same rows in the same micro-batches. One round times every library once, in
-turn, in one process; a row is the median of the rounds, its ratio the median of the rounds'
-ratios to ours (for the backtest: to the bare forward passes).
+time of 20) / 40. ``backtest``: `Forecaster.backtest` of the 2,785 test windows of ETTh1 against the
+bare forward passes of the same rows in the same micro-batches. A round times every library once, in
+turn, in one process. A result is the median over rounds, its ratio the median of the rounds' ratios
+to this package (of the backtest: to the bare forward passes). Appends to ``results/peers.csv``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from statistics import median
 import torch
 from models import BACKBONES, CHANNELS, HORIZON, WINDOWS, bare, public_fit, single_thread
 
-from adaptivepatch.bench.record import append_rows, provenance
+from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.results import append_rows
 from adaptivepatch.datasets.catalog import split_borders
 from adaptivepatch.datasets.loading import load_dataset
 from adaptivepatch.estimators.forecaster import Forecaster
@@ -36,7 +37,7 @@ from adaptivepatch.training.trainer import Trainer
 RESULTS = Path(__file__).parents[1] / "results" / "peers.csv"
 BARE = ["ours", "transformers", "neuralforecast", "gluonts", "ours_transformer"]
 PUBLIC = ["ours", "neuralforecast", "ours_transformer"]
-STEPS, FEW, MANY = 3, 20, 60  # a bare measurement's steps; a public one's difference
+STEPS, FEW, MANY = 3, 20, 60  # bare steps per round; steps of the two public fits
 
 
 def cpu_seconds(call: Callable[[], object]) -> float:
@@ -47,7 +48,7 @@ def cpu_seconds(call: Callable[[], object]) -> float:
 
 
 def bare_step(look_back: int, rounds: int, libraries: list[str]) -> list[dict[str, object]]:
-    """Time bare training steps."""
+    """Time bare training steps, and return the rows."""
     subjects = {library: bare(library, look_back) for library in libraries}
     times: dict[str, list[float]] = {library: [] for library in libraries}
     for subject in subjects.values():
@@ -64,7 +65,7 @@ def bare_step(look_back: int, rounds: int, libraries: list[str]) -> list[dict[st
 
 
 def public(look_back: int, rounds: int, libraries: list[str]) -> list[dict[str, object]]:
-    """Time each library's own training, where it has one."""
+    """Time the training of each library that has one, and return the rows."""
     libraries = [library for library in libraries if library in PUBLIC]
     times: dict[str, list[float]] = {library: [] for library in libraries}
     facts = {}
@@ -85,7 +86,7 @@ def public(look_back: int, rounds: int, libraries: list[str]) -> list[dict[str, 
 
 @torch.no_grad()
 def backtest(look_back: int, rounds: int, _: list[str]) -> list[dict[str, object]]:
-    """Time the backtest of ETTh1's test windows, and the bare forward passes of its rows."""
+    """Time the backtest of ETTh1, and the bare forward passes of its rows; return the rows."""
     frame, borders = load_dataset("ETTh1"), split_borders("ETTh1")
     subject = bare("ours", look_back)
     forecaster = Forecaster(
@@ -103,7 +104,7 @@ def backtest(look_back: int, rounds: int, _: list[str]) -> list[dict[str, object
     values = torch.as_tensor(test.to_numpy(), dtype=torch.float32).T.contiguous()
     windows = values.unfold(1, look_back, 1)[:, :-HORIZON]
     rows = windows.transpose(0, 1).flatten(0, 1).contiguous()
-    rows = torch.cat([rows, rows[:64]])  # the last micro-batch is filled up
+    rows = torch.cat([rows, rows[:64]])  # so that the last micro-batch is full
     batches = [rows[start : start + 64] for start in range(0, len(rows) - 64, 63)]
 
     def forward() -> None:
@@ -163,7 +164,7 @@ def _rows(
 
 
 def profile(library: str, look_back: int) -> None:
-    """Print where three bare steps spend their time."""
+    """Print the CPU time of the operations of three bare steps."""
     subject = bare(library, look_back)
     subject.step()
     with torch.profiler.profile() as profiler:
@@ -173,7 +174,7 @@ def profile(library: str, look_back: int) -> None:
 
 
 def main() -> None:
-    """Time what is asked for, print it and append it to the results."""
+    """Time what the options choose, and print and append the rows."""
     parser = argparse.ArgumentParser()
     kinds = {"bare_step": bare_step, "public_fit": public, "backtest": backtest}
     parser.add_argument("--what", nargs="+", choices=kinds, default=list(kinds))
@@ -184,7 +185,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     others = [library for library in options.library if library != "ours"]
-    provenance(torch.device("cpu"))  # remembers the commit of the code loaded now, not at the end
+    provenance(torch.device("cpu"))  # reads the commit before it can change
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     with single_thread(), torch.random.fork_rng(devices=[]):
