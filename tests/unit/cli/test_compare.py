@@ -76,9 +76,9 @@ def test_a_class_of_ones_own_is_a_challenger(run, tmp_path, monkeypatch):
     assert "mine 8" in result.stdout
 
 
-def test_results_are_not_replaced_unasked_and_that_is_told_first(run, tmp_path):
+def test_existing_results_are_refused_before_any_fit(run, tmp_path):
     (tmp_path / "table.csv").touch()
-    with pytest.raises(InvalidParameterError, match=r"not replaced unasked"):
+    with pytest.raises(InvalidParameterError, match=r"replaced only with overwrite=True"):
         run("--out", str(tmp_path))
 
 
