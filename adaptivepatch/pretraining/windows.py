@@ -170,7 +170,7 @@ class SeriesPool:
                 return _joined(found, num_rows)
         raise DatasetError(
             "Pretraining needs windows that vary and of which half the steps are observed. Fewer "
-            f"than {num_rows} of {_DRAWS * num_rows} windows of the cell {cell} are such. Choose "
+            f"than {num_rows} of {_DRAWS * num_rows} windows of the cell {cell} qualify. Choose "
             "other corpora."
         )
 
