@@ -1,4 +1,4 @@
-"""From a file to a model folder, and from there to forecasts, metrics and patches."""
+"""A file is turned into a model folder, and a model into forecasts, metrics and patches."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wide():
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with load.csv and a model `out` that was fitted on its first 70 rows."""
+    """A folder with load.csv and a model `out` that is fitted on its first 70 rows."""
     folder = tmp_path_factory.mktemp("home")
     wide().to_csv(folder / "load.csv")
     wide()[:70].to_csv(folder / "train.csv")
@@ -53,7 +53,7 @@ def here(tmp_path, monkeypatch):
 # --------------------------------------------------------------------------------------- fit
 
 
-def test_fit_writes_the_model_that_python_would(home):
+def test_fit_writes_the_same_model_as_python(home):
     files = {path.name for path in (home / "out").iterdir()}
     assert files == {"config.json", "model.safetensors", "cli.json"}
     model = Forecaster.load(home / "out")
@@ -85,7 +85,7 @@ def test_settings_of_a_policy_can_be_given(home):
     assert Forecaster.load("policy").patcher.gradient.num_samples == 2
 
 
-def test_fit_says_what_it_did(home, tmp_path, capsys):
+def test_fit_prints_a_summary(home, tmp_path, capsys):
     assert call("fit", home / "load.csv", *TINY, "--model", "m", "--json") == 0
     out, err = capsys.readouterr()
     document = json.loads(out)
@@ -190,7 +190,7 @@ def test_fine_tuning_begins_with_the_weights_of_a_model(home):
     assert Forecaster.load("n").context_length == Forecaster.load(home / "out").context_length
 
 
-def test_a_patcher_of_ones_own(home, tmp_path, capsys):
+def test_a_patcher_of_the_user(home, tmp_path, capsys):
     (tmp_path / "mine.py").write_text(
         "from adaptivepatch import FixedPatcher\n"
         "class MyPatcher(FixedPatcher):\n    name = 'mine'\n"
@@ -433,7 +433,7 @@ def test_short_series_are_refused_or_left_out_by_name(capsys):
 
 @contextmanager
 def disk_full_at(number):
-    """Let writing the n-th checkpoint fail."""
+    """Make writing the n-th checkpoint fail."""
     from adaptivepatch.training import checkpoint
 
     save, writes = checkpoint.save_file, []

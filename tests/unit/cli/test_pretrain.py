@@ -1,4 +1,4 @@
-"""``adaptivepatch pretrain-patcher``: from corpora to a patcher's folder."""
+"""``adaptivepatch pretrain-patcher``: corpora are turned into the folder of a patcher."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def test_a_folder_is_written_that_loads(run, tmp_path):
 
 
 def test_json_is_one_document(run):
-    told = json.loads(run("--json").stdout)
-    assert (told["steps"], told["corpora"], told["points"]) == (4, ["tiny"], 1100)
-    assert [row["step"] for row in told["history"]] == [2, 4]
+    document = json.loads(run("--json").stdout)
+    assert (document["steps"], document["corpora"], document["points"]) == (4, ["tiny"], 1100)
+    assert [row["step"] for row in document["history"]] == [2, 4]
 
 
 def test_nothing_is_replaced_without_force(run, tmp_path):

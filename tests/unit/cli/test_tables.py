@@ -1,4 +1,4 @@
-"""Files are read without guessing: every value arrives, or an error says which is wrong."""
+"""Files are read without guessing: every value is read, or an error names the wrong one."""
 
 from __future__ import annotations
 
