@@ -25,8 +25,7 @@ from adaptivepatch import (
 )
 from adaptivepatch.comparison import compare as module
 from adaptivepatch.comparison import fits
-from adaptivepatch.comparison.arms import default_patchers, fit_seed, make_arms
-from adaptivepatch.comparison.fits import ArmRuns
+from adaptivepatch.comparison.arms import ArmRuns, default_patchers, fit_seed, make_arms
 from adaptivepatch.comparison.result import conclude
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.windows import make_windows

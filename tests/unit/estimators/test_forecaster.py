@@ -32,7 +32,6 @@ from adaptivepatch import (
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.windows import complete_or_padded
 from adaptivepatch.errors import OutputExistsError
-from adaptivepatch.estimators.settings import NetworkSettings
 from adaptivepatch.estimators.training_windows import PanelSource, PanelTrainingData
 from adaptivepatch.nn.tokens.patch_embedding import AlignedEmbedding
 from tests.builders import daily_frame as wide
@@ -682,8 +681,8 @@ def test_look_backs_stay_inside_their_item(lengths, held_out):
     context, horizon = 16, 4
     panel = read_frame(ramps(lengths))
     rows = np.where(panel.lengths - held_out >= horizon + 2, held_out, 0)
-    settings = NetworkSettings(FixedPatcher(4), "patchtst", context, horizon)
-    parts = PanelTrainingData(panel, rows, settings, False, Trainer(device="cpu")).windows(rows)
+    placement = Trainer(device="cpu").placement()
+    parts = PanelTrainingData(panel, rows, context, horizon, False, placement).windows(rows)
     assert len(parts) == 1 + bool(rows.any())
     source = PanelSource(panel, parts, device="cpu", dtype=torch.float64)
     for part in parts:
