@@ -40,6 +40,7 @@ from adaptivepatch.training.loop import NextStep, TrainingLoop
 from adaptivepatch.training.losses import make_loss, weighted_sum
 from adaptivepatch.training.schedules import make_schedule
 from adaptivepatch.training.step import TrainingStep
+from adaptivepatch.training.torch_state import plain_torch, seeded
 
 _PRIME = 1_000_003  # difference between the seeds of two steps
 
@@ -166,8 +167,7 @@ def pretrain(
     settings.check()
     _check_patcher(patcher)
     rate = patcher.compression_rate
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(settings.seed)
+    with plain_torch(grad=True), seeded(settings.seed):
         try:
             pool = SeriesPool(corpora, settings.averages)
             for cell in settings.cells:
@@ -185,8 +185,7 @@ def pretrain(
 
 def initialised(patcher: Patcher, seed: int) -> Patcher:
     """Return an untrained copy of a patcher, with initial weights drawn from a seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with plain_torch(), seeded(seed):
         return clone(patcher)
 
 

@@ -35,6 +35,7 @@ from adaptivepatch.training.record import Callback, TrainingRecord, WindowSets
 from adaptivepatch.training.sampler import ShuffledBatches, WindowSource
 from adaptivepatch.training.schedules import make_schedule
 from adaptivepatch.training.step import TrainingStep
+from adaptivepatch.training.torch_state import seeded
 
 DEFAULT_MAX_STEPS = 1000
 
@@ -197,12 +198,7 @@ class Trainer(BaseEstimator):
                 parameter="checkpoint",
             )
         cuda = [processes.device] if processes.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
-            # torch.manual_seed would seed devices that are not forked, too.
-            torch.default_generator.manual_seed(seed + 7919 * processes.rank)
-            for device in cuda:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed + 7919 * processes.rank)
+        with seeded(seed + 7919 * processes.rank, cuda):
             loop = ForecastLoop(
                 self, network, source, windows, row_loss, processes, seed, plan, checkpoint
             )
