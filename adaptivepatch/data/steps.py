@@ -437,9 +437,6 @@ def _of_months(days: pd.DatetimeIndex) -> list[_Candidate]:
         (pd.offsets.SemiMonthBegin, 15),
         (pd.offsets.SemiMonthEnd, 16),
     )
-        (pd.offsets.SemiMonthBegin, 15),
-        (pd.offsets.SemiMonthEnd, 16),
-    )
     for kind, second in halves:  # stamps of the second half of a month are on this day or later
         if _all_on(kind(), days):
             found += _of_count(2 * month + (days.day >= second), kind)

@@ -264,7 +264,7 @@ class Forecaster(BaseEstimator):
         data = PanelTrainingData(panel, held_out, settings, self.share_segmentation, trainer)
         fit = fit_and_refit(job, data, refit=refit)
         if fit.record.interrupted:
-            _warn_interrupted(fit.record, checkpoints.how_to_go_on)
+            _warn_interrupted(fit.record, checkpoints.how_to_resume)
         self._remember(
             FittedState(
                 model=self._model(fit, panel.item_ids, settings, trainer),
@@ -561,7 +561,7 @@ class Forecaster(BaseEstimator):
         df : pandas.DataFrame, optional
             Series to segment. Default: the series of `fit`.
         by : {"patch", "step", "series"}, default="patch"
-            Unit that has a row; `adaptivepatch.segment` describes the columns of "series".
+            Kind of rows to return; `adaptivepatch.segment` describes those of "series".
 
         Returns
         -------
@@ -675,7 +675,7 @@ def _check_reach(model: PanelModel, horizon: int, recursive: bool) -> None:
         )
 
 
-def _warn_interrupted(record: TrainingRecord, how_to_go_on: str) -> None:
+def _warn_interrupted(record: TrainingRecord, how_to_resume: str) -> None:
     """Warn which weights are kept by a fit that Ctrl-C ended, and how to resume it."""
     best = "" if math.isnan(record.best_loss) else f", validation loss {record.best_loss:.4g}"
     state = (
@@ -685,7 +685,7 @@ def _warn_interrupted(record: TrainingRecord, how_to_go_on: str) -> None:
     )
     warnings.warn(
         f"{state} The model has the weights of step {record.best_step}{best}, and was not trained "
-        f"on the validation rows. {how_to_go_on}",
+        f"on the validation rows. {how_to_resume}",
         UserWarning,
         stacklevel=3,
     )

@@ -61,7 +61,7 @@ class PanelTrainingData:
         return self._training_set(self.held_out)
 
     def everything(self) -> TrainingSet:
-        """Return all windows, to train on."""
+        """Return all windows as training windows."""
         return self._training_set(np.zeros_like(self.held_out))
 
     def windows(self, held_out: NDArray[np.int64]) -> list[Windows]:

@@ -269,7 +269,7 @@ class ArrayTrainingData:
         return TrainingSet(self._source(), windows)
 
     def everything(self) -> TrainingSet:
-        """Return all windows to train on."""
+        """Return all windows as training windows."""
         return TrainingSet(self._source(), WindowSets(torch.arange(len(self.past))))
 
     def _source(self) -> ArraySource:

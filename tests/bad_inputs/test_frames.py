@@ -1257,8 +1257,8 @@ OTHER_FRAMES = [
         lambda: long(items="z"),
         FRAME,
         (
-            "MASE needs the seasonal naive error of training. Of the items ['z'] it is unknown "
-            "or 0. Fit on these items, or use another column of metrics()."
+            "MASE needs the error of the seasonal naive forecast on training rows. It is unknown "
+            "or 0 for the items ['z']. Fit on these items, or use another column of metrics()."
         ),
         fitted_long,
         "score",

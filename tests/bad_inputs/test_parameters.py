@@ -1,4 +1,4 @@
-"""Arguments outside what is documented, of everything that a user constructs or calls."""
+"""Arguments outside their documented range, for everything that a user constructs or calls."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def asked(name, method, error, text, *given, model=fitted, **arguments):
 
 
 def regressed(name, error, text, past=PAST, future=FUTURE, **parameters):
-    """A case of the array face."""
+    """A case of a wrong parameter or array of `WindowRegressor`."""
     parameters = {"trainer": Trainer(max_steps=1, device="cpu")} | parameters
     return Case(name, lambda: WindowRegressor(**parameters).fit(past, future), error, text)
 
 
 class NoPatcher:
-    """Some class of a user's."""
+    """A class of the user that is not a patcher."""
 
 
 SIZES = [

@@ -235,12 +235,12 @@ def test_checkpoint_folders_are_not_mixed_up(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda file: file.write_bytes(file.read_bytes()[:-40]), "is damaged or no checkpoint"),
-        (lambda file: file.write_bytes(b"PK\x03\x04" * 9), "is damaged or no checkpoint"),
-        (lambda file: file.write_bytes(b""), "is damaged or no checkpoint"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-40]), "is damaged or not a checkpoint"),
+        (lambda file: file.write_bytes(b"PK\x03\x04" * 9), "is damaged or not a checkpoint"),
+        (lambda file: file.write_bytes(b""), "is damaged or not a checkpoint"),
         (
             lambda file: checkpoint.save_file({"a": torch.ones(1)}, file),
-            "must be a checkpoint, but its header names none",
+            "header lacks a format or an identity",
         ),
         (
             lambda file: checkpoint.save_file(
