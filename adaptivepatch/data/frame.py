@@ -405,11 +405,12 @@ def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
         remedy = "with .astype(float)" if is_bool else "with pd.to_numeric"
         if types.is_complex_dtype(column.dtype):
             remedy = "with np.real or np.abs"
+        is_text = types.is_object_dtype(column.dtype) or types.is_string_dtype(column.dtype)
+        names = f" or item_id={name!r} if it names the series" if is_text else ""
         raise InvalidFrameError(
             f"A channel must hold real numbers. Column {name!r} has dtype {str(column.dtype)!r}. "
-            f"Convert it {remedy}, pass timestamp={name!r} if it holds the stamps or item_id="
-            f"{name!r} if it names the series, or leave it out by listing the channels with "
-            "target=[...].",
+            f"Convert it {remedy}, pass timestamp={name!r} if it holds the stamps{names}, or leave "
+            "it out by listing the channels with target=[...].",
             parameter="target",
         )
     return cast("NDArray[np.float64]", column.to_numpy(dtype=np.float64, na_value=np.nan))

@@ -254,12 +254,18 @@ def _check_fullness(voters: Sequence[tuple[Hashable, pd.Index[Any]]], step: Step
     if rows >= _MIN_FULLNESS * needed:
         return
     item, stamps = voters[0]
-    usual = _usual_difference(stamps)
+    differences, counts = np.unique(np.diff(_ticks(stamps)), return_counts=True)
+    usual = int(differences[counts.argmax()])
+    off = np.flatnonzero((_ticks(stamps) - _ticks(stamps)[0]) % usual)
+    distance: Step = usual
+    if isinstance(stamps, pd.DatetimeIndex):
+        distance = _to_offset(usual * pd.Timedelta(1, unit=stamps.unit))
+    where = "" if len(off) == 0 else f", which {str(stamps[int(off[0])])!r} is off"
     raise InvalidFrameError(
-        f"The frequency cannot be inferred. The longest step whose grid holds all stamps is "
-        f"{step_name(step)!r}, and only {rows} of its {needed} stamps have rows; the most common "
-        f"distance of neighbours in series {item!r} is {usual!r}. Pass freq=... to choose, or "
-        "round or resample the stamps.",
+        "The frequency cannot be inferred. The longest step whose grid holds all stamps is "
+        f"{step_name(step)!r}, and only {rows} of its {needed} stamps have rows. The most common "
+        f"distance in series {item!r} is {step_name(distance)!r}{where}. Pass freq=... to choose, "
+        "or round or resample the stamps.",
         parameter="freq",
     )
 
@@ -293,14 +299,6 @@ def check_own_step(index: Stamps, item_ids: Sequence[Hashable], step: Step) -> N
             f"have the step {step_name(own)!r}, at which {rows} of {needed} rows of the model "
             "would be there. Resample the frame, or fit a model on data of this step."
         )
-
-
-def _usual_difference(stamps: pd.Index[Any]) -> str | int:
-    differences, counts = np.unique(np.diff(_ticks(stamps)), return_counts=True)
-    usual = int(differences[counts.argmax()])
-    if not isinstance(stamps, pd.DatetimeIndex):
-        return usual
-    return step_name(_to_offset(pd.Timedelta(usual, unit=stamps.unit)))
 
 
 def complete_grid(
@@ -413,7 +411,7 @@ def _candidates(stamps: pd.Index[Any]) -> list[_Candidate]:
     clock = stamps.tz_localize(None)
     days = clock.normalize()
     if stamps.tz is None and not (clock - days).equals((clock - days)[:1].repeat(len(clock))):
-        return fixed  # of several times of day
+        return [*fixed, *_of_business_hours(clock, days)]  # of several times of day
     months, business = _of_months(days), _of_business_days(days)
     if stamps.tz is not None:  # days are counted on the local clock
         number = days.to_numpy().astype("M8[D]").astype(np.int64)
@@ -449,6 +447,21 @@ def _of_business_days(days: pd.DatetimeIndex) -> list[_Candidate]:
         return []
     dates = days.to_numpy().astype("M8[D]")
     return _of_count(np.busday_count(dates[0], dates), pd.offsets.BusinessDay)
+
+
+def _of_business_hours(clock: pd.DatetimeIndex, days: pd.DatetimeIndex) -> list[_Candidate]:
+    """Return the step of business hours, if all stamps are full hours of pandas's business day."""
+    hour = pd.offsets.BusinessHour()
+    opening, closing = 9, 17
+    of_day = ((clock - days) // _HOUR).to_numpy()
+    is_full = bool(((clock - days) % _HOUR == _ZERO).all())
+    if not (is_full and (opening <= of_day).all() and (of_day < closing).all()):
+        return []
+    if not (days.weekday < 5).all():
+        return []
+    dates = days.to_numpy().astype("M8[D]")
+    position = np.busday_count(dates[0], dates) * (closing - opening) + of_day - opening
+    return _of_count(position, lambda count: hour * count)
 
 
 def _all_on(offset: BaseOffset, days: pd.DatetimeIndex) -> bool:

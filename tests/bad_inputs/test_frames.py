@@ -194,9 +194,10 @@ NO_FRAME = [
         lambda: pd.Series(list("abc") * 10, HOURS),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'target' has dtype 'object'. Convert it "
-            "with pd.to_numeric, pass timestamp='target' if it holds the stamps, or leave it "
-            "out by listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'target' has dtype 'object'. Convert "
+            "it with pd.to_numeric, pass timestamp='target' if it holds the stamps or "
+            "item_id='target' if it names the series, or leave it out by listing the "
+            "channels with target=[...]."
         ),
     ),
 ]
@@ -337,9 +338,10 @@ STAMPS = [
         lambda: stamped(HOURS[:29].append(HOURS[28:29] + pd.Timedelta("7min"))),
         FRAME,
         (
-            "Stamps must lie on a grid of step 'h'. Series 'series' has '2024-01-02 04:07:00', "
-            "which is off the grid that starts at '2024-01-01 00:00:00'. Round or resample the "
-            "stamps, or pass freq=..."
+            "The frequency cannot be inferred. The longest step whose grid holds all stamps is "
+            "'min', and only 30 of its 1688 stamps have rows. The most common distance in series "
+            "'series' is 'h', which '2024-01-02 04:07:00' is off. Pass freq=... to choose, or "
+            "round or resample the stamps."
         ),
     ),
     mask(
@@ -639,9 +641,10 @@ VALUES = [
         lambda: wide(b="high"),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it with "
-            "pd.to_numeric, pass timestamp='b' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='b' if it holds the stamps or item_id='b' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
     fit(
@@ -649,9 +652,10 @@ VALUES = [
         lambda: wide(b=[str(k) for k in range(30)]),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it with "
-            "pd.to_numeric, pass timestamp='b' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='b' if it holds the stamps or item_id='b' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
     fit(
@@ -659,9 +663,10 @@ VALUES = [
         lambda: wide(b=pd.array(["1"] * 30, dtype="string[python]")),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'b' has dtype 'string'. Convert it with "
-            "pd.to_numeric, pass timestamp='b' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'b' has dtype 'string'. Convert it "
+            "with pd.to_numeric, pass timestamp='b' if it holds the stamps or item_id='b' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
     fit(
@@ -729,9 +734,10 @@ VALUES = [
         lambda: wide(a=decimal.Decimal(1)),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it with "
-            "pd.to_numeric, pass timestamp='a' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='a' if it holds the stamps or item_id='a' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
     fit(
@@ -739,9 +745,10 @@ VALUES = [
         lambda: wide(a=[[1.0]] * 30),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it with "
-            "pd.to_numeric, pass timestamp='a' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='a' if it holds the stamps or item_id='a' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
     fit(
@@ -749,9 +756,10 @@ VALUES = [
         lambda: wide(a=[2**70] * 30),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it with "
-            "pd.to_numeric, pass timestamp='a' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='a' if it holds the stamps or item_id='a' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
     fit(
@@ -769,9 +777,10 @@ VALUES = [
         lambda: spoiled(wide(), 4, "a", "-"),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it with "
-            "pd.to_numeric, pass timestamp='a' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='a' if it holds the stamps or item_id='a' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
 ]
@@ -1165,9 +1174,10 @@ OTHER_FRAMES = [
         lambda: wide(b="x"),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it with "
-            "pd.to_numeric, pass timestamp='b' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='b' if it holds the stamps or item_id='b' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
     later(
