@@ -27,7 +27,7 @@ _UNLEARNED = {
 """For each kind of patcher: its control without learned boundaries, and the cause of its gain."""
 _UNLEARNED_OF_OTHERS = (
     "the same patcher without learned boundaries",
-    "something else than learning them",
+    "something other than learning them",
 )
 
 

@@ -16,7 +16,11 @@ from adaptivepatch import (
     WindowRegressor,
     sliding_windows,
 )
-from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
+from adaptivepatch.errors import (
+    AdaptivePatchError,
+    InvalidFrameError,
+    InvalidParameterError,
+)
 from adaptivepatch.training.record import TrainingDivergedError
 from tests.bad_inputs.helpers import (
     Case,
@@ -1283,7 +1287,9 @@ CASES = [*SIZES, *CHOICES, *PARTS, *TRAINING, *FITTING, *REQUESTS, *ARRAYS]
 
 @parametrized(CASES)
 def test_a_bad_argument_is_refused(case):
-    assert_refused(case)
+    error = assert_refused(case)
+    if isinstance(error, AdaptivePatchError) and case.text.startswith("The '"):
+        assert error.parameter == case.text.split("'")[1]
 
 
 def test_there_are_many_kinds():

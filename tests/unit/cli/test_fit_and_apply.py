@@ -191,15 +191,15 @@ def test_fine_tuning_begins_with_the_weights_of_a_model(home):
 
 
 def test_a_patcher_of_the_user(home, tmp_path, capsys):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "mine_of_fit.py").write_text(
         "from adaptivepatch import FixedPatcher\n"
         "class MyPatcher(FixedPatcher):\n    name = 'mine'\n"
     )
-    plugin = ["--patcher", "mine:MyPatcher"]
+    plugin = ["--patcher", "mine_of_fit:MyPatcher"]
     assert call("fit", home / "load.csv", *TINY, *plugin, "--model", "m") == 0
     capsys.readouterr()
     assert call("predict", "m") == 2
-    assert "--patcher mine:MyPatcher" in capsys.readouterr().err
+    assert "--patcher mine_of_fit:MyPatcher" in capsys.readouterr().err
     assert call("predict", "m", *plugin) == 0
 
 

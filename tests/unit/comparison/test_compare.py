@@ -339,7 +339,7 @@ def test_gain_of_an_unlearned_patcher_of_the_user_is_reported():
     )
     text = "not significantly better than still, the same patcher without learned boundaries ("
     assert text in result.verdict
-    assert "the gain is that of something else than learning them" in result.verdict
+    assert "the gain is that of something other than learning them" in result.verdict
 
 
 def test_frozen_control_is_not_used_for_patchers_that_do_not_learn():
