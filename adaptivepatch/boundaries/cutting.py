@@ -15,7 +15,7 @@ from torch import Tensor
 from adaptivepatch.nn.layers.normalization import InstanceNorm
 from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.segmentation import Segmentation
-from adaptivepatch.training.torch_state import plain_torch
+from adaptivepatch.torch_state import plain_torch
 
 ROWS_AT_ONCE = 256
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adaptivepatch.nn.placement.surprise import NextPointPredictor, fit_next_point
-from adaptivepatch.training.torch_state import seeded
+from adaptivepatch.torch_state import seeded
 
 WIDTH = 16  # channels of the reference forecaster
 

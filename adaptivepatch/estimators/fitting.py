@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from adaptivepatch.estimators.resuming import Checkpoints, NoCheckpoints
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.torch_state import plain_torch, seeded
 from adaptivepatch.training.losses import RowLoss
 from adaptivepatch.training.record import Callback, TrainingRecord
 from adaptivepatch.training.sampler import TrainingSet, WindowSource
-from adaptivepatch.training.torch_state import plain_torch, seeded
 from adaptivepatch.training.trainer import Trainer
 
 _PREPARE_ROWS = 8192  # rows that a patcher is prepared on; a window has one row per channel

@@ -22,6 +22,7 @@ from adaptivepatch.errors import check_choice
 from adaptivepatch.estimators.training_windows import PanelSource
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.segmentation import Segmentation
+from adaptivepatch.torch_state import plain_torch
 from adaptivepatch.training.inference import (
     predict_windows,
     segment_windows,
@@ -167,6 +168,7 @@ class PanelModel:
                 own.std[position] = self.scaling.std[known[id_]]
         return own
 
+    @plain_torch()
     def _source(self, panel: Panel, scaling: Scaling, windows: Windows) -> PanelSource:
         weight = next(self.network.head.parameters())
         return PanelSource(

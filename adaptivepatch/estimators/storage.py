@@ -23,6 +23,7 @@ from adaptivepatch.errors import InvalidModelError, InvalidParameterError
 from adaptivepatch.estimators.panel_model import PanelModel
 from adaptivepatch.estimators.settings import NetworkSettings
 from adaptivepatch.pretrained import frozen_parts
+from adaptivepatch.torch_state import plain_torch, seeded
 from adaptivepatch.training.record import TrainingRecord
 from adaptivepatch.training.trainer import Trainer
 
@@ -125,6 +126,8 @@ def save(
     return model_folder.save_folder(path, config, tensors, overwrite=overwrite)
 
 
+@plain_torch()
+@seeded(None)
 def load(
     path: str | Path,
     classes: Sequence[type],

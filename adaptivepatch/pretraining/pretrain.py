@@ -27,6 +27,7 @@ from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.pretrained import PatcherCard, TrainingData
 from adaptivepatch.pretraining.windows import CELLS, Cell, SeriesPool
+from adaptivepatch.torch_state import plain_torch, seeded
 from adaptivepatch.training.checkpoint import (
     NO_CHECKPOINT,
     CheckpointFile,
@@ -40,7 +41,6 @@ from adaptivepatch.training.loop import NextStep, TrainingLoop
 from adaptivepatch.training.losses import make_loss, weighted_sum
 from adaptivepatch.training.schedules import make_schedule
 from adaptivepatch.training.step import TrainingStep
-from adaptivepatch.training.torch_state import plain_torch, seeded
 
 _PRIME = 1_000_003  # difference between the seeds of two steps
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.segmentation import Segmentation
+from adaptivepatch.torch_state import plain_torch
 from adaptivepatch.training.devices import autocast
-from adaptivepatch.training.torch_state import plain_torch
 
 Lookbacks = Callable[[Tensor], tuple[Tensor, Tensor | None, Tensor | None]]
 """Maps window numbers (w,) to series (n, T), observed (n, T) or None, group (n,) or None."""

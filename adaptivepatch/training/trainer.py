@@ -17,6 +17,7 @@ from torch import Tensor
 
 from adaptivepatch.errors import InvalidParameterError, check_float, check_int
 from adaptivepatch.network import PatchNetwork
+from adaptivepatch.torch_state import seeded
 from adaptivepatch.training.checkpoint import (
     NO_CHECKPOINT,
     CheckpointFile,
@@ -35,7 +36,6 @@ from adaptivepatch.training.record import Callback, TrainingRecord, WindowSets
 from adaptivepatch.training.sampler import ShuffledBatches, WindowSource
 from adaptivepatch.training.schedules import make_schedule
 from adaptivepatch.training.step import TrainingStep
-from adaptivepatch.training.torch_state import seeded
 
 DEFAULT_MAX_STEPS = 1000
 
