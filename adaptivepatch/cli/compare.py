@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adaptivepatch.cli import options
-from adaptivepatch.cli.fit import (
+from adaptivepatch.cli.options import (
     BackboneName,
     ContextLength,
     File,

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from adaptivepatch.comparison.arms import ArmRuns
 from adaptivepatch.comparison.findings import (
     Findings,
     JudgedArm,
     arm_of_equal_tokens,
     have_equal_tokens,
 )
-from adaptivepatch.comparison.fits import ArmRuns
 from adaptivepatch.comparison.statistics import Interval
 
 MIN_SEEDS = 5

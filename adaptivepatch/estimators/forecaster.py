@@ -261,7 +261,14 @@ class Forecaster(BaseEstimator):
             init=checkpoints.init,
             checkpoints=checkpoints,
         )
-        data = PanelTrainingData(panel, held_out, settings, self.share_segmentation, trainer)
+        data = PanelTrainingData(
+            panel,
+            held_out,
+            self.context_length,
+            self.horizon,
+            self.share_segmentation,
+            trainer.placement(),
+        )
         fit = fit_and_refit(job, data, refit=refit)
         if fit.record.interrupted:
             _warn_interrupted(fit.record, checkpoints.how_to_resume)
@@ -524,7 +531,14 @@ class Forecaster(BaseEstimator):
                 continue
             known = rows_to_train_on(panel, begin, self.horizon, start)
             held_out = held_out_rows(known, self.horizon, self.settings_["validation_rows"])
-            data = PanelTrainingData(known, held_out, settings, self.share_segmentation, trainer)
+            data = PanelTrainingData(
+                known,
+                held_out,
+                self.context_length,
+                self.horizon,
+                self.share_segmentation,
+                trainer.placement(),
+            )
             fit = fit_and_refit(job, data, refit=self.settings_["refit"])
             if fit.record.interrupted:
                 raise KeyboardInterrupt

@@ -368,8 +368,8 @@ def test_fine_tuning_never_ends_worse_on_validation():
 
 
 def test_fine_tuning_helps_on_little_data():
-    source = forecaster(trainer=Trainer(max_steps=300, learning_rate=3e-3, device="cpu"))
-    source.fit(daily_frame(rows=900, seed=1))
+    source = forecaster(trainer=Trainer(max_steps=120, learning_rate=3e-3, device="cpu"))
+    source.fit(daily_frame(rows=600, seed=1))
     few = daily_frame(rows=60, seed=2)
     later = daily_frame(rows=400, seed=2)
     brief = Trainer(max_steps=10, learning_rate=1e-4, device="cpu")
