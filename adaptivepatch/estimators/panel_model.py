@@ -89,6 +89,7 @@ class PanelModel:
             parts.append(self.predict(panel, self.lookbacks(panel), scaling))
         return np.concatenate(parts, axis=1)[:, :horizon]
 
+    @plain_torch()
     def predict(
         self, panel: Panel, windows: Windows, scaling: Scaling | None = None
     ) -> NDArray[np.float64]:
@@ -130,12 +131,14 @@ class PanelModel:
         known = None if prob is None else prob.reshape(shape)
         return (segmentation_frame if by == "patch" else step_frame)(panel, lengths, known)
 
+    @plain_torch()
     def segment(self, panel: Panel, windows: Windows) -> Segmentation:
         """Return the patches of windows, one row per window and channel."""
         source = self._source(panel, self.scaling_of(panel), windows)
         numbers = source.numbers(windows)
         return segment_windows(self.network, source.lookbacks, numbers, panel.num_channels)
 
+    @plain_torch()
     def boundary_prob(self, panel: Panel, windows: Windows) -> NDArray[np.float64] | None:
         """Return the probability that a step starts a patch.
 
@@ -168,7 +171,6 @@ class PanelModel:
                 own.std[position] = self.scaling.std[known[id_]]
         return own
 
-    @plain_torch()
     def _source(self, panel: Panel, scaling: Scaling, windows: Windows) -> PanelSource:
         weight = next(self.network.head.parameters())
         return PanelSource(
