@@ -23,6 +23,7 @@ from adaptivepatch.estimators.settings import (
     check_embedding,
     draw_seed,
 )
+from adaptivepatch.torch_state import plain_torch
 from adaptivepatch.training.inference import predict_windows
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.record import Callback, WindowSets
@@ -200,6 +201,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self, "network_")
         return self.network_.patcher
 
+    @plain_torch()
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Forecast windows.
 
