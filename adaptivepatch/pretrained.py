@@ -36,6 +36,7 @@ from adaptivepatch.model_folder import (
     load_weights,
     save_folder,
 )
+from adaptivepatch.torch_state import plain_torch, seeded
 
 CARD = "README.md"
 SHIPPED = Path(__file__).with_name("pretrained_patchers")
@@ -362,6 +363,8 @@ def is_pretrained(name: str) -> bool:
     return name in shipped_patchers() or Path(name).is_dir()
 
 
+@plain_torch()
+@seeded(None)
 def load_patcher(
     path: str | Path,
     *,

@@ -15,6 +15,7 @@ from torch import Tensor
 from adaptivepatch.nn.layers.normalization import InstanceNorm
 from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.segmentation import Segmentation
+from adaptivepatch.torch_state import plain_torch
 
 ROWS_AT_ONCE = 256
 
@@ -40,7 +41,7 @@ class Cut(NamedTuple):
     observed: Tensor | None
 
 
-@torch.no_grad()
+@plain_torch()
 def cut_rows(
     patcher: Patcher,
     rows: Tensor,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adaptivepatch.nn.placement.surprise import NextPointPredictor, fit_next_point
+from adaptivepatch.torch_state import seeded
 
 WIDTH = 16  # channels of the reference forecaster
 
@@ -36,8 +37,7 @@ def reference_forecaster(
     NextPointPredictor
         The trained forecaster.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
+    with seeded(0):
         forecaster = NextPointPredictor(WIDTH)
     generator = torch.Generator().manual_seed(0)
     fit_next_point(

@@ -16,11 +16,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptivepatch.data.panel import FrameLayout, Panel, future_index, row_offsets
-from adaptivepatch.data.steps import Step, complete_grid, find_step, parse_step, step_name
+from adaptivepatch.data.steps import (
+    Step,
+    check_own_step,
+    complete_grid,
+    find_step,
+    parse_step,
+    step_name,
+)
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, suggest
 
 __all__ = ["FrameLayout", "Panel", "future_index", "read_frame"]
 
+_FIRST_YEAR, _LAST_YEAR = 1900, 2100  # years of integers that may be dates
 SINGLE_ITEM = "series"  # id of the only item of a wide frame
 COVARIATE_ROLES = ("past_covariates", "future_covariates", "static_covariates")
 
@@ -61,6 +69,7 @@ def read_frame(
     freq: str | Step | pd.Timedelta | None = None,
     require_observed: bool = True,
     keys_must_exist: bool = False,
+    is_fitted_step: bool = False,
 ) -> Panel:
     """Check a wide or long frame and return its series in canonical order.
 
@@ -84,6 +93,9 @@ def read_frame(
     keys_must_exist : bool, default=False
         Refuse a key column that the caller names and the frame lacks. A key with its default name
         may always be absent.
+    is_fitted_step : bool, default=False
+        `freq` is the step of a fitted model. Refuse stamps that have a longer step of their own
+        and would leave most of the grid empty.
 
     Returns
     -------
@@ -124,9 +136,12 @@ def read_frame(
     order = np.argsort(codes, kind="stable")
     offsets = row_offsets(np.bincount(codes, minlength=len(item_ids)))
     stamps, values = stamps.take(order), values[order]
-    _check_increasing(stamps, offsets, item_ids, timestamp, in_index)
+    others = [] if was_long else [c for c in frame.columns if c not in (timestamp, *names)]
+    _check_increasing(stamps, offsets, item_ids, timestamp, in_index, others)
     index = tuple(stamps[a:b] for a, b in pairwise(offsets))
     step = find_step(index, item_ids) if freq is None else parse_step(freq, stamps)
+    if is_fitted_step and missing == "mask":
+        check_own_step(index, item_ids, step)
     index, position = complete_grid(index, item_ids, step, fill=missing == "mask")
 
     offsets = row_offsets([len(stamps) for stamps in index])
@@ -194,7 +209,13 @@ def read_frame_like_fitted(
         names.sort(key=list(df.columns).index)  # forecasts come in the order of this frame
     try:
         return read_frame(
-            df, **keys, target=names, missing=missing, freq=step, require_observed=False
+            df,
+            **keys,
+            target=names,
+            missing=missing,
+            freq=step,
+            require_observed=False,
+            is_fitted_step=True,
         )
     except InvalidParameterError as error:  # the step of fit does not suit these stamps
         kind = "integers" if isinstance(step, int) else "datetimes"
@@ -202,6 +223,31 @@ def read_frame_like_fitted(
             f"The stamps must be {kind} with the step {step_name(step)!r}, as in fit. This frame "
             "has stamps of another kind. Convert them."
         ) from error
+
+
+def check_id_types(given: Sequence[Hashable], fitted: Sequence[Hashable]) -> None:
+    """Refuse item ids that differ from those of `fit` in their type only, such as '1' for 1.
+
+    Parameters
+    ----------
+    given, fitted : sequence of hashable
+        Ids of a frame, and ids of `fit`.
+
+    Raises
+    ------
+    InvalidFrameError
+        If an id is unknown and its text is that of a known one.
+    """
+    known, by_text = set(fitted), {str(id_): id_ for id_ in fitted}
+    for id_ in given:
+        if id_ not in known and str(id_) in by_text:
+            own = by_text[str(id_)]
+            raise InvalidFrameError(
+                f"Item ids must have the type that they had in fit. Got {id_!r} of type "
+                f"{type(id_).__name__}; fit had {own!r} of type {type(own).__name__}. Convert the "
+                f"column of ids, such as with .astype({type(own).__name__}).",
+                parameter="item_id",
+            )
 
 
 def _as_frame(df: object) -> pd.DataFrame:
@@ -265,7 +311,9 @@ def _stamps(
     if pd.api.types.is_datetime64_any_dtype(stamps.dtype):
         return pd.DatetimeIndex(stamps), in_index
     if pd.api.types.is_integer_dtype(stamps.dtype) and not (in_index and was_long):
-        return pd.Index(_int64(stamps, place), name=stamps.name), in_index
+        numbers = _int64(stamps, place)
+        _refuse_dates_as_integers(numbers, place)
+        return pd.Index(numbers, name=stamps.name), in_index
     if in_index and (was_long or isinstance(stamps, pd.RangeIndex)):
         close = suggest(timestamp, frame.columns)
         raise InvalidFrameError(
@@ -288,6 +336,23 @@ def _int64(stamps: pd.Index[Any], place: str) -> NDArray[np.int64]:
             "constant."
         )
     return cast("NDArray[np.int64]", stamps.to_numpy(dtype=np.int64))
+
+
+def _refuse_dates_as_integers(numbers: NDArray[np.int64], place: str) -> None:
+    """Refuse integers that all read as dates, such as 20240131: counted up, they would not."""
+    for form, length in (("%Y%m%d", 8), ("%Y%m", 6)):
+        low, high = _FIRST_YEAR * 10 ** (length - 4), (_LAST_YEAR + 1) * 10 ** (length - 4)
+        if not (low <= numbers.min() and numbers.max() < high):
+            continue
+        dates = pd.to_datetime(np.unique(numbers).astype(str), format=form, errors="coerce")
+        if not dates.isna().any():
+            raise InvalidFrameError(
+                f"Integer stamps count steps. Those of the {place} read as dates, the first one, "
+                f"{int(numbers[0])}, as {dates[0]:%Y-%m-%d}. Convert them with "
+                f"pd.to_datetime(stamps.astype(str), format={form!r}), or subtract a constant if "
+                "they count steps.",
+                parameter="timestamp",
+            )
 
 
 def _remedy(stamps: pd.Index[Any]) -> str:
@@ -340,10 +405,12 @@ def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
         remedy = "with .astype(float)" if is_bool else "with pd.to_numeric"
         if types.is_complex_dtype(column.dtype):
             remedy = "with np.real or np.abs"
+        is_text = types.is_object_dtype(column.dtype) or types.is_string_dtype(column.dtype)
+        names = f" or item_id={name!r} if it names the series" if is_text else ""
         raise InvalidFrameError(
             f"A channel must hold real numbers. Column {name!r} has dtype {str(column.dtype)!r}. "
-            f"Convert it {remedy}, pass timestamp={name!r} if it holds the stamps, or leave it "
-            "out by listing the channels with target=[...].",
+            f"Convert it {remedy}, pass timestamp={name!r} if it holds the stamps{names}, or leave "
+            "it out by listing the channels with target=[...].",
             parameter="target",
         )
     return cast("NDArray[np.float64]", column.to_numpy(dtype=np.float64, na_value=np.nan))
@@ -384,7 +451,9 @@ def _check_increasing(
     item_ids: tuple[Hashable, ...],
     timestamp: str,
     in_index: bool,
+    others: Sequence[str],
 ) -> None:
+    """Refuse stamps that repeat or go back; `others` may name the series of a wide frame."""
     late = np.asarray(stamps[1:] <= stamps[:-1])
     late[offsets[1:-1] - 1] = False  # the step from one item to the next
     if not late.any():
@@ -398,8 +467,11 @@ def _check_increasing(
         found = f"goes from {str(stamps[row - 1])!r} back to {str(stamps[row])!r}"
         sort = "df.sort_index()" if in_index else f"df.sort_values({timestamp!r})"
         remedy = f"Use {sort}"
+    if others:
+        remedy += f". If the frame holds several series, pass item_id={others[0]!r}"
     raise InvalidFrameError(
-        f"Stamps must increase within a series. Series {item!r} {found}. {remedy}."
+        f"Stamps must increase within a series. Series {item!r} {found}. {remedy}.",
+        parameter="item_id" if others else None,
     )
 
 

@@ -43,8 +43,19 @@ def forecast_frame(
         "prediction": values[..., middle].ravel(),
     }
     if quantiles is not None:
-        columns |= {str(quantile): values[..., k].ravel() for k, quantile in enumerate(quantiles)}
+        columns |= {quantile_name(q): values[..., k].ravel() for k, q in enumerate(quantiles)}
     return pd.DataFrame(columns)
+
+
+def quantile_name(quantile: float) -> str:
+    """Return the name of a column of quantiles, as a user would write the quantile.
+
+    Examples
+    --------
+    >>> quantile_name(0.1 + 0.2)
+    '0.3'
+    """
+    return f"{quantile:.10g}"
 
 
 def segmentation_frame(

@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pandas as pd
 
 from adaptivepatch.data.steps import Step
 
-_BY_DURATION = [  # (longest step, duration of the season)
-    (pd.Timedelta(hours=1), pd.Timedelta(days=1)),
-    (pd.Timedelta(days=1), pd.Timedelta(days=7)),
-]
-_BY_CALENDAR = {"M": 12, "Q": 4, "B": 5, "W": 52, "C": 5}
+_HOUR, _DAY, _WEEK = (pd.Timedelta(unit) for unit in ("1h", "1D", "7D"))
+_YEAR_IN_WEEKS = 52
+_PER_MONTHS = (
+    pd.offsets.MonthBegin,
+    pd.offsets.MonthEnd,
+    pd.offsets.BusinessMonthBegin,
+    pd.offsets.BusinessMonthEnd,
+)
 
 
 def default_season(step: Step) -> int:
-    """Return the length of a season (a day, a week or a year, depending on the step) in steps.
+    """Return the season length in time steps: a day, a week or a year, whichever fits the step.
 
     Parameters
     ----------
     step : pandas offset or int
-        Time step. An int has no season; the result is then 1, the last-value forecast.
+        One time step, as `adaptivepatch.data.steps.parse_step` returns it. Integer steps have no
+        season: the result is 1, the last value.
 
     Examples
     --------
     >>> from pandas.tseries.frequencies import to_offset
-    >>> [default_season(to_offset(f)) for f in ("15min", "h", "D", "MS", "B")]
-    [96, 24, 7, 12, 5]
+    >>> from adaptivepatch.data.steps import normalised
+    >>> names = ("15min", "h", "D", "B", "W-WED", "SMS", "MS", "QS-FEB", "YE")
+    >>> [default_season(normalised(to_offset(name))) for name in names]
+    [96, 24, 7, 5, 52, 24, 12, 4, 1]
     """
     if isinstance(step, int):
         return 1
+    if isinstance(step, pd.offsets.BusinessDay):
+        return max(1, 5 // step.n)
+    if isinstance(step, pd.offsets.SemiMonthBegin | pd.offsets.SemiMonthEnd):
+        return max(1, 24 // step.n)
+    if isinstance(step, _PER_MONTHS):
+        return max(1, 12 // step.n)
+    if type(step) is pd.DateOffset:
+        return max(1, 12 // int(step.kwds["months"]))
     try:
-        duration = pd.Timedelta(step)  # type: ignore[arg-type]
-    except ValueError:
-        rule = step.rule_code.removesuffix("S").removesuffix("E").partition("-")[0]
-        return max(1, _BY_CALENDAR.get(rule[-1:], 1) // step.n)
-    for longest, season in _BY_DURATION:
-        if duration <= longest:
-            return max(1, round(season / duration))
+        is_day = isinstance(step, pd.offsets.Day)
+        duration = step.n * _DAY if is_day else pd.Timedelta(cast("pd.offsets.Tick", step))
+    except ValueError:  # such as business hours
+        return 1
+    if duration <= _HOUR:
+        return max(1, round(_DAY / duration))
+    if duration <= _DAY:
+        return max(1, round(_WEEK / duration))
+    if duration % _WEEK == pd.Timedelta(0):
+        return max(1, _YEAR_IN_WEEKS * _WEEK // duration)
     return 1

@@ -11,10 +11,11 @@ after the skipped time, or the second of the two.
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -27,9 +28,20 @@ from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
 Step = BaseOffset | int
 Stamps = Sequence["pd.Index[Any]"]
 
-_CALENDAR_STEPS = ("B", "SMS", "SME", "MS", "ME", "BMS", "BME", "QS", "QE", "YS", "YE")
 _DAY = pd.Timedelta(days=1)
 _HOUR = pd.Timedelta(hours=1)
+_ZERO = pd.Timedelta(0)
+_MONTHS_BY_NAME = re.compile(r"(\d+) months")
+_DURATIONS = {
+    "weeks": 7 * _DAY,
+    "days": _DAY,
+    "hours": _HOUR,
+    "minutes": pd.Timedelta(minutes=1),
+    "seconds": pd.Timedelta(seconds=1),
+    "milliseconds": pd.Timedelta(milliseconds=1),
+    "microseconds": pd.Timedelta(microseconds=1),
+    "nanoseconds": pd.Timedelta(1),
+}
 _ANCHORED = (  # steps whose calendar does not depend on its start
     pd.offsets.Day,
     pd.offsets.BusinessDay,
@@ -38,33 +50,156 @@ _ANCHORED = (  # steps whose calendar does not depend on its start
     pd.offsets.MonthEnd,
     pd.offsets.BusinessMonthBegin,
     pd.offsets.BusinessMonthEnd,
-    pd.offsets.QuarterBegin,
-    pd.offsets.QuarterEnd,
-    pd.offsets.YearBegin,
-    pd.offsets.YearEnd,
 )
 _FIRST_YEAR, _LAST_YEAR = 1680, 2260  # range of stamps in nanoseconds
 _MAX_SPARSITY = 1000  # most grid steps per row; sparser rows are events, not a series
+_MIN_FULLNESS = 0.5  # share of a grid that must have rows for its step to be inferred
+_MONTHS: tuple[type[BaseOffset], ...] = (  # steps of one or more months
+    pd.offsets.MonthBegin,
+    pd.offsets.MonthEnd,
+    pd.offsets.BusinessMonthBegin,
+    pd.offsets.BusinessMonthEnd,
+)
+_AS_MONTHS: dict[type[BaseOffset], tuple[type[BaseOffset], int]] = {
+    pd.offsets.QuarterBegin: (pd.offsets.MonthBegin, 3),
+    pd.offsets.QuarterEnd: (pd.offsets.MonthEnd, 3),
+    pd.offsets.BQuarterBegin: (pd.offsets.BusinessMonthBegin, 3),
+    pd.offsets.BQuarterEnd: (pd.offsets.BusinessMonthEnd, 3),
+    pd.offsets.YearBegin: (pd.offsets.MonthBegin, 12),
+    pd.offsets.YearEnd: (pd.offsets.MonthEnd, 12),
+    pd.offsets.BYearBegin: (pd.offsets.BusinessMonthBegin, 12),
+    pd.offsets.BYearEnd: (pd.offsets.BusinessMonthEnd, 12),
+}
 
 
-def parse_step(freq: str | BaseOffset | pd.Timedelta | int, stamps: pd.Index[Any]) -> Step:
-    """Return the user's `freq` as a step of `stamps`; refuse one that does not suit them."""
-    step: Step | None
-    freq = int(freq) if isinstance(freq, np.integer) else freq
-    if isinstance(stamps, pd.DatetimeIndex):
-        try:
-            step = None if isinstance(freq, int) else to_offset(freq)
-        except (ValueError, TypeError):
-            step = None
-        kind = "a pandas frequency such as 'h' or 'MS' for datetime stamps"
-    else:
-        step = freq if isinstance(freq, int) and not isinstance(freq, bool) else None
-        kind = "a positive int for integer stamps"
-    if step is None or (step if isinstance(step, int) else step.n) < 1:
+def parse_step(freq: Any, stamps: pd.Index[Any]) -> Step:
+    """Return the user's `freq` as a step of `stamps`, in the one form that a step has.
+
+    A step is the distance of neighbouring stamps. Their position within the week, the quarter or
+    the year is read from the series, so that "W-WED" and "7D" are the same step, and so are
+    "QS-FEB" and "3MS". An anchor that the user names must fit the stamps.
+
+    Parameters
+    ----------
+    freq : str, pandas offset, Timedelta, timedelta64 or int
+        An int for integer stamps.
+    stamps : pandas.Index
+        Stamps of the series.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `freq` is not a step of such stamps, or its anchor does not fit them.
+    """
+    if not isinstance(stamps, pd.DatetimeIndex):
+        step = _as_int(freq)
+        if step is None or step < 1:
+            raise InvalidParameterError(
+                "The 'freq' parameter must be a positive int for integer stamps. Got "
+                f"{freq!r} instead.",
+                parameter="freq",
+            )
+        return step
+    offset = _as_offset(freq)
+    if offset is None:
         raise InvalidParameterError(
-            f"The 'freq' parameter must be {kind}. Got {freq!r} instead.", parameter="freq"
+            "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
+            f"stamps. Got {freq!r} instead.",
+            parameter="freq",
         )
+    _check_anchor(freq, offset, stamps)
+    return normalised(offset)
+
+
+def _as_int(freq: Any) -> int | None:
+    is_int = isinstance(freq, int | np.integer) and not isinstance(freq, bool | np.timedelta64)
+    return int(freq) if is_int else None
+
+
+def _as_offset(freq: Any) -> BaseOffset | None:
+    """Return an offset of at least one step, None where there is none."""
+    if isinstance(freq, str) and (match := _MONTHS_BY_NAME.fullmatch(freq)):
+        return pd.DateOffset(months=int(match[1]))
+    if _as_int(freq) is not None:
+        return None
+    try:
+        offset = to_offset(pd.Timedelta(freq) if isinstance(freq, np.timedelta64) else freq)
+    except (ValueError, TypeError):
+        return None
+    if offset is None or offset.n < 1:
+        return None
+    return offset
+
+
+def normalised(step: BaseOffset) -> BaseOffset:
+    """Return the one form of a step: without anchor, quarters and years as months.
+
+    Examples
+    --------
+    >>> [step_name(normalised(to_offset(f))) for f in ("W-WED", "QS-FEB", "2YE", "BQE", "90min")]
+    ['7D', '3MS', '24ME', '3BME', '90min']
+    """
+    if type(step) in _AS_MONTHS:
+        months, count = _AS_MONTHS[type(step)]
+        return months(count * step.n)
+    if type(step) is pd.offsets.Week:
+        return pd.offsets.Day(7 * step.n)
+    if type(step) is pd.DateOffset:
+        return _plain(step)
     return step
+
+
+def _plain(step: pd.DateOffset) -> BaseOffset:
+    """Return months, days or a fixed duration for a `pandas.DateOffset` of keywords."""
+    given = {name: value * step.n for name, value in step.kwds.items()}
+    months = given.pop("months", 0) + 12 * given.pop("years", 0)
+    if months and not given and months >= 1:
+        return pd.DateOffset(months=int(months))
+    if not months and given and all(name in _DURATIONS for name in given):
+        duration = sum((value * _DURATIONS[name] for name, value in given.items()), pd.Timedelta(0))
+        if duration > pd.Timedelta(0):
+            return _to_offset(duration)
+    raise InvalidParameterError(
+        "The 'freq' parameter must be one distance, in months or in days and less. Got "
+        f"{step!r} instead. Use a pandas frequency such as 'h', 'D' or 'MS'.",
+        parameter="freq",
+    )
+
+
+def _check_anchor(freq: Any, offset: BaseOffset, stamps: pd.DatetimeIndex) -> None:
+    """Refuse an anchor, such as the weekday of "W-SUN", that the first stamp contradicts."""
+    if len(stamps) == 0 or isinstance(offset, pd.offsets.Tick) or type(offset) is pd.DateOffset:
+        return
+    if isinstance(offset, pd.offsets.BusinessHour):
+        return
+    first = stamps[0].tz_localize(None)
+    if offset.is_on_offset(first):
+        return
+    own = _fitting_name(stamps)
+    raise InvalidParameterError(
+        f"The stamps must lie where freq={_as_given(freq)!r} puts them. The first one, "
+        f"{str(stamps[0])!r}, is a {first:%A} and day {first.day} of {first:%B}. "
+        f"{f'Pass freq={own!r}.' if own else 'Pass another freq, or leave it out.'}",
+        parameter="freq",
+    )
+
+
+def _fitting_name(stamps: pd.DatetimeIndex) -> str | None:
+    """Return the anchored name of a step that fits the stamps, if pandas or this module has one."""
+    if len(stamps) < 3:
+        return None
+    with warnings.catch_warnings():  # pandas 3.1 announces that it will return the offset itself
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            inferred = pd.infer_freq(stamps[:100])
+        except (TypeError, ValueError):
+            inferred = None
+    return None if inferred is None else str(getattr(inferred, "freqstr", inferred))
+
+
+def _as_given(freq: Any) -> Any:
+    """Return a step as the user wrote it."""
+    return freq.freqstr if isinstance(freq, BaseOffset) else freq
 
 
 def find_step(index: Stamps, item_ids: Sequence[Hashable]) -> Step:
@@ -91,21 +226,79 @@ def find_step(index: Stamps, item_ids: Sequence[Hashable]) -> Step:
     for item, stamps in voters:
         if any(_is_complete(stamps, step) for step in found):
             continue
-        step = _step_of(stamps)
+        step = _step_of(stamps, item)
         votes = found if _is_complete(stamps, step) else partial
         votes.setdefault(step, item)
     votes = found or partial
-    if len(votes) == 1:
-        return next(iter(votes))
-    for step in votes:
-        if all(_is_complete(stamps, step) for _, stamps in voters):
-            return step
-    (one, first), (other, second) = list(votes.items())[:2]
+    if len(votes) > 1:
+        shared = [s for s in votes if all(_is_complete(stamps, s) for _, stamps in voters)]
+        if not shared:
+            (one, first), (other, second) = list(votes.items())[:2]
+            raise InvalidFrameError(
+                f"All series must have the same frequency. Series {first!r} has "
+                f"{step_name(one)!r}, series {second!r} has {step_name(other)!r}. Resample them, "
+                "fit them separately, or pass freq=...",
+                parameter="freq",
+            )
+        return shared[0]
+    step = next(iter(votes))
+    if not found:
+        _check_fullness(voters, step)
+    return step
+
+
+def _check_fullness(voters: Sequence[tuple[Hashable, pd.Index[Any]]], step: Step) -> None:
+    """Refuse an inferred step at which most rows would be absent."""
+    rows = sum(len(stamps) for _, stamps in voters)
+    needed = sum(len(_grid(stamps, step)) for _, stamps in voters)
+    if rows >= _MIN_FULLNESS * needed:
+        return
+    item, stamps = voters[0]
+    differences, counts = np.unique(np.diff(_ticks(stamps)), return_counts=True)
+    usual = int(differences[counts.argmax()])
+    off = np.flatnonzero((_ticks(stamps) - _ticks(stamps)[0]) % usual)
+    distance: Step = usual
+    if isinstance(stamps, pd.DatetimeIndex):
+        distance = _to_offset(usual * pd.Timedelta(1, unit=stamps.unit))
+    where = "" if len(off) == 0 else f", which {str(stamps[int(off[0])])!r} is off"
     raise InvalidFrameError(
-        f"All series must have the same frequency. Series {first!r} has {_name(one)!r}, series "
-        f"{second!r} has {_name(other)!r}. Resample them, fit them separately, or pass freq=...",
+        "The frequency cannot be inferred. The longest step whose grid holds all stamps is "
+        f"{step_name(step)!r}, and only {rows} of its {needed} stamps have rows. The most common "
+        f"distance in series {item!r} is {step_name(distance)!r}{where}. Pass freq=... to choose, "
+        "or round or resample the stamps.",
         parameter="freq",
     )
+
+
+def check_own_step(index: Stamps, item_ids: Sequence[Hashable], step: Step) -> None:
+    """Refuse stamps with a longer step than that of a model, at which most rows would be absent.
+
+    Parameters
+    ----------
+    index, item_ids : sequences
+        Stamps and id of each item.
+    step : pandas offset or int
+        Step of the model.
+
+    Raises
+    ------
+    InvalidFrameError
+        If fewer than half of the stamps of a grid of `step` have rows, and the stamps are regular
+        with a longer step.
+    """
+    rows, needed = sum(map(len, index)), sum(len(_grid(stamps, step)) for stamps in index)
+    if rows >= _MIN_FULLNESS * needed:
+        return
+    try:
+        own = find_step(index, item_ids)
+    except InvalidFrameError:
+        return  # gaps, not another step
+    if sum(len(_grid(stamps, own)) for stamps in index) < needed:
+        raise InvalidFrameError(
+            f"The stamps must have the step of the model, {step_name(step)!r}. Those of this frame "
+            f"have the step {step_name(own)!r}, at which {rows} of {needed} rows of the model "
+            "would be there. Resample the frame, or fit a model on data of this step."
+        )
 
 
 def complete_grid(
@@ -143,7 +336,7 @@ def complete_grid(
         if wrong.any():
             off = stamps[int(np.flatnonzero(wrong)[0])]
             raise InvalidFrameError(
-                f"Stamps must lie on a grid of step {_name(step)!r}. Series {item!r} has "
+                f"Stamps must lie on a grid of step {step_name(step)!r}. Series {item!r} has "
                 f"{str(off)!r}, which is off the grid that starts at {str(stamps[0])!r}. "
                 "Round or resample the stamps, or pass freq=...",
                 parameter="freq",
@@ -153,7 +346,7 @@ def complete_grid(
             first = grid[int(np.flatnonzero(place != np.arange(len(place)))[0])]
             raise InvalidFrameError(
                 f"Stamps must be regular. Series {item!r} lacks {absent} stamp(s) of step "
-                f"{_name(step)!r}, the first at {str(first)!r}. Add the rows, pass "
+                f"{step_name(step)!r}, the first at {str(first)!r}. Add the rows, pass "
                 'missing="mask", or name another step with freq=...',
                 parameter="missing",
             )
@@ -163,36 +356,145 @@ def complete_grid(
     return tuple(grids), np.concatenate(positions).astype(np.int64)
 
 
-def _step_of(stamps: pd.Index[Any]) -> Step:
-    """Return the step of one item of at least three rows."""
-    common = _common_difference(stamps)
+class _Candidate(NamedTuple):
+    """A step, and the number of stamps of its grid from the first to the last row."""
+
+    step: Step
+    size: int
+
+
+def _step_of(stamps: pd.Index[Any], item: Hashable = None) -> Step:
+    """Return the longest step whose grid holds all stamps of one item of at least three rows.
+
+    Raises
+    ------
+    InvalidFrameError
+        If two steps fit equally and put absent rows at different stamps.
+    """
+    candidates = sorted(_candidates(stamps), key=lambda candidate: candidate.size)  # stable
+    fitting: list[_Candidate] = []
+    for candidate in candidates:
+        if fitting and candidate.size > fitting[0].size:
+            break
+        if candidate.size > _MAX_SPARSITY * len(stamps) or _holds(stamps, candidate.step):
+            fitting.append(candidate)
+    best = fitting[0].step
+    if fitting[0].size > len(stamps):
+        for other in fitting[1:]:
+            if not _grid(stamps, other.step).equals(_grid(stamps, best)):
+                raise InvalidFrameError(
+                    f"The frequency cannot be inferred. {step_name(best)!r} and "
+                    f"{step_name(other.step)!r} fit the stamps of series {item!r} equally well, "
+                    "and put the absent rows at different stamps. Pass freq=... to choose.",
+                    parameter="freq",
+                )
+    return best
+
+
+def _holds(stamps: pd.Index[Any], step: Step) -> bool:
+    """Tell whether the grid of a step holds all stamps."""
+    place = _places(stamps, _grid(stamps, step), step)
+    return bool((place >= 0).all() and (np.diff(place) > 0).all())
+
+
+def _candidates(stamps: pd.Index[Any]) -> list[_Candidate]:
+    """Return the longest step of every kind that may fit, the plainer ones first.
+
+    Kinds are fixed distances, months (by the position of the stamps in the month), half months and
+    business days. A distance of 28 days or more comes after the months.
+    """
     if not isinstance(stamps, pd.DatetimeIndex):
-        return common
-    difference = pd.Timedelta(common, unit=stamps.unit)
-    constant = _to_offset(difference)
-    if difference < 28 * _DAY and _is_constant(stamps):
-        return constant if _is_complete(stamps, constant) else pd.offsets.Hour(difference // _HOUR)
-    with warnings.catch_warnings():  # pandas 3.1 warns that it will return an offset, not a str
-        warnings.simplefilter("ignore", DeprecationWarning)
-        inferred = pd.infer_freq(stamps)
-    if inferred is not None:
-        return _to_offset(inferred)
-    steps = [constant]
-    if difference >= _DAY:
-        steps += map(_to_offset, _CALENDAR_STEPS)
-    grids = [(step, _grid(stamps, step)) for step in steps]
-    fitting = [(step, len(g)) for step, g in grids if (_places(stamps, g, step) >= 0).all()]
-    return min(fitting, key=lambda fit: fit[1], default=(constant, 0))[0]  # fewest absent stamps
+        return _of_count(_ticks(stamps), lambda count: count)
+    unit = pd.Timedelta(1, unit=stamps.unit)
+    make = _absolute if stamps.tz is not None else _to_offset
+    fixed = _of_count(_ticks(stamps), lambda count: make(count * unit))
+    clock = stamps.tz_localize(None)
+    days = clock.normalize()
+    if stamps.tz is None and not (clock - days).equals((clock - days)[:1].repeat(len(clock))):
+        return [*fixed, *_of_business_hours(clock, days)]  # of several times of day
+    months, business = _of_months(days), _of_business_days(days)
+    if stamps.tz is not None:  # days are counted on the local clock
+        number = days.to_numpy().astype("M8[D]").astype(np.int64)
+        fixed = [*_of_count(number, pd.offsets.Day), *fixed]
+    is_short = bool((np.diff(days) < 28 * _DAY).any())
+    return [*fixed, *months, *business] if is_short else [*months, *fixed, *business]
+
+
+def _of_months(days: pd.DatetimeIndex) -> list[_Candidate]:
+    """Return the steps of months and half months that fit days."""
+    found: list[_Candidate] = []
+    month = (days.year * 12 + days.month).to_numpy().astype(np.int64)
+    if (np.diff(month) > 0).all():
+        for kind in _MONTHS:
+            if _all_on(kind(), days):
+                found += _of_count(month, kind)
+        day = np.unique(days.day)
+        if len(day) == 1 and 1 < day[0] <= 28:
+            found += _of_count(month, lambda count: pd.DateOffset(months=count))
+    halves: tuple[tuple[type[BaseOffset], int], ...] = (
+        (pd.offsets.SemiMonthBegin, 15),
+        (pd.offsets.SemiMonthEnd, 16),
+    )
+    for kind, second in halves:  # stamps of the second half of a month are on this day or later
+        if _all_on(kind(), days):
+            found += _of_count(2 * month + (days.day >= second), kind)
+    return found
+
+
+def _of_business_days(days: pd.DatetimeIndex) -> list[_Candidate]:
+    """Return the step of business days, if days have no weekend."""
+    if not (days.weekday < 5).all():
+        return []
+    dates = days.to_numpy().astype("M8[D]")
+    return _of_count(np.busday_count(dates[0], dates), pd.offsets.BusinessDay)
+
+
+def _of_business_hours(clock: pd.DatetimeIndex, days: pd.DatetimeIndex) -> list[_Candidate]:
+    """Return the step of business hours, if all stamps are full hours of pandas's business day."""
+    hour = pd.offsets.BusinessHour()
+    opening, closing = 9, 17
+    of_day = ((clock - days) // _HOUR).to_numpy()
+    is_full = bool(((clock - days) % _HOUR == _ZERO).all())
+    if not (is_full and (opening <= of_day).all() and (of_day < closing).all()):
+        return []
+    if not (days.weekday < 5).all():
+        return []
+    dates = days.to_numpy().astype("M8[D]")
+    position = np.busday_count(dates[0], dates) * (closing - opening) + of_day - opening
+    return _of_count(position, lambda count: hour * count)
+
+
+def _all_on(offset: BaseOffset, days: pd.DatetimeIndex) -> bool:
+    """Return whether all days lie on an offset."""
+    return all(offset.is_on_offset(day) for day in days)
+
+
+def _of_count(position: NDArray[np.int64], make: Callable[[int], Step]) -> list[_Candidate]:
+    """Return the step of the greatest common divisor of distances; nothing if they are not all > 0.
+
+    Parameters
+    ----------
+    position : ndarray of int
+        Number of each stamp, counted in the smallest step of a kind.
+    make : callable
+        Maps a multiple to a step of that kind.
+    """
+    distances = np.diff(position)
+    if not (distances > 0).all():
+        return []
+    count = int(np.gcd.reduce(distances))
+    return [_Candidate(make(count), int(position[-1] - position[0]) // count + 1)]
+
+
+def _absolute(duration: pd.Timedelta) -> BaseOffset:
+    """Return a duration as an offset in absolute time, also if it is a number of days."""
+    return pd.offsets.Hour(duration // _HOUR) if duration % _HOUR == _ZERO else to_offset(duration)
 
 
 def _to_offset(step: str | BaseOffset | pd.Timedelta) -> BaseOffset:
     if isinstance(step, pd.Timedelta) and step % _DAY == pd.Timedelta(0):
         return pd.offsets.Day(step // _DAY)  # calendar days keep local midnights at clock changes
     return to_offset(step)
-
-
-def _name(step: Step) -> str | int:
-    return step if isinstance(step, int) else step.freqstr
 
 
 def _ticks(stamps: pd.Index[Any]) -> NDArray[np.int64]:
@@ -206,12 +508,6 @@ def _moments(ticks: NDArray[np.int64], like: pd.DatetimeIndex) -> pd.DatetimeInd
     """Convert integers in the unit of `like` to stamps in its time zone."""
     moments = pd.DatetimeIndex(ticks.view(f"M8[{like.unit}]"))
     return moments if like.tz is None else moments.tz_localize("UTC").tz_convert(like.tz)
-
-
-def _common_difference(stamps: pd.Index[Any]) -> int:
-    """Return the most common difference; the smallest of them if several are."""
-    differences, counts = np.unique(np.diff(_ticks(stamps)), return_counts=True)
-    return int(differences[counts.argmax()])
 
 
 def _is_constant(stamps: pd.Index[Any], difference: float | None = None) -> bool:
@@ -243,7 +539,7 @@ def _grid(stamps: pd.Index[Any], step: Step) -> pd.Index[Any]:
         if size > _MAX_SPARSITY * len(stamps):
             raise InvalidFrameError(
                 f"Stamps must be regular. From {str(stamps[0])!r} to {str(stamps[-1])!r} there are "
-                f"{size:.0f} steps of {_name(step)!r}, but {len(stamps)} rows. "
+                f"{size:.0f} steps of {step_name(step)!r}, but {len(stamps)} rows. "
                 "Resample the data or pass a longer step as freq=...",
                 parameter="freq",
             )
@@ -277,7 +573,8 @@ def following(dates: pd.DatetimeIndex, step: BaseOffset, count: int) -> pd.Datet
         after = calendar[calendar.searchsorted(dates[-1], side="right") :][:count]
         if len(after) == count:
             return after.as_unit(dates.unit)
-    stamps = _localized(pd.date_range(start, periods=count + 2, freq=step), dates.tz)
+    after = pd.date_range(start, periods=count + 2, freq=step, unit=dates.unit)
+    stamps = _localized(after, dates.tz)
     return stamps[stamps > dates[-1]][:count].as_unit(dates.unit)
 
 
@@ -333,6 +630,8 @@ def _calendar_around(
     low, high = first.year // 10 * 10 - 10, last_year // 10 * 10 + 30
     if not anchored or first.tz is not None or low < _FIRST_YEAR or high > _LAST_YEAR:
         return None
+    if type(tz).__hash__ is None:  # dateutil's zones; the calendar is kept by zone
+        return None
     return _calendar(first - first.normalize(), low, high, step, tz)
 
 
@@ -346,7 +645,7 @@ def _calendar(
 
 @lru_cache(maxsize=64)
 def _between(first: pd.Timestamp, last: pd.Timestamp, step: BaseOffset) -> pd.DatetimeIndex:
-    return pd.date_range(first, last, freq=step)
+    return pd.date_range(first, last, freq=step, unit=first.unit)
 
 
 def _places(stamps: pd.Index[Any], grid: pd.Index[Any], step: Step) -> NDArray[np.intp]:
@@ -387,5 +686,9 @@ def _is_complete(stamps: pd.Index[Any], step: Step) -> bool:
 
 
 def step_name(step: Step) -> str | int:
-    """Return a step as a user would write it."""
-    return step if isinstance(step, int) else str(step.freqstr)
+    """Return how a user would write a step; `parse_step` reads it."""
+    if isinstance(step, int):
+        return step
+    if type(step) is pd.DateOffset:
+        return f"{step.kwds['months'] * step.n} months"
+    return str(step.freqstr)

@@ -12,9 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptivepatch import metrics
+from adaptivepatch.data.result_frames import quantile_name
 from adaptivepatch.data.windows import Windows
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
-from adaptivepatch.estimators.panel_model import PanelModel
+from adaptivepatch.estimators.panel_model import PanelModel, warn_if_extreme
 
 MIN_OBSERVED = 2  # look-back points below which a channel of a window cannot be forecast
 
@@ -185,7 +186,7 @@ class Backtest:
         if self.quantile_prediction is not None and self.quantiles is not None:
             by_channel = self.quantile_prediction.transpose(0, 2, 1, 3)
             for q, quantile in enumerate(self.quantiles):
-                columns[str(quantile)] = by_channel[..., q].ravel()
+                columns[quantile_name(quantile)] = by_channel[..., q].ravel()
         frame = pd.DataFrame(columns)
         possible = self.windows.num_observed_past() >= MIN_OBSERVED
         if not possible.all():
@@ -219,6 +220,7 @@ def run_backtest(
         Season of the naive forecast, in time steps.
     """
     prediction = model.predict(windows.panel, windows)
+    warn_if_extreme(windows.panel, windows.item, prediction, model)
     actual = windows.future()
     impossible = windows.num_observed_past() < MIN_OBSERVED
     if impossible.any():

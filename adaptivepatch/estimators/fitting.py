@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from adaptivepatch.estimators.resuming import Checkpoints, NoCheckpoints
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.torch_state import plain_torch, seeded
 from adaptivepatch.training.losses import RowLoss
 from adaptivepatch.training.record import Callback, TrainingRecord
 from adaptivepatch.training.sampler import TrainingSet, WindowSource
@@ -79,6 +80,7 @@ class Fit(NamedTuple):
     record: TrainingRecord
 
 
+@plain_torch(grad=True)
 def fit_and_refit(job: FitJob, data: TrainingData, *, refit: bool) -> Fit:
     """Train with windows held out, then on all of them for the best number of steps.
 
@@ -135,8 +137,7 @@ def fit_and_refit(job: FitJob, data: TrainingData, *, refit: bool) -> Fit:
 
 def _new_network(job: FitJob, training: TrainingSet) -> PatchNetwork:
     """Build a network, prepare its patcher on training windows, and load initial weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(job.seed)  # weights are drawn on the CPU
+    with seeded(job.seed):  # weights are drawn on the CPU
         network = job.make_network().to(**job.trainer.placement())
     _prepare(network, training.source, training.windows.train, job.seed)
     if job.init is not None:

@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from adaptivepatch.data.frame import (
+    check_id_types,
     read_frame,
     read_frame_like_fitted,
     refuse_covariates,
@@ -39,7 +40,7 @@ from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check
 from adaptivepatch.estimators import storage
 from adaptivepatch.estimators.backtest import Backtest, join_backtests, run_backtest
 from adaptivepatch.estimators.fitting import Fit, FitJob, fit_and_refit
-from adaptivepatch.estimators.panel_model import PanelModel, warn_if_far
+from adaptivepatch.estimators.panel_model import PanelModel, warn_if_extreme, warn_if_far
 from adaptivepatch.estimators.resuming import (
     Checkpoints,
     NoCheckpoints,
@@ -99,6 +100,9 @@ class Forecaster(BaseEstimator):
         Settings of training. Default: ``Trainer()``.
     random_state : int, RandomState or None, default=None
         Seed of weights, batch order and sampling.
+    season : int, optional
+        Season of the naive forecast that MASE compares with, in time steps. Default: a day, a week
+        or a year, depending on the step.
 
     Attributes
     ----------
@@ -150,6 +154,7 @@ class Forecaster(BaseEstimator):
         missing: Literal["error", "mask"] = "error",
         trainer: Any = None,
         random_state: Any = None,
+        season: int | None = None,
     ) -> None:
         self.horizon = horizon
         self.context_length = context_length
@@ -163,6 +168,7 @@ class Forecaster(BaseEstimator):
         self.missing = missing
         self.trainer = trainer
         self.random_state = random_state
+        self.season = season
 
     # ------------------------------------------------------------------ fit
 
@@ -243,7 +249,7 @@ class Forecaster(BaseEstimator):
         _check_arguments(self, validation_rows, refit, callback)
         arguments = {"validation_rows": validation_rows, "refit": refit}
         held_out = held_out_rows(panel, self.horizon, validation_rows)
-        season = default_season(panel.freq)
+        season = default_season(panel.freq) if self.season is None else self.season
         naive_scale = seasonal_naive_scale(panel.values, season, panel.row_offsets)
         checkpoints = self._checkpoints(settings, data_digest, arguments, init, checkpoint, resume)
         job = FitJob(
@@ -318,6 +324,8 @@ class Forecaster(BaseEstimator):
         check_steps(self, low=2, context_length=self.context_length)
         check_sharing(self, self.share_segmentation)
         check_embedding(self, self.values_per_patch, self.embedding)
+        if self.season is not None:
+            check_int(self, season=self.season)
         return NetworkSettings(
             patcher=self.patcher,
             backbone=self.backbone,
@@ -427,13 +435,17 @@ class Forecaster(BaseEstimator):
         check_steps(self, horizon=horizon)
         _check_reach(model, horizon, recursive)
         panel = self.history_ if df is None else self._read(df)
-        return forecast_frame(panel, model.forecast(panel, horizon), model.quantiles)
+        prediction = model.forecast(panel, horizon)
+        warn_if_extreme(panel, np.arange(panel.num_items), prediction, model)
+        return forecast_frame(panel, prediction, model.quantiles)
 
     def _read(self, df: pd.DataFrame) -> Panel:
         """Read a frame with the columns, channels and time step of `fit`."""
         panel = read_frame_like_fitted(
             df, self.columns_, self.channels_, self.freq_, missing=self.missing
         )
+        if panel.layout.was_long:
+            check_id_types(panel.item_ids, self.history_.item_ids)
         return warn_if_far(panel, self.model_)
 
     # ------------------------------------------------------------------ evaluate, segment, save

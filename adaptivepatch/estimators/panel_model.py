@@ -22,6 +22,7 @@ from adaptivepatch.errors import check_choice
 from adaptivepatch.estimators.training_windows import PanelSource
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.segmentation import Segmentation
+from adaptivepatch.torch_state import plain_torch
 from adaptivepatch.training.inference import (
     predict_windows,
     segment_windows,
@@ -88,6 +89,7 @@ class PanelModel:
             parts.append(self.predict(panel, self.lookbacks(panel), scaling))
         return np.concatenate(parts, axis=1)[:, :horizon]
 
+    @plain_torch()
     def predict(
         self, panel: Panel, windows: Windows, scaling: Scaling | None = None
     ) -> NDArray[np.float64]:
@@ -129,12 +131,14 @@ class PanelModel:
         known = None if prob is None else prob.reshape(shape)
         return (segmentation_frame if by == "patch" else step_frame)(panel, lengths, known)
 
+    @plain_torch()
     def segment(self, panel: Panel, windows: Windows) -> Segmentation:
         """Return the patches of windows, one row per window and channel."""
         source = self._source(panel, self.scaling_of(panel), windows)
         numbers = source.numbers(windows)
         return segment_windows(self.network, source.lookbacks, numbers, panel.num_channels)
 
+    @plain_torch()
     def boundary_prob(self, panel: Panel, windows: Windows) -> NDArray[np.float64] | None:
         """Return the probability that a step starts a patch.
 
@@ -220,3 +224,51 @@ def warn_if_far(panel: Panel, model: PanelModel) -> Panel:
         stacklevel=4,
     )
     return panel
+
+
+def warn_if_extreme(
+    panel: Panel, item: NDArray[np.intp], prediction: NDArray[np.float64], model: PanelModel
+) -> None:
+    """Warn if forecasts lie far outside the range of the data, as after a training that diverged.
+
+    Parameters
+    ----------
+    panel : Panel
+        Series that were forecast.
+    item : ndarray of shape (forecasts,)
+        Position of the item of each forecast in the panel.
+    prediction : ndarray of shape (forecasts, horizon, channels, 1 or quantiles)
+        Forecasts in original units.
+    model : PanelModel
+        Model that made them.
+
+    Warns
+    -----
+    UserWarning
+        If a forecast is farther from the observed values of its series than ten times their range,
+        or ten times the fitted deviation if that is larger.
+    """
+    shape = (panel.num_items, panel.num_channels)
+    low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
+    for position in range(panel.num_items):
+        rows = panel.item(position)
+        seen = ~np.isnan(rows)
+        low[position] = rows.min(axis=0, initial=np.inf, where=seen)
+        high[position] = rows.max(axis=0, initial=-np.inf, where=seen)
+    margin = 10 * np.maximum(high - low, model.scaling_of(panel).std)
+    with np.errstate(invalid="ignore"):  # channels without any observed value
+        low, high = (low - margin)[item][:, None, :, None], (high + margin)[item][:, None, :, None]
+        extreme = (prediction < low) | (prediction > high)
+    if not extreme.any():
+        return
+    first = tuple(np.argwhere(extreme)[0])
+    where, channel = item[first[0]], first[2]
+    warnings.warn(
+        f"Forecasts lie far outside the data: channel {panel.channels[channel]!r} of series "
+        f"{panel.item_ids[where]!r} is forecast as {prediction[first]:.4g}, and its observed "
+        f"values reach from {np.nanmin(panel.item(where)[:, channel]):.4g} to "
+        f"{np.nanmax(panel.item(where)[:, channel]):.4g}. The training may have diverged: lower "
+        "the learning rate of the trainer, or set its gradient_clip=1.0, and fit again.",
+        UserWarning,
+        stacklevel=3,
+    )

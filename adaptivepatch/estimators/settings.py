@@ -15,6 +15,7 @@ from adaptivepatch.components import resolve_backbone, resolve_patcher
 from adaptivepatch.errors import InvalidParameterError, check_choice, check_int
 from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.nn.tokens.patch_embedding import EMBEDDINGS
+from adaptivepatch.torch_state import plain_torch, seeded
 
 _MOST_STEPS = 1 << 20  # longest look-back or horizon, in time steps
 
@@ -52,18 +53,19 @@ class NetworkSettings:
         InvalidParameterError
             If a setting is out of range, or the weights do not fit into memory.
         """
-        patcher, backbone = resolve_patcher(self.patcher), resolve_backbone(self.backbone)
-        with _enough_memory():
-            return build_network(
-                patcher,
-                backbone,
-                context_length=self.context_length,
-                horizon=self.horizon,
-                quantiles=self.quantiles,
-                values_per_patch=self.values_per_patch,
-                embedding=self.embedding,
-                instance_norm=self.instance_norm,
-            )
+        with plain_torch(), seeded(None):
+            patcher, backbone = resolve_patcher(self.patcher), resolve_backbone(self.backbone)
+            with _enough_memory():
+                return build_network(
+                    patcher,
+                    backbone,
+                    context_length=self.context_length,
+                    horizon=self.horizon,
+                    quantiles=self.quantiles,
+                    values_per_patch=self.values_per_patch,
+                    embedding=self.embedding,
+                    instance_norm=self.instance_norm,
+                )
 
 
 @contextmanager

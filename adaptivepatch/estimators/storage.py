@@ -18,10 +18,12 @@ from adaptivepatch import model_folder
 from adaptivepatch.data.panel import FrameLayout, Panel, row_offsets
 from adaptivepatch.data.scaling import Scaling
 from adaptivepatch.data.steps import parse_step, step_name
+from adaptivepatch.data.zones import read_zone, zone_name
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError
 from adaptivepatch.estimators.panel_model import PanelModel
 from adaptivepatch.estimators.settings import NetworkSettings
 from adaptivepatch.pretrained import frozen_parts
+from adaptivepatch.torch_state import plain_torch, seeded
 from adaptivepatch.training.record import TrainingRecord
 from adaptivepatch.training.trainer import Trainer
 
@@ -103,6 +105,7 @@ def save(
             "missing": parameters["missing"],
             "trainer": None if trainer is None else trainer.get_params(),
             "random_state": int(seed) if hasattr(seed, "__index__") else None,
+            "season": parameters["season"],
         },
         "columns": state.columns,
         "settings": state.settings,
@@ -123,6 +126,8 @@ def save(
     return model_folder.save_folder(path, config, tensors, overwrite=overwrite)
 
 
+@plain_torch()
+@seeded(None)
 def load(
     path: str | Path,
     classes: Sequence[type],
@@ -236,10 +241,17 @@ def _describe(history: Panel) -> dict[str, Any]:
         "channels": list(history.channels),
         "lengths": history.lengths.tolist(),
         "freq": _freq_name(history),
-        "timezone": str(first.tz) if isinstance(first, pd.DatetimeIndex) and first.tz else None,
+        "timezone": _zone_of(first),
         "unit": first.unit if isinstance(first, pd.DatetimeIndex) else None,
         "layout": {**layout, "item_order": [_plain(id_) for id_ in layout["item_order"]]},
     }
+
+
+def _zone_of(stamps: pd.Index[Any]) -> str | None:
+    """Return the name of the time zone of stamps, None if they have none."""
+    if not isinstance(stamps, pd.DatetimeIndex) or stamps.tz is None:
+        return None
+    return zone_name(stamps.tz)
 
 
 def _freq_name(history: Panel) -> str | int:
@@ -268,7 +280,7 @@ def _panel(
     if stored["unit"] is not None:
         stamps = pd.DatetimeIndex(ticks.view(f"M8[{stored['unit']}]"))
         if stored["timezone"] is not None:
-            stamps = stamps.tz_localize("UTC").tz_convert(stored["timezone"])
+            stamps = stamps.tz_localize("UTC").tz_convert(read_zone(stored["timezone"]))
     index = [stamps[start:stop] for start, stop in pairwise(offsets)]
     return Panel(
         item_ids=tuple(stored["item_ids"]),

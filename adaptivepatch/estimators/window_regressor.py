@@ -23,11 +23,12 @@ from adaptivepatch.estimators.settings import (
     check_embedding,
     draw_seed,
 )
+from adaptivepatch.torch_state import plain_torch
 from adaptivepatch.training.inference import predict_windows
 from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.record import Callback, WindowSets
 from adaptivepatch.training.sampler import ArraySource, TrainingSet
-from adaptivepatch.training.trainer import resolve_trainer
+from adaptivepatch.training.trainer import Trainer, resolve_trainer
 
 
 class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -159,11 +160,6 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "Values must be small enough to be squared. The values of X reach "
                 f"{float(np.abs(past).max())!r}. Divide X and y by a constant."
             )
-        where = trainer.placement()
-        source = ArraySource(
-            torch.tensor((past - self.center_) / self.scale_, **where),
-            torch.tensor((targets - self.center_) / self.scale_, **where),
-        )
         network = NetworkSettings(
             patcher=self.patcher,
             backbone=self.backbone,
@@ -174,7 +170,8 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             instance_norm=self.instance_norm,
         )
         held_out = self._held_out(len(past), targets.shape[1])
-        data = ArrayTrainingData(source, len(past), held_out, gap=targets.shape[1] - 1)
+        past, targets = (past - self.center_) / self.scale_, (targets - self.center_) / self.scale_
+        data = ArrayTrainingData(past, targets, held_out, trainer)
         seed = draw_seed(self.random_state)
         job = FitJob(network.make, row_loss, trainer, seed, callback)
         fit = fit_and_refit(job, data, refit=self.refit)
@@ -204,6 +201,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self, "network_")
         return self.network_.patcher
 
+    @plain_torch()
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Forecast windows.
 
@@ -238,32 +236,44 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 
 class ArrayTrainingData:
-    """Training windows of arrays, with and without held-out windows.
+    """The training windows of arrays, with and without those that are held out.
 
     Parameters
     ----------
-    source : ArraySource
-        Source of all windows, in time order.
-    num_windows : int
-        Number of all windows.
+    past : ndarray of shape (windows, context_length)
+        Scaled look-backs, in time order.
+    future : ndarray of shape (windows, horizon)
+        Scaled targets.
     held_out : int
-        Number of windows at the end that are held out; 0 means training without validation.
-    gap : int
-        Number of windows before the held-out ones whose targets overlap with theirs.
+        Number of windows at the end that validate; 0: training runs its fixed number of steps.
+        Windows whose targets would overlap with those of the validation are not trained on.
+    trainer : Trainer
+        Names device and precision.
     """
 
-    def __init__(self, source: ArraySource, num_windows: int, held_out: int, gap: int) -> None:
-        self.source, self.held_out, self.gap = source, held_out, gap
-        self.numbers = torch.arange(num_windows)
+    def __init__(
+        self,
+        past: NDArray[np.float64],
+        future: NDArray[np.float64],
+        held_out: int,
+        trainer: Trainer,
+    ) -> None:
+        self.past, self.future = past, future
+        self.held_out, self.placement = held_out, trainer.placement()
 
     def selection(self) -> TrainingSet:
         """Return the windows to train on, and those that select the number of steps."""
         if self.held_out == 0:
             return self.everything()
-        border = len(self.numbers) - self.held_out
-        windows = WindowSets(self.numbers[: border - self.gap], self.numbers[border:])
-        return TrainingSet(self.source, windows)
+        numbers, gap = torch.arange(len(self.past)), self.future.shape[1] - 1
+        border = len(numbers) - self.held_out
+        windows = WindowSets(numbers[: border - gap], numbers[border:])
+        return TrainingSet(self._source(), windows)
 
     def everything(self) -> TrainingSet:
         """Return all windows as training windows."""
-        return TrainingSet(self.source, WindowSets(self.numbers))
+        return TrainingSet(self._source(), WindowSets(torch.arange(len(self.past))))
+
+    def _source(self) -> ArraySource:
+        parts = (torch.tensor(values, **self.placement) for values in (self.past, self.future))
+        return ArraySource(*parts)

@@ -27,6 +27,7 @@ from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.pretrained import PatcherCard, TrainingData
 from adaptivepatch.pretraining.windows import CELLS, Cell, SeriesPool
+from adaptivepatch.torch_state import plain_torch, seeded
 from adaptivepatch.training.checkpoint import (
     NO_CHECKPOINT,
     CheckpointFile,
@@ -166,8 +167,7 @@ def pretrain(
     settings.check()
     _check_patcher(patcher)
     rate = patcher.compression_rate
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(settings.seed)
+    with plain_torch(grad=True), seeded(settings.seed):
         try:
             pool = SeriesPool(corpora, settings.averages)
             for cell in settings.cells:
@@ -185,8 +185,7 @@ def pretrain(
 
 def initialised(patcher: Patcher, seed: int) -> Patcher:
     """Return an untrained copy of a patcher, with initial weights drawn from a seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with plain_torch(), seeded(seed):
         return clone(patcher)
 
 

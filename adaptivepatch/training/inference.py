@@ -12,13 +12,14 @@ from torch import Tensor
 
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.segmentation import Segmentation
+from adaptivepatch.torch_state import plain_torch
 from adaptivepatch.training.devices import autocast
 
 Lookbacks = Callable[[Tensor], tuple[Tensor, Tensor | None, Tensor | None]]
 """Maps window numbers (w,) to series (n, T), observed (n, T) or None, group (n,) or None."""
 
 
-@torch.no_grad()
+@plain_torch()
 def predict_windows(
     network: PatchNetwork,
     lookbacks: Lookbacks,
@@ -64,7 +65,7 @@ def predict_windows(
     return torch.cat(parts)
 
 
-@torch.no_grad()
+@plain_torch()
 def segment_windows(
     network: PatchNetwork, lookbacks: Lookbacks, windows: Tensor, rows_per_window: int = 1
 ) -> Segmentation:
@@ -78,7 +79,7 @@ def segment_windows(
     return Segmentation.cat(parts)
 
 
-@torch.no_grad()
+@plain_torch()
 def window_boundary_prob(
     network: PatchNetwork, lookbacks: Lookbacks, windows: Tensor, rows_per_window: int = 1
 ) -> Tensor | None:

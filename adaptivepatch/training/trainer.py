@@ -17,6 +17,7 @@ from torch import Tensor
 
 from adaptivepatch.errors import InvalidParameterError, check_float, check_int
 from adaptivepatch.network import PatchNetwork
+from adaptivepatch.torch_state import seeded
 from adaptivepatch.training.checkpoint import (
     NO_CHECKPOINT,
     CheckpointFile,
@@ -197,12 +198,7 @@ class Trainer(BaseEstimator):
                 parameter="checkpoint",
             )
         cuda = [processes.device] if processes.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
-            # torch.manual_seed would seed devices that are not forked, too.
-            torch.default_generator.manual_seed(seed + 7919 * processes.rank)
-            for device in cuda:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed + 7919 * processes.rank)
+        with seeded(seed + 7919 * processes.rank, cuda):
             loop = ForecastLoop(
                 self, network, source, windows, row_loss, processes, seed, plan, checkpoint
             )

@@ -193,9 +193,10 @@ NO_FRAME = [
         lambda: pd.Series(list("abc") * 10, HOURS),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'target' has dtype 'object'. Convert it "
-            "with pd.to_numeric, pass timestamp='target' if it holds the stamps, or leave it "
-            "out by listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'target' has dtype 'object'. Convert "
+            "it with pd.to_numeric, pass timestamp='target' if it holds the stamps or "
+            "item_id='target' if it names the series, or leave it out by listing the "
+            "channels with target=[...]."
         ),
     ),
 ]
@@ -336,9 +337,10 @@ STAMPS = [
         lambda: stamped(HOURS[:29].append(HOURS[28:29] + pd.Timedelta("7min"))),
         FRAME,
         (
-            "Stamps must lie on a grid of step 'h'. Series 'series' has '2024-01-02 04:07:00', "
-            "which is off the grid that starts at '2024-01-01 00:00:00'. Round or resample the "
-            "stamps, or pass freq=..."
+            "The frequency cannot be inferred. The longest step whose grid holds all stamps is "
+            "'min', and only 30 of its 1688 stamps have rows. The most common distance in series "
+            "'series' is 'h', which '2024-01-02 04:07:00' is off. Pass freq=... to choose, or "
+            "round or resample the stamps."
         ),
     ),
     mask(
@@ -638,9 +640,10 @@ VALUES = [
         lambda: wide(b="high"),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it with "
-            "pd.to_numeric, pass timestamp='b' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='b' if it holds the stamps or item_id='b' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
     fit(
@@ -648,9 +651,10 @@ VALUES = [
         lambda: wide(b=[str(k) for k in range(30)]),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it with "
-            "pd.to_numeric, pass timestamp='b' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='b' if it holds the stamps or item_id='b' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
     fit(
@@ -658,9 +662,10 @@ VALUES = [
         lambda: wide(b=pd.array(["1"] * 30, dtype="string[python]")),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'b' has dtype 'string'. Convert it with "
-            "pd.to_numeric, pass timestamp='b' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'b' has dtype 'string'. Convert it "
+            "with pd.to_numeric, pass timestamp='b' if it holds the stamps or item_id='b' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
     fit(
@@ -728,9 +733,10 @@ VALUES = [
         lambda: wide(a=decimal.Decimal(1)),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it with "
-            "pd.to_numeric, pass timestamp='a' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='a' if it holds the stamps or item_id='a' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
     fit(
@@ -738,9 +744,10 @@ VALUES = [
         lambda: wide(a=[[1.0]] * 30),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it with "
-            "pd.to_numeric, pass timestamp='a' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='a' if it holds the stamps or item_id='a' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
     fit(
@@ -748,9 +755,10 @@ VALUES = [
         lambda: wide(a=[2**70] * 30),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it with "
-            "pd.to_numeric, pass timestamp='a' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='a' if it holds the stamps or item_id='a' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
     fit(
@@ -768,9 +776,10 @@ VALUES = [
         lambda: spoiled(wide(), 4, "a", "-"),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it with "
-            "pd.to_numeric, pass timestamp='a' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'a' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='a' if it holds the stamps or item_id='a' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
 ]
@@ -1164,9 +1173,10 @@ OTHER_FRAMES = [
         lambda: wide(b="x"),
         FRAME,
         (
-            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it with "
-            "pd.to_numeric, pass timestamp='b' if it holds the stamps, or leave it out by "
-            "listing the channels with target=[...]."
+            "A channel must hold real numbers. Column 'b' has dtype 'object'. Convert it "
+            "with pd.to_numeric, pass timestamp='b' if it holds the stamps or item_id='b' "
+            "if it names the series, or leave it out by listing the channels with "
+            "target=[...]."
         ),
     ),
     later(

@@ -350,7 +350,7 @@ def test_stamps_off_the_grid_are_refused(missing):
     stamps = frame.index.tolist()
     stamps[4] += pd.Timedelta(minutes=7)
     frame.index = pd.DatetimeIndex(stamps)
-    with pytest.raises(InvalidFrameError, match="'series' has '2024-01-01 04:07:00', which is off"):
+    with pytest.raises(InvalidFrameError, match="is 'h', which '2024-01-01 04:07:00' is off"):
         read_frame(frame, missing=missing)
 
 
