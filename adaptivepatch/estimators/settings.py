@@ -1,4 +1,4 @@
-"""Settings of the network of an estimator, and checks of the estimator's parameters."""
+"""Parameters that both estimators have: the network's settings, and checks of the parameters."""
 
 from __future__ import annotations
 
@@ -11,12 +11,35 @@ from typing import Any
 
 from sklearn.utils import check_random_state
 
-from adaptivepatch.components import resolve_backbone, resolve_patcher
+from adaptivepatch.components import (
+    backbone_instance,
+    patcher_instance,
+    resolve_backbone,
+    resolve_patcher,
+)
 from adaptivepatch.errors import InvalidParameterError, check_choice, check_int
 from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.nn.tokens.patch_embedding import EMBEDDINGS
+from adaptivepatch.parameters import Configurable
+from adaptivepatch.training.trainer import Trainer
 
 _MOST_STEPS = 1 << 20  # longest look-back or horizon, in time steps
+
+
+class Estimator(Configurable):
+    """Base class of the estimators: what their components are if they are not given as instances.
+
+    A patcher or a backbone may be a name, and a trainer None. `set_params` with a nested parameter
+    such as ``patcher__patch_length`` makes the component first.
+    """
+
+    def _component(self, name: str, value: Any) -> Any:
+        """Return the component that a name or None stands for; see `Configurable`."""
+        if name == "patcher":
+            return patcher_instance(value)
+        if name == "backbone":
+            return backbone_instance(value)
+        return Trainer() if name == "trainer" and value is None else value
 
 
 @dataclass(frozen=True)
@@ -43,6 +66,16 @@ class NetworkSettings:
     values_per_patch: int | None = None
     embedding: str | None = None
     instance_norm: bool = True
+
+    def warn_if_patches_are_too_long(self) -> None:
+        """Warn if the patcher's parameters ask for patches longer than the look-back.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter of the patcher is out of range.
+        """
+        patcher_instance(self.patcher).warn_if_too_long(self.context_length)
 
     def make(self) -> PatchNetwork:
         """Return an untrained network.

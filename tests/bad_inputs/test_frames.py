@@ -30,11 +30,15 @@ BERLIN, TOKYO = HOURS.tz_localize("Europe/Berlin"), HOURS.tz_localize("Asia/Toky
 class Polars:
     """Looks like a frame, and is none of pandas."""
 
+    __module__ = "polars.dataframe.frame"
     columns = ("a", "b")
     shape = (3, 2)
 
     def to_pandas(self):
         return wide()
+
+
+Polars.__name__ = "DataFrame"
 
 
 def fit(name, frame, error, text, model=None, **arguments):
@@ -71,8 +75,8 @@ NO_FRAME = [
         lambda: [1, 2, 3],
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got list instead. Wrap an array with "
-            "pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got list instead. Use "
+            'pd.DataFrame(data, columns=[...]).rename_axis("timestamp").reset_index().'
         ),
     ),
     fit(
@@ -80,8 +84,8 @@ NO_FRAME = [
         lambda: None,
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got NoneType instead. Wrap an array "
-            "with pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got NoneType instead. Use "
+            'pd.DataFrame(data, columns=[...]).rename_axis("timestamp").reset_index().'
         ),
     ),
     fit(
@@ -89,8 +93,11 @@ NO_FRAME = [
         lambda: {"a": [1.0]},
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got dict instead. Wrap an array with "
-            "pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got dict instead. Use "
+            'pd.DataFrame(data).rename_axis("timestamp").reset_index() for channels of equal '
+            'length, or pd.concat([pd.DataFrame({"item_id": key, "timestamp": '
+            'range(len(values)), "value": values}) for key, values in data.items()]) for '
+            "separate series."
         ),
     ),
     fit(
@@ -98,8 +105,9 @@ NO_FRAME = [
         lambda: np.zeros((30, 2)),
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got ndarray instead. Wrap an array "
-            "with pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got numpy.ndarray instead. Use "
+            'pd.DataFrame(array, columns=[...]).rename_axis("timestamp").reset_index(), or '
+            "WindowRegressor for arrays of windows."
         ),
     ),
     fit(
@@ -107,18 +115,15 @@ NO_FRAME = [
         Polars,
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got Polars instead. Wrap an array "
-            "with pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got polars.DataFrame instead. Use "
+            "df.to_pandas()."
         ),
     ),
     fit(
         "path",
         lambda: "load.csv",
         FRAME,
-        (
-            "The data must be a pandas DataFrame or Series. Got str instead. Wrap an array with "
-            "pd.DataFrame(array, columns=[...])."
-        ),
+        ("The data must be a pandas DataFrame or Series. Got str instead. Use pd.read_csv(path)."),
     ),
     fit(
         "empty",
@@ -1092,8 +1097,8 @@ OTHER_FRAMES = [
         lambda: [1.0],
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got list instead. Wrap an array with "
-            "pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got list instead. Use "
+            'pd.DataFrame(data, columns=[...]).rename_axis("timestamp").reset_index().'
         ),
     ),
     later(
@@ -1224,8 +1229,8 @@ OTHER_FRAMES = [
         lambda: [1.0],
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got list instead. Wrap an array with "
-            "pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got list instead. Use "
+            'pd.DataFrame(data, columns=[...]).rename_axis("timestamp").reset_index().'
         ),
         fitted,
         "segment",
@@ -1246,8 +1251,8 @@ OTHER_FRAMES = [
         lambda: None,
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got NoneType instead. Wrap an array "
-            "with pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got NoneType instead. Use "
+            'pd.DataFrame(data, columns=[...]).rename_axis("timestamp").reset_index().'
         ),
         fitted,
         "backtest",

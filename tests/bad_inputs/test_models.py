@@ -455,8 +455,8 @@ LOADING = [
         put(parameters__epochs=3),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
-            "model again."
+            "The config.json in '…/model' is not one that save() wrote "
+            "(UnexpectedArgumentError: …). Save the model again."
         ),
     ),
     config(
@@ -583,8 +583,8 @@ LOADING = [
         put(**{BACKBONE + "parameters__width": 3}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
-            "model again."
+            "The config.json in '…/model' is not one that save() wrote "
+            "(UnexpectedArgumentError: …). Save the model again."
         ),
     ),
     config(

@@ -114,7 +114,7 @@ def test_cells_that_do_not_fit_are_left_out_and_named(run, tmp_path):
 def test_what_cannot_be_done_is_said_before_training(run, tmp_path):
     with pytest.raises(InvalidParameterError, match="such as 336x16"):
         run("--cell", "32")
-    with pytest.raises(InvalidParameterError, match="Invalid parameter 'widht'"):
+    with pytest.raises(InvalidParameterError, match="no parameter 'widht'.*mean 'width'"):
         run("--set", "widht=4")
     with pytest.raises(InvalidParameterError, match="Use ReinPatcher"):
         run("--patcher", "random", quick=QUICK[:-2])
