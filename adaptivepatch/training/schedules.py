@@ -50,9 +50,6 @@ SCHEDULES: dict[str, Schedule] = {
     "patchtst_as_run": _patchtst_as_run,
 }
 
-FIRST_BETAS = {"patchtst_as_run": 0.95}
-"""First beta of Adam, which averages gradients, for schedules that state one; otherwise 0.9."""
-
 
 def make_schedule(name: str) -> Schedule:
     """Return a schedule by its name in `SCHEDULES`.
@@ -68,3 +65,11 @@ def make_schedule(name: str) -> Schedule:
             parameter="schedule",
         )
     return SCHEDULES[name]
+
+
+def first_beta(name: str) -> float:
+    """Return the first beta of Adam that goes with a schedule: 0.9 unless the schedule states one.
+
+    It is the decay of Adam's running mean of gradients.
+    """
+    return 0.95 if name == "patchtst_as_run" else 0.9

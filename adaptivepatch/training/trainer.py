@@ -33,7 +33,7 @@ from adaptivepatch.training.optimizer import make_optimizer
 from adaptivepatch.training.progress import TrainingProgress
 from adaptivepatch.training.record import Callback, TrainingRecord, WindowSets
 from adaptivepatch.training.sampler import ShuffledBatches, WindowSource
-from adaptivepatch.training.schedules import FIRST_BETAS, make_schedule
+from adaptivepatch.training.schedules import first_beta, make_schedule
 from adaptivepatch.training.step import TrainingStep
 
 DEFAULT_MAX_STEPS = 1000
@@ -312,10 +312,7 @@ class ForecastLoop(TrainingLoop):
             per_epoch, total, last = plan.steps_per_epoch, plan.total_steps, plan.best_step
         super().__init__(
             optimizer=make_optimizer(
-                network,
-                trainer.learning_rate,
-                trainer.weight_decay,
-                FIRST_BETAS.get(trainer.schedule, 0.9),
+                network, trainer.learning_rate, trainer.weight_decay, first_beta(trainer.schedule)
             ),
             schedule=make_schedule(trainer.schedule),
             record=TrainingRecord(total_steps=total, steps_per_epoch=per_epoch),

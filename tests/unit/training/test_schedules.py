@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from adaptivepatch import FixedPatcher, Trainer, WindowRegressor
 from adaptivepatch.errors import InvalidParameterError
-from adaptivepatch.training.schedules import FIRST_BETAS, SCHEDULES, make_schedule
+from adaptivepatch.training.schedules import SCHEDULES, first_beta, make_schedule
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_patchtst_as_run_does_what_the_published_code_does():
     OneCycleLR(adam, steps_per_epoch=steps, pct_start=0.3, epochs=epochs, max_lr=base)
     group, schedule = adam.param_groups[0], make_schedule("patchtst_as_run")
     assert group["lr"] == pytest.approx(4e-6)
-    assert FIRST_BETAS["patchtst_as_run"] == group["betas"][0] == 0.95
+    assert first_beta("patchtst_as_run") == group["betas"][0] == 0.95
     for epoch in range(epochs):
         for step in range(steps):
             done = epoch * steps + step
