@@ -22,6 +22,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -200,7 +201,7 @@ def count_moves(way: list[tuple[str, str]], heights: dict[str, int]) -> dict[str
     def height(file: str) -> int:
         return heights[file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")]
 
-    pairs = list(zip(places, places[1:], strict=False))
+    pairs = list(pairwise(places))
     return {
         "places of the data": len(places),
         "climbs of the data": sum(height(to) > height(here) for here, to in pairs),

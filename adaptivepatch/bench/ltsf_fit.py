@@ -55,7 +55,7 @@ def make_forecaster(forecaster: Callable[..., Model], run: Run) -> Model:
 
 
 class Tested(NamedTuple):
-    """Errors of a trained forecaster in the test windows, its times, and where it was trained.
+    """Errors of a trained forecaster in the test windows, its times and its provenance.
 
     ``error`` has the shape (windows, steps, channels), in standard deviations of the training rows.
     """

@@ -1,4 +1,4 @@
-"""Run what is missing of a suite, one run after another, and append rows to a results file."""
+"""Do the runs of a suite that a results file does not have yet, and append their rows to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run_suite(
     on_start: Callable[[Run, int, int], None] | None = None,
     on_validation: Callback | None = None,
 ) -> list[Record]:
-    """Do the runs of a suite that a results file does not have yet.
+    """Do the missing runs of a suite, one after another.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ def segment(
     share_segmentation : bool or lists of str, default=False
         Give all channels of an item the same patches, or the channels of each list.
     by : {"patch", "series"}, default="patch"
-        Unit that has a row.
+        Kind of rows to return.
     others : sequence of Patcher, default=()
         Patchers to compare the boundaries with if ``by="series"``, for example of other seeds.
 

@@ -82,31 +82,35 @@ def run(
     )
     keys = {run.key for run in chosen}
 
-    def announce(run: Run, number: int, total: int) -> None:
-        task = run.task
-        console.print(
-            f"[{number}/{total}] {task.dataset}-{task.horizon} L={task.context_length} "
-            f"{run.arm.name} seed {run.seed}",
-            highlight=False,
-        )
+    def show_run(run: Run, number: int, total: int) -> None:
+        console.print(f"[{number}/{total}] {_describe(run)}", highlight=False)
 
-    def report(step: int, metrics: dict[str, float]) -> None:
-        console.print(
-            f"  step {step}: train {metrics['train_loss']:.4f}, validation "
-            f"{metrics.get('validation_loss', float('nan')):.4f}, {metrics['seconds']:.0f} s",
-            highlight=False,
-        )
+    def show_validation(step: int, metrics: dict[str, float]) -> None:
+        console.print(f"  step {step}: {_describe_losses(metrics)}", highlight=False)
 
     records = run_suite(
         suite,
         out,
         only=lambda run: run.key in keys,
         device=device,
-        on_start=announce,
-        on_validation=report,
+        on_start=show_run,
+        on_validation=show_validation,
     )
     for record in records:
         protocol = find_protocol(record.run.task.protocol)
         console.print(protocol.summarise(record), highlight=False)
     if not records:
         console.print(f"Nothing to do: all chosen runs are in {out}.")
+
+
+def _describe(run: Run) -> str:
+    task = run.task
+    return f"{task.dataset}-{task.horizon} L={task.context_length} {run.arm.name} seed {run.seed}"
+
+
+def _describe_losses(metrics: dict[str, float]) -> str:
+    validation = metrics.get("validation_loss", float("nan"))
+    return (
+        f"train {metrics['train_loss']:.4f}, validation {validation:.4f}, "
+        f"{metrics['seconds']:.0f} s"
+    )

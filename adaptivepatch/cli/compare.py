@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adaptivepatch.cli import options
-from adaptivepatch.cli.fit import (
+from adaptivepatch.cli.options import (
     BackboneName,
     ContextLength,
     File,
@@ -40,7 +40,7 @@ def _setting(text: str, **more: Any) -> Any:
 Challengers = Annotated[
     list[str] | None,
     _setting(
-        f"Challenger with a compression rate: {options.PATCHER_NAMES}; "
+        f"Challenger, a patcher with a compression rate: {options.PATCHER_NAMES}; "
         f"{options.OWN_OR_PRETRAINED}. Repeat for more.",
         metavar="NAME",
         show_default="recency, reinpatch, dynamic_chunking",

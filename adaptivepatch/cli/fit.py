@@ -20,6 +20,18 @@ from adaptivepatch.cli.build import (
     read_setting,
     refuse_own_options,
 )
+from adaptivepatch.cli.options import (
+    BackboneName,
+    ContextLength,
+    File,
+    Freq,
+    Gaps,
+    Horizon,
+    ItemId,
+    Target,
+    Timestamp,
+    model_option,
+)
 from adaptivepatch.cli.screen import note, write_json
 from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError
 
@@ -41,99 +53,64 @@ adaptivepatch fit load.csv --horizon 96 --model out/ --resume"""
 
 CHECKPOINT, ABOUT = "checkpoint", "cli.json"
 _MODEL_FILES = ("config.json", "model.safetensors", ABOUT)
-_COLUMNS, _MODEL = "Columns of FILE", "Model and training"
 
 
-def _column(text: str, **more: Any) -> Any:
-    return typer.Option(help=text, rich_help_panel=_COLUMNS, show_default=False, **more)
-
-
-def _setting(text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=_MODEL, **more)
-
-
-File = Annotated[
-    Path,
-    typer.Argument(
-        metavar="FILE",
-        help="File of series: .csv or .tsv (also .gz, .xz), or .parquet.",
-        show_default=False,
-    ),
-]
-Horizon = Annotated[int, typer.Option(help="Number of time steps to forecast.", show_default=False)]
 ModelFolder = Annotated[
     Path, typer.Option(metavar="FOLDER", help="Folder to write to.", show_default=False)
 ]
-ItemId = Annotated[
-    str | None, _column("Column of series names. Default: item_id, if it exists.", metavar="COL")
-]
-Timestamp = Annotated[
-    str | None,
-    _column(
-        "Column of dates or integers. Default: timestamp, date, ds, time, or the first.",
-        metavar="COL",
-    ),
-]
-Target = Annotated[
-    list[str] | None,
-    _column("Column of a channel; repeat for more. Default: all others.", metavar="COL"),
-]
-Freq = Annotated[str | None, _column("Time step, such as h, 15min or D. Default: inferred.")]
-Gaps = Annotated[
-    options.Missing,
-    typer.Option(help="Refuse gaps, or mask them as unobserved.", rich_help_panel=_COLUMNS),
-]
 ShortSeries = Annotated[
     options.Short,
-    typer.Option(help="Refuse series that are too short, or skip them.", rich_help_panel=_COLUMNS),
+    typer.Option(
+        help="Refuse series that are too short, or skip them.", rich_help_panel=options.COLUMNS
+    ),
 ]
-ContextLength = Annotated[int, _setting("Look-back in time steps.")]
 PatcherName = Annotated[
     str,
-    _setting(
+    model_option(
         f"Patcher: {options.PATCHER_NAMES}; {options.OWN_OR_PRETRAINED} (it stays frozen).",
         metavar="NAME",
     ),
 ]
-BackboneName = Annotated[str, _setting(f"Backbone: {options.BACKBONE_NAMES}.", metavar="NAME")]
 Quantiles = Annotated[
     str | None,
-    _setting("Quantiles to forecast, such as 0.1,0.5,0.9.", metavar="LIST", show_default=False),
+    model_option("Quantiles to forecast, such as 0.1,0.5,0.9.", metavar="LIST", show_default=False),
 ]
 Settings = Annotated[
     list[str] | None,
-    _setting(
+    model_option(
         "Any other parameter, such as patcher__patch_length=24; repeat for more.",
         "--set",
         metavar="NAME=VALUE",
         show_default=False,
     ),
 ]
-MaxSteps = Annotated[int | None, _setting("Maximum number of training steps.", show_default="1000")]
+MaxSteps = Annotated[
+    int | None, model_option("Maximum number of training steps.", show_default="1000")
+]
 MaxEpochs = Annotated[
-    int | None, _setting("Maximum number of training epochs.", show_default=False)
+    int | None, model_option("Maximum number of training epochs.", show_default=False)
 ]
 ValidationRows = Annotated[
     int | None,
-    _setting("Last rows, which select the best step.", show_default="10 %, or the horizon"),
+    model_option("Last rows, which select the best step.", show_default="10 %, or the horizon"),
 ]
-NoRefit = Annotated[bool, _setting("Skip the second training, on all rows.", "--no-refit")]
-Seed = Annotated[int, _setting("Seed of all random numbers.")]
-Device = Annotated[str, _setting("Device: auto, cpu, cuda, cuda:1, ...")]
+NoRefit = Annotated[bool, model_option("Skip the second training, on all rows.", "--no-refit")]
+Seed = Annotated[int, model_option("Seed of all random numbers.")]
+Device = Annotated[str, model_option("Device: auto, cpu, cuda, cuda:1, ...")]
 Threads = Annotated[
     int | None,
-    _setting("Number of CPU threads.", metavar="N", min=1, show_default="chosen by torch"),
+    model_option("Number of CPU threads.", metavar="N", min=1, show_default="chosen by torch"),
 ]
 Init = Annotated[
     Path | None,
-    _setting(
+    model_option(
         "Model to fine-tune. Its weights are the initial ones; its context length, patcher, "
         "backbone and quantiles are used unless they are given.",
         metavar="FOLDER",
         show_default=False,
     ),
 ]
-Resume = Annotated[bool, _setting("Continue an interrupted fit.", "--resume")]
+Resume = Annotated[bool, model_option("Continue an interrupted fit.", "--resume")]
 
 
 def fit(

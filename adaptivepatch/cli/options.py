@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,8 @@ from adaptivepatch.registry import BACKBONES, PATCHERS
 if TYPE_CHECKING:
     from adaptivepatch.patchers.base import Patcher
 
-_COLUMNS, _OUTPUT, _MODEL = "Columns of FILE", "Output", "Model"
+COLUMNS, _OUTPUT, _MODEL = "Columns of FILE", "Output", "Model"
+MODEL_AND_TRAINING = "Model and training"
 PATCHER_NAMES, BACKBONE_NAMES = ", ".join(PATCHERS), " or ".join(BACKBONES)
 OWN_OR_PRETRAINED = (
     "module:Class of your own; or a pretrained patcher, such as reinpatch-small or its folder"
@@ -43,6 +44,47 @@ class By(StrEnum):
     step = "step"
 
 
+def column_option(text: str, **more: Any) -> Any:
+    """Return an option of the panel of columns."""
+    return typer.Option(help=text, rich_help_panel=COLUMNS, show_default=False, **more)
+
+
+def model_option(text: str, *names: str, **more: Any) -> Any:
+    """Return an option of the panel of the model and its training."""
+    return typer.Option(*names, help=text, rich_help_panel=MODEL_AND_TRAINING, **more)
+
+
+File = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="File of series: .csv or .tsv (also .gz, .xz), or .parquet.",
+        show_default=False,
+    ),
+]
+Horizon = Annotated[int, typer.Option(help="Number of time steps to forecast.", show_default=False)]
+ItemId = Annotated[
+    str | None,
+    column_option("Column of series names. Default: item_id, if it exists.", metavar="COL"),
+]
+Timestamp = Annotated[
+    str | None,
+    column_option(
+        "Column of dates or integers. Default: timestamp, date, ds, time, or the first.",
+        metavar="COL",
+    ),
+]
+Target = Annotated[
+    list[str] | None,
+    column_option("Column of a channel; repeat for more. Default: all others.", metavar="COL"),
+]
+Freq = Annotated[str | None, column_option("Time step, such as h, 15min or D. Default: inferred.")]
+Gaps = Annotated[
+    Missing,
+    typer.Option(help="Refuse gaps, or mask them as unobserved.", rich_help_panel=COLUMNS),
+]
+ContextLength = Annotated[int, model_option("Look-back in time steps.")]
+BackboneName = Annotated[str, model_option(f"Backbone: {BACKBONE_NAMES}.", metavar="NAME")]
 SavedModel = Annotated[
     Path,
     typer.Argument(metavar="MODEL", help="Model folder that fit wrote.", show_default=False),
@@ -67,7 +109,7 @@ DateFormat = Annotated[
     typer.Option(
         metavar="FORMAT",
         help="Format of dates, such as '%d/%m/%Y'. Default: the year first.",
-        rich_help_panel=_COLUMNS,
+        rich_help_panel=COLUMNS,
         show_default=False,
     ),
 ]

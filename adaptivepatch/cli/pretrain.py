@@ -55,8 +55,8 @@ Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write to.")
 PatcherName = Annotated[
     str,
     _setting(
-        f"Patcher, whose policy must be trainable: {options.PATCHER_NAMES}; or module:Class of "
-        "your own.",
+        "Patcher whose policy is trained, such as reinpatch. Registered names: "
+        f"{options.PATCHER_NAMES}. Or module:Class of your own.",
         metavar="NAME",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Reads data files: CSV, plain or compressed, and parquet. ``outputs.py`` writes them.
+"""Reading of data files: CSV, plain or compressed, and parquet. ``outputs.py`` writes them.
 
 A file is read without guessing: either every value of it is read, or an error names the wrong
 line. ``stamps.py`` defines which columns of stamps are understood.

@@ -1,1 +1,1 @@
-"""`compare` answers whether another way of patching helps on a user's own data."""
+"""`compare`: whether other patches help on a user's own data, in stages of one file each."""

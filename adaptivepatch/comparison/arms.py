@@ -1,13 +1,14 @@
-"""The arms of a comparison: their names, their roles and the seeds of their fits."""
+"""The arms of a comparison: names, roles, the seeds of their fits, and what the fits left."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from adaptivepatch.components import make_patcher, patcher_class
@@ -38,6 +39,33 @@ class Candidate:
     name: str
     patcher: Patcher
     role: Role
+
+
+class ArmRuns(NamedTuple):
+    """All fits of one arm; arrays have one entry per seed."""
+
+    name: str
+    role: Role
+    kind: str  # registered name of the patcher
+    patcher: str
+    is_trainable: bool
+    total: NDArray[np.float64]  # (seeds, windows): sums of losses
+    tokens: float
+    parameters: int
+    validation_error: NDArray[np.float64]
+    best_step: NDArray[np.int64]
+    fit_seconds: NDArray[np.float64]
+    predict_seconds: NDArray[np.float64]
+
+    def test_error(self, count: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean loss of each seed.
+
+        Parameters
+        ----------
+        count : ndarray of shape (windows,)
+            Number of observed targets of each window.
+        """
+        return self.total.sum(axis=1) / count.sum()
 
 
 def default_patchers(

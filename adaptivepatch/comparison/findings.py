@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adaptivepatch.comparison.arms import Role
-from adaptivepatch.comparison.fits import ArmRuns
+from adaptivepatch.comparison.arms import ArmRuns, Role
 from adaptivepatch.comparison.statistics import Interval, relative_difference
 from adaptivepatch.data.windows import Windows
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 
-from adaptivepatch.comparison.arms import Candidate, Role, fit_seed
+from adaptivepatch.comparison.arms import ArmRuns, Candidate, fit_seed
 from adaptivepatch.data.panel import Panel
 from adaptivepatch.data.windows import Windows, complete_or_padded
 from adaptivepatch.errors import InvalidFrameError
@@ -103,33 +103,6 @@ class Tested(NamedTuple):
     total: NDArray[np.float64]
     tokens: float
     cpu_seconds: float
-
-
-class ArmRuns(NamedTuple):
-    """All fits of one arm; arrays have one entry per seed."""
-
-    name: str
-    role: Role
-    kind: str  # registered name of the patcher
-    patcher: str
-    is_trainable: bool
-    total: NDArray[np.float64]  # (seeds, windows): sums of losses
-    tokens: float
-    parameters: int
-    validation_error: NDArray[np.float64]
-    best_step: NDArray[np.int64]
-    fit_seconds: NDArray[np.float64]
-    predict_seconds: NDArray[np.float64]
-
-    def test_error(self, count: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the mean loss of each seed.
-
-        Parameters
-        ----------
-        count : ndarray of shape (windows,)
-            Number of observed targets of each window.
-        """
-        return self.total.sum(axis=1) / count.sum()
 
 
 def run_arms(

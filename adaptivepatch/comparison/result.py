@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptivepatch import plotting
+from adaptivepatch.comparison.arms import ArmRuns
 from adaptivepatch.comparison.findings import Findings, JudgedArm, interval_between, judge
-from adaptivepatch.comparison.fits import ArmRuns
 from adaptivepatch.comparison.statistics import Interval
 from adaptivepatch.comparison.verdict import is_exploratory, list_controls, sentence
 from adaptivepatch.data.windows import Windows

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from adaptivepatch.comparison.arms import ArmRuns
 from adaptivepatch.comparison.findings import (
     Findings,
     JudgedArm,
     arm_of_equal_tokens,
     have_equal_tokens,
 )
-from adaptivepatch.comparison.fits import ArmRuns
 from adaptivepatch.comparison.statistics import Interval
 
 MIN_SEEDS = 5
@@ -27,7 +27,7 @@ _UNLEARNED = {
 """For each kind of patcher: its control without learned boundaries, and the cause of its gain."""
 _UNLEARNED_OF_OTHERS = (
     "the same patcher without learned boundaries",
-    "something else than learning them",
+    "something other than learning them",
 )
 
 

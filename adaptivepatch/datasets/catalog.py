@@ -14,7 +14,7 @@ from adaptivepatch.errors import DatasetError, suggest
 
 
 class SplitBorders(NamedTuple):
-    """First row after the training, validation and test rows; the rows behind are unused."""
+    """First row after the training, validation and test rows; later rows are unused."""
 
     train_end: int
     val_end: int
@@ -58,7 +58,7 @@ class DatasetInfo:
 
     @property
     def is_verified(self) -> bool:
-        """True if a trusted digest of the file is known, or a package (checked by pip) has it."""
+        """True if a trusted digest of the file is known, or a package (checked by pip) holds it."""
         return self.sha256 is not None or self.package is not None
 
 

@@ -66,7 +66,7 @@ _CHECK_HALF, _EXACT = 32, 0.999
 _CANDIDATE, _NEAR = 0.95, 0.95
 _MOST_CANDIDATES, _TRIED = 20, 3
 _ROUNDING = 1e-6  # rounding error of correlations
-# A near copy has at least so many places; the lead between neighbouring ones drifts at most so far.
+# Fewest places of a near copy, and by how much the leads of neighbouring places may differ.
 _FEWEST_PLACES, _DRIFT = 3, 16.0
 
 
@@ -270,7 +270,7 @@ class OverlapIndex:
         own: NDArray[np.int64],
         ref: NDArray[np.int64],
     ) -> NDArray[np.bool_]:
-        """Return a mask of the places that, with others of their pair, keep nearly one lead."""
+        """Return a mask of places whose lead (own minus reference position) others confirm."""
         pair = np.searchsorted(flat.start, own, side="right") * len(self.flat.start)
         pair += np.searchsorted(self.flat.start, ref, side="right") - 1
         lead = own / steps[0] - ref / steps[1]
@@ -284,7 +284,7 @@ class OverlapIndex:
         return keep
 
     def _matches(self, flat: Flat, places: _Places, lag: int) -> Iterator[Match]:
-        """Yield the best place of each pair that the reference does not match elsewhere itself."""
+        """Yield the best place of each pair, unless the reference is similar to itself there."""
         order = np.argsort(-places.found)
         pairs: dict[tuple[str, str], list[int]] = {}
         for i in order.tolist():
@@ -310,9 +310,10 @@ class OverlapIndex:
                     break
 
     def _own_agreement(self, view: View, position: int, lag: int) -> float:
-        """Return the largest correlation of the differences around a place with others there.
+        """Return how similar a reference is at a place to itself elsewhere.
 
-        The others are those of the same series, further away.
+        The result is the largest correlation of the differences around the place with differences
+        elsewhere in the same series.
         """
         piece = int(np.searchsorted(self.flat.start, position, side="right")) - 1
         ends = (*self.flat.start.tolist(), len(self.flat.values))

@@ -150,8 +150,8 @@ def _window_max(values: Floats, width: int) -> Floats:
 def _anchors(size: Floats, reach: int) -> NDArray[np.bool_]:
     """Return a mask of the rows with the largest finite positive size within `reach` rows.
 
-    Each column has its own. All of several equal sizes are anchors, so that a copy of the series
-    has the same ones.
+    These rows are the anchors of a column. Rows of equal size all count, so that a copy of the
+    series has the same anchors.
     """
     if len(size) < 2 * reach + 1:
         return np.zeros(size.shape, dtype=bool)

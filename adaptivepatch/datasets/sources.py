@@ -230,7 +230,7 @@ def verified_content(name: str, found: Found) -> bytes:
 
 
 def _wrong_digest(info: DatasetInfo, digest: str) -> str | None:
-    """Return the requirement that a digest does not meet, as part of a message; None if it does."""
+    """Return the part of a message that describes a wrong digest; None if the digest is right."""
     if info.sha256 is None or digest == info.sha256:
         return None
     return (

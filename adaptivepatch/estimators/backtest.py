@@ -87,8 +87,8 @@ class Backtest:
         Parameters
         ----------
         by : {None, "item", "channel", "step"}, default=None
-            Unit that has a row: an item, a channel or a step of the horizon. None returns one row
-            for everything.
+            Return one row per item, channel or step of the horizon; None returns one row for
+            everything.
 
         Returns
         -------
@@ -241,7 +241,7 @@ def run_backtest(
 def join_backtests(
     windows: Windows, parts: Sequence[tuple[NDArray[np.bool_], Backtest]]
 ) -> Backtest:
-    """Join backtests of some windows each to the backtest of all windows.
+    """Join backtests of parts of the windows into the backtest of all windows.
 
     Parameters
     ----------

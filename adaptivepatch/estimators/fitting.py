@@ -67,7 +67,7 @@ class TrainingData(Protocol):
         ...
 
     def everything(self) -> TrainingSet:
-        """Return all windows, to train on."""
+        """Return all windows as training windows."""
         ...
 
 

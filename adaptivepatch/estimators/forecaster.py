@@ -259,10 +259,17 @@ class Forecaster(Estimator):
             init=checkpoints.init,
             checkpoints=checkpoints,
         )
-        data = PanelTrainingData(panel, held_out, settings, self.share_segmentation, trainer)
+        data = PanelTrainingData(
+            panel,
+            held_out,
+            self.context_length,
+            self.horizon,
+            self.share_segmentation,
+            trainer.placement(),
+        )
         fit = fit_and_refit(job, data, refit=refit)
         if fit.record.interrupted:
-            _warn_interrupted(fit.record, checkpoints.how_to_go_on)
+            _warn_interrupted(fit.record, checkpoints.how_to_resume)
         self._remember(
             FittedState(
                 model=self._model(fit, panel.item_ids, settings, trainer),
@@ -518,7 +525,14 @@ class Forecaster(Estimator):
                 continue
             known = rows_to_train_on(panel, begin, self.horizon, start)
             held_out = held_out_rows(known, self.horizon, self.settings_["validation_rows"])
-            data = PanelTrainingData(known, held_out, settings, self.share_segmentation, trainer)
+            data = PanelTrainingData(
+                known,
+                held_out,
+                self.context_length,
+                self.horizon,
+                self.share_segmentation,
+                trainer.placement(),
+            )
             fit = fit_and_refit(job, data, refit=self.settings_["refit"])
             if fit.record.interrupted:
                 raise KeyboardInterrupt
@@ -557,7 +571,7 @@ class Forecaster(Estimator):
         df : pandas.DataFrame, optional
             Series to segment. Default: the series of `fit`.
         by : {"patch", "step", "series"}, default="patch"
-            Unit that has a row; `adaptivepatch.segment` describes the columns of "series".
+            Kind of rows to return; `adaptivepatch.segment` describes those of "series".
 
         Returns
         -------
@@ -673,7 +687,7 @@ def _check_reach(model: PanelModel, horizon: int, recursive: bool) -> None:
         )
 
 
-def _warn_interrupted(record: TrainingRecord, how_to_go_on: str) -> None:
+def _warn_interrupted(record: TrainingRecord, how_to_resume: str) -> None:
     """Warn which weights are kept by a fit that Ctrl-C ended, and how to resume it."""
     best = "" if math.isnan(record.best_loss) else f", validation loss {record.best_loss:.4g}"
     state = (
@@ -683,7 +697,7 @@ def _warn_interrupted(record: TrainingRecord, how_to_go_on: str) -> None:
     )
     warnings.warn(
         f"{state} The model has the weights of step {record.best_step}{best}, and was not trained "
-        f"on the validation rows. {how_to_go_on}",
+        f"on the validation rows. {how_to_resume}",
         UserWarning,
         stacklevel=3,
     )

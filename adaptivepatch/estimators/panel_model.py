@@ -116,7 +116,7 @@ class PanelModel:
         panel : Panel
             Panel to segment.
         by : {"patch", "step", "series"}, default="patch"
-            Unit that has a row; see `adaptivepatch.Forecaster.segment`.
+            Kind of rows to return; see `adaptivepatch.Forecaster.segment`.
         """
         check_choice(None, ("patch", "step", "series"), by=by)
         if by == "series":

@@ -58,7 +58,7 @@ class Checkpoints:
             write_atomic(self.folder / _INIT, lambda target: save_file(dict(init), target))
 
     @property
-    def how_to_go_on(self) -> str:
+    def how_to_resume(self) -> str:
         """Sentence that says how to resume after an interruption."""
         return f"To resume, call fit with the same data and resume={str(self.folder)!r}."
 
@@ -75,7 +75,7 @@ class NoCheckpoints:
     """
 
     first = second = NO_CHECKPOINT
-    how_to_go_on = "Next time pass checkpoint=... to be able to resume."
+    how_to_resume = "Next time pass checkpoint=... to be able to resume."
 
     def __init__(self, seed: int = 0, init: Mapping[str, Tensor] | None = None) -> None:
         self.seed, self.init = seed, init
@@ -284,7 +284,7 @@ def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, 
     if _frozen_weights(theirs) != _frozen_weights(network):
         raise InvalidParameterError(
             "fit(init=...) needs a model with the same frozen patcher. The weights of its frozen "
-            "patcher differ from those of this forecaster's. Pass the patcher of that model.",
+            "patcher differ from those of this forecaster. Pass the patcher of that model.",
             parameter="init",
         )
     weights = {name: value.detach().cpu().clone() for name, value in theirs.state_dict().items()}

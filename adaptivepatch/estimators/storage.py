@@ -249,7 +249,8 @@ def _freq_name(history: Panel) -> str | int:
         raise InvalidParameterError(
             f"A saved model keeps its time step by name. The name {name!r} does not determine "
             f"{history.freq!r}, which may have a calendar of holidays. Number the rows instead: "
-            "df.reset_index(drop=True)."
+            "df.reset_index(drop=True).",
+            parameter="freq",
         )
     return name
 
@@ -286,6 +287,7 @@ def _plain(id_: Hashable) -> str | int | float | bool:
     if not isinstance(value, str | int | float | bool):
         raise InvalidParameterError(
             "Item ids must be strings or numbers to be saved. Got "
-            f"{id_!r} of type {type(id_).__name__}. Convert the column with astype(str)."
+            f"{id_!r} of type {type(id_).__name__}. Convert the column with astype(str).",
+            parameter="item_id",
         )
     return value

@@ -19,10 +19,8 @@ from adaptivepatch.data.scaling import Scaling
 from adaptivepatch.data.sharing import Sharing, channel_groups
 from adaptivepatch.data.windows import Windows, complete_or_padded
 from adaptivepatch.errors import InvalidFrameError
-from adaptivepatch.estimators.settings import NetworkSettings
 from adaptivepatch.training.record import WindowSets
 from adaptivepatch.training.sampler import Batch, SeriesSource, TrainingSet
-from adaptivepatch.training.trainer import Trainer
 
 
 class PanelTrainingData:
@@ -35,33 +33,34 @@ class PanelTrainingData:
     held_out : ndarray of shape (items,)
         Number of rows at the end of each item that are held out for validation; see
         `adaptivepatch.data.splitting.held_out_rows`.
-    settings : NetworkSettings
-        Settings with look-back and horizon.
+    context_length, horizon : int
+        Look-back T and horizon H.
     share_segmentation : bool or sequence of sequences of str
         Channels that share their patches.
-    trainer : Trainer
-        Trainer with device and precision.
+    placement : dict
+        Device and dtype of the series; see `adaptivepatch.Trainer.placement`.
     """
 
     def __init__(
         self,
         panel: Panel,
         held_out: NDArray[np.int64],
-        settings: NetworkSettings,
+        context_length: int,
+        horizon: int,
         share_segmentation: Sharing,
-        trainer: Trainer,
+        placement: dict[str, Any],
     ) -> None:
         self.panel, self.held_out = panel, held_out
-        self.context_length, self.horizon = settings.context_length, settings.horizon
+        self.context_length, self.horizon = context_length, horizon
         self.share_segmentation = share_segmentation
-        self.placement = trainer.placement()
+        self.placement = placement
 
     def selection(self) -> TrainingSet:
         """Return the windows to train on, and those that select the number of steps."""
         return self._training_set(self.held_out)
 
     def everything(self) -> TrainingSet:
-        """Return all windows, to train on."""
+        """Return all windows as training windows."""
         return self._training_set(np.zeros_like(self.held_out))
 
     def windows(self, held_out: NDArray[np.int64]) -> list[Windows]:
@@ -83,9 +82,9 @@ class PanelTrainingData:
         return [train, complete_or_padded(*shape, targets_from=starts)]
 
     def _training_set(self, held_out: NDArray[np.int64]) -> TrainingSet:
+        parts = self.windows(held_out)
         scaling = Scaling.fit(self.panel, self.panel.lengths - held_out)
         scaled = scaling.apply(self.panel)
-        parts = self.windows(held_out)
         source = PanelSource(
             scaled, parts, share_segmentation=self.share_segmentation, **self.placement
         )

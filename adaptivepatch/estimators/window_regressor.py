@@ -288,5 +288,5 @@ class ArrayTrainingData:
         return TrainingSet(self.source, windows)
 
     def everything(self) -> TrainingSet:
-        """Return all windows, to train on."""
+        """Return all windows as training windows."""
         return TrainingSet(self.source, WindowSets(self.numbers))

@@ -359,7 +359,7 @@ class PretrainingLoop(TrainingLoop):
         return cells[int(order[place])]
 
     def next_step(self, done: int) -> NextStep:
-        """Return a batch of the step's cell; seed and step number determine everything random."""
+        """Return a batch of the step's cell; seed and step number determine all random numbers."""
         settings, cell = self.settings, self.cell_of_step(done)
         random = np.random.default_rng((settings.seed, 2, done))
         batch = self.pool.batch(cell, settings.batch_size, random)

@@ -20,7 +20,7 @@ from adaptivepatch.training.sampler import Batch
 
 _HELD_OUT = 0.1  # share at the end of every series
 _FEWEST_SEEN = 0.5  # smallest share of observed steps in the look-back and in the horizon
-_LEAST_STD = 0.02  # smallest deviation that a look-back is divided by, in those of its series
+_LEAST_STD = 0.02  # smallest divisor of a look-back, in standard deviations of its series
 _LONGEST_HORIZON = 96
 _SHORTEST_AVERAGED = 4000  # fewest steps of an averaged copy
 _DRAWS = 20  # attempts to fill a batch
@@ -170,7 +170,7 @@ class SeriesPool:
                 return _joined(found, num_rows)
         raise DatasetError(
             "Pretraining needs windows that vary and of which half the steps are observed. Fewer "
-            f"than {num_rows} of {_DRAWS * num_rows} windows of the cell {cell} are such. Choose "
+            f"than {num_rows} of {_DRAWS * num_rows} windows of the cell {cell} qualify. Choose "
             "other corpora."
         )
 

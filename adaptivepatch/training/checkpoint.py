@@ -203,7 +203,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Load stored tensors into an optimizer of the same parameters; its groups stay as they are."""
+    """Load stored tensors into an optimizer of the same parameters; its groups stay unchanged."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")

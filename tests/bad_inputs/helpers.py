@@ -74,11 +74,6 @@ def assert_ours(error: BaseException) -> None:
     )
 
 
-def num_distinct(cases) -> int:
-    """Return the number of cases that differ in class or text."""
-    return len({(case.error, case.text) for case in cases})
-
-
 # ------------------------------------------------------------------------------- what is right
 
 

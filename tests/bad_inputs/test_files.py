@@ -1,4 +1,4 @@
-"""Mistakes on the command line: one line, exit status 2, no traceback, no file changed or added."""
+"""Mistakes on the command line: one line, exit status 2, no traceback, no changed or new file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from adaptivepatch.datasets.catalog import split_borders
 from adaptivepatch.datasets.loading import load_stamps
 from adaptivepatch.datasets.sources import dataset_path, fetch_dataset
 from adaptivepatch.errors import DatasetError
-from tests.bad_inputs.helpers import Case, assert_refused, num_distinct, parametrized, says, wide
+from tests.bad_inputs.helpers import Case, assert_refused, parametrized, says, wide
 
 HOURLY = wide(40).rename_axis("date")
 CSV = HOURLY.to_csv()
@@ -39,7 +39,7 @@ TINY = (
 
 
 class Command(NamedTuple):
-    """A mistake: arguments, files that are there, what stderr says, and what else is broken."""
+    """A mistake: arguments, existing files, expected error stream, and what else is broken."""
 
     name: str
     arguments: str
@@ -1250,7 +1250,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture
 def here(home, tmp_path, monkeypatch):
-    """A fresh copy of it to work in, with a cache of its own."""
+    """The current folder: a copy of `home` with its own cache."""
     folder = tmp_path / "work"
     shutil.copytree(home, folder)
     (folder / "data").mkdir()
@@ -1308,7 +1308,7 @@ def test_a_process_says_the_same(case, here, monkeypatch):
 
 
 def run(arguments, folder, **options):
-    """Run the command line in a process of its own."""
+    """Run the command line in another process."""
     code = "from adaptivepatch.cli import main; main()"
     options = {"stdout": subprocess.PIPE} | options
     return subprocess.run(
@@ -1516,15 +1516,10 @@ DATA = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:A data set should be verified")
+@pytest.mark.filterwarnings("ignore:No trusted digest")
 @parametrized(DATA)
 def test_a_wrong_data_set_is_refused(case, here):
     load = here / "load.csv"
     before = load.read_bytes(), load.stat().st_mtime_ns
     assert_refused(case, here)
     assert (load.read_bytes(), load.stat().st_mtime_ns) == before
-
-
-def test_there_are_many_kinds():
-    assert len({case.text for case in COMMANDS}) >= 100
-    assert num_distinct(DATA) >= 12

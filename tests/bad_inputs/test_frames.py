@@ -16,7 +16,6 @@ from tests.bad_inputs.helpers import (
     fitted,
     fitted_long,
     long,
-    num_distinct,
     parametrized,
     spoiled,
     stamped,
@@ -1262,8 +1261,8 @@ OTHER_FRAMES = [
         lambda: long(items="z"),
         FRAME,
         (
-            "MASE needs the seasonal naive error of training. Of the items ['z'] it is unknown "
-            "or 0. Fit on these items, or use another column of metrics()."
+            "MASE needs the error of the seasonal naive forecast on training rows. It is unknown "
+            "or 0 for the items ['z']. Fit on these items, or use another column of metrics()."
         ),
         fitted_long,
         "score",
@@ -1286,7 +1285,3 @@ CASES = [*NO_FRAME, *STAMPS, *VALUES, *NAMES, *LENGTHS, *STEPS, *OTHER_FRAMES]
 @parametrized(CASES)
 def test_a_bad_frame_is_refused(case):
     assert_refused(case)
-
-
-def test_there_are_many_kinds():
-    assert num_distinct(CASES) >= 90

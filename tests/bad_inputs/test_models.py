@@ -22,7 +22,6 @@ from tests.bad_inputs.helpers import (
     Case,
     assert_refused,
     fitted,
-    num_distinct,
     parametrized,
     tiny,
     wide,
@@ -1045,10 +1044,3 @@ def test_a_full_disk_ends_a_checkpointed_fit(failure, tmp_path, monkeypatch):
     )
     assert_refused(case)
     assert list(tmp_path.iterdir()) == []
-
-
-CASES = [*LOADING, *WRITING]
-
-
-def test_there_are_many_kinds():
-    assert num_distinct(CASES) >= 50

@@ -44,11 +44,11 @@ class FineChunks(DynamicChunkingPatcher):
         super().__init__(compression_rate)
 PATCHERS["fine"], PATCHERS["fine_chunks"] = Fine, FineChunks
 found = []
-for given in [{estimators}]:
+for number, given in enumerate([{estimators}]):
     failed, names = [], []
     for estimator, check in estimator_checks_generator(given):
         name = check.func.__name__
-        if {brief} and name != "check_regressors_train":
+        if {brief} and (number or name != "check_regressors_train"):
             estimator = clone(estimator).set_params(trainer__max_steps=5)
         try:
             check(estimator)
@@ -169,7 +169,7 @@ def test_two_fits_with_one_seed_are_identical(windows):
 
 def test_fit_learns_the_signal(windows):
     X, y = windows
-    model = quick(trainer=Trainer(max_steps=150, learning_rate=3e-3)).fit(X[:-60], y[:-60])
+    model = quick(trainer=Trainer(max_steps=100, learning_rate=3e-3)).fit(X[:-60], y[:-60])
     assert model.score(X[-50:], y[-50:]) > 0.8
 
 

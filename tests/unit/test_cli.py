@@ -1,4 +1,4 @@
-"""The command line answers mistakes in one line, without a traceback."""
+"""The command line reports mistakes in one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from adaptivepatch import cli
 from adaptivepatch.cli import main
-from adaptivepatch.errors import InvalidFrameError
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
 
 COMMANDS = [
     *(["fit"], ["predict"], ["evaluate"], ["segment"], ["compare"], ["demo"]),
@@ -97,7 +97,7 @@ def test_wrong_use_is_one_line_with_exit_status_2(call, arguments, message):
     [
         (InvalidFrameError("Bad\nframe."), 2, "adaptivepatch: Bad frame."),
         (OSError(28, "No space left on device", "x"), 2, "No space left on device: 'x'."),
-        (MemoryError(), 2, "There is not enough memory."),
+        (MemoryError(), 2, "There is not enough memory (MemoryError)."),
         (RuntimeError("not enough memory: you tried to allocate"), 2, "not enough memory"),
         (KeyboardInterrupt(), 130, "adaptivepatch: interrupted."),
         (KeyError("x"), 70, "This is a bug in adaptivepatch: KeyError: 'x'"),
@@ -112,10 +112,14 @@ def test_any_error_is_one_line_with_its_exit_status(call, raising, error, status
     assert err.count("\n") == 1
 
 
-def test_errors_speak_of_options(call, raising):
-    raising(InvalidFrameError('Fill them or pass missing="mask", freq=... or overwrite=True.'))
-    err = call("datasets", "list")[2]
-    assert err.endswith("Fill them or pass --missing mask, --freq ... or --force.\n")
+def test_errors_name_the_option_of_their_parameter(call, monkeypatch, tmp_path):
+    def fail(*_: object, **__: object) -> None:
+        raise InvalidParameterError("Pass overwrite=True.", parameter="overwrite")
+
+    monkeypatch.setattr("adaptivepatch.demo.run_demo", fail)
+    assert call("demo", "--out", tmp_path)[2] == (
+        "adaptivepatch: Pass overwrite=True. (Option: --force.)\n"
+    )
 
 
 def test_a_traceback_is_shown_on_request(raising):

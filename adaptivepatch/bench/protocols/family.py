@@ -95,8 +95,8 @@ def measure(run: Run, *, device: str = "auto", callback: Callback | None = None)
         best_step=training.best_step,
         num_steps=training.num_steps,
     )
-    paid = costs(count_parameters(model.network_), tested.fit, tested.predict)
-    record = Record(run, measures._asdict(), paid, tested.provenance)
+    cost = costs(count_parameters(model.network_), tested.fit, tested.predict)
+    record = Record(run, measures._asdict(), cost, tested.provenance)
     return Measured(record, curve_rows(run, training.history), np.mean(squared, axis=(1, 2)))
 
 
@@ -135,8 +135,8 @@ def measure_planted(
         best_step=training.best_step,
         num_steps=training.num_steps,
     )
-    paid = costs(count_parameters(network), fitted.fit, predict)
-    record = Record(run, measures._asdict(), paid, fitted.provenance)
+    cost = costs(count_parameters(network), fitted.fit, predict)
+    record = Record(run, measures._asdict(), cost, fitted.provenance)
     return Measured(record, curve_rows(run, training.history))
 
 

@@ -60,8 +60,8 @@ def measure(run: Run, *, device: str = "auto", callback: Callback | None = None)
         tokens=tokens,
         compression_rate=run.task.context_length / tokens,
     )
-    paid = costs(count_parameters(model.network_), tested.fit, tested.predict)
-    record = Record(run, measures._asdict(), paid, tested.provenance)
+    cost = costs(count_parameters(model.network_), tested.fit, tested.predict)
+    record = Record(run, measures._asdict(), cost, tested.provenance)
     return Measured(record, curve_rows(run, training.history), np.mean(squared, axis=(1, 2)))
 
 

@@ -66,8 +66,8 @@ def measure(run: Run, *, device: str = "auto", callback: Callback | None = None)
         best_step=training.best_step,
         num_steps=training.num_steps,
     )
-    paid = costs(count_parameters(fitted.network), fitted.fit)
-    record = Record(run, measures._asdict(), paid, fitted.provenance)
+    cost = costs(count_parameters(fitted.network), fitted.fit)
+    record = Record(run, measures._asdict(), cost, fitted.provenance)
     return Measured(record, curve_rows(run, training.history))
 
 

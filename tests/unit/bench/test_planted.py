@@ -235,7 +235,7 @@ def test_the_oracle_network_sees_the_true_boundaries_everywhere():
 
 
 def test_a_token_is_the_mean_the_log_length_and_the_start():
-    """Which of several series a token comes from cannot be told, if these three agree."""
+    """Look-backs with equal patch means, lengths and starts have equal forecasts."""
     network = build_planted_network(read_suite("planted")[0].arm.settings, seed=1).double()
     torch.nn.init.normal_(network.embedding.length_weight)
     mask = torch.zeros(1, 192, dtype=torch.bool)
@@ -253,7 +253,7 @@ def test_a_token_is_the_mean_the_log_length_and_the_start():
     other_mean = series.clone()
     other_mean[0, 30:60] += 0.1
     assert not torch.allclose(forecast(other_mean, mask), expected, atol=1e-6)
-    constant = torch.ones_like(series)  # all means are equal, whatever the boundaries
+    constant = torch.ones_like(series)  # all means are equal, for any boundaries
     moved = mask.clone()
     moved[0, 30], moved[0, 33] = False, True
     assert not torch.allclose(forecast(constant, moved), forecast(constant, mask), atol=1e-6)

@@ -62,7 +62,7 @@ def test_windows_are_counted_as_in_the_literature(name, horizon, full, drop_32, 
 
 
 @pytest.mark.parametrize("context_length", [1, 8, 50])
-def test_every_test_window_is_opened_whatever_the_look_back(frame, context_length):
+def test_every_test_window_is_opened_for_every_look_back(frame, context_length):
     windows = open_windows(read_frame(frame), context_length, 6)
     assert len(windows) == num_test_windows(BORDERS, 6) == 15
     assert windows.cutoff_row.tolist() == list(range(49, 64))

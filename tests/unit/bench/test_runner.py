@@ -28,7 +28,7 @@ tasks:
   - {dataset: ETTh1, horizon: 96, context_length: 96}
 seeds: [1, 2]
 base:
-  trainer: {max_steps: 2, batch_size: 8, validate_every: 1}
+  trainer: {max_steps: 2, batch_size: 8, validate_every: 2}
   backbone: {name: transformer, d_model: 8, num_layers: 1}
 arms:
   fixed: {patcher: {name: fixed, patch_length: 48}}
@@ -152,8 +152,8 @@ def test_arms_of_unlike_histories_share_a_file(tmp_path, ltsf_data):
     assert [record.run.task.protocol for record in records] == ["small", "small"]
     curves = pd.read_csv(out.with_suffix(".curves.csv"))
     found = [json.loads(text) for text in curves.patcher]
-    assert found[:2] == [{}, {}]
-    assert "fine_compression_rate" in found[2]
+    assert found[0] == {}
+    assert "fine_compression_rate" in found[1]
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -198,7 +198,7 @@ def test_finished_runs_are_recorded_and_skipped(suite, tmp_path, ltsf_data):
     assert np.isfinite(table.test_mse).all()
     assert (table.tokens == 2).all()
     curves = pd.read_csv(out.with_suffix(".curves.csv"))
-    assert len(curves) == 4 * 2
+    assert len(curves) == 4
     assert set(curves.columns) >= {"arm", "seed", "step", "validation_loss"}
 
 

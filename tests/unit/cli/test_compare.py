@@ -1,4 +1,4 @@
-"""``adaptivepatch compare``: from a file to a table, a sentence and a folder."""
+"""``adaptivepatch compare``: a file is turned into a table, a verdict and a folder."""
 
 from __future__ import annotations
 
@@ -47,10 +47,15 @@ def test_prints_table_controls_and_verdict(run, tmp_path):
 
 
 def test_json_is_one_document(run):
-    told = json.loads(run("--json", "--metric", "MAE", "--patcher", "recency").stdout)
-    assert told["settings"]["metric"] == "MAE"
-    assert [row["arm"] for row in told["table"]] == ["fixed 4", "fixed 8", "recency 8", "random 8"]
-    assert told["table"][0]["low"] is None
+    document = json.loads(run("--json", "--metric", "MAE", "--patcher", "recency").stdout)
+    assert document["settings"]["metric"] == "MAE"
+    assert [row["arm"] for row in document["table"]] == [
+        "fixed 4",
+        "fixed 8",
+        "recency 8",
+        "random 8",
+    ]
+    assert document["table"][0]["low"] is None
 
 
 def test_challengers_are_named(run):
@@ -59,12 +64,12 @@ def test_challengers_are_named(run):
 
 
 def test_a_pretrained_patcher_is_a_challenger(run):
-    told = json.loads(run("--json", "--patcher", "reinpatch-small").stdout)
-    roles = {row["arm"]: row["role"] for row in told["table"]}
+    document = json.loads(run("--json", "--patcher", "reinpatch-small").stdout)
+    roles = {row["arm"]: row["role"] for row in document["table"]}
     assert roles["reinpatch-small 8"] == "challenger"
 
 
-def test_a_class_of_ones_own_is_a_challenger(run, tmp_path, monkeypatch):
+def test_a_class_of_the_user_is_a_challenger(run, tmp_path, monkeypatch):
     (tmp_path / "mine_of_compare.py").write_text(
         "from adaptivepatch.patchers import DeviationPatcher\n"
         "class Mine(DeviationPatcher):\n"
@@ -76,9 +81,9 @@ def test_a_class_of_ones_own_is_a_challenger(run, tmp_path, monkeypatch):
     assert "mine 8" in result.stdout
 
 
-def test_results_are_not_replaced_unasked_and_that_is_told_first(run, tmp_path):
+def test_existing_results_are_refused_before_any_fit(run, tmp_path):
     (tmp_path / "table.csv").touch()
-    with pytest.raises(InvalidParameterError, match=r"not replaced unasked"):
+    with pytest.raises(InvalidParameterError, match=r"replaced only with overwrite=True"):
         run("--out", str(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""From a file to a model folder, and from there to forecasts, metrics and patches."""
+"""A file is turned into a model folder, and a model into forecasts, metrics and patches."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wide():
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with load.csv and a model `out` that was fitted on its first 70 rows."""
+    """A folder with load.csv and a model `out` that is fitted on its first 70 rows."""
     folder = tmp_path_factory.mktemp("home")
     wide().to_csv(folder / "load.csv")
     wide()[:70].to_csv(folder / "train.csv")
@@ -53,7 +53,7 @@ def here(tmp_path, monkeypatch):
 # --------------------------------------------------------------------------------------- fit
 
 
-def test_fit_writes_the_model_that_python_would(home):
+def test_fit_writes_the_same_model_as_python(home):
     files = {path.name for path in (home / "out").iterdir()}
     assert files == {"config.json", "model.safetensors", "cli.json"}
     model = Forecaster.load(home / "out")
@@ -85,7 +85,7 @@ def test_settings_of_a_policy_can_be_given(home):
     assert Forecaster.load("policy").patcher.gradient.num_samples == 2
 
 
-def test_fit_says_what_it_did(home, tmp_path, capsys):
+def test_fit_prints_a_summary(home, tmp_path, capsys):
     assert call("fit", home / "load.csv", *TINY, "--model", "m", "--json") == 0
     out, err = capsys.readouterr()
     document = json.loads(out)
@@ -117,7 +117,7 @@ def test_a_long_file_with_gaps_quantiles_and_other_names(tmp_path, capsys):
     frame.drop(index=30).to_csv("long.csv", index=False)
     options = ["--item-id", "shop", "--timestamp", "day", "--target", "sold", "--model", "m"]
     assert call("fit", "long.csv", *TINY, *options) == 2
-    assert "--missing mask" in capsys.readouterr().err
+    assert "(Option: --missing.)" in capsys.readouterr().err
     more = ["--missing", "mask", "--quantiles", "0.1,0.5,0.9"]
     assert call("fit", "long.csv", *TINY, *options, *more) == 0
     capsys.readouterr()
@@ -160,7 +160,7 @@ def test_settings_reach_nested_parameters(home, capsys):
         (["--horizon", "0"], "'horizon' parameter of Forecaster must be an int"),
         (["--horizon", "200"], "Series 'series' has 80 observations"),
         (["--device", "tpu"], "'device' parameter"),
-        (["--resume"], "Leave --resume out"),
+        (["--resume"], "Omit --resume"),
         (["--init", "absent"], "A saved model is a folder"),
         (["--target", "loda"], "Did you mean 'load'?"),
     ],
@@ -172,10 +172,10 @@ def test_a_mistake_leaves_nothing_behind(home, capsys, arguments, message, tmp_p
     assert (out, list(tmp_path.iterdir())) == ("", [])
 
 
-def test_models_are_not_replaced_unasked(home, capsys):
+def test_models_are_replaced_only_with_force(home, capsys):
     before = (home / "out" / "model.safetensors").read_bytes()
     assert call("fit", home / "load.csv", *TINY, "--model", home / "out") == 2
-    assert "pass --force" in capsys.readouterr().err
+    assert "Pass --force" in capsys.readouterr().err
     assert (home / "out" / "model.safetensors").read_bytes() == before
     assert call("fit", home / "load.csv", *TINY, "--model", "m") == 0
     assert call("fit", home / "load.csv", *TINY, "--model", "m", "--force", "--seed", 1) == 0
@@ -190,16 +190,16 @@ def test_fine_tuning_begins_with_the_weights_of_a_model(home):
     assert Forecaster.load("n").context_length == Forecaster.load(home / "out").context_length
 
 
-def test_a_patcher_of_ones_own(home, tmp_path, capsys):
-    (tmp_path / "mine.py").write_text(
+def test_a_patcher_of_the_user(home, tmp_path, capsys):
+    (tmp_path / "mine_of_fit.py").write_text(
         "from adaptivepatch import FixedPatcher\n"
         "class MyPatcher(FixedPatcher):\n    name = 'mine'\n"
     )
-    plugin = ["--patcher", "mine:MyPatcher"]
+    plugin = ["--patcher", "mine_of_fit:MyPatcher"]
     assert call("fit", home / "load.csv", *TINY, *plugin, "--model", "m") == 0
     capsys.readouterr()
     assert call("predict", "m") == 2
-    assert "--patcher mine:MyPatcher" in capsys.readouterr().err
+    assert "--patcher mine_of_fit:MyPatcher" in capsys.readouterr().err
     assert call("predict", "m", *plugin) == 0
 
 
@@ -256,7 +256,7 @@ def test_resuming_gives_the_model_of_an_uninterrupted_fit(interrupted, tmp_path)
     pd.testing.assert_frame_equal(resumed.predict(), whole.predict(), check_exact=True)
 
 
-def test_a_checkpoint_is_not_replaced_unasked(interrupted, tmp_path, capsys):
+def test_a_checkpoint_is_replaced_only_with_force(interrupted, tmp_path, capsys):
     assert call(*interrupted) == 2
     err = capsys.readouterr().err
     assert "--resume" in err
@@ -298,11 +298,11 @@ def test_predict_json_is_what_python_predicts(home, capsys):
 
 def test_predict_further_needs_rollout(home, capsys):
     assert call("predict", home / "out", "--horizon", 6) == 2
-    assert "Pass --recursive" in capsys.readouterr().err
+    assert "(Option: --recursive.)" in capsys.readouterr().err
     assert call("predict", home / "out", "--horizon", 6, "--recursive") == 0
 
 
-def test_outputs_are_not_replaced_unasked(home, capsys):
+def test_outputs_are_replaced_only_with_force(home, capsys):
     for command in (["predict", home / "out"], ["segment", home / "out"]):
         for force, status in (([], 0), ([], 2), (["--force"], 0)):
             assert call(*command, "--out", f"{command[0]}.csv", *force) == status
@@ -343,7 +343,7 @@ def test_evaluate_prints_the_metrics_of_a_backtest(home, capsys):
     assert capsys.readouterr().out.splitlines()[0].split()[:2] == ["channel", "MSE"]
 
 
-def test_evaluate_says_which_windows_the_model_knows(home, capsys):
+def test_evaluate_counts_windows_that_the_model_was_trained_on(home, capsys):
     assert call("evaluate", home / "out", home / "load.csv", "--stride", 10) == 0
     assert "windows have targets that the model was trained on" in capsys.readouterr().err
 
@@ -353,7 +353,7 @@ def test_evaluate_can_refit(home, capsys):
     assert call("evaluate", home / "out", home / "load.csv", *arguments) == 0
     assert json.loads(capsys.readouterr().out)["windows_seen_in_fit"] == 0
     assert call("evaluate", home / "out", home / "load.csv", "--refit-every", 4) == 2
-    assert "--start" in capsys.readouterr().err
+    assert "(Option: --start.)" in capsys.readouterr().err
 
 
 def test_segment_shows_and_draws_patches(home, capsys, tmp_path):
@@ -373,7 +373,7 @@ def test_segment_measures_the_boundaries_of_each_series(home, capsys):
     assert all("enrichment_z" in row and 0 <= row["churn"] <= 1 for row in rows)
     for more, message in (
         (["--by", "step"], "must be one of"),
-        (["--by", "series", "--plot", "p.png"], "Leave out --plot or --by"),
+        (["--by", "series", "--plot", "p.png"], "Omit --plot or --by"),
     ):
         assert call("segment", home / "out", home / "load.csv", *more) == 2
         assert message in " ".join(capsys.readouterr().err.split())
@@ -421,7 +421,7 @@ def test_short_series_are_refused_or_left_out_by_name(capsys):
     )
     frame.to_csv("long.csv", index=False)
     assert call("fit", "long.csv", *TINY, "--model", "m") == 2
-    assert "--short skip" in capsys.readouterr().err
+    assert "(Option: --short.)" in capsys.readouterr().err
     assert call("fit", "long.csv", *TINY, "--model", "m", "--short", "skip", "--json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["skipped"] == ["tiny"]
@@ -433,7 +433,7 @@ def test_short_series_are_refused_or_left_out_by_name(capsys):
 
 @contextmanager
 def disk_full_at(number):
-    """Let writing the n-th checkpoint fail."""
+    """Make writing the n-th checkpoint fail."""
     from adaptivepatch.training import checkpoint
 
     save, writes = checkpoint.save_file, []
@@ -457,7 +457,7 @@ def test_a_full_disk_does_not_lose_the_checkpoint(home, capsys):
         assert call("fit", home / "load.csv", *TINY, *EVERY_STEP) == 2
     error = capsys.readouterr().err
     assert "No space left on device" in error
-    assert "--resume goes on from it" in error
+    assert "run the same command with --resume" in error
     assert call("fit", home / "load.csv", *TINY, *EVERY_STEP, "--resume") == 0
 
 

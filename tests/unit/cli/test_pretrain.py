@@ -1,4 +1,4 @@
-"""``adaptivepatch pretrain-patcher``: from corpora to a patcher's folder."""
+"""``adaptivepatch pretrain-patcher``: corpora are turned into the folder of a patcher."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ def test_a_folder_is_written_that_loads(run, tmp_path):
 
 
 def test_json_is_one_document(run):
-    told = json.loads(run("--json").stdout)
-    assert (told["steps"], told["corpora"], told["points"]) == (4, ["tiny"], 1100)
-    assert [row["step"] for row in told["history"]] == [2, 4]
+    document = json.loads(run("--json").stdout)
+    assert (document["steps"], document["corpora"], document["points"]) == (4, ["tiny"], 1100)
+    assert [row["step"] for row in document["history"]] == [2, 4]
 
 
-def test_nothing_is_replaced_unasked(run, tmp_path):
+def test_nothing_is_replaced_without_force(run, tmp_path):
     with pytest.raises(InvalidParameterError, match="Resuming needs the checkpoint"):
         run("--resume")
     run()
-    with pytest.raises(InvalidParameterError, match="not replaced unasked"):
+    with pytest.raises(InvalidParameterError, match="replaced only with --force"):
         run()
     assert run("--force").exit_code == 0
     (tmp_path / "file").write_text("")
@@ -77,7 +77,7 @@ def test_nothing_is_replaced_unasked(run, tmp_path):
         run("--out", str(tmp_path / "file"))
 
 
-def test_an_interrupted_run_goes_on(run, tmp_path, monkeypatch):
+def test_an_interrupted_run_is_resumed(run, tmp_path, monkeypatch):
     from adaptivepatch.pretraining import pretrain as pretraining
 
     run("--out", str(tmp_path / "whole"))
@@ -91,7 +91,7 @@ def test_an_interrupted_run_goes_on(run, tmp_path, monkeypatch):
     monkeypatch.setattr(pretraining.PretrainingLoop, "next_step", interrupted)
     result = run()
     assert result.exit_code == 130
-    assert "--resume goes on from it" in result.stderr
+    assert "run the same command with --resume" in result.stderr
     assert (tmp_path / "out" / "checkpoint.safetensors").exists()
     monkeypatch.undo()
     with pytest.raises(InvalidParameterError, match="Pass --resume"):
@@ -104,14 +104,14 @@ def test_an_interrupted_run_goes_on(run, tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "checkpoint.safetensors").exists()
 
 
-def test_cells_that_do_not_fit_are_left_out_and_named(run, tmp_path):
+def test_cells_that_need_longer_series_are_omitted_and_named(run, tmp_path):
     result = run(quick=["--steps", "1", "--batch-size", "2", "--set", "width=4"])
     assert "no series is long enough for 336x16" in result.stderr
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "were drawn: 96x8, 96x16, 192x8, 192x32." in card
+    assert "points per patch): 96x8, 96x16, 192x8, 192x32." in card
 
 
-def test_what_cannot_be_done_is_said_before_training(run, tmp_path):
+def test_mistakes_are_reported_before_training(run, tmp_path):
     with pytest.raises(InvalidParameterError, match="such as 336x16"):
         run("--cell", "32")
     with pytest.raises(InvalidParameterError, match="no parameter 'widht'.*mean 'width'"):
@@ -135,7 +135,7 @@ def test_a_corpus_that_holds_a_benchmark_series_is_refused(run, tmp_path, monkey
         run("--check-overlap", given=[copy])
     assert run("--check-overlap").exit_code == 0
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "nothing of ETTh1 is in the training data" in card
+    assert "found no series of ETTh1 in the training data" in card
 
 
 def test_etth1_is_refused(run, tmp_path, ltsf_data):

@@ -1,4 +1,4 @@
-"""Files are read without guessing: every value arrives, or an error says which is wrong."""
+"""Files are read without guessing: every value is read, or an error names the wrong one."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_saved_index(tmp_path):
     assert list(beside.frame) == ["date", "load"]
 
 
-def test_rows_without_stamps_are_numbered_and_that_is_said(tmp_path, capsys):
+def test_rows_without_stamps_are_numbered_with_a_note(tmp_path, capsys):
     table = read(tmp_path, "year,load\n2012.5,0.1\n2013.5,0.30000000000000004\n")
     assert table.columns.numbered
     assert table.frame["year"].tolist() == [2012.5, 2013.5]
@@ -143,7 +143,7 @@ LATIN = "date,größe\n2024-01-01,1\n".encode("latin-1")
         ("", "a.csv", "is empty"),
         ("\n\n", "a.csv", "is empty"),
         ("date,load\n", "a.csv", "has 0 rows"),
-        (b"\x89PNG\x00\x01", "a.csv", "bytes that are no text"),
+        (b"\x89PNG\x00\x01", "a.csv", "bytes that are not text"),
         (WIDE.encode("utf-16"), "a.csv", "UTF-16"),
         (LATIN, "a.csv", "byte 0xf6 in line 1.*iconv"),
         (WIDE + "2024-01-03\n", "a.csv", r"Line 4 of 'a.csv' has 1 fields, the header 2"),
@@ -151,8 +151,8 @@ LATIN = "date,größe\n2024-01-01,1\n".encode("latin-1")
         (GZ[:-9], "a.csv.gz", "damaged or cut short"),
         (XZ[:-9], "a.csv.xz", "damaged or cut short"),
         (WIDE, "a.csv.gz", "does not begin like a compressed file"),
-        (WIDE, "a.parquet", "no parquet file"),
-        (WIDE, "a.xlsx", r"ends in one of \.csv, .*'.*a\.xlsx'"),
+        (WIDE, "a.parquet", "damaged or in another format"),
+        (WIDE, "a.xlsx", r"end in one of \.csv, .*'.*a\.xlsx'"),
         ("date,a,a\n2024-01-01,1,2\n", "a.csv", "repeats 'a'"),
         ("2024-01-01,1\n2024-01-02,2\n", "a.csv", "must name the columns"),
         ("date;a\n2024-01-01;1,5\n", "a.csv", "decimal point.*'1,5' in data row 1"),
@@ -161,7 +161,7 @@ LATIN = "date,größe\n2024-01-01,1\n".encode("latin-1")
         ("date,a\n2024-01-01,1\n2024-02-30,2\n", "a.csv", "'2024-02-30' in data row 2"),
         ("date,a\n2024-01-01,1\nnow,2\n", "a.csv", "'now' in data row 2"),
         ("date,a\n2024-01-01,1\n2024-01-01,2\n", "a.csv", "repeats .*--item-id"),
-        ("date,time,a\n2024-01-01,1,2\n", "a.csv", "Say which with --timestamp"),
+        ("date,time,a\n2024-01-01,1,2\n", "a.csv", "Name one with --timestamp"),
     ],
 )
 def test_a_bad_file_is_refused_with_a_reason(tmp_path, content, name, message):
@@ -190,8 +190,8 @@ def test_outputs_are_checked_before_the_work(tmp_path):
         (other, False, "--force"),
         (source, True, "never replaced"),
         (tmp_path, True, "is a folder"),
-        (tmp_path / "no" / "x.csv", True, "needs a folder"),
-        (tmp_path / "x.txt", True, "ends in one of"),
+        (tmp_path / "no" / "x.csv", True, "folder of the output must exist"),
+        (tmp_path / "x.txt", True, "end in one of"),
     ]:
         with pytest.raises(InvalidParameterError, match=message):
             check_output(path, force=force, source=source)

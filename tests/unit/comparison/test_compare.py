@@ -1,4 +1,4 @@
-"""`compare` selects on validation, opens the test part once, and says no more than it knows."""
+"""`compare` selects on validation, forecasts the test part once, and claims only what it shows."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_two_seeds_are_exploratory(found):
     assert "helps" not in found.table.verdict.tolist()
 
 
-def test_controls_that_are_missing_are_named(found):
+def test_missing_controls_are_named(found):
     assert found.controls["random boundaries of as many tokens"] == "run: random 8"
     assert found.controls["learned patchers"].startswith("missing")
     assert found.controls["boundaries at entropy quantiles, of as many tokens"].startswith(
@@ -127,7 +127,7 @@ def test_controls_that_are_missing_are_named(found):
 
 
 def test_error_is_in_units_of_the_training_rows():
-    """Items of other sizes count alike: a scale of an item changes nothing."""
+    """The scale of an item has no effect on the errors."""
     frame = wave(items=2)
     scaled = frame.assign(x=np.where(frame.item_id == "item 1", 1000 * frame.x, frame.x))
     arms = {"fixed 4": ARMS["fixed 4"], "recency 8": ARMS["recency 8"]}
@@ -157,13 +157,13 @@ def test_absolute_errors_gaps_and_seed_lists():
 
 
 def test_result_does_not_depend_on_the_number_of_processes(found):
-    told = []
+    events = []
     result = compare(
-        wave(), ARMS, seeds=2, n_jobs=2, progress=lambda *event: told.append(event), **SMALL
+        wave(), ARMS, seeds=2, n_jobs=2, progress=lambda *event: events.append(event), **SMALL
     )
     exact = ["arm", "validation_error", "test_error", "difference", "low", "high", "tokens"]
     pd.testing.assert_frame_equal(result.table[exact], found.table[exact])
-    assert [event[:2] for event in told] == [(k, 8) for k in range(1, 9)] * 2
+    assert [event[:2] for event in events] == [(k, 8) for k in range(1, 9)] * 2
 
 
 def test_twins_have_different_random_streams():
@@ -200,7 +200,7 @@ def test_seeds_of_fits_depend_on_the_name_and_not_on_the_other_arms():
     assert len({fit_seed(seed, name) for seed in range(50) for name in "abc"}) == 150
 
 
-def test_very_many_windows_are_thinned_and_the_stride_is_told(monkeypatch):
+def test_very_many_windows_are_thinned_and_the_stride_is_stated(monkeypatch):
     monkeypatch.setattr(module, "MAX_TEST_ROWS", 20)
     arms = {"fixed 4": ARMS["fixed 4"], "recency 8": ARMS["recency 8"]}
     result = compare(wave(), arms, seeds=1, **SMALL)
@@ -288,7 +288,7 @@ def test_gain_that_random_boundaries_have_too_is_not_called_placement():
 
 
 @pytest.mark.parametrize(
-    ("frozen", "noise", "told"),
+    ("frozen", "noise", "text"),
     [
         (
             0.9,
@@ -300,7 +300,7 @@ def test_gain_that_random_boundaries_have_too_is_not_called_placement():
         (1.0, 0.002, None),
     ],
 )
-def test_gain_of_a_policy_that_never_learned_is_not_called_learning(frozen, noise, told):
+def test_gain_of_a_policy_that_never_learned_is_not_called_learning(frozen, noise, text):
     result = verdict_of(
         arm(*FIXED),
         arm("new", "challenger", 0.9, learned="reinpatch"),
@@ -308,7 +308,7 @@ def test_gain_of_a_policy_that_never_learned_is_not_called_learning(frozen, nois
         arm("random", "control", 1.1),
     )
     assert result.verdict.startswith("new helps by 9.7 %")
-    assert (told or "frozen") in result.verdict if told else "frozen" not in result.verdict
+    assert text in result.verdict if text else "frozen" not in result.verdict
     assert ("the gain is that of the sampling noise" in result.verdict) == (frozen < 1)
     assert "random" not in result.verdict
     assert result.controls["the same patcher without learned boundaries"] == "run: frozen"
@@ -317,21 +317,21 @@ def test_gain_of_a_policy_that_never_learned_is_not_called_learning(frozen, nois
     assert result.settings["comparisons"] == 3
 
 
-@pytest.mark.parametrize(("even", "told"), [(0.9, True), (1.0, False)])
-def test_gain_of_even_chunks_is_that_of_the_network(even, told):
+@pytest.mark.parametrize(("even", "expected"), [(0.9, True), (1.0, False)])
+def test_gain_of_even_chunks_is_that_of_the_network(even, expected):
     result = verdict_of(
         arm(*FIXED),
         arm("chunks", "challenger", 0.9, learned="dynamic_chunking"),
         arm("even", "control", even, learned="dynamic_chunking"),
-        arm("frozen", "control", 0.8, learned="reinpatch"),  # of another patcher: says nothing
+        arm("frozen", "control", 0.8, learned="reinpatch"),  # belongs to another patcher
     )
     assert "frozen" not in result.verdict
     text = "not significantly better than even, the same network with even patches ("
-    assert (text in result.verdict) == told
-    assert ("the gain is that of the network" in result.verdict) == told
+    assert (text in result.verdict) == expected
+    assert ("the gain is that of the network" in result.verdict) == expected
 
 
-def test_gain_of_a_still_patcher_of_ones_own_is_told_without_a_name_for_it():
+def test_gain_of_an_unlearned_patcher_of_the_user_is_reported():
     result = verdict_of(
         arm(*FIXED),
         arm("mine", "challenger", 0.9, learned="mine"),
@@ -339,16 +339,24 @@ def test_gain_of_a_still_patcher_of_ones_own_is_told_without_a_name_for_it():
     )
     text = "not significantly better than still, the same patcher without learned boundaries ("
     assert text in result.verdict
-    assert "the gain is that of something else than learning them" in result.verdict
+    assert "the gain is that of something other than learning them" in result.verdict
 
 
-def test_frozen_control_says_nothing_of_patchers_that_do_not_learn():
+def test_frozen_control_is_not_used_for_patchers_that_do_not_learn():
     result = verdict_of(
         arm(*FIXED),
         arm("new", "challenger", 0.9),
         arm("frozen", "control", 0.9, learned="reinpatch"),
     )
     assert "frozen" not in result.verdict
+
+
+def test_entropy_boundaries_are_a_control_if_their_tokens_are_equal():
+    entropy = arm("entropy", "challenger", 1.1)._replace(kind="entropy")
+    result = verdict_of(arm(*FIXED), arm("new", "challenger", 0.9), entropy)
+    assert result.controls["boundaries at entropy quantiles, of as many tokens"] == "run: entropy"
+    result = verdict_of(arm(*FIXED), arm("new", "challenger", 0.9), entropy._replace(tokens=4.0))
+    assert result.controls["boundaries at entropy quantiles, of as many tokens"].startswith("miss")
 
 
 def test_headline_is_chosen_on_validation_not_on_the_test_part():
@@ -361,7 +369,7 @@ def test_headline_is_chosen_on_validation_not_on_the_test_part():
     assert result.table.set_index("arm").verdict["lucky"] == "helps"
 
 
-def test_best_fixed_arm_must_be_beaten_and_the_equal_count_one_is_told():
+def test_best_fixed_arm_must_be_beaten_and_the_one_of_equal_tokens_is_reported():
     result = verdict_of(
         arm("fine", "baseline candidate", 0.8, tokens=6.0),
         arm("coarse", "baseline candidate", 1.0, tokens=3.0),
@@ -382,10 +390,10 @@ def test_results_are_saved_and_replaced_only_on_request(found, tmp_path):
         "verdict.json",
         "comparison.png",
     }
-    told = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
-    assert told["verdict"] == found.verdict
-    assert told["table"][0]["arm"] == "fixed 4"
-    assert told["table"][0]["low"] is None
+    saved = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    assert saved["verdict"] == found.verdict
+    assert saved["table"][0]["arm"] == "fixed 4"
+    assert saved["table"][0]["low"] is None
     assert pd.read_csv(folder / "table.csv").arm.tolist() == list(ARMS)
     with pytest.raises(InvalidParameterError, match=r"only with overwrite=True.*holds table.csv"):
         found.save(folder)
@@ -395,7 +403,7 @@ def test_results_are_saved_and_replaced_only_on_request(found, tmp_path):
         found.save(tmp_path / "file")
 
 
-def test_picture_has_every_seed_of_every_arm(found):
+def test_figure_has_every_seed_of_every_arm(found):
     errors, differences, cost = found.plot().axes
     dots = [line for line in errors.lines if line.get_marker() == "o"]
     assert [len(line.get_xdata()) for line in dots] == [2] * 4
@@ -425,18 +433,18 @@ def test_picture_has_every_seed_of_every_arm(found):
         ({"patchers": {"a": FixedPatcher(0), "b": RecencyPatcher()}}, r"'patch_length'"),
     ],
 )
-def test_mistakes_are_told_before_any_fit(change, message):
+def test_mistakes_are_reported_before_any_fit(change, message):
     arguments = {"patchers": ARMS, "progress": pytest.fail, **SMALL, **change}
     with pytest.raises(InvalidParameterError, match=message):
         compare(wave(), **arguments)
 
 
-def test_other_things_than_patchers_are_refused():
+def test_arms_that_are_not_patchers_are_refused():
     with pytest.raises(TypeError, match=r"Patcher instances or registered names. Got 3"):
         make_arms([FixedPatcher(), 3], 24)
 
 
-def test_too_few_test_rows_say_how_many_are_needed():
+def test_error_for_too_few_test_rows_states_how_many_are_needed():
     message = r"needs 35 test rows.*has 30 test rows of 150.*Pass 175 rows"
     with pytest.raises(InvalidFrameError, match=message):
         compare(wave(150), ARMS, **SMALL)
@@ -469,7 +477,7 @@ def test_default_arms_hold_the_learned_patcher_and_its_control():
         assert (learned.role, frozen.role) == ("challenger", "control")
         assert frozen.patcher.gradient.learning_rate == 0
         frozen.patcher.gradient.set_params(learning_rate=3.0)
-        assert repr(frozen.patcher) == repr(learned.patcher)  # nothing else differs
+        assert repr(frozen.patcher) == repr(learned.patcher)  # no other difference
         chunks, even = arms[f"dynamic_chunking {length}"], arms[f"even_chunks {length}"]
         assert (chunks.role, even.role) == ("challenger", "control")
         assert repr(even.patcher.set_params(router="calibrated")) == repr(chunks.patcher)

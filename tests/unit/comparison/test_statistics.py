@@ -1,4 +1,4 @@
-"""Intervals agree with slow oracles, and are wrong as seldom as they say."""
+"""Intervals agree with slow oracles, and have the stated error rate."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ HORIZON, TIMES, SEEDS = 12, 109, 5
 
 
 def losses(rng, *, seed_sd=0.02, noise=0.1, arm_noise=0.0, persistence=0.5, repeats=1):
-    """Losses (repeats, arms, seeds, windows) of two arms that are equally good in the long run.
+    """Losses (repeats, arms, seeds, windows) of two arms with the same expected loss.
 
     A window's loss is the mean over its steps of an autocorrelated squared error. Seeds differ by
-    a factor and by noise of their own; `arm_noise` moves all seeds of an arm together.
+    a factor and by independent noise; `arm_noise` moves all seeds of an arm together.
     """
 
     def walk(*shape):
@@ -96,8 +96,8 @@ def test_time_error_is_that_of_all_circular_blocks():
     assert judge(pair, num_replicates=20_000).time_error == pytest.approx(expected, rel=0.03)
 
 
-def test_overlap_hides_the_share_of_the_variance_that_is_given_back():
-    """Losses of overlapping windows of white noise: blocks see 1 - H / (3 l) of the variance."""
+def test_overlap_hides_the_share_of_the_variance_that_is_corrected():
+    """For overlapping windows of white noise, blocks show 1 - H / (3 l) of the variance."""
     rng, length = np.random.default_rng(4), 2 * HORIZON
     step = rng.normal(size=200_000)
     window = np.convolve(step, np.ones(HORIZON) / HORIZON, mode="valid")
@@ -132,7 +132,7 @@ def test_many_short_items_do_without_time_blocks():
 
 
 def test_items_of_one_time_stay_together():
-    """Copies of an item are no new evidence about other times."""
+    """Copies of an item add no evidence about other times."""
     pair = losses(np.random.default_rng(7))[0]
     once = judge(pair)
     copies = np.concatenate([pair, pair, pair], axis=2)
@@ -157,7 +157,7 @@ def test_more_comparisons_widen_and_more_confidence_does():
         assert wider.high > one.high
 
 
-def test_identical_losses_differ_by_nothing():
+def test_identical_losses_have_no_difference():
     same = np.ones((2, SEEDS, TIMES))
     found = judge(same)
     assert (found.low, found.difference, found.high) == (0.0, 0.0, 0.0)
@@ -180,11 +180,11 @@ def test_too_few_blocks_are_refused():
     [(0.02, 0.0, 0.0), (0.02, 0.2, 0.0), (0.005, 0.05, 0.2)],
     ids=["seeds", "seeds by time", "arms by time"],
 )
-def test_equal_arms_get_a_verdict_about_as_seldom_as_promised(seed_sd, noise, arm_noise):
+def test_equal_arms_get_a_verdict_at_about_the_stated_rate(seed_sd, noise, arm_noise):
     """With 5 seeds, 5 blocks and autocorrelated losses.
 
-    300 repeats cannot tell 5 % from 7 %: two standard errors are allowed above the level. The rates
-    with 1,000 repeats are in ``benchmarks/results/compare_intervals.csv``.
+    300 repeats cannot distinguish 5 % from 7 %, so two standard errors above 5 % are allowed. More
+    repeats are in ``benchmarks/results/compare_intervals.csv``.
     """
     rng = np.random.default_rng(11)
     pairs = losses(rng, seed_sd=seed_sd, noise=noise, arm_noise=arm_noise, repeats=300)

@@ -36,7 +36,7 @@ def forecaster(**changes):
         "context_length": 24,
         "patcher": RandomPatcher(4),
         "backbone": TransformerBackbone(d_model=16, num_layers=1, dropout=0.2),
-        "trainer": Trainer(max_steps=60, validate_every=7, batch_size=8, device="cpu"),
+        "trainer": Trainer(max_steps=30, validate_every=7, batch_size=8, device="cpu"),
         "random_state": 3,
     }
     return Forecaster(**(settings | changes))

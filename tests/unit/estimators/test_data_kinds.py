@@ -88,8 +88,21 @@ def test_a_step_that_cannot_be_inferred_can_be_named(freq):
         make().fit(wide(index))
 
 
-@pytest.mark.parametrize("freq", ["h", "30min", "D", "6h", "W-SUN", "MS", "B"])
-@pytest.mark.parametrize("end", ["2024-03-30 20:00", "2024-04-02", "2024-10-26 20:00"])
+SPRING, AFTER, AUTUMN = "2024-03-30 20:00", "2024-04-02", "2024-10-26 20:00"
+
+
+@pytest.mark.parametrize(
+    ("freq", "end"),
+    [
+        *(("h", end) for end in (SPRING, AFTER, AUTUMN)),
+        *(("D", end) for end in (SPRING, AFTER, AUTUMN)),
+        ("30min", AUTUMN),
+        ("6h", SPRING),
+        ("W-SUN", SPRING),
+        ("MS", AUTUMN),
+        ("B", AFTER),
+    ],
+)
 def test_clock_changes_are_crossed(freq, end):
     start = pd.date_range(end=end, periods=ROWS, freq=freq, tz="Europe/Berlin")[0]
     index = pd.date_range(start, periods=ROWS + HORIZON, freq=freq)
@@ -113,8 +126,9 @@ def local_days(last, first, skipped="shift_forward"):
 
 
 @pytest.mark.parametrize("last", LAST_DAYS)
-@pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize("skipped", ["shift_forward", pd.Timedelta(hours=1)])
+@pytest.mark.parametrize(
+    ("first", "skipped"), [(True, "shift_forward"), (False, pd.Timedelta(hours=1))]
+)
 def test_times_that_a_clock_change_skips_or_repeats(last, first, skipped):
     """02:30 does not exist on 31 March 2024 and comes twice on 27 October."""
     index = local_days(last, first, skipped)

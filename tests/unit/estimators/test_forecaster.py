@@ -814,7 +814,7 @@ def test_a_calendar_of_holidays_is_not_saved_by_name(tmp_path):
 
 
 def test_skipped_items_are_saved(tmp_path):
-    with pytest.warns(UserWarning, match="1 of 3 have fewer"):
+    with pytest.warns(UserWarning, match="1 of 3 series have fewer"):
         model = make().fit(long((200, 5, 260)), short="skip")
     assert model.skipped_ == ("a",)
     assert Forecaster.load(model.save(tmp_path / "model")).skipped_ == ("a",)

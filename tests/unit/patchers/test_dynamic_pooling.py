@@ -281,7 +281,7 @@ def test_training_and_prediction_forecast_the_same_for_the_same_patches():
 @pytest.mark.parametrize("rate", [4, 16])
 def test_prepared_it_holds_its_rate_on_the_training_windows_and_on_others(predictor, rate):
     patcher = prepared(compression_rate=rate, predictor=predictor)
-    for rows in (series(400, seed=5), series(2000, seed=9)):
+    for rows in (series(400, seed=5), series(800, seed=9)):
         mode = patcher(rows).mode
         assert STEPS / float(mode.num_patches.double().mean()) == pytest.approx(rate, rel=0.1)
         assert mode.num_patches.unique().numel() > 1

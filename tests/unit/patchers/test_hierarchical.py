@@ -12,6 +12,7 @@ from torch import nn
 from adaptivepatch.distributions import Deterministic, Rollout, StepContext, StepPlan
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.patchers.base import Patcher
+from adaptivepatch.patchers.dynamic_chunking import DynamicChunkingPatcher
 from adaptivepatch.patchers.fixed import FixedPatcher
 from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
 from adaptivepatch.patchers.random import RandomPatcher
@@ -21,7 +22,7 @@ from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.sampler import Batch
 from adaptivepatch.training.step import TrainingStep
 from tests.builders import small_network
-from tests.contracts.spikes import ChunkingPatcher, Segmental, SegmentalPolicy
+from tests.contracts.spikes import Segmental, SegmentalPolicy
 
 NUM_STEPS, ROWS = 24, 6
 
@@ -431,9 +432,15 @@ def test_only_trained_levels_change():
     assert all(key.startswith("coarse.") for key in changed)
 
 
+def chunks(rate, **parameters):
+    """A patcher that learns through its gate and needs no data to set it up."""
+    sizes = {"budget": "exact", "wiring": "encoder", "width": 8, "num_layers": 1}
+    return DynamicChunkingPatcher(rate, **sizes, **parameters)
+
+
 @pytest.mark.parametrize("kind", ["fine", "coarse"])
 def test_end_to_end_levels_get_forecast_gradient_through_their_gate(kind):
-    chunking = ChunkingPatcher(3.0, weight=0.0)
+    chunking = chunks(3.0, ratio_weight=0.0)
     fixed = FixedPatcher(compression_rate=2)
     patcher = HierarchicalPatcher(**{"fine": fixed, "coarse": fixed, kind: chunking})
     network = small_network("transformer", patcher, context_length=NUM_STEPS).train()
@@ -443,16 +450,17 @@ def test_end_to_end_levels_get_forecast_gradient_through_their_gate(kind):
     assert torch.equal(rollout.gate, torch.ones_like(series))
     output = TrainingStep(network, make_loss("mse"))(batch(), generator(), 0.5)
     output.loss.backward()
-    assert bool(chunking.query.weight.grad.any())
+    assert bool(chunking.routing.query.weight.grad.any())
 
 
 def test_gates_of_both_levels_multiply():
-    patcher = HierarchicalPatcher(ChunkingPatcher(2.0), ChunkingPatcher(2.0)).double()
+    patcher = HierarchicalPatcher(chunks(2.0), chunks(2.0)).double()
     rollout = patcher(look_backs()).sample(2, generator())
     inside = rollout.coarse.gate.gather(1, rollout.segmentation.patch_index)
     assert torch.equal(rollout.gate, rollout.fine.gate * inside)
     total = rollout.gate.sum()
-    gradients = torch.autograd.grad(total, [patcher.fine.query.weight, patcher.coarse.query.weight])
+    weights = [level.routing.query.weight for level in patcher.levels]
+    gradients = torch.autograd.grad(total, weights)
     assert all(bool(gradient.any()) for gradient in gradients)
 
 

@@ -5,6 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptivepatch.nn.policies.candidates import candidate_sites, even_starts, recency_starts
+from adaptivepatch.segmentation import Segmentation
+
+
+@pytest.mark.parametrize(("num_steps", "patches"), [(10, 4), (96, 7), (30, 12), (5, 5), (7, 1)])
+def test_even_starts_are_those_of_even_patches(num_steps, patches):
+    even = Segmentation.even(num_steps, patches)
+    assert even_starts(num_steps, patches) == even.patch_starts[0].tolist()
 
 
 def test_recency_starts_are_those_of_the_docstring():
