@@ -37,6 +37,7 @@ from adaptivepatch.data.windows import Windows, complete_or_padded
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_bool, check_int
 from adaptivepatch.estimators import storage
 from adaptivepatch.estimators.backtest import Backtest, join_backtests, run_backtest
+from adaptivepatch.estimators.base import Estimator
 from adaptivepatch.estimators.fitting import Fit, FitJob, fit_and_refit
 from adaptivepatch.estimators.panel_model import PanelModel, warn_if_far
 from adaptivepatch.estimators.resuming import (
@@ -48,7 +49,6 @@ from adaptivepatch.estimators.resuming import (
     weights_to_begin_with,
 )
 from adaptivepatch.estimators.settings import (
-    Estimator,
     NetworkSettings,
     check_embedding,
     check_quantiles,

@@ -1,4 +1,4 @@
-"""Parameters that both estimators have: the network's settings, and checks of the parameters."""
+"""Settings of the network of an estimator, and checks of the estimator's parameters."""
 
 from __future__ import annotations
 
@@ -11,35 +11,12 @@ from typing import Any
 
 from sklearn.utils import check_random_state
 
-from adaptivepatch.components import (
-    backbone_instance,
-    patcher_instance,
-    resolve_backbone,
-    resolve_patcher,
-)
+from adaptivepatch.components import patcher_instance, resolve_backbone, resolve_patcher
 from adaptivepatch.errors import InvalidParameterError, check_choice, check_int
 from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.nn.tokens.patch_embedding import EMBEDDINGS
-from adaptivepatch.parameters import Configurable
-from adaptivepatch.training.trainer import Trainer
 
 _MOST_STEPS = 1 << 20  # longest look-back or horizon, in time steps
-
-
-class Estimator(Configurable):
-    """Base class of the estimators: what their components are if they are not given as instances.
-
-    A patcher or a backbone may be a name, and a trainer None. `set_params` with a nested parameter
-    such as ``patcher__patch_length`` makes the component first.
-    """
-
-    def _component(self, name: str, value: Any) -> Any:
-        """Return the component that a name or None stands for; see `Configurable`."""
-        if name == "patcher":
-            return patcher_instance(value)
-        if name == "backbone":
-            return backbone_instance(value)
-        return Trainer() if name == "trainer" and value is None else value
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from adaptivepatch.errors import (
     check_float,
     outside_level,
 )
+from adaptivepatch.estimators.base import Estimator
 from adaptivepatch.estimators.fitting import FitJob, fit_and_refit
 from adaptivepatch.estimators.settings import (
-    Estimator,
     NetworkSettings,
     check_embedding,
     draw_seed,
