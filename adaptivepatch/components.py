@@ -89,23 +89,19 @@ def make_patcher(name: str, **parameters: Any) -> Patcher:
 # ------------------------------------------------------------------------- by name or instance
 
 
-def resolve_patcher(value: object) -> Patcher:
-    """Return a fresh patcher from an instance or a name.
-
-    A frozen patcher, or one with frozen parts, is copied with its weights: the network will move
-    the copy to its device and type, and the original must stay unchanged.
+def patcher_instance(value: object) -> Patcher:
+    """Return the given patcher, or the one that a name stands for.
 
     Raises
     ------
     TypeError
         If the value is neither a patcher nor a name.
     """
-    fresh: Patcher = _fresh(value, "patcher", Patcher, make_patcher)  # type: ignore[type-abstract]
-    return copy.deepcopy(fresh) if frozen_parts(fresh) else fresh
+    return _instance(value, "patcher", Patcher, make_patcher)  # type: ignore[type-abstract]
 
 
-def resolve_backbone(value: object) -> Backbone:
-    """Return a fresh backbone from an instance or a name.
+def backbone_instance(value: object) -> Backbone:
+    """Return the given backbone, or the one that a name stands for.
 
     Raises
     ------
@@ -117,13 +113,46 @@ def resolve_backbone(value: object) -> Backbone:
         made: Backbone = backbone_class(name)()
         return made
 
-    return _fresh(value, "backbone", Backbone, make)  # type: ignore[type-abstract]
+    return _instance(value, "backbone", Backbone, make)  # type: ignore[type-abstract]
 
 
-def _fresh(
+def resolve_patcher(value: object) -> Patcher:
+    """Return a fresh patcher from an instance or a name.
+
+    A frozen patcher, or one with frozen parts, is copied with its weights: the network will move
+    the copy to its device and type, and the original must stay unchanged.
+
+    Raises
+    ------
+    TypeError
+        If the value is neither a patcher nor a name.
+    """
+    fresh: Patcher = _fresh(value, patcher_instance)
+    return copy.deepcopy(fresh) if frozen_parts(fresh) else fresh
+
+
+def resolve_backbone(value: object) -> Backbone:
+    """Return a fresh backbone from an instance or a name.
+
+    Raises
+    ------
+    TypeError
+        If the value is neither a backbone nor a name.
+    """
+    return _fresh(value, backbone_instance)
+
+
+def _fresh(value: object, instance: Callable[[object], Component]) -> Component:
+    """Make a component from a name, or clone an instance."""
+    found = instance(value)
+    fresh: Component = clone(found) if found is value else found
+    return fresh
+
+
+def _instance(
     value: object, parameter: str, base: type[Component], make: Callable[[str], Component]
 ) -> Component:
-    """Make a component from a name, or clone an instance.
+    """Make a component from a name, or return an instance.
 
     A plain torch module is refused: it would carry its trained weights into every fold of a
     cross-validation.
@@ -131,8 +160,7 @@ def _fresh(
     if isinstance(value, str):
         return make(value)
     if isinstance(value, base):
-        fresh: Component = clone(value)
-        return fresh
+        return value
     hint = f" Pass {value.__name__}() instead of the class." if isinstance(value, type) else ""
     raise TypeError(
         f"The {parameter!r} parameter must be a {base.__name__} instance or a registered name. Got "

@@ -9,8 +9,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import numbers
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
+
+_PACKAGE = str(Path(__file__).parent)
 
 
 class AdaptivePatchError(Exception):
@@ -72,6 +76,14 @@ def suggest(name: str, available: Iterable[str]) -> str:
     by_lower = {option.lower(): option for option in available}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+def outside_level() -> int:
+    """Return the `stacklevel` for which a warning names the first line outside this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def check_int(owner: object, low: int = 1, **values: object) -> None:

@@ -18,6 +18,8 @@ from adaptivepatch.backbones.multi_level import for_levels
 from adaptivepatch.distributions import Rollout, SegmentationDistribution
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.nn.layers.normalization import InstanceNorm, Scale
+from adaptivepatch.nn.placement.routers import set_rate_factor
+from adaptivepatch.nn.tokens.chunks import SelectEmbedding
 from adaptivepatch.nn.tokens.heads import TimeAlignedHead
 from adaptivepatch.patchers.base import Patcher
 
@@ -188,6 +190,8 @@ def build_network(
     backbone = for_levels(backbone, reference)
     backbone.build(reference)
     parts = patcher.parts(context_length, backbone.d_model, values_per_patch, embedding)
+    if isinstance(parts.embedding, SelectEmbedding):  # its vector belongs to the backbone's stage
+        set_rate_factor(parts.embedding, backbone.entry_rate_factor)
     head = TimeAlignedHead(parts.cells, parts.width or backbone.d_model, horizon, quantiles)
     return PatchNetwork(
         patcher, parts.embedding, backbone, head, instance_norm=instance_norm, unpatch=parts.unpatch

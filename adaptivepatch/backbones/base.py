@@ -14,10 +14,11 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from adaptivepatch.errors import InvalidParameterError, check_float, check_int
+from adaptivepatch.parameters import Configurable
 from adaptivepatch.segmentation import Segmentation
 
 
-class Backbone(nn.Module, BaseEstimator, ABC):
+class Backbone(nn.Module, Configurable, ABC):
     """Base class of all backbones: a torch module with scikit-learn parameters.
 
     A subclass stores its constructor arguments under their own names, builds its layers in
@@ -35,11 +36,15 @@ class Backbone(nn.Module, BaseEstimator, ABC):
         Whether `forward` uses its argument `parent`.
     causal : bool
         Whether a token reads only itself and earlier tokens.
+    entry_rate_factor : float
+        Learning rate of a vector that widens tokens for this backbone, as a multiple of the
+        trainer's; see `adaptivepatch.nn.tokens.chunks.SelectEmbedding`.
     """
 
     name: ClassVar[str]
     reads_levels: ClassVar[bool] = False
     causal: bool = False
+    entry_rate_factor: float = 1.0
     d_model: int
     num_layers: int
     num_heads: int

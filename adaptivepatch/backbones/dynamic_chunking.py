@@ -41,8 +41,8 @@ class DynamicChunkingBackbone(Backbone):
     ratio_weight : float, default=0.03
         Weight of the ratio loss.
     learning_rate_factor : float, default=1.0
-        Learning rate of this stage's encoder, router and decoder, but not of `inner`, as a multiple
-        of the trainer's.
+        Learning rate of this stage's encoder, router and decoder, and of the vector that widens its
+        tokens, but not of `inner`, as a multiple of the trainer's.
 
     Raises
     ------
@@ -88,6 +88,11 @@ class DynamicChunkingBackbone(Backbone):
         self.learning_rate_factor = learning_rate_factor
         self._ratio: Tensor | None = None
 
+    @property
+    def entry_rate_factor(self) -> float:  # type: ignore[override]
+        """Learning-rate factor of the vector that widens tokens for this stage."""
+        return self.learning_rate_factor
+
     def build(self, reference: Segmentation) -> None:
         """Create the layers of this stage and of `inner`."""
         check_choice(self, ROUTERS, router=self.router)
@@ -110,7 +115,8 @@ class DynamicChunkingBackbone(Backbone):
         self.routing = ROUTERS[self.router](self.d_model)
         self.select = SelectEmbedding(self.d_model, inner.d_model)
         self.dechunk = Dechunk(self.d_model, inner.d_model)
-        for part in (encoder, self.routing, self.select, self.dechunk, self.decoder):
+        set_rate_factor(self.select, inner.entry_rate_factor)
+        for part in (encoder, self.routing, self.dechunk, self.decoder):
             if part is not None:
                 set_rate_factor(part, self.learning_rate_factor)
         if self.decoder is not None:

@@ -23,9 +23,11 @@ from adaptivepatch.errors import (
     check_choice,
     check_int,
 )
+from adaptivepatch.keywords import helpful
 from adaptivepatch.patchers.base import Patcher
 
 
+@helpful
 def segment(
     patcher: Patcher,
     data: pd.DataFrame | pd.Series[Any] | ArrayLike,

@@ -227,6 +227,7 @@ def make_arms(
     arms = [_arm(name, value, wanted) for name, value in named.items()]
     for arm in arms:
         arm.patcher.capacity(context_length)  # raises for a wrong parameter before any fit
+        arm.patcher.warn_if_too_long(context_length)
     _check_roles(arms)
     return arms
 

@@ -29,6 +29,7 @@ from adaptivepatch.errors import (
     check_float,
     check_int,
 )
+from adaptivepatch.keywords import helpful
 from adaptivepatch.nn.tokens.patch_embedding import EMBEDDINGS
 from adaptivepatch.training.trainer import Trainer, resolve_trainer
 
@@ -36,6 +37,7 @@ MAX_TEST_ROWS = 50_000
 """Largest number of test windows times channels; with more, the stride of windows grows."""
 
 
+@helpful
 def compare(
     df: pd.DataFrame,
     patchers: Sequence[Any] | Mapping[str, Any] | None = None,

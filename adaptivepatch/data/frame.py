@@ -6,7 +6,7 @@ and gaps of the stamps (timestamps) are the subject of ``steps.py``.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Sized
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Literal, cast
@@ -25,6 +25,7 @@ from adaptivepatch.data.steps import (
     step_name,
 )
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, suggest
+from adaptivepatch.keywords import unexpected
 
 __all__ = ["FrameLayout", "Panel", "future_index", "read_frame"]
 
@@ -33,30 +34,41 @@ SINGLE_ITEM = "series"  # id of the only item of a wide frame
 COVARIATE_ROLES = ("past_covariates", "future_covariates", "static_covariates")
 
 
-def refuse_covariates(given: Mapping[str, object]) -> None:
+def refuse_covariates(given: Mapping[str, object], known: Iterable[str] = ()) -> None:
     """Refuse extra keyword arguments of `fit`: covariates, whose names are reserved, and others.
 
     Parameters
     ----------
     given : mapping
         Values by name; None stands for absent covariates.
+    known : iterable of str, optional
+        Names of the parameters of `fit`, for the message about an unknown name.
 
     Raises
     ------
     InvalidParameterError
         If covariates are given.
-    TypeError
+    UnexpectedArgumentError
         If a name is unknown.
     """
     for name, value in given.items():
         if name not in COVARIATE_ROLES:
-            raise TypeError(f"fit() got an unexpected keyword argument {name!r}")
+            raise unexpected("Forecaster.fit", name, known)
         if value is not None:
             raise InvalidParameterError(
-                f"Covariates are not yet supported. Got {name}={value!r}. Leave it out. If the "
-                "frame has columns of covariates, list the channels to forecast with target=[...].",
+                f"Covariates are not yet supported. Got {name} of type {_type_and_size(value)}. "
+                "Leave it out. If the frame has columns of covariates, list the channels to "
+                "forecast with target=[...].",
                 parameter=name,
             )
+
+
+def _type_and_size(value: object) -> str:
+    """Return the type of a value with its shape or length, which is short for any data."""
+    kind, shape = type(value).__name__, getattr(value, "shape", None)
+    if shape is not None:
+        return f"{kind} and shape {tuple(shape)!r}"
+    return f"{kind} and length {len(value)}" if isinstance(value, Sized) else kind
 
 
 def read_frame(
@@ -256,8 +268,8 @@ def _as_frame(df: object) -> pd.DataFrame:
         frame = frame.to_frame("target" if frame.name is None else frame.name)
     if not isinstance(frame, pd.DataFrame):
         raise InvalidFrameError(
-            f"The data must be a pandas DataFrame or Series. Got {type(df).__name__} instead. "
-            "Wrap an array with pd.DataFrame(array, columns=[...])."
+            f"The data must be a pandas DataFrame or Series. Got {_full_name(df)} instead. "
+            f"Use {_conversion(df)}."
         )
     if frame.empty:
         raise InvalidFrameError(
@@ -287,6 +299,67 @@ def _as_frame(df: object) -> pd.DataFrame:
             f"{list(frame.index.names)!r}. Use df.reset_index()."
         )
     return frame
+
+
+_FROM_ARRAY = 'pd.DataFrame({}, columns=[...]).rename_axis("timestamp").reset_index()'
+_FROM_GLUONTS = (
+    'pd.concat([pd.DataFrame({"item_id": entry["item_id"], "timestamp": pd.period_range('
+    'entry["start"], periods=len(entry["target"]), freq=entry["start"].freq).to_timestamp(), '
+    '"target": entry["target"]}) for entry in dataset])'
+)
+_CONVERSIONS = {
+    ("polars", "DataFrame"): "df.to_pandas()",
+    ("polars", "LazyFrame"): "df.collect().to_pandas()",
+    ("polars", "Series"): "series.to_pandas()",
+    ("pyarrow", "Table"): "table.to_pandas()",
+    ("pyarrow", "RecordBatch"): "batch.to_pandas()",
+    ("darts", "TimeSeries"): "series.to_dataframe()",
+    ("gluonts", None): _FROM_GLUONTS,
+    ("xarray", "DataArray"): "array.to_pandas()",
+    ("xarray", "Dataset"): "dataset.to_dataframe()",
+    ("pyspark", "DataFrame"): "df.toPandas()",
+    ("dask", "DataFrame"): "df.compute()",
+    ("numpy", "ndarray"): (
+        f"{_FROM_ARRAY.format('array')}, or WindowRegressor for arrays of windows"
+    ),
+    ("torch", "Tensor"): _FROM_ARRAY.format("tensor.numpy()"),
+    ("pathlib", "PurePath"): "pd.read_csv(path)",
+}
+"""Conversions to a DataFrame, by the library of a type and its name (None: any name)."""
+
+_FROM_MAPPING = (
+    'pd.DataFrame(data).rename_axis("timestamp").reset_index() for channels of equal length, or '
+    'pd.concat([pd.DataFrame({"item_id": key, "timestamp": range(len(values)), "value": values}) '
+    "for key, values in data.items()]) for separate series"
+)
+_FROM_BUILT_IN: dict[type, str] = {
+    str: "pd.read_csv(path)",
+    int: "predict(horizon=...) for a number of steps",
+}
+
+
+def _full_name(value: object) -> str:
+    """Return the name of a value's type, with its library if it is not a built-in type."""
+    library, kind = type(value).__module__.partition(".")[0], type(value).__name__
+    return kind if library == "builtins" else f"{library}.{kind}"
+
+
+def _conversion(value: object) -> str:
+    """Return the code that makes a frame of a value of another type."""
+    for kind in type(value).__mro__:  # a type may be derived from one of the table
+        library = kind.__module__.partition(".")[0]
+        for known in ((library, kind.__name__), (library, None)):
+            if known in _CONVERSIONS:
+                return _CONVERSIONS[known]
+    if isinstance(value, Mapping):
+        return _FROM_MAPPING
+    if isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+        return _FROM_GLUONTS if {"start", "target"} <= value[0].keys() else "pd.DataFrame(data)"
+    if isinstance(value, list | tuple) and value and type(value[0]).__module__ != "builtins":
+        one = _conversion(value[0])
+        join = 'pd.concat(frames, keys=ids, names=["item_id", "timestamp"]).reset_index()'
+        return join if isinstance(value[0], pd.DataFrame) else f"{one} for each, and {join}"
+    return _FROM_BUILT_IN.get(type(value), _FROM_ARRAY.format("data"))
 
 
 def _stamps(

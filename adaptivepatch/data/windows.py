@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from adaptivepatch.data.panel import Panel, future_index
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_int
+from adaptivepatch.keywords import helpful
 
 MIN_LOOKBACK = 2  # look-back rows that a window needs
 
@@ -304,6 +305,7 @@ def last_lookbacks(panel: Panel, context_length: int, horizon: int, what: str) -
     return windows
 
 
+@helpful
 def sliding_windows(
     series: ArrayLike, context_length: int, horizon: int, stride: int = 1
 ) -> tuple[NDArray[Any], NDArray[Any]]:

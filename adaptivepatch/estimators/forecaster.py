@@ -15,7 +15,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from adaptivepatch.data.frame import (
@@ -39,6 +38,7 @@ from adaptivepatch.data.windows import Windows, complete_or_padded
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_bool, check_int
 from adaptivepatch.estimators import storage
 from adaptivepatch.estimators.backtest import Backtest, join_backtests, run_backtest
+from adaptivepatch.estimators.base import Estimator
 from adaptivepatch.estimators.fitting import Fit, FitJob, fit_and_refit
 from adaptivepatch.estimators.panel_model import PanelModel, warn_if_extreme, warn_if_far
 from adaptivepatch.estimators.resuming import (
@@ -58,6 +58,7 @@ from adaptivepatch.estimators.settings import (
 )
 from adaptivepatch.estimators.storage import FittedState
 from adaptivepatch.estimators.training_windows import PanelTrainingData
+from adaptivepatch.keywords import helpful, keyword_names
 from adaptivepatch.metrics import seasonal_naive_scale
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.patchers.base import Patcher
@@ -66,7 +67,7 @@ from adaptivepatch.training.record import Callback, TrainingRecord
 from adaptivepatch.training.trainer import Trainer, resolve_trainer
 
 
-class Forecaster(BaseEstimator):
+class Forecaster(Estimator):
     """Forecast the series of a DataFrame.
 
     One network forecasts all items and channels. Each channel of a window is forecast from its own
@@ -237,16 +238,19 @@ class Forecaster(BaseEstimator):
             If the frame does not describe regular series that are long enough.
         InvalidParameterError
             If a parameter is out of range, or the run to resume had other data or settings.
+        UnexpectedArgumentError
+            If there is no parameter of a name.
         OutputExistsError
             If the folder `checkpoint` holds a checkpoint already.
         """
         settings, trainer = self._settings(), resolve_trainer(self.trainer)
-        refuse_covariates(covariates)
+        refuse_covariates(covariates, keyword_names(type(self).fit))
         columns: dict[str, Any] = {"item_id": item_id, "timestamp": timestamp, "target": target}
         panel = read_frame(df, **columns, missing=self.missing, freq=freq, keys_must_exist=True)
         panel, skipped = without_short(panel, self.horizon, short)
         data_digest = panel.digest()
         _check_arguments(self, validation_rows, refit, callback)
+        settings.warn_if_patches_are_too_long()
         arguments = {"validation_rows": validation_rows, "refit": refit}
         held_out = held_out_rows(panel, self.horizon, validation_rows)
         season = default_season(panel.freq) if self.season is None else self.season
@@ -401,6 +405,7 @@ class Forecaster(BaseEstimator):
 
     # ------------------------------------------------------------------ predict
 
+    @helpful
     def predict(
         self, df: pd.DataFrame | None = None, horizon: int | None = None, recursive: bool = False
     ) -> pd.DataFrame:
@@ -450,6 +455,7 @@ class Forecaster(BaseEstimator):
 
     # ------------------------------------------------------------------ evaluate, segment, save
 
+    @helpful
     def backtest(
         self,
         df: pd.DataFrame,
@@ -548,6 +554,7 @@ class Forecaster(BaseEstimator):
             parts.append((inside, run_backtest(model, block, scale, season)))
         return join_backtests(windows, parts)
 
+    @helpful
     def score(self, df: pd.DataFrame, stride: int = 1) -> float:
         """Return minus the MASE over every window of a frame, so that larger is better.
 
@@ -565,6 +572,7 @@ class Forecaster(BaseEstimator):
         """
         return -self.backtest(df, stride).mase()
 
+    @helpful
     def segment(
         self, df: pd.DataFrame | None = None, by: Literal["patch", "step", "series"] = "patch"
     ) -> pd.DataFrame:
@@ -590,6 +598,7 @@ class Forecaster(BaseEstimator):
         panel = self.history_ if df is None else self._read(df)
         return self.model_.segment_frame(panel, by)
 
+    @helpful
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write the fitted model into a folder (JSON and safetensors).
 
@@ -632,6 +641,7 @@ class Forecaster(BaseEstimator):
         return cls(**parameters)._settings()
 
     @classmethod
+    @helpful
     def load(cls, path: str | Path, classes: Sequence[type] = ()) -> Forecaster:
         """Read a model that `save` wrote.
 

@@ -18,7 +18,7 @@ from adaptivepatch.data.result_frames import segmentation_frame, step_frame
 from adaptivepatch.data.scaling import Scaling
 from adaptivepatch.data.sharing import Sharing
 from adaptivepatch.data.windows import Windows, last_lookbacks
-from adaptivepatch.errors import check_choice
+from adaptivepatch.errors import check_choice, outside_level
 from adaptivepatch.estimators.training_windows import PanelSource
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.segmentation import Segmentation
@@ -221,7 +221,7 @@ def warn_if_far(panel: Panel, model: PanelModel) -> Panel:
         f"{own.std[0, channel]:.4g} at the end of this frame. If this is another series, pass it "
         "as an item of a long frame, so that it is scaled by its own values.",
         UserWarning,
-        stacklevel=4,
+        stacklevel=outside_level(),
     )
     return panel
 

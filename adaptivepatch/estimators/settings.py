@@ -11,7 +11,7 @@ from typing import Any
 
 from sklearn.utils import check_random_state
 
-from adaptivepatch.components import resolve_backbone, resolve_patcher
+from adaptivepatch.components import patcher_instance, resolve_backbone, resolve_patcher
 from adaptivepatch.errors import InvalidParameterError, check_choice, check_int
 from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.nn.tokens.patch_embedding import EMBEDDINGS
@@ -44,6 +44,16 @@ class NetworkSettings:
     values_per_patch: int | None = None
     embedding: str | None = None
     instance_norm: bool = True
+
+    def warn_if_patches_are_too_long(self) -> None:
+        """Warn if the patcher's parameters ask for patches longer than the look-back.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter of the patcher is out of range.
+        """
+        patcher_instance(self.patcher).warn_if_too_long(self.context_length)
 
     def make(self) -> PatchNetwork:
         """Return an untrained network.

@@ -9,20 +9,23 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from adaptivepatch.errors import (
     InvalidParameterError,
     check_bool,
     check_float,
+    outside_level,
 )
+from adaptivepatch.estimators.base import Estimator
 from adaptivepatch.estimators.fitting import FitJob, fit_and_refit
 from adaptivepatch.estimators.settings import (
     NetworkSettings,
     check_embedding,
     draw_seed,
 )
+from adaptivepatch.keywords import helpful
 from adaptivepatch.torch_state import plain_torch
 from adaptivepatch.training.inference import predict_windows
 from adaptivepatch.training.losses import make_loss
@@ -31,7 +34,7 @@ from adaptivepatch.training.sampler import ArraySource, TrainingSet
 from adaptivepatch.training.trainer import Trainer, resolve_trainer
 
 
-class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class WindowRegressor(MultiOutputMixin, RegressorMixin, Estimator):
     """Forecast windows given as arrays, with the full scikit-learn contract.
 
     Use it inside pipelines and searches, or for windows that are cut already (see
@@ -119,6 +122,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.trainer = trainer
         self.random_state = random_state
 
+    @helpful
     def fit(self, X: ArrayLike, y: ArrayLike, callback: Callback | None = None) -> Self:
         """Train on windows.
 
@@ -148,6 +152,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_float(self, "[0, 1)", validation_fraction=self.validation_fraction)
         check_bool(self, instance_norm=self.instance_norm, refit=self.refit)
         check_embedding(self, self.values_per_patch, self.embedding)
+        _refuse_channels(X=X, y=y)
         past, future = validate_data(
             self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2
         )
@@ -169,6 +174,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             embedding=self.embedding,
             instance_norm=self.instance_norm,
         )
+        network.warn_if_patches_are_too_long()
         held_out = self._held_out(len(past), targets.shape[1])
         past, targets = (past - self.center_) / self.scale_, (targets - self.center_) / self.scale_
         data = ArrayTrainingData(past, targets, held_out, trainer)
@@ -190,7 +196,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"leave a gap of {horizon - 1}: training runs its fixed number of steps. Pass "
                 "more windows, or validation_fraction=0 to switch validation off.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=outside_level(),
             )
             return 0
         return held_out
@@ -201,6 +207,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self, "network_")
         return self.network_.patcher
 
+    @helpful
     @plain_torch()
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Forecast windows.
@@ -221,6 +228,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Before `fit`.
         """
         check_is_fitted(self, "network_")
+        _refuse_channels(X=X)
         checked = validate_data(self, X, reset=False, dtype=np.float64)
         weight = next(self.network_.head.parameters())
         scaled = (checked - self.center_) / self.scale_  # float32 rounds large offsets
@@ -233,6 +241,21 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         ).numpy()
         forecast = forecast * self.scale_ + self.center_
         return forecast[:, 0] if self._one_output else forecast
+
+
+def _refuse_channels(**arrays: ArrayLike) -> None:
+    """Refuse windows of several channels, as `sliding_windows` makes of a series with channels."""
+    for name, array in arrays.items():
+        shape: tuple[int, ...] = getattr(array, "shape", ())
+        if len(shape) == 3:
+            raise InvalidParameterError(
+                f"WindowRegressor takes windows of one channel, (windows, steps). Got {name} of "
+                f"shape {shape!r}, (windows, steps, channels). Use {name}[:, :, 0] for one "
+                f"channel; {name}.transpose(0, 2, 1).reshape(-1, {shape[1]}) and "
+                "validation_fraction=0 for one row per channel; or Forecaster for a frame of "
+                "channels.",
+                parameter=name,
+            )
 
 
 class ArrayTrainingData:

@@ -10,9 +10,10 @@ Tensor suffixes: N rows, T steps, P patches, H horizon, G rollouts of a row, D w
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from sklearn.base import BaseEstimator
@@ -25,12 +26,13 @@ from adaptivepatch.distributions import (
     StepContext,
     StepPlan,
 )
-from adaptivepatch.errors import InvalidParameterError, check_float
+from adaptivepatch.errors import InvalidParameterError, check_float, outside_level
 from adaptivepatch.nn.tokens.patch_embedding import (
     AlignedEmbedding,
     ResampleEmbedding,
     check_aligned,
 )
+from adaptivepatch.parameters import Configurable
 from adaptivepatch.pretrained import PretrainedMixin
 from adaptivepatch.segmentation import Segmentation
 
@@ -51,7 +53,16 @@ class InstanceTag:
         return patcher is not None and self.tell(patcher)
 
 
-class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
+class AskedLength(NamedTuple):
+    """Patch length that a parameter asks for, and the number of steps that there are to cut."""
+
+    parameter: str
+    length: float
+    available: int
+    unit: str = "steps"
+
+
+class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
     """Base class of all patchers: a torch module with scikit-learn parameters.
 
     A subclass stores its constructor arguments under their own names and implements `propose` and
@@ -164,6 +175,45 @@ class Patcher(PretrainedMixin, nn.Module, BaseEstimator, ABC):
             Length T of the look-back.
         """
         return Segmentation.even(num_steps, self.capacity(num_steps))
+
+    def lengths_asked_for(self, num_steps: int) -> list[AskedLength]:
+        """Return the patch lengths that parameters ask for.
+
+        A compression rate asks for patches of this mean length.
+
+        Parameters
+        ----------
+        num_steps : int
+            Length T of the look-back.
+        """
+        rate = getattr(self, "compression_rate", None)
+        return [] if rate is None else [AskedLength("compression_rate", rate, num_steps)]
+
+    def warn_if_too_long(self, num_steps: int) -> None:
+        """Warn if parameters ask for patches that are longer than the look-back.
+
+        A patch that is as long as the look-back is legitimate.
+
+        Parameters
+        ----------
+        num_steps : int
+            Length T of the look-back.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is out of range.
+        """
+        self.reference_patches(num_steps)  # checks the parameters
+        for asked in self.lengths_asked_for(num_steps):
+            if asked.length > asked.available:
+                warnings.warn(
+                    f"The {asked.parameter!r} parameter of {type(self).__name__} asks for patches "
+                    f"of {asked.length:g} {asked.unit}, but the look-back has {asked.available}. "
+                    f"Patches are cut to it. Lower {asked.parameter!r}, or use a longer look-back.",
+                    UserWarning,
+                    stacklevel=outside_level(),
+                )
 
     def nominal_length(self, num_steps: int) -> int:
         """Return the patch length, in time steps, that the resampled embedding leaves as it is."""

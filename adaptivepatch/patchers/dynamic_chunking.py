@@ -113,6 +113,7 @@ class DynamicChunkingPatcher(RatePatcher):
     * encoder and decoder are local convolutions, or attention, and see both directions; the
       published ones are causal Mamba-2 layers. The backbone may be narrower than the encoder; the
       published one is never narrower;
+    * the epsilon of RMSNorm is the machine epsilon; the published one is 1e-5;
     * statistics of the ratio loss leave out step 0 and gaps, where no decision is made;
     * with "hnet", the bias of the residual starts at zero as well; the head has no learning-rate
       factor, reads all point vectors at once (means of them for look-backs above 512 steps), and

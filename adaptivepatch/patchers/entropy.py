@@ -119,7 +119,7 @@ class EntropyPatcher(RatePatcher):
     * the forecaster is a causal convolution over 31 steps, not a transformer;
     * thresholds follow from a compression rate and are not chosen by hand. The exact budget is
       BLT's choice of the highest scores of a sequence, and EntroPE's quantile per window;
-    * EntroPE starts a patch one step later, and one of its versions combines both rules;
+    * one of EntroPE's versions combines both rules;
     * BLT forces a start at step 1, and both split patches above a largest length. This patcher does
       neither; `max_length` moves starts and adds none;
     * one forecaster serves all series and channels, on normalised windows;

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from adaptivepatch.errors import InvalidParameterError, check_int
-from adaptivepatch.patchers.base import StaticPatcher, rate_capacity
+from adaptivepatch.patchers.base import AskedLength, StaticPatcher, rate_capacity
 from adaptivepatch.segmentation import Segmentation
 
 
@@ -106,6 +106,12 @@ class FixedPatcher(StaticPatcher):
             )
         num_patches = rate_capacity(self, num_steps, self.compression_rate)
         return Segmentation.even(num_steps, num_patches).patch_starts[0].tolist()
+
+    def lengths_asked_for(self, num_steps: int) -> list[AskedLength]:
+        """Return the patch length, or the compression rate."""
+        if self.compression_rate is None:
+            return [AskedLength("patch_length", self._length_and_stride()[0], num_steps)]
+        return super().lengths_asked_for(num_steps)
 
     def nominal_length(self, num_steps: int) -> int:
         """Return the stride, or the mean patch length at a compression rate."""

@@ -25,7 +25,13 @@ from adaptivepatch.distributions import (
 )
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.nn.tokens.pooling import pool_mean, pool_sum
-from adaptivepatch.patchers.base import InstanceTag, Patcher, StaticPatcher, rate_capacity
+from adaptivepatch.patchers.base import (
+    AskedLength,
+    InstanceTag,
+    Patcher,
+    StaticPatcher,
+    rate_capacity,
+)
 from adaptivepatch.segmentation import Segmentation
 
 
@@ -176,6 +182,22 @@ class HierarchicalPatcher(Patcher):
         fine, coarse = self.levels
         reference = fine.reference_patches(num_steps)
         return _attach(reference, coarse.reference_patches(reference.capacity))
+
+    def lengths_asked_for(self, num_steps: int) -> list[AskedLength]:
+        """Return the lengths of both levels; the coarse one counts fine patches."""
+        fine, coarse = self.levels
+        num_fine = fine.reference_patches(num_steps).capacity
+        own = {
+            "fine": fine.lengths_asked_for(num_steps),
+            "coarse": [
+                asked._replace(unit="fine patches") for asked in coarse.lengths_asked_for(num_fine)
+            ],
+        }
+        return [
+            asked._replace(parameter=f"{name}__{asked.parameter}")
+            for name, lengths in own.items()
+            for asked in lengths
+        ]
 
     def nominal_length(self, num_steps: int) -> int:
         """Return the nominal patch length of the fine level."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from adaptivepatch.errors import InvalidParameterError, check_float, check_int, not_prepared
-from adaptivepatch.patchers.base import StaticPatcher
+from adaptivepatch.patchers.base import AskedLength, StaticPatcher
 from adaptivepatch.segmentation import Segmentation
 
 _SHORTEST = 2  # steps of the shortest cycle that can be found
@@ -141,6 +141,11 @@ class PeriodicPatcher(StaticPatcher):
         if not found:
             raise not_prepared(self)
         return self._starts(num_steps, found)
+
+    def lengths_asked_for(self, num_steps: int) -> list[AskedLength]:
+        """Return the length of the given or nominal period, times the number of cycles."""
+        name = "nominal_period" if self._is_found else "period"
+        return [AskedLength(name, self.cycles * getattr(self, name), num_steps)]
 
     def capacity(self, num_steps: int) -> int:
         """Return the number of patches; for "auto", the number for the shortest possible cycle."""

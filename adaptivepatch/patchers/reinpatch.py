@@ -213,11 +213,13 @@ class ReinPatcher(Patcher):
             gradient=gradient,
         )
 
+    def _component(self, name: str, value: Any) -> Any:
+        """Return the settings of the policy gradient, also for None."""
+        return GroupPolicyGradient() if name == "gradient" and value is None else value
+
     def set_params(self, **params: Any) -> Self:
         """Set parameters; a new kind or size of network replaces the trained one."""
         changed = {name.partition("__")[0] for name in params}
-        if "gradient" in changed and self.gradient is None:
-            params = {"gradient": GroupPolicyGradient(), **params}
         super().set_params(**params)
         if changed & {"network", "width", "policy", "budget", "gradient"}:
             self._rebuild_if_reshaped()

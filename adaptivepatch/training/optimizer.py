@@ -11,7 +11,7 @@ from adaptivepatch.network import PatchNetwork
 
 
 def make_optimizer(
-    network: PatchNetwork, learning_rate: float, weight_decay: float
+    network: PatchNetwork, learning_rate: float, weight_decay: float, first_beta: float = 0.9
 ) -> torch.optim.Optimizer:
     """Return AdamW over the patcher's own parameter groups and all other parameters.
 
@@ -26,6 +26,8 @@ def make_optimizer(
         Base learning rate.
     weight_decay : float
         Weight decay of all groups; 0 makes AdamW Adam.
+    first_beta : float, default=0.9
+        Decay of the running mean of gradients.
     """
     groups: list[dict[str, Any]] = network.patcher.parameter_groups(learning_rate)
     taken = {id(parameter) for parameter in network.patcher.parameters()}
@@ -34,7 +36,8 @@ def make_optimizer(
     rest = [
         {"params": own, "lr": factor * learning_rate} for factor, own in by_factor.items() if own
     ]
-    return torch.optim.AdamW([*rest, *groups], weight_decay=weight_decay, fused=True)
+    betas = (first_beta, 0.999)
+    return torch.optim.AdamW([*rest, *groups], betas=betas, weight_decay=weight_decay, fused=True)
 
 
 def _by_factor(

@@ -32,16 +32,27 @@ def _patchtst(_progress: float, epochs: float) -> float:
     return 0.9 ** max(0, math.floor(epochs) - 3)
 
 
+def _patchtst_as_run(progress: float, epochs: float) -> float:
+    """Run the first epoch at 1/25, then follow "patchtst": what PatchTST's code does.
+
+    The code makes a one-cycle scheduler, which sets the rate to its initial value, 1/25 of the
+    base, and the first beta of Adam to 0.95. It never steps this scheduler. After the first epoch
+    it sets the rate of "patchtst", and the beta stays.
+    """
+    return 1 / 25 if epochs < 1 else _patchtst(progress, epochs)
+
+
 SCHEDULES: dict[str, Schedule] = {
     "constant": _constant,
     "cosine": _cosine,
     "one_cycle": _one_cycle,
     "patchtst": _patchtst,
+    "patchtst_as_run": _patchtst_as_run,
 }
 
 
 def make_schedule(name: str) -> Schedule:
-    """Return a schedule by name: "constant", "cosine", "one_cycle" or "patchtst".
+    """Return a schedule by its name in `SCHEDULES`.
 
     Raises
     ------
@@ -54,3 +65,11 @@ def make_schedule(name: str) -> Schedule:
             parameter="schedule",
         )
     return SCHEDULES[name]
+
+
+def first_beta(name: str) -> float:
+    """Return the first beta of Adam that goes with a schedule: 0.9 unless the schedule states one.
+
+    It is the decay of Adam's running mean of gradients.
+    """
+    return 0.95 if name == "patchtst_as_run" else 0.9

@@ -12,11 +12,11 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from adaptivepatch.errors import InvalidParameterError, check_float, check_int
 from adaptivepatch.network import PatchNetwork
+from adaptivepatch.parameters import Configurable
 from adaptivepatch.torch_state import seeded
 from adaptivepatch.training.checkpoint import (
     NO_CHECKPOINT,
@@ -34,13 +34,13 @@ from adaptivepatch.training.optimizer import make_optimizer
 from adaptivepatch.training.progress import TrainingProgress
 from adaptivepatch.training.record import Callback, TrainingRecord, WindowSets
 from adaptivepatch.training.sampler import ShuffledBatches, WindowSource
-from adaptivepatch.training.schedules import make_schedule
+from adaptivepatch.training.schedules import first_beta, make_schedule
 from adaptivepatch.training.step import TrainingStep
 
 DEFAULT_MAX_STEPS = 1000
 
 
-class Trainer(BaseEstimator):
+class Trainer(Configurable):
     """Settings of training; `fit` trains a network with them.
 
     Parameters
@@ -55,8 +55,10 @@ class Trainer(BaseEstimator):
         Base learning rate of AdamW.
     weight_decay : float, default=0.0
         Weight decay of AdamW; 0 makes it Adam.
-    schedule : {"cosine", "constant", "one_cycle", "patchtst"}, default="cosine"
-        Schedule of the learning rate over all steps.
+    schedule : str, default="cosine"
+        Schedule of the learning rate over all steps: "cosine", "constant", "one_cycle", "patchtst"
+        (as PatchTST's settings state it) or "patchtst_as_run" (as PatchTST's code runs it: the
+        first epoch at 1/25 of the rate, and a first beta of 0.95).
     gradient_clip : float, optional
         Largest norm of the gradient. Default: no clipping.
     validate_every : int, optional
@@ -305,7 +307,9 @@ class ForecastLoop(TrainingLoop):
         if plan is not None:
             per_epoch, total, last = plan.steps_per_epoch, plan.total_steps, plan.best_step
         super().__init__(
-            optimizer=make_optimizer(network, trainer.learning_rate, trainer.weight_decay),
+            optimizer=make_optimizer(
+                network, trainer.learning_rate, trainer.weight_decay, first_beta(trainer.schedule)
+            ),
             schedule=make_schedule(trainer.schedule),
             record=TrainingRecord(total_steps=total, steps_per_epoch=per_epoch),
             total_steps=total,

@@ -562,22 +562,15 @@ ARGUMENTS = [
     fit(
         "--set unknown",
         "--set patcher__length=4",
-        (
-            "Invalid parameter 'length' for estimator FixedPatcher(). Valid parameters are: "
-            "['compression_rate', 'patch_length', 'stride']."
-        ),
+        "FixedPatcher has no parameter 'length'. Did you mean 'patch_length'?",
     ),
     fit(
         "--set unknown part",
         "--set optimizer__lr=4",
         (
-            "Invalid parameter 'optimizer' for estimator "
-            "Forecaster(backbone=TransformerBackbone(), context_length=12, horizon=4, "
-            "patcher=FixedPatcher(), random_state=0, trainer=Trainer(device='cpu', "
-            "max_steps=1)). Valid parameters are: ['backbone', 'context_length', "
-            "'embedding', 'horizon', "
-            "'loss', 'missing', 'patcher', 'quantiles', 'random_state', 'share_segmentation', "
-            "'trainer', 'values_per_patch']."
+            "Forecaster has no parameter 'optimizer'. Its parameters: 'backbone', "
+            "'context_length', 'embedding', 'horizon', 'loss', 'missing', 'patcher', 'quantiles', "
+            "'random_state', 'share_segmentation', 'trainer', 'values_per_patch'."
         ),
     ),
     fit(

@@ -29,11 +29,15 @@ BERLIN, TOKYO = HOURS.tz_localize("Europe/Berlin"), HOURS.tz_localize("Asia/Toky
 class Polars:
     """Looks like a frame, and is none of pandas."""
 
+    __module__ = "polars.dataframe.frame"
     columns = ("a", "b")
     shape = (3, 2)
 
     def to_pandas(self):
         return wide()
+
+
+Polars.__name__ = "DataFrame"
 
 
 def fit(name, frame, error, text, model=None, **arguments):
@@ -70,8 +74,8 @@ NO_FRAME = [
         lambda: [1, 2, 3],
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got list instead. Wrap an array with "
-            "pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got list instead. Use "
+            'pd.DataFrame(data, columns=[...]).rename_axis("timestamp").reset_index().'
         ),
     ),
     fit(
@@ -79,8 +83,8 @@ NO_FRAME = [
         lambda: None,
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got NoneType instead. Wrap an array "
-            "with pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got NoneType instead. Use "
+            'pd.DataFrame(data, columns=[...]).rename_axis("timestamp").reset_index().'
         ),
     ),
     fit(
@@ -88,8 +92,11 @@ NO_FRAME = [
         lambda: {"a": [1.0]},
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got dict instead. Wrap an array with "
-            "pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got dict instead. Use "
+            'pd.DataFrame(data).rename_axis("timestamp").reset_index() for channels of equal '
+            'length, or pd.concat([pd.DataFrame({"item_id": key, "timestamp": '
+            'range(len(values)), "value": values}) for key, values in data.items()]) for '
+            "separate series."
         ),
     ),
     fit(
@@ -97,8 +104,9 @@ NO_FRAME = [
         lambda: np.zeros((30, 2)),
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got ndarray instead. Wrap an array "
-            "with pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got numpy.ndarray instead. Use "
+            'pd.DataFrame(array, columns=[...]).rename_axis("timestamp").reset_index(), or '
+            "WindowRegressor for arrays of windows."
         ),
     ),
     fit(
@@ -106,18 +114,15 @@ NO_FRAME = [
         Polars,
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got Polars instead. Wrap an array "
-            "with pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got polars.DataFrame instead. Use "
+            "df.to_pandas()."
         ),
     ),
     fit(
         "path",
         lambda: "load.csv",
         FRAME,
-        (
-            "The data must be a pandas DataFrame or Series. Got str instead. Wrap an array with "
-            "pd.DataFrame(array, columns=[...])."
-        ),
+        ("The data must be a pandas DataFrame or Series. Got str instead. Use pd.read_csv(path)."),
     ),
     fit(
         "empty",
@@ -1100,8 +1105,8 @@ OTHER_FRAMES = [
         lambda: [1.0],
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got list instead. Wrap an array with "
-            "pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got list instead. Use "
+            'pd.DataFrame(data, columns=[...]).rename_axis("timestamp").reset_index().'
         ),
     ),
     later(
@@ -1233,8 +1238,8 @@ OTHER_FRAMES = [
         lambda: [1.0],
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got list instead. Wrap an array with "
-            "pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got list instead. Use "
+            'pd.DataFrame(data, columns=[...]).rename_axis("timestamp").reset_index().'
         ),
         fitted,
         "segment",
@@ -1255,8 +1260,8 @@ OTHER_FRAMES = [
         lambda: None,
         FRAME,
         (
-            "The data must be a pandas DataFrame or Series. Got NoneType instead. Wrap an array "
-            "with pd.DataFrame(array, columns=[...])."
+            "The data must be a pandas DataFrame or Series. Got NoneType instead. Use "
+            'pd.DataFrame(data, columns=[...]).rename_axis("timestamp").reset_index().'
         ),
         fitted,
         "backtest",

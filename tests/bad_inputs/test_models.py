@@ -454,8 +454,8 @@ LOADING = [
         put(parameters__epochs=3),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
-            "model again."
+            "The config.json in '…/model' is not one that save() wrote "
+            "(UnexpectedArgumentError: …). Save the model again."
         ),
     ),
     config(
@@ -582,8 +582,8 @@ LOADING = [
         put(**{BACKBONE + "parameters__width": 3}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
-            "model again."
+            "The config.json in '…/model' is not one that save() wrote "
+            "(UnexpectedArgumentError: …). Save the model again."
         ),
     ),
     config(

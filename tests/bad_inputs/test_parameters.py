@@ -21,6 +21,7 @@ from adaptivepatch.errors import (
     InvalidFrameError,
     InvalidParameterError,
 )
+from adaptivepatch.keywords import UnexpectedArgumentError
 from adaptivepatch.training.record import TrainingDivergedError
 from tests.bad_inputs.helpers import (
     Case,
@@ -34,6 +35,7 @@ from tests.bad_inputs.helpers import (
 )
 
 FRAME, PARAMETER = InvalidFrameError, InvalidParameterError
+UNEXPECTED = UnexpectedArgumentError
 PAST, FUTURE = np.random.default_rng(0).normal(size=(40, 12)), np.zeros((40, 2))
 
 
@@ -740,7 +742,7 @@ TRAINING = [
         PARAMETER,
         (
             "Unknown schedule 'cosin'. Available: ['constant', 'cosine', 'one_cycle', "
-            "'patchtst']. Did you mean 'cosine'?"
+            "'patchtst', 'patchtst_as_run']. Did you mean 'cosine'?"
         ),
         schedule="cosin",
     ),
@@ -749,7 +751,7 @@ TRAINING = [
         PARAMETER,
         (
             "Unknown schedule ['cosine']. Available: ['constant', 'cosine', 'one_cycle', "
-            "'patchtst']. Did you mean 'cosine'?"
+            "'patchtst', 'patchtst_as_run']. Did you mean 'cosine'?"
         ),
         schedule=["cosine"],
     ),
@@ -888,14 +890,17 @@ FITTING = [
         "covariates",
         PARAMETER,
         (
-            "Covariates are not yet supported. Got future_covariates=['holiday']. Leave it "
-            "out. If the frame has columns of covariates, list the channels to forecast with "
-            "target=[...]."
+            "Covariates are not yet supported. Got future_covariates of type DataFrame and shape "
+            "(30, 2). Leave it out. If the frame has columns of covariates, list the channels to "
+            "forecast with target=[...]."
         ),
-        future_covariates=["holiday"],
+        future_covariates=wide(),
     ),
     fit(
-        "unknown argument", TypeError, "fit() got an unexpected keyword argument 'epochs'", epochs=3
+        "unknown argument",
+        UNEXPECTED,
+        "Forecaster.fit has no parameter 'epochs'. Use trainer=Trainer(max_epochs=...).",
+        epochs=3,
     ),
     fit(
         "callback",

@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from adaptivepatch import Forecaster, Trainer, TransformerBackbone, load_patcher
+from adaptivepatch import (
+    Forecaster,
+    InvalidParameterError,
+    Trainer,
+    TransformerBackbone,
+    load_patcher,
+)
 from adaptivepatch.datasets.catalog import CORPORA
 from adaptivepatch.datasets.corpora import PERMITTED
 from adaptivepatch.datasets.loading import load_dataset
@@ -93,3 +99,23 @@ def test_a_forecaster_trains_only_what_reads_its_patches():
     ).fit(df)
     assert weights_digest(model.network_.patcher) == digest
     assert len(model.predict()) == 12
+
+
+def test_an_estimator_takes_it_by_name(tmp_path):
+    """It is frozen, keeps its weights, and is saved with the model."""
+    index = pd.date_range("2024-01-01", periods=200, freq="h")
+    frame = pd.DataFrame({"load": np.sin(np.arange(200) / 4)}, index=index)
+    model = Forecaster(
+        horizon=8,
+        context_length=96,
+        patcher=NAME,
+        backbone=TransformerBackbone(d_model=8, num_layers=1, num_heads=2),
+        trainer=Trainer(max_steps=2, device="cpu"),
+    ).fit(frame)
+    assert model.patcher == NAME
+    assert model.patcher_.is_frozen
+    assert weights_digest(model.patcher_) == weights_digest(load_patcher(NAME))
+    with pytest.raises(InvalidParameterError, match=r"load_patcher\(..., compression_rate=...\)"):
+        model.set_params(patcher__compression_rate=8)
+    again = Forecaster.load(model.save(tmp_path / "model"))
+    pd.testing.assert_frame_equal(again.predict(), model.predict())

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from adaptivepatch.errors import InvalidParameterError, check_choice, check_float, check_int
 from adaptivepatch.nn.tokens.pooling import broadcast, pool_mean
+from adaptivepatch.parameters import Configurable
 from adaptivepatch.segmentation import Segmentation
 
 GROUP_BASELINES = ("rloo", "mean", "std")
@@ -94,7 +94,7 @@ def signal_to_noise(gradient: Tensor) -> Tensor:
     return mean.square().sum() / (spread / len(gradient)).clamp(min=1e-30)
 
 
-class GroupPolicyGradient(BaseEstimator):
+class GroupPolicyGradient(Configurable):
     """Settings by which a boundary policy learns from the forecast loss (GRPG).
 
     Parameters

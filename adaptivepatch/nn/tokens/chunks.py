@@ -36,7 +36,8 @@ class SelectEmbedding(nn.Module):
     ----------
     width, d_model : int
         Widths W of the vectors and D of the tokens. If D is larger, learned values are appended; if
-        it is smaller, a linear map narrows the vectors.
+        it is smaller, a linear map narrows the vectors. As in H-Net, either is trained at the
+        learning rate of the stage that reads the tokens.
     """
 
     def __init__(self, width: int, d_model: int) -> None:

@@ -197,6 +197,26 @@ def test_stages_have_learning_rates_of_their_own():
         assert {round(rate[id(p)], 9) for p in own} == {round(factor * 0.01, 9)}, prefix
 
 
+def test_the_vector_that_widens_tokens_belongs_to_the_stage_that_reads_them():
+    """H-Net appends it on the way into a stage, and multiplies its rate by that stage's factor."""
+    inner = DynamicChunkingBackbone(one(d_model=16), one(d_model=24), learning_rate_factor=3.0)
+    backbone = stage(inner=inner, learning_rate_factor=2.0)
+    patcher = DynamicChunkingPatcher(4, wiring="hnet", width=4, learning_rate_factor=5.0)
+    network = build_network(patcher, backbone, context_length=STEPS, horizon=4)
+    optimizer = make_optimizer(network, learning_rate=0.01, weight_decay=0.0)
+    rate = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    factors = {
+        name: round(rate[id(p)] / 0.01, 6)
+        for name, p in network.named_parameters()
+        if name.endswith("widening")
+    }
+    assert factors == {
+        "embedding.widening": 2,
+        "backbone.select.widening": 3,
+        "backbone.inner.select.widening": 1,
+    }
+
+
 def test_a_width_that_does_not_fit_is_refused():
     with pytest.raises(InvalidParameterError, match="at least as wide as its encoder, d_model=8"):
         stage(inner=one(d_model=4)).build(Segmentation.even(STEPS, 12))

@@ -37,6 +37,7 @@ arms:
 """
 
 
+SUITES = ["patchtst_etth1", "patchtst_as_run_etth1", "recency", "levels_etth1", "small_weather"]
 COLUMNS = list(find_protocol("ltsf").columns)
 
 
@@ -62,12 +63,20 @@ def test_suites_list_their_runs_seed_by_seed(suite):
     assert len({run.key for run in runs}) == 4
 
 
-@pytest.mark.parametrize("name", ["patchtst_etth1", "recency", "levels_etth1", "small_weather"])
+@pytest.mark.parametrize("name", SUITES)
 def test_packaged_suites_build_their_forecasters(name):
     for run in read_suite(name):
         model = make_forecaster(Forecaster, run)
         assert model.context_length == run.task.context_length
         assert model.random_state == run.seed
+
+
+def test_patchtst_as_run_differs_from_patchtst_in_its_schedule_only():
+    (stated,) = {run.arm.name: run for run in read_suite("patchtst_etth1")}.values()
+    (as_run,) = {run.arm.name: run for run in read_suite("patchtst_as_run_etth1")}.values()
+    assert stated.task == as_run.task
+    ours = make_forecaster(Forecaster, as_run).set_params(trainer__schedule="patchtst")
+    assert repr(ours) == repr(make_forecaster(Forecaster, stated))
 
 
 def test_recency_suite_compares_equal_token_counts():

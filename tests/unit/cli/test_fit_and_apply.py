@@ -149,7 +149,7 @@ def test_settings_reach_nested_parameters(home, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "patcher__length=4"], "Invalid parameter 'length'"),
+        (["--set", "patcher__length=4"], "no parameter 'length'. Did you mean 'patch_length'?"),
         (["--set", "patcher__stride=x"], "The 'stride' parameter of FixedPatcher must be an int"),
         (["--set", "horizon=4"], "Use --horizon"),
         (["--set", "horizon"], "--set needs NAME=VALUE"),

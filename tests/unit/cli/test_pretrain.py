@@ -114,7 +114,7 @@ def test_cells_that_need_longer_series_are_omitted_and_named(run, tmp_path):
 def test_mistakes_are_reported_before_training(run, tmp_path):
     with pytest.raises(InvalidParameterError, match="such as 336x16"):
         run("--cell", "32")
-    with pytest.raises(InvalidParameterError, match="Invalid parameter 'widht'"):
+    with pytest.raises(InvalidParameterError, match="no parameter 'widht'.*mean 'width'"):
         run("--set", "widht=4")
     with pytest.raises(InvalidParameterError, match="Use ReinPatcher"):
         run("--patcher", "random", quick=QUICK[:-2])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptivepatch.data.frame import read_frame
+from adaptivepatch.data.frame import read_frame, refuse_covariates
 from adaptivepatch.data.panel import Panel, future_index
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
 
@@ -409,3 +409,76 @@ def test_timestamps_kept_as_objects_are_refused():
     stamps = pd.Series([pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-02")], dtype=object)
     with pytest.raises(InvalidFrameError, match="has dtype 'object'"):
         read_frame(pd.DataFrame({"timestamp": stamps, "y": 1.0}))
+
+
+# ------------------------------------------------------------------------------- other libraries
+
+
+def of_library(module, name):
+    """An instance of a class that looks like one of another library."""
+    return type(name, (), {"__module__": module})()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "conversion"),
+    [
+        ("polars.dataframe.frame", "DataFrame", "df.to_pandas()"),
+        ("polars.lazyframe.frame", "LazyFrame", "df.collect().to_pandas()"),
+        ("pyarrow.lib", "Table", "table.to_pandas()"),
+        ("darts.timeseries", "TimeSeries", "series.to_dataframe()"),
+        ("gluonts.dataset.pandas", "PandasDataset", "for entry in dataset])"),
+        ("xarray.core.dataarray", "DataArray", "array.to_pandas()"),
+    ],
+)
+def test_data_of_other_libraries_are_named_with_their_conversion(module, name, conversion):
+    library = module.partition(".")[0]
+    with pytest.raises(InvalidFrameError) as caught:
+        read_frame(of_library(module, name))
+    assert f"Got {library}.{name} instead. Use " in str(caught.value)
+    assert str(caught.value).endswith(f"{conversion}.")
+    with pytest.raises(InvalidFrameError, match="reset_index"):
+        read_frame([of_library(module, name)])
+
+
+def conversion_of(data):
+    with pytest.raises(InvalidFrameError) as caught:
+        read_frame(data)
+    return str(caught.value).partition(" instead. Use ")[2].removesuffix(".")
+
+
+def test_conversions_of_arrays_and_dicts_run():
+    array, scope = np.arange(20.0).reshape(10, 2), {"pd": pd, "range": range, "len": len}
+    code = conversion_of(array).partition(", or ")[0].replace("[...]", "['a', 'b']")
+    assert read_frame(eval(code, scope | {"array": array})).channels == ("a", "b")
+    data = {"a": array[:, 0], "b": array[:, 1]}
+    channels, series = conversion_of(data).split(", or ")
+    channels = channels.partition(" for channels")[0]
+    assert read_frame(eval(channels, scope | {"data": data})).channels == ("a", "b")
+    data["b"] = data["b"][:7]
+    panel = read_frame(eval(series.partition(" for separate")[0], scope | {"data": data}))
+    assert (panel.item_ids, panel.lengths.tolist()) == (("a", "b"), [10, 7])
+
+
+def test_conversions_of_lists_run():
+    entry = {"item_id": "x", "start": pd.Period("2024-01-01", "h"), "target": np.arange(9.0)}
+    dataset = [entry, entry | {"item_id": "y"}]
+    panel = read_frame(eval(conversion_of(dataset), {"pd": pd, "len": len, "dataset": dataset}))
+    assert panel.item_ids == ("x", "y")
+    hours = pd.date_range("2024", periods=9, freq="h")
+    frames = [pd.DataFrame({"a": np.arange(9.0)}, index=hours)] * 2
+    code = conversion_of(frames)
+    assert read_frame(eval(code, {"pd": pd, "frames": frames, "ids": ["x", "y"]})).num_items == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (pd.DataFrame({"a": range(3), "b": 0.5}), r"of type DataFrame and shape \(3, 2\)\. Leave"),
+        ([1, 2], r"of type list and length 2\. Leave"),
+        (5, r"of type int\. Leave"),
+    ],
+)
+def test_covariates_are_described_by_their_size(value, text):
+    with pytest.raises(InvalidParameterError, match=f"Got past_covariates {text}") as caught:
+        refuse_covariates({"past_covariates": value})
+    assert "0.5" not in str(caught.value)
