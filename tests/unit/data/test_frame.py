@@ -409,3 +409,13 @@ def test_timestamps_kept_as_objects_are_refused():
     stamps = pd.Series([pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-02")], dtype=object)
     with pytest.raises(InvalidFrameError, match="has dtype 'object'"):
         read_frame(pd.DataFrame({"timestamp": stamps, "y": 1.0}))
+
+
+def test_a_digest_follows_values_names_and_stamps():
+    frame = long_frame([5, 7])
+    renamed = frame.assign(item_id=frame.item_id.map({"a": "a", "b": "c"}))
+    later = frame.assign(timestamp=frame.timestamp + pd.Timedelta(hours=1))
+    others = [frame.assign(y=frame.y + 1), renamed, later, frame.rename(columns={"y": "z"})]
+    digests = {read_frame(given).digest() for given in (frame, *others)}
+    assert len(digests) == 5
+    assert read_frame(frame.copy()).digest() in digests
