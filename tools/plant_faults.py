@@ -612,7 +612,11 @@ FAULTS = (
         "estimators/training_windows.py",
         "scaling = Scaling.fit(self.panel, self.panel.lengths - held_out)",
         "scaling = Scaling.fit(self.panel)",
-        ("unit/estimators/test_prepare.py", "unit/estimators/test_forecaster.py"),
+        (
+            "unit/estimators/test_separation.py",
+            "unit/estimators/test_prepare.py",
+            "unit/estimators/test_forecaster.py",
+        ),
         (
             (
                 "estimators/panel_fit.py",
@@ -626,7 +630,10 @@ FAULTS = (
         "estimators/training_windows.py",
         "train = complete_or_padded(*shape, targets_to=border)",
         "train = complete_or_padded(*shape)",
-        ("unit/estimators/test_forecaster.py",),
+        (
+            "unit/estimators/test_separation.py",
+            "unit/estimators/test_forecaster.py",
+        ),
         (
             (
                 "estimators/selection.py",
@@ -640,7 +647,10 @@ FAULTS = (
         "estimators/panel_model.py",
         "scaling.inverse(by_channel.transpose(0, 2, 1, 3)",
         "scaling.inverse(by_channel[:, ::-1].transpose(0, 2, 1, 3)",
-        ("unit/estimators/test_forecaster.py",),
+        (
+            "unit/estimators/test_separation.py",
+            "unit/estimators/test_forecaster.py",
+        ),
     ),
     Fault(
         "refit_on_the_selection_only",
@@ -662,7 +672,11 @@ FAULTS = (
         "naive_scale=_of_items(windows.panel.item_ids, model.item_ids, naive_scale)[windows.item],",
         "naive_scale=_of_items(windows.panel.item_ids, model.item_ids, naive_scale)[windows.item"
         " * 0],",
-        ("unit/estimators/test_forecaster.py", "unit/estimators/test_data_kinds.py"),
+        (
+            "unit/estimators/test_separation.py",
+            "unit/estimators/test_forecaster.py",
+            "unit/estimators/test_data_kinds.py",
+        ),
     ),
     Fault(
         "initial_weights_have_no_digest",

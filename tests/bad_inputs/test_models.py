@@ -287,6 +287,15 @@ LOADING = [
         ("The weights in '…/model' do not fit its config.json (size…). Save the model again."),
     ),
     load(
+        "a weight that is no number",
+        tensors(lambda t: {**t, (bias := "network.head.projection.bias"): t[bias] / 0}),
+        MODEL,
+        (
+            "Weights must be finite. Those of 'head.projection.bias' in '…/model' are not. Save "
+            "the model again."
+        ),
+    ),
+    load(
         "scaling of another shape",
         tensors(lambda t: {**t, "scaling.mean": torch.ones(5, 5)}),
         MODEL,

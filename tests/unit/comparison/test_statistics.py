@@ -8,6 +8,7 @@ from scipy import stats
 
 from adaptivepatch import InvalidParameterError
 from adaptivepatch.comparison.statistics import (
+    _seeds,
     block_length,
     relative_difference,
     student_quantile,
@@ -200,3 +201,14 @@ def test_five_percent_is_found_where_seeds_spread_by_one_and_a_half():
         for k, pair in enumerate(pairs)
     ]
     assert np.mean([verdict == "helps" for verdict in verdicts]) >= 0.9
+
+
+def test_resampled_seeds_have_the_variance_of_their_mean():
+    totals = np.random.default_rng(0).normal(10, 1, size=(4, 30))
+    part = _seeds(totals, np.ones(30), 40_000, np.random.default_rng(1))
+    assert part.deviations.var() == pytest.approx(part.variances[0], rel=0.05)
+    assert part.degrees_of_freedom == 3
+
+
+def test_blocks_are_a_fifth_of_the_cutoffs_of_one_to_three_horizons():
+    assert [block_length(n, 12) for n in (40, 109, 1000)] == [12, 21, 36]

@@ -482,3 +482,13 @@ def test_covariates_are_described_by_their_size(value, text):
     with pytest.raises(InvalidParameterError, match=f"Got past_covariates {text}") as caught:
         refuse_covariates({"past_covariates": value})
     assert "0.5" not in str(caught.value)
+
+
+def test_a_digest_follows_values_names_and_stamps():
+    frame = long_frame([5, 7])
+    renamed = frame.assign(item_id=frame.item_id.map({"a": "a", "b": "c"}))
+    later = frame.assign(timestamp=frame.timestamp + pd.Timedelta(hours=1))
+    others = [frame.assign(y=frame.y + 1), renamed, later, frame.rename(columns={"y": "z"})]
+    digests = {read_frame(given).digest() for given in (frame, *others)}
+    assert len(digests) == 5
+    assert read_frame(frame.copy()).digest() in digests

@@ -28,6 +28,7 @@ from adaptivepatch import (
     WindowRegressor,
 )
 from adaptivepatch.errors import OutputExistsError
+from adaptivepatch.estimators.resuming import digest_of_weights
 from adaptivepatch.training import checkpoint
 from adaptivepatch.training.trainer import ForecastLoop
 from tests.builders import daily_frame
@@ -416,6 +417,13 @@ def test_fine_tuning_with_counters_among_the_weights_is_resumed(tmp_path):
         clone(model).fit(FRAME, init=model, checkpoint=tmp_path, callback=stop_at(7))
     whole = clone(model).fit(FRAME, init=model)
     assert_same_bits(state(clone(model).fit(FRAME, resume=tmp_path)), state(whole))
+
+
+def test_a_digest_of_initial_weights_follows_their_values():
+    one, other = ({"a": torch.ones(3), "b": torch.full((2,), value)} for value in (0.0, 1.0))
+    assert digest_of_weights(one) == digest_of_weights(dict(reversed(one.items())))
+    assert digest_of_weights(one) != digest_of_weights(other)
+    assert digest_of_weights(None) is None
 
 
 def test_a_fit_without_initial_weights_is_not_resumed_with_some(tmp_path):

@@ -346,3 +346,11 @@ def test_array_source_and_a_single_window():
             small_network(backbone), source, WindowSets(torch.arange(1)), make_loss("mae"), seed=0
         )
         assert record.num_steps == 3
+
+
+def test_progress_is_the_share_of_all_steps(monkeypatch):
+    network, seen = small_network(), []
+    plan = network.patcher.plan
+    monkeypatch.setattr(network.patcher, "plan", lambda done: seen.append(done) or plan(done))
+    fit(Trainer(max_steps=8, batch_size=8, validate_every=4, device="cpu"), network)
+    assert seen == [k / 8 for k in range(8)]
