@@ -18,6 +18,7 @@ from torch import Tensor
 from adaptivepatch import __version__
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError, OutputExistsError
 from adaptivepatch.files import make_folder, write_atomic
+from adaptivepatch.keywords import UnexpectedArgumentError
 from adaptivepatch.registry import PATCHERS, SETTINGS, backbone_class
 
 FORMAT = 1
@@ -60,6 +61,8 @@ def build_component(
     ------
     InvalidModelError
         If the class is neither registered nor given.
+    TypeError
+        If the class has no parameter of a name in the description.
     """
     name = description["name"]
     by_name = PATCHERS.find if kind == "patcher" else backbone_class
@@ -77,7 +80,10 @@ def build_component(
         else value
         for key, value in description["parameters"].items()
     }
-    built = component(**parameters)
+    try:
+        built = component(**parameters)
+    except UnexpectedArgumentError as error:  # a fault of the description, not of a user's call
+        raise TypeError(str(error)) from error
     return built.freeze() if description.get("frozen") is True else built
 
 

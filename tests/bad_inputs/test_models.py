@@ -592,7 +592,7 @@ LOADING = [
         MODEL,
         (
             "The config.json in '…/model' is not one that save() wrote "
-            "(UnexpectedArgumentError: …). Save the model again."
+            "(TypeError: …). Save the model again."
         ),
     ),
     config(
