@@ -869,7 +869,7 @@ def run_tests(folder: Path, arguments: list[str], timeout: float) -> Run:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             return Run(1, "timeout", "")
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+(?:\[.*?\])?)", output, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)
     return Run(process.returncode, failed[1] if failed else "", output)
 
 
