@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from adaptivepatch.bench.ltsf_data import load_ltsf, num_test_windows
 from adaptivepatch.bench.record import Seconds, provenance
 from adaptivepatch.bench.task import Run
-from adaptivepatch.components import backbone_from_settings, patcher_from_settings
 from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError
+from adaptivepatch.resolver import backbone_from_settings, patcher_from_settings
 from adaptivepatch.training.devices import resolve_device
 from adaptivepatch.training.record import Callback
 from adaptivepatch.training.trainer import Trainer

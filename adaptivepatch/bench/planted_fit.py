@@ -22,7 +22,6 @@ from adaptivepatch.bench.planted_patchers import (
 )
 from adaptivepatch.bench.record import Seconds, provenance
 from adaptivepatch.bench.task import Run
-from adaptivepatch.components import backbone_from_settings, patcher_from_settings
 from adaptivepatch.datasets.planted import (
     CONTEXT_LENGTH,
     HORIZON,
@@ -37,6 +36,7 @@ from adaptivepatch.nn.tokens.heads import SlotHead
 from adaptivepatch.nn.tokens.patch_embedding import ResampleEmbedding
 from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.registry import PATCHERS
+from adaptivepatch.resolver import backbone_from_settings, patcher_from_settings
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.devices import resolve_device
 from adaptivepatch.training.losses import make_loss

@@ -58,9 +58,9 @@ def make_forecaster(
     settings : dict
         Values of ``--set`` by name.
     """
-    from adaptivepatch.components import make_patcher, resolve_backbone
     from adaptivepatch.estimators.forecaster import Forecaster
     from adaptivepatch.pretrained import is_pretrained
+    from adaptivepatch.resolver import make_patcher, resolve_backbone
     from adaptivepatch.training.trainer import Trainer
 
     parameters, values = dict(parameters), dict(settings)

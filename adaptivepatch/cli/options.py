@@ -143,11 +143,11 @@ def set_threads(threads: int | None) -> None:
 
 
 def patcher_class(name: str) -> type[Patcher]:
-    """Return the class that --patcher names, as `adaptivepatch.components.patcher_class` does.
+    """Return the class that --patcher names, as `adaptivepatch.resolver.patcher_class` does.
 
     The module of a class that is named ``module:Class`` may be in the current folder.
     """
-    from adaptivepatch.components import patcher_class
+    from adaptivepatch.resolver import patcher_class
 
     here = str(Path.cwd())
     if ":" in name and here not in sys.path:

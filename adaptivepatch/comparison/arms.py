@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from adaptivepatch.components import make_patcher, patcher_class
 from adaptivepatch.errors import InvalidParameterError, suggest
 from adaptivepatch.nn.policies.group_policy_gradient import GroupPolicyGradient
 from adaptivepatch.patchers.base import Patcher
@@ -21,6 +20,7 @@ from adaptivepatch.patchers.random import RandomPatcher
 from adaptivepatch.patchers.recency import RecencyPatcher
 from adaptivepatch.patchers.reinpatch import ReinPatcher
 from adaptivepatch.pretrained import is_pretrained
+from adaptivepatch.resolver import make_patcher, patcher_class
 
 Role = Literal["baseline candidate", "challenger", "control"]
 

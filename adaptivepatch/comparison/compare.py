@@ -19,7 +19,6 @@ from adaptivepatch.comparison.arms import make_arms
 from adaptivepatch.comparison.fits import LOSSES, Progress, Setup, observed_targets, run_arms
 from adaptivepatch.comparison.result import Comparison, conclude
 from adaptivepatch.comparison.statistics import MIN_BLOCKS, MIN_ITEMS
-from adaptivepatch.components import resolve_backbone
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.windows import Windows
 from adaptivepatch.errors import (
@@ -31,6 +30,7 @@ from adaptivepatch.errors import (
 )
 from adaptivepatch.keywords import helpful
 from adaptivepatch.nn.tokens.patch_embedding import EMBEDDINGS
+from adaptivepatch.resolver import resolve_backbone
 from adaptivepatch.training.trainer import Trainer, resolve_trainer
 
 MAX_TEST_ROWS = 50_000

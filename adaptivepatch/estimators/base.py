@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from adaptivepatch.components import backbone_instance, patcher_instance
 from adaptivepatch.parameters import Configurable
+from adaptivepatch.resolver import backbone_instance, patcher_instance
 from adaptivepatch.training.trainer import Trainer
 
 

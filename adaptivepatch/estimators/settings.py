@@ -11,10 +11,10 @@ from typing import Any
 
 from sklearn.utils import check_random_state
 
-from adaptivepatch.components import patcher_instance, resolve_backbone, resolve_patcher
 from adaptivepatch.errors import InvalidParameterError, check_choice, check_int
 from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.nn.tokens.patch_embedding import EMBEDDINGS
+from adaptivepatch.resolver import patcher_instance, resolve_backbone, resolve_patcher
 from adaptivepatch.torch_state import plain_torch, seeded
 
 _MOST_STEPS = 1 << 20  # longest look-back or horizon, in time steps
@@ -27,7 +27,7 @@ class NetworkSettings:
     Parameters
     ----------
     patcher, backbone : object
-        Instance or name; see `adaptivepatch.components`.
+        Instance or name; see `adaptivepatch.resolver`.
     context_length, horizon : int
         Look-back T and horizon H, in time steps.
     quantiles : tuple of float, optional

@@ -10,11 +10,11 @@ import yaml
 from adaptivepatch.bench.protocols import find_protocol
 from adaptivepatch.bench.runner import run_suite
 from adaptivepatch.bench.task import read_suite
-from adaptivepatch.components import patcher_from_settings
 from adaptivepatch.datasets.loading import load_dataset
 from adaptivepatch.errors import DatasetError
 from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.registry import PATCHERS
+from adaptivepatch.resolver import patcher_from_settings
 
 PLANTED = {
     "tasks": [

@@ -25,10 +25,10 @@ from adaptivepatch.bench.protocols import find_protocol
 from adaptivepatch.bench.runner import run_suite
 from adaptivepatch.bench.task import read_suite
 from adaptivepatch.cli import app
-from adaptivepatch.components import patcher_from_settings
 from adaptivepatch.datasets.planted import planted_windows
 from adaptivepatch.errors import AdaptivePatchError
 from adaptivepatch.patchers.reinpatch import ReinPatcher
+from adaptivepatch.resolver import patcher_from_settings
 
 CPU = torch.device("cpu")
 TINY = """

@@ -19,8 +19,8 @@ from adaptivepatch.bench.protocols import PROTOCOLS, find_protocol
 from adaptivepatch.bench.runner import run_suite
 from adaptivepatch.bench.task import Arm, Run, Task, read_suite
 from adaptivepatch.cli import app
-from adaptivepatch.components import patcher_from_settings
 from adaptivepatch.pretrained import load_patcher, weights_digest
+from adaptivepatch.resolver import patcher_from_settings
 
 TINY = """
 about: one step, to see the harness at work
