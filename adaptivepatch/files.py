@@ -5,12 +5,16 @@ This module imports the standard library and `errors` only, so that every layer 
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
+import lzma
 import os
 import re
 import socket
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -20,6 +24,8 @@ from adaptivepatch.errors import InvalidParameterError, OutputError, shortened
 
 # Name of a temporary file: target, machine, process id, start of the process, and random digits.
 _TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<start>\d+)-\w{8}")
+
+_LEAST_UNPACKED, _RATIO = 1 << 28, 100
 
 
 def as_path(value: object, name: str = "path") -> Path:
@@ -58,6 +64,43 @@ def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class PackedTooLargeError(ValueError):
+    """A compressed content is much larger than its compressed size suggests."""
+
+
+def unpack(content: bytes, kind: str) -> bytes:
+    """Return what was compressed, up to 100 times its compressed size or 256 MiB.
+
+    Tables reach about a tenth of this ratio; a file that was made to fill the memory exceeds it.
+
+    Parameters
+    ----------
+    content : bytes
+        Compressed content.
+    kind : {"gz", "xz"}
+        Format of the content.
+
+    Raises
+    ------
+    PackedTooLargeError
+        If there is more.
+    ValueError
+        If the content is damaged or incomplete.
+    """
+    most = max(_LEAST_UNPACKED, _RATIO * len(content))
+    opened = gzip.open if kind == "gz" else lzma.open
+    try:
+        with opened(io.BytesIO(content)) as stream:
+            unpacked: bytes = stream.read(most + 1)
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        raise ValueError(str(error)) from error
+    if len(unpacked) > most:
+        raise PackedTooLargeError(
+            f"it unpacks to more than {most >> 20} MiB from {len(content)} bytes"
+        )
+    return unpacked
 
 
 class Replacement:

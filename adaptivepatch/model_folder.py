@@ -366,9 +366,7 @@ class WithinWeights(TorchFunctionMode):
         self.calls_left = 10_000 + 32 * len(weights)
         self.values_left = 2**26 + 32 * sum(value.numel() for value in weights.values())
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Count what a function creates, then call it."""
         kwargs = kwargs or {}
         if func in self.CREATORS:

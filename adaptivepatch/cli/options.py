@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.files import as_path
 from adaptivepatch.registry import BACKBONES, PATCHERS
 
 if TYPE_CHECKING:
@@ -19,6 +21,14 @@ PATCHER_NAMES, BACKBONE_NAMES = ", ".join(PATCHERS), " or ".join(BACKBONES)
 OWN_OR_PRETRAINED = (
     "module:Class of your own; or a pretrained patcher, such as reinpatch-small or its folder"
 )
+
+
+def user_path(value: str) -> Path:
+    """Return the path that an option or argument names; `typer` calls it for each of them."""
+    try:
+        return as_path(value)
+    except InvalidParameterError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 class Missing(StrEnum):
@@ -45,13 +55,19 @@ class By(StrEnum):
 
 SavedModel = Annotated[
     Path,
-    typer.Argument(metavar="MODEL", help="Model folder that fit wrote.", show_default=False),
+    typer.Argument(
+        metavar="MODEL",
+        help="Model folder that fit wrote.",
+        parser=user_path,
+        show_default=False,
+    ),
 ]
 OtherFile = Annotated[
     Path | None,
     typer.Argument(
         metavar="FILE",
         help="Series with the same columns as in fit. Default: the series of fit.",
+        parser=user_path,
         show_default=False,
     ),
 ]

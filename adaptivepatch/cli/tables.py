@@ -7,11 +7,8 @@ line. ``stamps.py`` defines which columns of stamps are understood.
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import lzma
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +22,7 @@ from adaptivepatch.errors import (
     MissingDependencyError,
     suggest,
 )
+from adaptivepatch.files import PackedTooLargeError, unpack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -272,12 +270,17 @@ def _text_of(path: Path) -> str:
     content = path.read_bytes()
     try:
         if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
+            content = unpack(content, "gz")
         elif content.startswith(b"\xfd7zXZ\x00"):
-            content = lzma.decompress(content)
+            content = unpack(content, "xz")
         elif path.suffix.lower() in (".gz", ".xz") and content:
-            raise OSError("it does not begin like a compressed file")
-    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+            raise ValueError("it does not begin like a compressed file")
+    except PackedTooLargeError as error:
+        raise InvalidFrameError(
+            f"A compressed file must not be far larger than it seems. Reading {str(path)!r} was "
+            f"ended, because {error}. If this is right, unpack it and name the unpacked file."
+        ) from error
+    except ValueError as error:
         raise InvalidFrameError(
             f"A compressed file must be complete. {str(path)!r} is damaged or cut short "
             f"({error}). Copy or download it again."

@@ -14,7 +14,6 @@ from adaptivepatch.errors import (
     InvalidModelError,
     InvalidParameterError,
     OutputExistsError,
-    shortened,
 )
 from adaptivepatch.estimators.settings import NetworkSettings
 from adaptivepatch.files import as_path, make_folder, write_atomic

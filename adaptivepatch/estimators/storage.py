@@ -308,7 +308,7 @@ def _arrays(
             raise schema.SchemaError(f"history.layout must order the {names} of the history")
     is_dated, is_counted = stored["unit"] is not None, isinstance(stored["freq"], int)
     if is_dated == is_counted or (stored["timezone"] is not None and not is_dated):
-        raise schema.SchemaError("history.freq, history.unit and history.timezone contradict each other")
+        raise schema.SchemaError("freq, unit and timezone of the history contradict each other")
     return arrays
 
 

@@ -485,8 +485,8 @@ class ForecastLoop(TrainingLoop):
         self.stale = facts["stale"]
         if facts["keeps"]:
             self.kept = copy.deepcopy(self.network.state_dict())
-            kept = state.part("kept")
-            check_tensors(kept, self.kept if record.best_step < record.num_steps else {}, "kept", path)
+            kept, differs = state.part("kept"), record.best_step < record.num_steps
+            check_tensors(kept, self.kept if differs else {}, "kept", path)
             self.kept |= {name: value.to(self.kept[name].device) for name, value in kept.items()}
         self.batches.restore(random["epoch"], facts["position"])
         self.rollouts.set_state(random["rollouts"])
