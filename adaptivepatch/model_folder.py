@@ -369,7 +369,7 @@ class WithinWeights(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Count what a function creates, then call it."""
         kwargs = kwargs or {}
-        if func in self.CREATORS:
+        if func in self.CREATORS and "out" not in kwargs:  # nothing new with `out`
             others = {name: v for name, v in kwargs.items() if name not in ("device", "generator")}
             self.calls_left -= 1
             try:

@@ -42,7 +42,7 @@ def contents(folder):
 # ------------------------------------------------------------------------------------- loading
 
 
-BACKBONE = "parameters__backbone__"
+BACKBONE, NAN = "parameters__backbone__", float("nan")
 
 
 def load(name, damage, error, text):
