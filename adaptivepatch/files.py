@@ -60,6 +60,22 @@ def as_path(value: object, name: str = "path") -> Path:
         ) from error
 
 
+def is_file(path: Path) -> bool:
+    """Tell whether a path is that of a file; False for names that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:  # for example if the name is too long
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a path is that of a folder; False for names that no folder can have."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:

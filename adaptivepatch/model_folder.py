@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from adaptivepatch.errors import (
     OutputExistsError,
     shortened,
 )
-from adaptivepatch.files import Replacement, as_path, digest_of, make_folder
+from adaptivepatch.files import Replacement, as_path, digest_of, is_file, make_folder
 from adaptivepatch.registry import PATCHERS, SETTINGS, backbone_class
 
 FORMAT = 1
@@ -37,6 +37,7 @@ WEIGHTS: Final = "model.safetensors"
 DIGEST: Final = "weights_sha256"  # key of the config
 REALS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _DEEPEST = 16  # levels of components inside components
+_DEEPEST_JSON = 64  # levels of lists and mappings
 
 
 def describe(component: Any) -> dict[str, Any]:
@@ -221,7 +222,7 @@ def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
     folder = as_path(path)
     config_file, weights_file = folder / CONFIG, folder / WEIGHTS
     for file in (config_file, weights_file):
-        if not _is_file(file):
+        if not is_file(file):
             raise InvalidModelError(
                 f"A saved model is a folder with {CONFIG} and {WEIGHTS}. "
                 f"{shortened(repr(str(file)))} does not exist. Pass the folder that save() wrote."
@@ -249,8 +250,15 @@ def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
     return config, _read_weights(weights_file, config.get(DIGEST))
 
 
-def read_json(content: bytes | str) -> Any:
+def read_json(content: bytes | str, *, allow_nan: bool = False) -> Any:
     """Return the value of a JSON text.
+
+    Parameters
+    ----------
+    content : bytes or str
+        The text.
+    allow_nan : bool, default=False
+        Accept NaN and infinity.
 
     Raises
     ------
@@ -258,13 +266,28 @@ def read_json(content: bytes | str) -> Any:
         If it is not JSON in UTF-8, is nested too deeply, or has NaN or infinity.
     """
 
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")
+    def constant(name: str) -> float:
+        if not allow_nan:
+            raise ValueError(f"{name} is not JSON")
+        return float(name)
 
     try:
-        return json.loads(content, parse_constant=refuse)
+        value = json.loads(content, parse_constant=constant)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    level = [value]
+    for _ in range(_DEEPEST_JSON):
+        level = [inner for outer in level for inner in _inside(outer)]
+    if level:
+        raise ValueError("it is nested too deeply")
+    return value
+
+
+def _inside(value: object) -> Iterable[object]:
+    """Return the values inside a list or a mapping of JSON."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _read_weights(file: Path, digest: object) -> dict[str, Tensor]:
@@ -284,13 +307,6 @@ def _read_weights(file: Path, digest: object) -> dict[str, Tensor]:
         f"have the digest that {CONFIG} states: a save was interrupted, or a file was changed or "
         "copied alone. Save the model again, or copy the whole folder."
     )
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # for example if the name is too long
-        return False
 
 
 def first_mismatch(error: RuntimeError) -> str:

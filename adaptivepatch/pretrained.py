@@ -27,7 +27,7 @@ from adaptivepatch.errors import (
     shortened,
     suggest,
 )
-from adaptivepatch.files import as_path
+from adaptivepatch.files import as_path, is_file, is_folder
 from adaptivepatch.model_folder import (
     CONFIG,
     WEIGHTS,
@@ -361,7 +361,7 @@ def shipped_patchers() -> list[str]:
 
 def is_pretrained(name: str) -> bool:
     """Tell whether a name is that of a patcher in this package or of a folder."""
-    return name in shipped_patchers() or as_path(name, "patcher").is_dir()
+    return name in shipped_patchers() or is_folder(as_path(name, "patcher"))
 
 
 def load_patcher(
@@ -450,7 +450,7 @@ def load_patcher(
 
 def _read_card(file: Path) -> str | None:
     """Return the text of a model card, or None if there is none."""
-    if not file.is_file():
+    if not is_file(file):
         return None
     try:
         return file.read_text(encoding="utf-8")
@@ -494,7 +494,7 @@ def _reading(folder: Path) -> Iterator[None]:
 def _find(path: str | Path, revision: str | None) -> Path:
     """Return the folder of a patcher, after a download if it is on the Hub."""
     folder = as_path(path)
-    if isinstance(path, str) and not folder.is_dir():
+    if isinstance(path, str) and not is_folder(folder):
         if path in shipped_patchers():
             folder = SHIPPED / path
         elif path.count("/") == 1 and not path.startswith((".", "/", "~")):

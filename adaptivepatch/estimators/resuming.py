@@ -14,6 +14,7 @@ from adaptivepatch.errors import (
     InvalidModelError,
     InvalidParameterError,
     OutputExistsError,
+    shortened,
 )
 from adaptivepatch.estimators.settings import NetworkSettings
 from adaptivepatch.files import as_path, make_folder, write_atomic
@@ -247,7 +248,8 @@ def _raise_unless_same(stored: Mapping[str, Any], now: Mapping[str, Any], folder
     ]
     raise InvalidParameterError(
         "A fit resumes with the data and settings it began with. Since the checkpoint in "
-        f"{str(folder)!r}, {'; '.join(parts)}. Restore them, or begin a new fit in another folder.",
+        f"{str(folder)!r}, {shortened('; '.join(parts), 4000)}. Restore them, or begin a new fit "
+        "in another folder.",
         parameter="resume",
     )
 

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from adaptivepatch import schema
 from adaptivepatch.errors import InvalidModelError, shortened
 from adaptivepatch.files import write_atomic
-from adaptivepatch.model_folder import save_tensors
+from adaptivepatch.model_folder import read_json, save_tensors
 
 FORMAT = 1
 _HEADER, _DIGEST = "adaptivepatch", "sha256"
@@ -146,9 +146,9 @@ def read_identity(path: Path) -> dict[str, Any]:
     Raises
     ------
     InvalidModelError
-        If the file is damaged or has a newer format.
+        If the file is damaged, was changed, or has a newer format.
     """
-    identity: dict[str, Any] = read_state(path, tensors=False).facts["identity"]
+    identity: dict[str, Any] = read_state(path).facts["identity"]
     return identity
 
 
@@ -170,8 +170,8 @@ def read_state(path: Path, *, tensors: bool = True) -> TrainingState:
     try:
         stored, metadata = _read_file(path, tensors=tensors)
         header = metadata.get(_HEADER)
-        facts = json.loads(header) if header is not None else {}
-    except (ValueError, RecursionError) as error:
+        facts = read_json(header, allow_nan=True) if header is not None else {}
+    except ValueError as error:
         raise _damaged(path, error) from error
     facts = facts if isinstance(facts, dict) else {}
     found = facts.get("format")
