@@ -156,11 +156,11 @@ def save_folder(
             parameter="overwrite",
         )
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    config = plain({"format": FORMAT, "adaptivepatch": __version__, **config})
+    written = plain({"format": FORMAT, "adaptivepatch": __version__, **config})
     with Replacement() as files:
         weights = files.write(folder / WEIGHTS, lambda target: save_tensors(stored, target))
-        config[DIGEST] = digest_of(weights)
-        content = json.dumps(config, indent=2, allow_nan=False) + "\n"
+        written[DIGEST] = digest_of(weights)
+        content = json.dumps(written, indent=2, allow_nan=False) + "\n"
         for name, text in {**(texts or {}), CONFIG: content}.items():
             files.write(folder / name, _writer(text))
     return folder
@@ -347,6 +347,11 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], path: 
 def _fits(stored: Tensor, own: Tensor) -> bool:
     """Tell whether a stored tensor has the type of a weight; real numbers may be converted."""
     return stored.dtype == own.dtype or (stored.dtype in REALS and own.dtype in REALS)
+
+
+def content_of(tensor: Tensor) -> bytes:
+    """Return the bytes of a tensor of any type, in the order of its elements."""
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 class WithinWeights(TorchFunctionMode):

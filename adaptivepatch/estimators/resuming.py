@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from adaptivepatch.errors import (
@@ -18,7 +17,14 @@ from adaptivepatch.errors import (
 )
 from adaptivepatch.estimators.settings import NetworkSettings
 from adaptivepatch.files import as_path, make_folder, write_atomic
-from adaptivepatch.model_folder import REALS, describe, first_mismatch, plain, save_tensors
+from adaptivepatch.model_folder import (
+    REALS,
+    content_of,
+    describe,
+    first_mismatch,
+    plain,
+    save_tensors,
+)
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.pretrained import frozen_parts, weights_digest
 from adaptivepatch.training.checkpoint import (
@@ -226,7 +232,7 @@ def digest_of_weights(weights: Mapping[str, Tensor] | None) -> str | None:
         return None
     digest = hashlib.sha256()
     for name in sorted(weights):
-        digest.update(weights[name].contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(content_of(weights[name]))
     return digest.hexdigest()[:16]
 
 

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from adaptivepatch import schema
 from adaptivepatch.errors import InvalidModelError, shortened
 from adaptivepatch.files import write_atomic
-from adaptivepatch.model_folder import read_json, save_tensors
+from adaptivepatch.model_folder import content_of, read_json, save_tensors
 
 FORMAT = 1
 _HEADER, _DIGEST = "adaptivepatch", "sha256"
@@ -128,7 +128,7 @@ class NoCheckpoint:
         """Return None: there is no state to resume from."""
 
 
-NO_CHECKPOINT = NoCheckpoint()
+NO_CHECKPOINT: NoCheckpoint = NoCheckpoint()
 
 
 def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
@@ -136,7 +136,7 @@ def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(header.encode())
     for name, value in sorted(tensors.items()):
         digest.update(f"\0{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
-        digest.update(value.contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(content_of(value))
     return digest.hexdigest()
 
 
@@ -169,8 +169,8 @@ def read_state(path: Path, *, tensors: bool = True) -> TrainingState:
     """
     try:
         stored, metadata = _read_file(path, tensors=tensors)
-        header = metadata.get(_HEADER)
-        facts = read_json(header, allow_nan=True) if header is not None else {}
+        header = metadata.get(_HEADER, "{}")
+        facts = read_json(header, allow_nan=True)
     except ValueError as error:
         raise _damaged(path, error) from error
     facts = facts if isinstance(facts, dict) else {}
