@@ -27,6 +27,7 @@ from adaptivepatch.datasets.loading import load_auckland_pedestrians
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.estimators.backtest import Backtest
 from adaptivepatch.estimators.forecaster import Forecaster
+from adaptivepatch.files import as_path
 from adaptivepatch.nn.policies.group_policy_gradient import GroupPolicyGradient
 from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.patchers.dynamic_chunking import DynamicChunkingPatcher
@@ -179,7 +180,8 @@ def run_demo(
     InvalidParameterError
         If `folder` is a file, or holds files of these names and `overwrite` is False.
     """
-    folder, settings, say = Path(folder), settings or DemoSettings(), report or (lambda _: None)
+    folder, settings = as_path(folder, "folder"), settings or DemoSettings()
+    say = report or (lambda _: None)
     _check_folder(folder, overwrite)
     counts = demo_counts() if counts is None else counts
     training, start = counts.iloc[: -settings.held_out], counts.index[-settings.held_out]

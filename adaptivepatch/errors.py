@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 _PACKAGE = str(Path(__file__).parent)
+_LONGEST_NAME = 200  # comparing longer names with others takes long
 
 
 class AdaptivePatchError(Exception):
@@ -71,8 +72,20 @@ class MissingDependencyError(AdaptivePatchError, ImportError):
     """An optional package is needed but not installed."""
 
 
+def shortened(text: str, longest: int = 500) -> str:
+    """Return a text for a message, cut if it is longer than `longest` characters.
+
+    Messages quote values of users and of files, which may have any size.
+    """
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}... ({len(text)} characters)"
+
+
 def suggest(name: str, available: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest available name, or an empty string."""
+    if len(str(name)) > _LONGEST_NAME:
+        return ""
     by_lower = {option.lower(): option for option in available}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
@@ -121,8 +134,8 @@ def check_bool(owner: object, **values: object) -> None:
     for name, value in values.items():
         if type(value).__name__ not in ("bool", "bool_"):  # Python's and numpy's
             raise InvalidParameterError(
-                f"The {name!r} parameter{_of_owner(owner)} must be True or False. Got {value!r} "
-                "instead.",
+                f"The {name!r} parameter{_of_owner(owner)} must be True or False. Got "
+                f"{shortened(repr(value))} instead.",
                 parameter=name,
                 owner=_class_name(owner),
             )
@@ -145,7 +158,7 @@ def check_choice(owner: object, choices: Iterable[str], **values: object) -> Non
         if value not in choices:
             raise InvalidParameterError(
                 f"The {name!r} parameter{_of_owner(owner)} must be one of {choices}. Got "
-                f"{value!r} instead.{suggest(str(value), choices)}",
+                f"{shortened(repr(value))} instead.{suggest(str(value), choices)}",
                 parameter=name,
                 owner=_class_name(owner),
             )
@@ -181,7 +194,7 @@ def check_float(owner: object, interval: str, **values: object) -> None:
 def _range_message(owner: object, name: str, kind: str, interval: str, value: object) -> str:
     return (
         f"The {name!r} parameter{_of_owner(owner)} must be {kind} in the range {interval}. "
-        f"Got {value!r} instead."
+        f"Got {shortened(repr(value))} instead."
     )
 
 

@@ -1,29 +1,44 @@
-"""Models on disk: a folder of ``config.json`` and ``model.safetensors``, never a pickle."""
+"""Models on disk: a folder of ``config.json`` and ``model.safetensors``, never a pickle.
+
+The config states the SHA-256 of the weights, so that files of two saves are never mixed. What is
+read is validated before it is used, and no config can allocate much more than its weights need.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from sklearn.base import BaseEstimator
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from adaptivepatch import __version__
-from adaptivepatch.errors import InvalidModelError, InvalidParameterError, OutputExistsError
-from adaptivepatch.files import make_folder, write_atomic
+from adaptivepatch import __version__, schema
+from adaptivepatch.errors import (
+    InvalidModelError,
+    InvalidParameterError,
+    OutputExistsError,
+    shortened,
+)
+from adaptivepatch.files import Replacement, as_path, digest_of, is_file, make_folder
 from adaptivepatch.keywords import UnexpectedArgumentError
 from adaptivepatch.registry import PATCHERS, SETTINGS, backbone_class
 
 FORMAT = 1
 CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.safetensors"
+DIGEST: Final = "weights_sha256"  # key of the config
+REALS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_DEEPEST = 16  # levels of components inside components
+_DEEPEST_JSON = 64  # levels of lists and mappings
 
 
 def describe(component: Any) -> dict[str, Any]:
@@ -41,6 +56,21 @@ def describe(component: Any) -> dict[str, Any]:
 def _is_component(value: object) -> bool:
     """Tell whether a parameter is itself a patcher, a backbone or a class of settings."""
     return isinstance(value, BaseEstimator) and hasattr(value, "name")
+
+
+def description(value: Any, name: str, depth: int = 0) -> None:
+    """Check that a value has the form of `describe`'s result; see `adaptivepatch.schema`."""
+    if depth > _DEEPEST:
+        raise schema.SchemaError(f"{shortened(name)} is nested too deeply")
+
+    def parameter(value: Any, name: str) -> None:
+        if isinstance(value, dict):
+            inner = {"component": lambda v, n: description(v, n, depth + 1)}
+            schema.fields(inner)(value, name)
+
+    parameters = schema.mapping_of(parameter)
+    required = {"name": schema.text, "parameters": parameters}
+    schema.fields(required, {"frozen": schema.boolean})(value, name)
 
 
 def build_component(
@@ -88,9 +118,17 @@ def build_component(
 
 
 def save_folder(
-    path: str | Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, overwrite: bool
+    path: str | Path,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    *,
+    overwrite: bool,
+    texts: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a model folder; each file appears complete or not at all.
+    """Write a model folder; its files replace earlier ones together.
+
+    The config is replaced last. If the process is killed before that, the earlier config does not
+    have the digest of the new weights, and `load_folder` refuses the folder.
 
     Parameters
     ----------
@@ -102,6 +140,8 @@ def save_folder(
         Weights and other tensors, by name.
     overwrite : bool
         Replace a model that the folder holds.
+    texts : mapping of str to str, optional
+        Contents of further text files, by name.
 
     Returns
     -------
@@ -113,33 +153,53 @@ def save_folder(
     OutputExistsError
         If the folder holds a model and `overwrite` is False.
     OutputError
-        If a file cannot be written.
+        If a file cannot be written. An earlier model remains.
     """
-    folder = make_folder(_folder(path))
+    folder = make_folder(as_path(path))
     if (folder / CONFIG).exists() and not overwrite:
         raise OutputExistsError(
             f"The folder {str(folder)!r} holds a model already. Pass overwrite=True to replace it.",
             parameter="overwrite",
         )
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    config = plain({"format": FORMAT, "adaptivepatch": __version__, **config})
-    text = json.dumps(config, indent=2, allow_nan=False) + "\n"
-    write_atomic(folder / WEIGHTS, lambda target: _save_tensors(stored, target))
-    write_atomic(folder / CONFIG, lambda target: target.write_text(text, encoding="utf-8"))
+    written = plain({"format": FORMAT, "adaptivepatch": __version__, **config})
+    with Replacement() as files:
+        weights = files.write(folder / WEIGHTS, lambda target: save_tensors(stored, target))
+        written[DIGEST] = digest_of(weights)
+        content = json.dumps(written, indent=2, allow_nan=False) + "\n"
+        for name, text in {**(texts or {}), CONFIG: content}.items():
+            files.write(folder / name, _writer(text))
     return folder
 
 
-def _save_tensors(tensors: dict[str, Tensor], target: Path) -> None:
+def _writer(text: str) -> Callable[[Path], object]:
+    """Return a function that writes a text into a file."""
+    return lambda target: target.write_text(text, encoding="utf-8")
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor], target: Path, facts: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        Contiguous tensors on the CPU that do not share memory.
+    target : Path
+        File to write.
+    facts : mapping of str to str, optional
+        Texts for the header of the file.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
     try:
-        save_file(tensors, target)
+        save_file(dict(tensors), target, None if facts is None else dict(facts))
     except SafetensorError as error:  # raised by safetensors when the disk is full
         raise OSError(str(error)) from error
-
-
-def _folder(path: object) -> Path:
-    if not isinstance(path, str | Path):
-        raise TypeError(f"The path of a model must be a str or Path. Got {path!r} instead.")
-    return Path(path)
 
 
 def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -162,56 +222,105 @@ def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
     Raises
     ------
     InvalidModelError
-        If the folder is absent, incomplete, damaged, of another kind or of a newer format.
+        If the folder is absent, incomplete, damaged, of another kind or of a newer format, or if
+        its files are of different saves.
     """
-    folder = _folder(path)
+    folder = as_path(path)
     config_file, weights_file = folder / CONFIG, folder / WEIGHTS
     for file in (config_file, weights_file):
-        if not _is_file(file):
+        if not is_file(file):
             raise InvalidModelError(
-                f"A saved model is a folder with {CONFIG} and {WEIGHTS}. {str(file)!r} does not "
-                "exist. Pass the folder that save() wrote."
+                f"A saved model is a folder with {CONFIG} and {WEIGHTS}. "
+                f"{shortened(repr(str(file)))} does not exist. Pass the folder that save() wrote."
             )
     try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config = read_json(config_file.read_bytes())
         found = config.get("kind"), config.get("format")
-    except (ValueError, AttributeError, OSError, RecursionError) as error:
+    except (ValueError, AttributeError, OSError) as error:
         raise InvalidModelError(
-            f"{str(config_file)!r} is not the JSON that save() wrote ({error}). Save the model "
-            "again."
+            f"{str(config_file)!r} is not the JSON that save() wrote ({shortened(str(error))}). "
+            "Save the model again."
         ) from error
     if found[0] != kind or type(found[1]) is not int or found[1] < 1:
         raise InvalidModelError(
-            f"{str(folder)!r} must hold a {kind!r}. Its {CONFIG} has kind={found[0]!r} and "
-            f"format={found[1]!r}. Load it with the class that saved it."
+            f"{str(folder)!r} must hold a {kind!r}. Its {CONFIG} has "
+            f"kind={shortened(repr(found[0]))} and format={shortened(repr(found[1]))}. Load it "
+            "with the class that saved it."
         )
     if found[1] > FORMAT:
         raise InvalidModelError(
-            f"{str(folder)!r} was saved in format {found[1]} by adaptivepatch "
-            f"{config.get('adaptivepatch')}; this version, {__version__}, reads up to format "
-            f"{FORMAT}. Update adaptivepatch-forecasting."
+            f"{str(folder)!r} was saved in format {shortened(str(found[1]))} by adaptivepatch "
+            f"{shortened(str(config.get('adaptivepatch')))}; this version, {__version__}, reads up "
+            f"to format {FORMAT}. Update adaptivepatch-forecasting."
         )
+    return config, _read_weights(weights_file, config.get(DIGEST))
+
+
+def read_json(content: bytes | str, *, allow_nan: bool = False) -> Any:
+    """Return the value of a JSON text.
+
+    Parameters
+    ----------
+    content : bytes or str
+        The text.
+    allow_nan : bool, default=False
+        Accept NaN and infinity.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON in UTF-8, is nested too deeply, or has NaN or infinity.
+    """
+
+    def constant(name: str) -> float:
+        if not allow_nan:
+            raise ValueError(f"{name} is not JSON")
+        return float(name)
+
     try:
-        return config, load_file(weights_file)
-    except (SafetensorError, OSError) as error:
+        value = json.loads(content, parse_constant=constant)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    level = [value]
+    for _ in range(_DEEPEST_JSON):
+        level = [inner for outer in level for inner in _inside(outer)]
+    if level:
+        raise ValueError("it is nested too deeply")
+    return value
+
+
+def _inside(value: object) -> Iterable[object]:
+    """Return the values inside a list or a mapping of JSON."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _read_weights(file: Path, digest: object) -> dict[str, Tensor]:
+    """Return the tensors of a file, after comparing it with the digest in the config, if any."""
+    try:
+        content = file.read_bytes()  # once, as another process may replace the file
+        if digest is None or digest == hashlib.sha256(content).hexdigest():
+            return load(content)
+        load(content)  # raises if the file is damaged, which is another fault
+    except (SafetensorError, OSError, KeyError) as error:  # KeyError: a type that torch lacks
         raise InvalidModelError(
-            f"{str(weights_file)!r} is damaged or not a safetensors file ({error}). Save the model "
-            "again."
+            f"{str(file)!r} is damaged or not a safetensors file ({shortened(str(error))}). Save "
+            "the model again."
         ) from error
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # for example if the name is too long
-        return False
+    raise InvalidModelError(
+        f"The files of a model must be of one save. In {str(file.parent)!r}, {WEIGHTS} does not "
+        f"have the digest that {CONFIG} states: a save was interrupted, or a file was changed or "
+        "copied alone. Save the model again, or copy the whole folder."
+    )
 
 
 def first_mismatch(error: RuntimeError) -> str:
     """Return the first reason for which torch refuses a state dict, and the number of others."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     more = len(lines) - 2
-    return lines[min(1, len(lines) - 1)].rstrip(".") + (f", and {more} more" if more > 0 else "")
+    first = shortened(lines[min(1, len(lines) - 1)].rstrip("."))
+    return first + (f", and {more} more" if more > 0 else "")
 
 
 def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], path: object) -> None:
@@ -220,9 +329,13 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], path: 
     Raises
     ------
     InvalidModelError
-        If names or shapes differ, or a weight is not finite.
+        If names, shapes or types differ, or a weight is not finite.
     """
+    own = network.state_dict()
     try:
+        for name, value in weights.items():
+            if name in own and not _fits(value, own[name]):
+                raise RuntimeError(f"{name!r} holds {value.dtype}, not {own[name].dtype}")
         network.load_state_dict(dict(weights))
     except RuntimeError as error:
         raise InvalidModelError(
@@ -234,6 +347,70 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], path: 
         raise InvalidModelError(
             f"Weights must be finite. Those of {broken[0]!r} in {str(path)!r} are not. Save the "
             "model again."
+        )
+
+
+def _fits(stored: Tensor, own: Tensor) -> bool:
+    """Tell whether a stored tensor has the type of a weight; real numbers may be converted."""
+    return stored.dtype == own.dtype or (stored.dtype in REALS and own.dtype in REALS)
+
+
+def content_of(tensor: Tensor) -> bytes:
+    """Return the bytes of a tensor of any type, in the order of its elements."""
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+class WithinWeights(TorchFunctionMode):
+    """Context in which no tensors are created that stored weights cannot have been saved from.
+
+    Sizes in a config, such as ``d_model`` or ``num_layers``, are not to be trusted. A network is
+    built in this context before its weights are compared with the stored ones. The bounds leave
+    room for copies and for tensors that are not saved.
+
+    Parameters
+    ----------
+    weights : mapping of str to Tensor
+        Stored weights.
+    path : path
+        Folder of the model, for the message.
+
+    Raises
+    ------
+    InvalidModelError
+        If the tensors that are created are too many or too large.
+    """
+
+    CREATORS = frozenset(
+        (
+            *(torch.empty, torch.zeros, torch.ones, torch.full, torch.eye),
+            *(torch.rand, torch.randn, torch.arange, torch.linspace),
+        )
+    )
+
+    def __init__(self, weights: Mapping[str, Tensor], path: object) -> None:
+        super().__init__()
+        self.path = path
+        self.calls_left = 10_000 + 32 * len(weights)
+        self.values_left = 2**26 + 32 * sum(value.numel() for value in weights.values())
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count what a function creates, then call it."""
+        kwargs = kwargs or {}
+        if func in self.CREATORS and "out" not in kwargs:  # nothing new with `out`
+            others = {name: v for name, v in kwargs.items() if name not in ("device", "generator")}
+            self.calls_left -= 1
+            try:
+                self.values_left -= func(*args, **others, device="meta").numel()
+            except (RuntimeError, OverflowError) as error:  # sizes beyond 64 bits
+                raise self._too_large() from error
+            if self.calls_left < 0 or self.values_left < 0:
+                raise self._too_large()
+        return func(*args, **kwargs)
+
+    def _too_large(self) -> InvalidModelError:
+        return InvalidModelError(
+            f"The weights in {str(self.path)!r} do not fit its {CONFIG}, which describes a much "
+            "larger network. Save the model again."
         )
 
 

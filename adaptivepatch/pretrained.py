@@ -19,19 +19,22 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from adaptivepatch import __version__
+from adaptivepatch import __version__, schema
 from adaptivepatch.errors import (
     InvalidModelError,
     InvalidParameterError,
     OutputError,
+    shortened,
     suggest,
 )
-from adaptivepatch.files import write_atomic
+from adaptivepatch.files import as_path, is_file, is_folder
 from adaptivepatch.model_folder import (
     CONFIG,
     WEIGHTS,
+    WithinWeights,
     build_component,
     describe,
+    description,
     load_folder,
     load_weights,
     save_folder,
@@ -241,7 +244,7 @@ class PretrainedMixin:
 def save_patcher(
     patcher: Any, path: str | Path, card: PatcherCard | None = None, *, overwrite: bool = False
 ) -> Path:
-    """Write a patcher into a folder; each file appears complete or not at all.
+    """Write a patcher into a folder; its files replace earlier ones together.
 
     Parameters
     ----------
@@ -279,9 +282,8 @@ def save_patcher(
         "library_name": "adaptivepatch",
         "patcher": describe(patcher),
     }
-    folder = save_folder(path, config, patcher.state_dict(), overwrite=overwrite)
-    write_atomic(folder / CARD, lambda target: target.write_text(text, encoding="utf-8"))
-    return folder
+    texts = {CARD: text}
+    return save_folder(path, config, patcher.state_dict(), overwrite=overwrite, texts=texts)
 
 
 def push_patcher(
@@ -360,7 +362,7 @@ def shipped_patchers() -> list[str]:
 
 def is_pretrained(name: str) -> bool:
     """Tell whether a name is that of a patcher in this package or of a folder."""
-    return name in shipped_patchers() or Path(name).is_dir()
+    return name in shipped_patchers() or is_folder(as_path(name, "patcher"))
 
 
 @plain_torch()
@@ -422,10 +424,12 @@ def load_patcher(
     classes = classes if kind is None else (*classes, kind)
     known = {getattr(given, "name", given.__name__): given for given in classes}
     with _reading(folder):
-        description = dict(config["patcher"])
-        description.pop("frozen", None)
-        description["parameters"] = {**description["parameters"], **_checked(config, parameters)}
-        patcher = build_component(description, "patcher", known)
+        schema.fields({"patcher": description}, others=True)(config, "config")
+    changes = _checked(config, parameters)
+    with _reading(folder), WithinWeights(weights, folder):
+        described = {**config["patcher"], "frozen": False}
+        described["parameters"] = {**described["parameters"], **changes}
+        patcher = build_component(described, "patcher", known)
     if kind is not None and not isinstance(patcher, kind):
         raise InvalidModelError(
             f"{str(folder)!r} must hold a {kind.__name__}. It holds a {type(patcher).__name__}. "
@@ -442,11 +446,22 @@ def load_patcher(
     load_weights(patcher, weights, folder)
     if parameters:
         patcher.capacity(2048)  # raises for a wrong parameter
-    card = folder / CARD
-    if card.is_file():
-        patcher.card = card.read_text(encoding="utf-8")
+    patcher.card = _read_card(folder / CARD)
     patcher.eval()
     return patcher.freeze() if frozen else patcher
+
+
+def _read_card(file: Path) -> str | None:
+    """Return the text of a model card, or None if there is none."""
+    if not is_file(file):
+        return None
+    try:
+        return file.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise InvalidModelError(
+            f"A model card must be text in UTF-8. Reading {str(file)!r} failed ({error}). Convert "
+            "it, or delete it."
+        ) from error
 
 
 def _checked(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -475,16 +490,14 @@ def _reading(folder: Path) -> Iterator[None]:
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise InvalidModelError(
             f"The {CONFIG} in {str(folder)!r} is not one that save_pretrained() wrote "
-            f"({type(error).__name__}: {' '.join(str(error).split())}). Save the patcher again."
+            f"({schema.reason(error)}). Save the patcher again."
         ) from error
 
 
 def _find(path: str | Path, revision: str | None) -> Path:
     """Return the folder of a patcher, after a download if it is on the Hub."""
-    if not isinstance(path, str | Path):
-        raise TypeError(f"The path of a patcher must be a str or Path. Got {path!r} instead.")
-    folder = Path(path)
-    if isinstance(path, str) and not folder.is_dir():
+    folder = as_path(path)
+    if isinstance(path, str) and not is_folder(folder):
         if path in shipped_patchers():
             folder = SHIPPED / path
         elif path.count("/") == 1 and not path.startswith((".", "/", "~")):
@@ -492,7 +505,8 @@ def _find(path: str | Path, revision: str | None) -> Path:
         else:
             raise InvalidModelError(
                 f"A patcher is loaded from a folder, by a name of this package, or from the Hub "
-                f"(owner/name). {path!r} is none of these. Available: {shipped_patchers()}."
+                f"(owner/name). {shortened(repr(path))} is none of these. Available: "
+                f"{shipped_patchers()}."
                 f"{suggest(path, shipped_patchers())}"
             )
     if revision is not None:

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
-from adaptivepatch.errors import InvalidParameterError, suggest
+from adaptivepatch.errors import InvalidParameterError, shortened, suggest
 
 
 class Registry(MutableMapping[str, type[Any]]):
@@ -77,7 +77,8 @@ class Registry(MutableMapping[str, type[Any]]):
         """
         if name not in self:
             raise InvalidParameterError(
-                f"Unknown {self.kind} {name!r}. Available: {sorted(self)}.{suggest(name, self)}",
+                f"Unknown {self.kind} {shortened(repr(name))}. Available: {sorted(self)}."
+                f"{suggest(name, self)}",
                 parameter=self.kind,
             )
         return self[name]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from adaptivepatch import schema
 from adaptivepatch.cli import options
+from adaptivepatch.cli.fit import ABOUT, OF_CONFIG
 from adaptivepatch.cli.screen import note, records, show_table, write_csv, write_json
 from adaptivepatch.errors import (
     InvalidFrameError,
@@ -16,6 +17,7 @@ from adaptivepatch.errors import (
     InvalidParameterError,
     check_choice,
 )
+from adaptivepatch.files import digest_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +45,14 @@ adaptivepatch segment out/ --plot patches.png
 adaptivepatch segment out/ newer.csv --out patches.csv"""
 
 _OUTPUT = "Output"
+_NOTES = schema.fields(
+    {},
+    {
+        "date_format": schema.maybe(schema.text),
+        "patcher": schema.text,
+        OF_CONFIG: schema.text,
+    },
+)
 _MAX_PLOTS = 12
 
 Out = Annotated[
@@ -50,6 +60,7 @@ Out = Annotated[
     typer.Option(
         metavar="FILE",
         help="File to write: .csv, .csv.gz, .csv.xz, .tsv or .parquet.",
+        parser=options.user_path,
         show_default="the output stream, as CSV",
         rich_help_panel=_OUTPUT,
     ),
@@ -57,7 +68,10 @@ Out = Annotated[
 File = Annotated[
     Path,
     typer.Argument(
-        metavar="FILE", help="Series with the same columns as in fit.", show_default=False
+        metavar="FILE",
+        help="Series with the same columns as in fit.",
+        parser=options.user_path,
+        show_default=False,
     ),
 ]
 Start = Annotated[
@@ -81,6 +95,7 @@ Windows = Annotated[
     typer.Option(
         metavar="FILE",
         help="File to write all forecasts and actual values to.",
+        parser=options.user_path,
         show_default=False,
         rich_help_panel=_OUTPUT,
     ),
@@ -183,6 +198,7 @@ def segment(
         typer.Option(
             metavar="FILE",
             help="Figure to draw: .png, .svg or .pdf. Needs matplotlib.",
+            parser=options.user_path,
             show_default=False,
             rich_help_panel=_OUTPUT,
         ),
@@ -263,12 +279,34 @@ def _load(folder: Path, patcher: str | None) -> Forecaster:
 
 
 def _about(folder: Path) -> dict[str, Any]:
-    """Return what ``fit`` noted in the folder; empty for a model that was saved in Python."""
-    try:
-        about = json.loads((folder / "cli.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """Return what ``fit`` noted in the folder; empty for a model that was saved in Python.
+
+    Raises
+    ------
+    InvalidModelError
+        If the file is damaged, or belongs to another fit than the model.
+    """
+    from adaptivepatch import model_folder
+
+    file = folder / ABOUT
+    if not file.exists():
         return {}
-    return about if isinstance(about, dict) else {}
+    remedy = "Fit again, or delete the file and pass --date-format if dates need it."
+    try:
+        about: dict[str, Any] = model_folder.read_json(file.read_bytes())
+        _NOTES(about, ABOUT)
+        digest = about.get(OF_CONFIG)  # absent from files of earlier versions
+        is_other = digest is not None and digest != digest_of(folder / model_folder.CONFIG)
+    except (OSError, ValueError) as error:
+        raise InvalidModelError(
+            f"{str(file)!r} is not the JSON that fit wrote ({schema.reason(error)}). {remedy}"
+        ) from error
+    if is_other:
+        raise InvalidModelError(
+            f"{str(file)!r} must be of the same fit as the model. It is of another one: a fit was "
+            f"interrupted, or the model was saved over it. {remedy}"
+        )
+    return about
 
 
 def _read(

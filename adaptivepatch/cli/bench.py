@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adaptivepatch.cli import options
+
 if TYPE_CHECKING:
     from adaptivepatch.bench.task import Run
 
@@ -55,7 +57,14 @@ def verify() -> None:
 @app.command()
 def run(
     suite: Annotated[str, typer.Argument(help="Name of a suite, or path of a YAML file.")],
-    out: Annotated[Path, typer.Option(help="CSV file to append finished runs to.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="CSV file to append finished runs to.",
+            parser=options.user_path,
+        ),
+    ],
     seed: Annotated[list[int] | None, typer.Option(help="Only these seeds.")] = None,
     arm: Annotated[list[str] | None, typer.Option(help="Only these arms.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only these data sets.")] = None,

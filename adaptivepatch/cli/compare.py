@@ -24,6 +24,7 @@ from adaptivepatch.cli.options import (
 )
 from adaptivepatch.cli.screen import note, show_table, write_json
 from adaptivepatch.cli.tables import ITEM_ID, Columns, read_table
+from adaptivepatch.files import as_path
 
 if TYPE_CHECKING:
     from adaptivepatch.cli.tables import Table
@@ -66,6 +67,7 @@ Out = Annotated[
     typer.Option(
         metavar="FOLDER",
         help="Folder for the table, runs, verdict and figure.",
+        parser=options.user_path,
         show_default=False,
         rich_help_panel="Output",
     ),
@@ -109,7 +111,7 @@ def compare(
     table = read_table(file, Columns(item_id, timestamp, target, date_format))
     columns, trainer = table.columns, _trainer(table, max_steps)
     challengers = [
-        options.patcher_class(p) if ":" in p and not Path(p).exists() else p
+        options.patcher_class(p) if ":" in p and not as_path(p, "patcher").exists() else p
         for p in patcher or CHALLENGERS
     ]
     with _progress() as progress:

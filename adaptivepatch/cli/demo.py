@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adaptivepatch.cli import options
+
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("demo_output"),
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="Folder to write into.", parser=options.user_path),
+    ] = Path("demo_output"),
     force: Annotated[
         bool, typer.Option("--force", help="Replace existing results in a folder of your own.")
     ] = False,

@@ -34,6 +34,7 @@ from adaptivepatch.cli.options import (
 )
 from adaptivepatch.cli.screen import note, write_json
 from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError
+from adaptivepatch.files import digest_of, write_atomic
 
 if TYPE_CHECKING:
     from adaptivepatch.cli.tables import Table
@@ -52,11 +53,15 @@ adaptivepatch fit load.csv --horizon 96 --model recency/ --patcher recency \
 adaptivepatch fit load.csv --horizon 96 --model out/ --resume"""
 
 CHECKPOINT, ABOUT = "checkpoint", "cli.json"
+OF_CONFIG = "config_sha256"  # key of cli.json: digest of the config of the same fit
 _MODEL_FILES = ("config.json", "model.safetensors", ABOUT)
 
 
 ModelFolder = Annotated[
-    Path, typer.Option(metavar="FOLDER", help="Folder to write to.", show_default=False)
+    Path,
+    typer.Option(
+        metavar="FOLDER", help="Folder to write to.", parser=options.user_path, show_default=False
+    ),
 ]
 ShortSeries = Annotated[
     options.Short,
@@ -107,6 +112,7 @@ Init = Annotated[
         "Model to fine-tune. Its weights are the initial ones; its context length, patcher, "
         "backbone and quantiles are used unless they are given.",
         metavar="FOLDER",
+        parser=options.user_path,
         show_default=False,
     ),
 ]
@@ -296,10 +302,9 @@ class _Job:
 
     def save(self, forecaster: Forecaster, about: dict[str, Any]) -> None:
         """Write the model, and delete the checkpoint unless the fit was interrupted."""
-        from adaptivepatch.files import write_atomic
-
-        text = json.dumps(about, indent=2) + "\n"
         forecaster.save(self.folder, overwrite=self.force or self.resume)
+        about = {**about, OF_CONFIG: digest_of(self.folder / "config.json")}
+        text = json.dumps(about, indent=2) + "\n"
         write_atomic(self.folder / ABOUT, lambda path: path.write_text(text, encoding="utf-8"))
         shutil.rmtree(self.old_checkpoint, ignore_errors=True)
         if not forecaster.record_.interrupted:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from adaptivepatch.errors import InvalidParameterError
+from adaptivepatch.files import as_path
 from adaptivepatch.registry import BACKBONES, PATCHERS
 
 if TYPE_CHECKING:
@@ -20,6 +22,14 @@ PATCHER_NAMES, BACKBONE_NAMES = ", ".join(PATCHERS), " or ".join(BACKBONES)
 OWN_OR_PRETRAINED = (
     "module:Class of your own; or a pretrained patcher, such as reinpatch-small or its folder"
 )
+
+
+def user_path(value: str) -> Path:
+    """Return the path that an option or argument names; `typer` calls it for each of them."""
+    try:
+        return as_path(value)
+    except InvalidParameterError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 class Missing(StrEnum):
@@ -59,6 +69,7 @@ File = Annotated[
     typer.Argument(
         metavar="FILE",
         help="File of series: .csv or .tsv (also .gz, .xz), or .parquet.",
+        parser=user_path,
         show_default=False,
     ),
 ]
@@ -87,13 +98,19 @@ ContextLength = Annotated[int, model_option("Look-back in time steps.")]
 BackboneName = Annotated[str, model_option(f"Backbone: {BACKBONE_NAMES}.", metavar="NAME")]
 SavedModel = Annotated[
     Path,
-    typer.Argument(metavar="MODEL", help="Model folder that fit wrote.", show_default=False),
+    typer.Argument(
+        metavar="MODEL",
+        help="Model folder that fit wrote.",
+        parser=user_path,
+        show_default=False,
+    ),
 ]
 OtherFile = Annotated[
     Path | None,
     typer.Argument(
         metavar="FILE",
         help="Series with the same columns as in fit. Default: the series of fit.",
+        parser=user_path,
         show_default=False,
     ),
 ]

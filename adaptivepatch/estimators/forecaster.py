@@ -357,8 +357,9 @@ class Forecaster(Estimator):
         if folder is None:
             return NoCheckpoints(seed, weights)
         names = ("horizon", "context_length", "values_per_patch", "embedding", "quantiles", "loss")
+        network = settings.make()
         identity = identity_of(
-            settings.make(),
+            network,
             data_digest,
             seed,
             weights,
@@ -367,7 +368,7 @@ class Forecaster(Estimator):
             **arguments,
         )
         is_given = hasattr(self.random_state, "__index__")
-        return open_checkpoints(folder, identity, weights, seed_is_given=is_given)
+        return open_checkpoints(folder, identity, weights, network, seed_is_given=is_given)
 
     def _remember(self, state: FittedState) -> None:
         """Set all fitted attributes at once, so that a failed fit leaves them unchanged."""

@@ -7,19 +7,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.torch import save_file
 from torch import Tensor
 
-from adaptivepatch.errors import InvalidModelError, InvalidParameterError, OutputExistsError
+from adaptivepatch.errors import (
+    InvalidModelError,
+    InvalidParameterError,
+    OutputExistsError,
+    shortened,
+)
 from adaptivepatch.estimators.settings import NetworkSettings
-from adaptivepatch.files import make_folder, write_atomic
-from adaptivepatch.model_folder import describe, first_mismatch, plain
+from adaptivepatch.files import as_path, make_folder, write_atomic
+from adaptivepatch.model_folder import (
+    REALS,
+    content_of,
+    describe,
+    first_mismatch,
+    plain,
+    save_tensors,
+)
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.pretrained import frozen_parts, weights_digest
 from adaptivepatch.training.checkpoint import (
     NO_CHECKPOINT,
     CheckpointFile,
+    check_tensors,
     read_identity,
     read_state,
     read_weights,
@@ -55,7 +66,7 @@ class Checkpoints:
             return
         (self.folder / _INIT).unlink(missing_ok=True)  # left by a run killed before its first state
         if init is not None:
-            write_atomic(self.folder / _INIT, lambda target: save_file(dict(init), target))
+            write_atomic(self.folder / _INIT, lambda target: save_tensors(init, target))
 
     @property
     def how_to_resume(self) -> str:
@@ -111,15 +122,9 @@ def checkpoint_folder(checkpoint: Any, resume: Any) -> Path | None:
             "to the folder that it reads.",
             parameter="resume",
         )
-    folder = checkpoint if resume is None else resume
-    if folder is None:
+    if checkpoint is None and resume is None:
         return None
-    if not isinstance(folder, str | Path):
-        raise TypeError(
-            f"fit(checkpoint=...) and fit(resume=...) must be the path of a folder. Got {folder!r} "
-            "instead."
-        )
-    folder = Path(folder)
+    folder = as_path(checkpoint, "checkpoint") if resume is None else as_path(resume, "resume")
     if checkpoint is not None and any((folder / file).exists() for file in (_FIRST, _SECOND)):
         raise OutputExistsError(
             f"The folder {str(folder)!r} holds a checkpoint already. Pass resume=... to continue "
@@ -139,6 +144,7 @@ def open_checkpoints(
     folder: Path,
     identity: Mapping[str, Any],
     init: Mapping[str, Tensor] | None,
+    network: PatchNetwork,
     *,
     seed_is_given: bool,
 ) -> Checkpoints:
@@ -152,6 +158,8 @@ def open_checkpoints(
         Identity of the fit; see `identity_of`.
     init : mapping, optional
         Initial weights. A run to resume uses its own instead.
+    network : PatchNetwork
+        Untrained network, as the fit builds it.
     seed_is_given : bool
         Whether the user gave a seed; otherwise that of the run to resume is used.
 
@@ -160,15 +168,19 @@ def open_checkpoints(
     InvalidParameterError
         If the run to resume had other data or settings.
     InvalidModelError
-        If a file of the run to resume is damaged.
+        If a file of the run to resume is damaged or was changed.
     """
     identity = dict(identity)
     if (folder / _FIRST).is_file():
         stored = read_identity(folder / _FIRST)
         if (folder / _INIT).exists():
             init = read_weights(folder / _INIT)
+            own = network.state_dict()
+            reals = {name for name in init.keys() & own.keys() if init[name].dtype in REALS}
+            converted = {name: init[name].to(own[name].dtype) for name in reals}
+            check_tensors({**init, **converted}, own, "init", folder / _INIT)
         if not seed_is_given:
-            identity["seed"] = stored.get("seed")
+            identity["seed"] = stored.get("seed", identity["seed"])
         identity["init"] = digest_of_weights(init)
         _raise_unless_same(stored, identity, folder)
     return Checkpoints(folder, identity, init)
@@ -220,7 +232,7 @@ def digest_of_weights(weights: Mapping[str, Tensor] | None) -> str | None:
         return None
     digest = hashlib.sha256()
     for name in sorted(weights):
-        digest.update(np.ascontiguousarray(weights[name].numpy()).tobytes())
+        digest.update(content_of(weights[name]))
     return digest.hexdigest()[:16]
 
 
@@ -242,7 +254,8 @@ def _raise_unless_same(stored: Mapping[str, Any], now: Mapping[str, Any], folder
     ]
     raise InvalidParameterError(
         "A fit resumes with the data and settings it began with. Since the checkpoint in "
-        f"{str(folder)!r}, {'; '.join(parts)}. Restore them, or begin a new fit in another folder.",
+        f"{str(folder)!r}, {shortened('; '.join(parts), 4000)}. Restore them, or begin a new fit "
+        "in another folder.",
         parameter="resume",
     )
 

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from adaptivepatch import model_folder
+from adaptivepatch import model_folder, schema
 from adaptivepatch.data.panel import FrameLayout, Panel, row_offsets
 from adaptivepatch.data.scaling import Scaling
 from adaptivepatch.data.steps import parse_step, step_name
@@ -24,11 +24,79 @@ from adaptivepatch.estimators.panel_model import PanelModel
 from adaptivepatch.estimators.settings import NetworkSettings
 from adaptivepatch.pretrained import frozen_parts
 from adaptivepatch.torch_state import plain_torch, seeded
-from adaptivepatch.training.record import TrainingRecord
+from adaptivepatch.training.losses import make_loss
+from adaptivepatch.training.record import TrainingRecord, record_schema
 from adaptivepatch.training.trainer import Trainer
 
 _KIND = "forecaster"
 _NETWORK = "network."
+
+_NAMES = schema.list_of(schema.text, unique=True)
+_IDS = schema.list_of(schema.scalar, unique=True)
+_CONFIG = schema.fields(
+    {
+        "kind": schema.text,
+        "format": schema.integer(1),
+        "adaptivepatch": schema.text,
+        "parameters": schema.fields(
+            {
+                "horizon": schema.anything,  # checked as in a constructor, like all of these
+                "context_length": schema.anything,
+                "patcher": model_folder.description,
+                "backbone": model_folder.description,
+                "values_per_patch": schema.anything,
+                "quantiles": schema.anything,
+                "loss": schema.text,
+                "share_segmentation": schema.anything,
+                "missing": schema.one_of("error", "mask"),
+                "trainer": schema.maybe(schema.mapping_of(schema.anything)),
+                "random_state": schema.maybe(schema.integer()),
+            },
+            {"embedding": schema.anything},
+        ),
+        "columns": schema.fields(
+            {
+                "item_id": schema.text,
+                "timestamp": schema.text,
+                "target": schema.maybe(schema.either(_NAMES, schema.text)),
+            }
+        ),
+        "settings": schema.fields(
+            {"validation_rows": schema.maybe(schema.integer(1)), "refit": schema.boolean}
+        ),
+        "skipped": schema.list_of(schema.scalar),
+        "season": schema.integer(1),
+        "record": record_schema(schema.maybe(schema.number())),
+        "history": schema.fields(
+            {
+                "item_ids": _IDS,
+                "channels": _NAMES,
+                "lengths": schema.list_of(schema.integer()),
+                "freq": schema.either(schema.text, schema.integer(1)),
+                "timezone": schema.maybe(schema.text),
+                "unit": schema.one_of(None, "s", "ms", "us", "ns"),
+                "layout": schema.fields(
+                    {
+                        "item_id": schema.text,
+                        "timestamp": schema.text,
+                        "channel_order": _NAMES,
+                        "item_order": _IDS,
+                        "was_long": schema.boolean,
+                        "stamps_in_index": schema.boolean,
+                    }
+                ),
+            }
+        ),
+    },
+    {model_folder.DIGEST: schema.text},
+)
+_TYPES = {
+    "history": torch.float64,
+    "stamps": torch.int64,
+    "scaling.mean": torch.float64,
+    "scaling.std": torch.float64,
+    "naive_scale": torch.float64,
+}
 
 
 @dataclass(frozen=True)
@@ -159,29 +227,28 @@ def load(
     config, tensors = model_folder.load_folder(path, _KIND)
     known = {getattr(component, "name", component.__name__): component for component in classes}
     try:
+        _CONFIG(config, "config")
+        arrays = _arrays(config, tensors)
         parameters = dict(config["parameters"])
         parameters.setdefault("embedding", "resampled")  # the only one before there was a choice
-        for kind in ("patcher", "backbone"):
-            parameters[kind] = model_folder.build_component(parameters[kind], kind, known)
-        if parameters["trainer"] is not None:
-            parameters["trainer"] = Trainer(**parameters["trainer"])
-        settings = make(parameters)
-        values, stamps = (tensors.pop(name).numpy() for name in ("history", "stamps"))
-        history = _panel(config["history"], values, stamps)
-        _check_columns(config["columns"])
-        scaling = Scaling(*(tensors.pop(f"scaling.{name}").numpy() for name in ("mean", "std")))
-        naive_scale = tensors.pop("naive_scale").numpy()
-        _check_sizes(history, scaling, naive_scale, len(stamps))
-        # A model that was saved on a GPU can be loaded without one.
-        trainer = parameters["trainer"] or Trainer()
-        network = settings.make().to(**trainer.placement(fallback="cpu"))
+        with model_folder.WithinWeights(tensors, path):
+            for kind in ("patcher", "backbone"):
+                parameters[kind] = model_folder.build_component(parameters[kind], kind, known)
+            if parameters["trainer"] is not None:
+                parameters["trainer"] = Trainer(**parameters["trainer"])
+            settings = make(parameters)
+            make_loss(parameters["loss"], settings.quantiles)  # raises if it is unknown
+            # A model that was saved on a GPU can be loaded without one.
+            trainer = parameters["trainer"] or Trainer()
+            network = settings.make().to(**trainer.placement(fallback="cpu"))
+        history = _panel(config["history"], arrays["history"], arrays["stamps"])
         stored = config["record"]
         if stored["best_loss"] is None:
             stored["best_loss"] = math.nan
         state = FittedState(
             model=PanelModel(
                 network,
-                scaling,
+                Scaling(arrays["scaling.mean"], arrays["scaling.std"]),
                 history.item_ids,
                 settings.context_length,
                 settings.horizon,
@@ -194,18 +261,19 @@ def load(
             settings=config["settings"],
             history=history,
             season=config["season"],
-            naive_scale=naive_scale,
+            naive_scale=arrays["naive_scale"],
             skipped=tuple(config["skipped"]),
         )
     except InvalidModelError:  # its message is specific already
         raise
-    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, OSError) as error:
         raise InvalidModelError(
             f"The {model_folder.CONFIG} in {str(path)!r} is not one that save() wrote "
-            f"({type(error).__name__}: {' '.join(str(error).split())}). "
-            "Save the model again."
+            f"({schema.reason(error)}). Save the model again."
         ) from error
-    weights = {name.removeprefix(_NETWORK): value for name, value in tensors.items()}
+    weights = {
+        name.removeprefix(_NETWORK): value for name, value in tensors.items() if name not in _TYPES
+    }
     model_folder.load_weights(network, weights, path)
     if frozen_parts(network.patcher):  # fits copy the frozen weights from the parameter
         parameters["patcher"].load_state_dict(network.patcher.state_dict())
@@ -213,23 +281,40 @@ def load(
     return parameters, state
 
 
-def _check_columns(columns: dict[str, Any]) -> None:
-    if set(columns) != {"item_id", "timestamp", "target"}:
-        raise KeyError("columns")
-
-
-def _check_sizes(
-    history: Panel, scaling: Scaling, naive_scale: np.ndarray[Any, Any], num_stamps: int
-) -> None:
-    """Raise ValueError unless the parts of a stored panel belong together."""
-    items, channels, rows = history.num_items, history.num_channels, history.row_offsets[-1]
-    shapes = [scaling.mean.shape, scaling.std.shape, naive_scale.shape]
-    fits = shapes == [(items, channels)] * 3 and history.values.shape == (rows, channels)
-    if not (fits and num_stamps == rows and len(history.index) == items > 0):
-        raise ValueError("items, channels, stamps and values are of different sizes")
-    factors = np.concatenate([scaling.mean, scaling.std])
-    if not (np.isfinite(factors).all() and (scaling.std > 0).all()):
-        raise ValueError("scaling must be finite")
+def _arrays(
+    config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the stored arrays of scaling and history, if they belong to the config."""
+    for name, dtype in _TYPES.items():
+        if name not in tensors:
+            raise schema.SchemaError(f"{model_folder.WEIGHTS} lacks {name!r}")
+        if tensors[name].dtype != dtype:
+            raise schema.SchemaError(f"{name} holds {tensors[name].dtype}, not {dtype}")
+    arrays = {name: tensors[name].numpy() for name in _TYPES}
+    stored = config["history"]
+    items, channels = len(stored["item_ids"]), len(stored["channels"])
+    rows, lengths = sum(stored["lengths"]), stored["lengths"]  # of any size, hence no numpy yet
+    per_item = ("scaling.mean", "scaling.std", "naive_scale")
+    shapes = {
+        **dict.fromkeys(per_item, (items, channels)),
+        "history": (rows, channels),
+        "stamps": (rows,),
+    }
+    fits = all(arrays[name].shape == shape for name, shape in shapes.items())
+    if not (fits and len(lengths) == items > 0 and channels > 0):
+        raise schema.SchemaError("items, channels, stamps and values are of different sizes")
+    factors = np.concatenate([arrays["scaling.mean"], arrays["scaling.std"]])
+    if not (np.isfinite(factors).all() and (arrays["scaling.std"] > 0).all()):
+        raise schema.SchemaError("scaling must be finite")
+    layout = stored["layout"]
+    orders = ((layout["channel_order"], "channels"), (layout["item_order"], "item_ids"))
+    for order, names in orders:
+        if len(order) != len(stored[names]) or set(order) != set(stored[names]):
+            raise schema.SchemaError(f"history.layout must order the {names} of the history")
+    is_dated, is_counted = stored["unit"] is not None, isinstance(stored["freq"], int)
+    if is_dated == is_counted or (stored["timezone"] is not None and not is_dated):
+        raise schema.SchemaError("freq, unit and timezone of the history contradict each other")
+    return arrays
 
 
 def _describe(history: Panel) -> dict[str, Any]:

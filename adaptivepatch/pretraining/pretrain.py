@@ -18,6 +18,7 @@ import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
+from adaptivepatch import schema
 from adaptivepatch.backbones.transformer import TransformerBackbone
 from adaptivepatch.datasets.corpora import Corpus
 from adaptivepatch.distributions import Rollout
@@ -33,16 +34,30 @@ from adaptivepatch.training.checkpoint import (
     CheckpointFile,
     NoCheckpoint,
     TrainingState,
+    check_facts,
     load_network,
     load_optimizer,
     optimizer_tensors,
 )
 from adaptivepatch.training.loop import NextStep, TrainingLoop
 from adaptivepatch.training.losses import make_loss, weighted_sum
+from adaptivepatch.training.record import HISTORY
 from adaptivepatch.training.schedules import make_schedule
 from adaptivepatch.training.step import TrainingStep
 
 _PRIME = 1_000_003  # difference between the seeds of two steps
+_FACTS = schema.fields(
+    {
+        "record": schema.fields(
+            {
+                "history": HISTORY,
+                "num_steps": schema.integer(),
+                "seconds": schema.number(finite=True),
+            }
+        )
+    },
+    others=True,
+)
 
 
 @dataclass(frozen=True)
@@ -423,11 +438,19 @@ class PretrainingLoop(TrainingLoop):
         return TrainingState(tensors, {"record": plain(facts)})
 
     def restore(self, state: TrainingState) -> None:
-        """Restore what `state` returned."""
+        """Restore what `state` returned.
+
+        Raises
+        ------
+        InvalidModelError
+            If the state is not that of such a run.
+        """
+        path = self.checkpoint.path
+        check_facts(_FACTS, state.facts, path)
         for prefix, module in self._modules().items():
             stored = state.part(prefix)
             if module is not self.patcher:
                 stored |= {f"patcher.{k}": v for k, v in state.part("patcher").items()}
-            load_network(module, stored, self.checkpoint.path)
-        load_optimizer(self.optimizer, state.part("optimizer"))
+            load_network(module, stored, path)
+        load_optimizer(self.optimizer, state.part("optimizer"), path)
         self.record = PretrainingRecord(**state.facts["record"])

@@ -2,10 +2,12 @@
 
 A single file can be replaced atomically: a process killed at any moment leaves either the old state
 or the new one. The file has the safetensors format, with the JSON part in its header and no pickle.
+The header also has a digest of the whole state, so that a changed file is refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,15 +16,23 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adaptivepatch.errors import InvalidModelError
+from adaptivepatch import schema
+from adaptivepatch.errors import InvalidModelError, shortened
 from adaptivepatch.files import write_atomic
+from adaptivepatch.model_folder import content_of, read_json, save_tensors
 
 FORMAT = 1
-_HEADER = "adaptivepatch"
+_HEADER, _DIGEST = "adaptivepatch", "sha256"
+_COMMON = schema.fields(
+    {
+        "identity": schema.fields({}, {"seed": schema.integer()}, others=True),
+        "record": schema.fields({"num_steps": schema.integer()}, others=True),
+    },
+    others=True,
+)
 
 
 class TrainingState(NamedTuple):
@@ -79,7 +89,8 @@ class CheckpointFile:
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, value in state.tensors.items()
         }
-        write_atomic(self.path, lambda target: _save(tensors, target, header))
+        facts = {_HEADER: header, _DIGEST: _digest(header, tensors)}
+        write_atomic(self.path, lambda target: save_tensors(tensors, target, facts))
 
     def save(self, state: Callable[[], TrainingState]) -> None:
         """Write the state that a function returns; see `write`."""
@@ -91,7 +102,7 @@ class CheckpointFile:
         Raises
         ------
         InvalidModelError
-            If the file is damaged, has a newer format or belongs to another run.
+            If the file is damaged, was changed, has a newer format or belongs to another run.
         """
         if not self.path.exists():
             return None
@@ -117,14 +128,16 @@ class NoCheckpoint:
         """Return None: there is no state to resume from."""
 
 
-NO_CHECKPOINT = NoCheckpoint()
+NO_CHECKPOINT: NoCheckpoint = NoCheckpoint()
 
 
-def _save(tensors: dict[str, Tensor], target: Path, header: str) -> None:
-    try:
-        save_file(tensors, target, {_HEADER: header})
-    except SafetensorError as error:  # raised by safetensors when the disk is full
-        raise OSError(str(error)) from error
+def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of a header and of the names, types, shapes and values of tensors."""
+    digest = hashlib.sha256(header.encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        digest.update(content_of(value))
+    return digest.hexdigest()
 
 
 def read_identity(path: Path) -> dict[str, Any]:
@@ -133,9 +146,9 @@ def read_identity(path: Path) -> dict[str, Any]:
     Raises
     ------
     InvalidModelError
-        If the file is damaged or has a newer format.
+        If the file is damaged, was changed, or has a newer format.
     """
-    identity: dict[str, Any] = read_state(path, tensors=False).facts["identity"]
+    identity: dict[str, Any] = read_state(path).facts["identity"]
     return identity
 
 
@@ -152,29 +165,34 @@ def read_state(path: Path, *, tensors: bool = True) -> TrainingState:
     Raises
     ------
     InvalidModelError
-        If the file is damaged or has a newer format.
+        If the file is damaged, was changed, or has a newer format.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get(_HEADER)
-            facts = json.loads(header) if header is not None else {}
-            stored = {name: file.get_tensor(name) for name in file.keys() if tensors}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InvalidModelError(
-            f"{str(path)!r} is damaged or not a checkpoint ({error}). Delete the folder "
-            f"{str(path.parent)!r} and train from the start."
-        ) from error
+        stored, metadata = _read_file(path, tensors=tensors)
+        header = metadata.get(_HEADER, "{}")
+        facts = read_json(header, allow_nan=True)
+    except ValueError as error:
+        raise _damaged(path, error) from error
     facts = facts if isinstance(facts, dict) else {}
     found = facts.get("format")
-    if not isinstance(found, int) or not isinstance(facts.get("identity"), dict):
+    if type(found) is not int or not isinstance(facts.get("identity"), dict):
         raise InvalidModelError(
             f"{str(path)!r} is not a checkpoint: its header lacks a format or an identity. Pass "
             "the folder that fit(checkpoint=...) wrote to."
         )
     if found > FORMAT:
         raise InvalidModelError(
-            f"{str(path)!r} is a checkpoint of format {found}; this version reads up to format "
-            f"{FORMAT}. Resume with the version that wrote it, or train from the start."
+            f"{str(path)!r} is a checkpoint of format {shortened(str(found))}; this version reads "
+            f"up to format {FORMAT}. Resume with the version that wrote it, or train from the "
+            "start."
+        )
+    check_facts(_COMMON, facts, path)
+    digest = metadata.get(_DIGEST)  # absent from checkpoints of earlier versions
+    if tensors and digest is not None and digest != _digest(header, stored):
+        raise InvalidModelError(
+            f"{str(path)!r} was changed since it was written: its content does not have the "
+            f"digest that its header states. Delete the folder {str(path.parent)!r} and train from "
+            "the start."
         )
     return TrainingState(stored, facts)
 
@@ -187,13 +205,70 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     InvalidModelError
         If the file is damaged.
     """
+    return _read_file(path)[0]
+
+
+def _read_file(path: Path, *, tensors: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a safetensors file, unless they are not wanted, and its metadata."""
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InvalidModelError(
-            f"{str(path)!r} is damaged ({error}). Delete the folder {str(path.parent)!r} and train "
-            "from the start."
-        ) from error
+        with safe_open(path, framework="pt") as file:
+            names = file.keys() if tensors else ()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (SafetensorError, OSError, AttributeError) as error:
+        raise _damaged(path, error) from error  # AttributeError: a type that torch lacks
+
+
+def _damaged(path: Path, error: Exception) -> InvalidModelError:
+    return InvalidModelError(
+        f"{str(path)!r} is damaged or not a checkpoint ({shortened(str(error))}). Delete the "
+        f"folder {str(path.parent)!r} and train from the start."
+    )
+
+
+# ------------------------------------------------------------------------ checks before restoring
+
+
+def check_facts(facts_schema: schema.Schema, facts: Mapping[str, Any], path: object) -> None:
+    """Raise `InvalidModelError` unless the facts of a checkpoint have the form of a schema."""
+    try:
+        facts_schema(facts, "header")
+    except schema.SchemaError as error:
+        raise _misfit(path, str(error)) from error
+
+
+def check_tensors(
+    stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor], name: str, path: object
+) -> None:
+    """Raise `InvalidModelError` unless stored tensors have the names, types and shapes of others.
+
+    Parameters
+    ----------
+    stored : mapping of str to Tensor
+        Tensors that were read.
+    wanted : mapping of str to Tensor
+        Tensors that they will replace.
+    name : str
+        Name of the part, for the message.
+    path : path
+        File that was read, for the message.
+    """
+    for key in sorted(stored.keys() ^ wanted.keys()):
+        state = "lacks" if key in wanted else "has the unknown tensor"
+        raise _misfit(path, f"{name} {state} {shortened(repr(key), 60)}")
+    for key, value in stored.items():
+        found, needed = ((t.dtype, tuple(t.shape)) for t in (value, wanted[key]))
+        if found != needed:
+            raise _misfit(path, f"{name} has {key!r} of {found}, not {needed}")
+
+
+def _misfit(path: object, found: str) -> InvalidModelError:
+    return InvalidModelError(
+        f"{str(path)!r} does not fit this run: {found}. It is damaged or was changed. Train from "
+        "the start."
+    )
+
+
+# -------------------------------------------------------------------------- optimizer and network
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -202,12 +277,25 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     return {f"{i}.{name}": value for i, values in state.items() for name, value in values.items()}
 
 
-def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Load stored tensors into an optimizer of the same parameters; its groups stay unchanged."""
+def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], origin: object) -> None:
+    """Load stored tensors into AdamW with the same parameters; its groups stay as they are.
+
+    Raises
+    ------
+    InvalidModelError
+        If names, types or shapes differ from those of the optimizer's state.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
+        number, _, name = key.partition(".")
+        if not (number.isdecimal() and len(number) < 10 and int(number) < len(parameters)):
+            raise _misfit(origin, f"optimizer has the unknown tensor {shortened(repr(key), 60)}")
+        state.setdefault(int(number), {})[name] = value
+    for index, values in state.items():
+        moment, step = parameters[index], torch.zeros((), dtype=torch.float32)
+        wanted = {"step": step, "exp_avg": moment, "exp_avg_sq": moment}
+        check_tensors(values, wanted, f"optimizer.{index}", origin)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
@@ -218,12 +306,7 @@ def load_network(network: nn.Module, tensors: Mapping[str, Tensor], origin: obje
     Raises
     ------
     InvalidModelError
-        If names or shapes differ.
+        If names, types or shapes differ.
     """
-    try:
-        network.load_state_dict(dict(tensors))
-    except RuntimeError as error:
-        raise InvalidModelError(
-            f"The weights in {str(origin)!r} do not fit the network "
-            f"({' '.join(str(error).split())}). Train from the start."
-        ) from error
+    check_tensors(tensors, network.state_dict(), "network", origin)
+    network.load_state_dict(dict(tensors))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from adaptivepatch import schema
 from adaptivepatch.errors import AdaptivePatchError
 
 Callback = Callable[[int, dict[str, float]], None]
@@ -71,3 +72,23 @@ class TrainingRecord:
     seconds: float = 0.0
     interrupted: bool = False
     refit_interrupted: bool = False
+
+
+HISTORY = schema.list_of(schema.mapping_of(schema.maybe(schema.number())))
+
+
+def record_schema(best_loss: schema.Schema) -> schema.Schema:
+    """Return the schema of a `TrainingRecord` in a file; metrics that are NaN may be None."""
+    return schema.fields(
+        {
+            "history": HISTORY,
+            "best_step": schema.integer(),
+            "best_loss": best_loss,
+            "num_steps": schema.integer(),
+            "total_steps": schema.integer(),
+            "steps_per_epoch": schema.integer(),
+            "seconds": schema.number(finite=True),
+            "interrupted": schema.boolean,
+        },
+        {"refit_interrupted": schema.boolean},
+    )

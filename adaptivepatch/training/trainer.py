@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adaptivepatch import schema
 from adaptivepatch.errors import InvalidParameterError, check_float, check_int
 from adaptivepatch.network import PatchNetwork
 from adaptivepatch.parameters import Configurable
@@ -23,6 +24,8 @@ from adaptivepatch.training.checkpoint import (
     CheckpointFile,
     NoCheckpoint,
     TrainingState,
+    check_facts,
+    check_tensors,
     load_network,
     load_optimizer,
     optimizer_tensors,
@@ -32,12 +35,22 @@ from adaptivepatch.training.loop import NextStep, TrainingLoop
 from adaptivepatch.training.losses import RowLoss, weighted_sum
 from adaptivepatch.training.optimizer import make_optimizer
 from adaptivepatch.training.progress import TrainingProgress
-from adaptivepatch.training.record import Callback, TrainingRecord, WindowSets
+from adaptivepatch.training.record import Callback, TrainingRecord, WindowSets, record_schema
 from adaptivepatch.training.sampler import ShuffledBatches, WindowSource
 from adaptivepatch.training.schedules import first_beta, make_schedule
 from adaptivepatch.training.step import TrainingStep
 
 DEFAULT_MAX_STEPS = 1000
+_FACTS = schema.fields(
+    {
+        "record": record_schema(schema.number()),
+        "stale": schema.integer(),
+        "position": schema.integer(),
+        "keeps": schema.boolean,
+        "device": schema.text,
+    },
+    others=True,
+)
 
 
 class Trainer(Configurable):
@@ -445,8 +458,12 @@ class ForecastLoop(TrainingLoop):
         ------
         InvalidParameterError
             If the state was written on another kind of device.
+        InvalidModelError
+            If the state is not that of such a run.
         """
         device, facts, random = self.processes.device, state.facts, state.part("random")
+        path = self.checkpoint.path
+        check_facts(_FACTS, facts, path)
         if facts["device"] != device.type:
             raise InvalidParameterError(
                 f"A run must be resumed on the kind of device it began on, {facts['device']!r}. "
@@ -454,15 +471,23 @@ class ForecastLoop(TrainingLoop):
                 "or train from the start.",
                 parameter="device",
             )
-        load_network(self.network, state.part("network"), self.checkpoint.path)
-        load_optimizer(self.optimizer, state.part("optimizer"))
-        self.record = TrainingRecord(**facts["record"])
+        generators = {
+            "torch": torch.default_generator.get_state(),
+            "rollouts": self.rollouts.get_state(),
+            "epoch": self.batches.state()[0],
+        }
+        if device.type == "cuda":
+            generators["cuda"] = torch.cuda.get_rng_state(device)
+        check_tensors(random, generators, "random", path)
+        load_network(self.network, state.part("network"), path)
+        load_optimizer(self.optimizer, state.part("optimizer"), path)
+        self.record = record = TrainingRecord(**facts["record"])
         self.stale = facts["stale"]
         if facts["keeps"]:
             self.kept = copy.deepcopy(self.network.state_dict())
-            self.kept |= {
-                name: value.to(self.kept[name].device) for name, value in state.part("kept").items()
-            }
+            kept, differs = state.part("kept"), record.best_step < record.num_steps
+            check_tensors(kept, self.kept if differs else {}, "kept", path)
+            self.kept |= {name: value.to(self.kept[name].device) for name, value in kept.items()}
         self.batches.restore(random["epoch"], facts["position"])
         self.rollouts.set_state(random["rollouts"])
         torch.default_generator.set_state(random["torch"])

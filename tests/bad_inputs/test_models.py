@@ -8,6 +8,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from adaptivepatch import FixedPatcher, Forecaster, TransformerBackbone, files, model_folder
@@ -17,7 +18,6 @@ from adaptivepatch.errors import (
     OutputError,
     OutputExistsError,
 )
-from adaptivepatch.training import checkpoint
 from tests.bad_inputs.helpers import (
     Case,
     assert_refused,
@@ -39,6 +39,9 @@ def contents(folder):
 
 
 # ------------------------------------------------------------------------------------- loading
+
+
+BACKBONE, NAN = "parameters__backbone__", float("nan")
 
 
 def load(name, damage, error, text):
@@ -88,12 +91,16 @@ def weights(content):
     return lambda folder: (folder / "model.safetensors").write_bytes(content)
 
 
-def tensors(change):
-    """Replace tensors in the file of weights."""
+def tensors(change, *, of_an_earlier_version=True):
+    """Replace tensors in the file of weights, whose digest an earlier version did not keep."""
 
     def damage(folder):
-        file = folder / "model.safetensors"
+        file, config = folder / "model.safetensors", folder / "config.json"
         save_file(change(load_file(file)), file)
+        if of_an_earlier_version:
+            parsed = json.loads(config.read_text())
+            del parsed["weights_sha256"]
+            config.write_text(json.dumps(parsed))
 
     return damage
 
@@ -122,7 +129,6 @@ def text(content):
     return lambda folder: (folder / "config.json").write_text(content)
 
 
-BACKBONE = "parameters__backbone__"
 LOADING = [
     Case(
         "absent folder",
@@ -155,7 +161,7 @@ LOADING = [
         "a number for a folder",
         lambda at: Forecaster.load(5),
         TypeError,
-        "The path of a model must be a str or Path. Got 5 instead.",
+        "The 'path' argument must be a str or Path. Got 5 instead.",
     ),
     Case(
         "an empty name",
@@ -170,7 +176,7 @@ LOADING = [
         "bytes for a folder",
         lambda at: Forecaster.load(b"model"),
         TypeError,
-        "The path of a model must be a str or Path. Got b'model' instead.",
+        "The 'path' argument must be a str or Path. Got b'model' instead.",
     ),
     Case(
         "a name with a zero",
@@ -179,6 +185,79 @@ LOADING = [
         (
             "A saved model is a folder with config.json and model.safetensors. "
             "'a\\x00b/config.json' does not exist. Pass the folder that save() wrote."
+        ),
+    ),
+    load(
+        "weights of another save",
+        tensors(lambda t: t | {"naive_scale": t["naive_scale"] * 2}, of_an_earlier_version=False),
+        MODEL,
+        (
+            "The files of a model must be of one save. In '…/model', model.safetensors does not "
+            "have the digest that config.json states: a save was interrupted, or a file was "
+            "changed or copied alone. Save the model again, or copy the whole folder."
+        ),
+    ),
+    load(
+        "weights of one byte",
+        tensors(lambda t: t | {"naive_scale": t["naive_scale"].to(torch.float8_e4m3fn)}),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (naive_scale holds "
+            "torch.float8_e4m3fn, not torch.float64). Save the model again."
+        ),
+    ),
+    load(
+        "a network of one byte",
+        tensors(lambda t: {k: v.to(torch.float8_e5m2) if "norm" in k else v for k, v in t.items()}),
+        MODEL,
+        (
+            "The weights in '…/model' do not fit its config.json ('…' holds torch.float8_e5m2, not "
+            "torch.float32). Save the model again."
+        ),
+    ),
+    config(
+        "wider than its weights",
+        put(**{BACKBONE + "parameters__d_model": 16384}),
+        MODEL,
+        (
+            "The weights in '…/model' do not fit its config.json, which describes a much larger "
+            "network. Save the model again."
+        ),
+    ),
+    config(
+        "deeper than its weights",
+        put(**{BACKBONE + "parameters__num_layers": 10**6}),
+        MODEL,
+        (
+            "The weights in '…/model' do not fit its config.json, which describes a much larger "
+            "network. Save the model again."
+        ),
+    ),
+    config(
+        "items in another order",
+        put(history__layout__item_order=["another"]),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (history.layout must order "
+            "the item_ids of the history). Save the model again."
+        ),
+    ),
+    config(
+        "an item id of a list",
+        put(history__item_ids=[["series"]]),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (config.history.item_ids[0] "
+            "must be a string or a number, not list). Save the model again."
+        ),
+    ),
+    config(
+        "a step that is no date's",
+        put(history__freq=1),
+        MODEL,
+        (
+            "The config.json in '…/model' is not one that save() wrote (freq, unit and timezone of "
+            "the history contradict each other). Save the model again."
         ),
     ),
     load(
@@ -267,8 +346,8 @@ LOADING = [
         tensors(lambda _: {"bert.weight": torch.ones(2)}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (KeyError: 'history'). "
-            "Save the model again."
+            "The config.json in '…/model' is not one that save() wrote (model.safetensors lacks "
+            "'history'). Save the model again."
         ),
     ),
     load(
@@ -297,28 +376,30 @@ LOADING = [
     ),
     load(
         "scaling of another shape",
-        tensors(lambda t: {**t, "scaling.mean": torch.ones(5, 5)}),
+        tensors(lambda t: {**t, "scaling.mean": torch.ones(5, 5).double()}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "The config.json in '…/model' is not one that save() wrote (items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
     load(
         "history of another shape",
-        tensors(lambda t: {**t, "history": torch.ones(3)}),
+        tensors(lambda t: {**t, "history": torch.ones(3).double()}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "The config.json in '…/model' is not one that save() wrote (items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
     load(
         "weights of nan",
-        tensors(lambda t: {k: v * float("nan") for k, v in t.items()}),
+        tensors(
+            lambda t: {k: v * float("nan") if v.is_floating_point() else v for k, v in t.items()}
+        ),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: scaling must "
+            "The config.json in '…/model' is not one that save() wrote (scaling must "
             "be finite). Save the model again."
         ),
     ),
@@ -382,8 +463,8 @@ LOADING = [
         text('{"kind": "forecaster", "format": 1}'),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (KeyError: 'parameters'). "
-            "Save the model again."
+            "The config.json in '…/model' is not one that save() wrote (config lacks "
+            "'adaptivepatch'). Save the model again."
         ),
     ),
     config(
@@ -436,7 +517,7 @@ LOADING = [
         lambda c: c.pop("history"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (KeyError: 'history'). "
+            "The config.json in '…/model' is not one that save() wrote (config lacks 'history'). "
             "Save the model again."
         ),
     ),
@@ -445,8 +526,8 @@ LOADING = [
         lambda c: c.pop("parameters"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (KeyError: 'parameters'). "
-            "Save the model again."
+            "The config.json in '…/model' is not one that save() wrote (config lacks "
+            "'parameters'). Save the model again."
         ),
     ),
     config(
@@ -454,8 +535,8 @@ LOADING = [
         put(parameters="none"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: …). Save the "
-            "model again."
+            "The config.json in '…/model' is not one that save() wrote (config.parameters must be "
+            "a mapping, not 'none'). Save the model again."
         ),
     ),
     config(
@@ -463,8 +544,8 @@ LOADING = [
         put(parameters__epochs=3),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote "
-            "(UnexpectedArgumentError: …). Save the model again."
+            "The config.json in '…/model' is not one that save() wrote (config.parameters has the "
+            "unknown key 'epochs'). Save the model again."
         ),
     ),
     config(
@@ -508,9 +589,8 @@ LOADING = [
         put(**{BACKBONE + "parameters__d_model": 10**15}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
-            "The network must fit into memory. Creating its weights failed (…). Save the model "
-            "again."
+            "The weights in '…/model' do not fit its config.json, which describes a much larger "
+            "network. Save the model again."
         ),
     ),
     config(
@@ -547,8 +627,8 @@ LOADING = [
         put(parameters__patcher__name=None),
         MODEL,
         (
-            "The model uses a patcher that is not registered. Unknown patcher None. Available: "
-            "['change_point', …]. For a class of your own pass classes=[YourClass] to load."
+            "The config.json in '…/model' is not one that save() wrote "
+            "(config.parameters.patcher.name must be a string, not None). Save the model again."
         ),
     ),
     config(
@@ -556,8 +636,8 @@ LOADING = [
         put(parameters__patcher__name=["fixed"]),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
-            "model again."
+            "The config.json in '…/model' is not one that save() wrote "
+            "(config.parameters.patcher.name must be a string, not list). Save the model again."
         ),
     ),
     config(
@@ -600,8 +680,8 @@ LOADING = [
         put(parameters__trainer="fast"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
-            "model again."
+            "The config.json in '…/model' is not one that save() wrote (config.parameters.trainer "
+            "must be a mapping, not 'fast'). Save the model again."
         ),
     ),
     config(
@@ -619,7 +699,7 @@ LOADING = [
         put(history__lengths=[5]),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "The config.json in '…/model' is not one that save() wrote (items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -628,8 +708,8 @@ LOADING = [
         put(history__unit="fortnight"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
-            "model again."
+            "The config.json in '…/model' is not one that save() wrote (config.history.unit must "
+            "be one of [None, 's', 'ms', 'us', 'ns'], not 'fortnight'). Save the model again."
         ),
     ),
     config(
@@ -637,7 +717,7 @@ LOADING = [
         put(history__item_ids=["series", "more"]),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "The config.json in '…/model' is not one that save() wrote (items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -646,7 +726,7 @@ LOADING = [
         tensors(lambda t: {**t, "stamps": t["stamps"][1:].clone()}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "The config.json in '…/model' is not one that save() wrote (items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -674,7 +754,7 @@ LOADING = [
         put(history__channels=["a"]),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "The config.json in '…/model' is not one that save() wrote (items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -683,8 +763,8 @@ LOADING = [
         put(record="none"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
-            "model again."
+            "The config.json in '…/model' is not one that save() wrote (config.record must be a "
+            "mapping, not 'none'). Save the model again."
         ),
     ),
     config(
@@ -692,8 +772,8 @@ LOADING = [
         put(record__colour="blue"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
-            "model again."
+            "The config.json in '…/model' is not one that save() wrote (config.record has the "
+            "unknown key 'colour'). Save the model again."
         ),
     ),
     config(
@@ -701,8 +781,8 @@ LOADING = [
         put(columns="none"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (KeyError: 'columns'). "
-            "Save the model again."
+            "The config.json in '…/model' is not one that save() wrote (config.columns must be a "
+            "mapping, not 'none'). Save the model again."
         ),
     ),
     config(
@@ -772,6 +852,22 @@ def header(**facts):
     return lambda file: save_file({"a": torch.ones(1)}, file, {"adaptivepatch": json.dumps(facts)})
 
 
+def edited(tensors=lambda t: t, facts=lambda f: None, *, has_digest=True):
+    """Change tensors or facts of a checkpoint, which earlier versions wrote without a digest."""
+
+    def damage(file):
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata()
+        stored = json.loads(metadata["adaptivepatch"])
+        facts(stored)
+        metadata["adaptivepatch"] = json.dumps(stored)
+        if not has_digest:
+            del metadata["sha256"]
+        save_file(tensors(load_file(file)), file, metadata)
+
+    return damage
+
+
 def other(**parameters):
     """Resume another fit than the one that was begun."""
     return lambda at: tiny(**parameters).fit(wide(), resume=begun(at / "run"))
@@ -816,7 +912,7 @@ WRITING = [
         "save to a number",
         lambda at: fitted().save(5),
         TypeError,
-        "The path of a model must be a str or Path. Got 5 instead.",
+        "The 'path' argument must be a str or Path. Got 5 instead.",
     ),
     Case(
         "save to a name too long",
@@ -969,6 +1065,85 @@ WRITING = [
             "identity. Pass the folder that fit(checkpoint=...) wrote to."
         ),
     ),
+    resumed(
+        "checkpoint of other weights",
+        edited(lambda t: {k: v + 1 if k.startswith("network.head") else v for k, v in t.items()}),
+        MODEL,
+        (
+            "'…/run/train.safetensors' was changed since it was written: its content does not have "
+            "the digest that its header states. Delete the folder '…/run' and train from the start."
+        ),
+    ),
+    resumed(
+        "checkpoint of other steps",
+        edited(facts=lambda f: f["record"].update(num_steps=0)),
+        MODEL,
+        (
+            "'…/run/train.safetensors' was changed since it was written: its content does not have "
+            "the digest that its header states. Delete the folder '…/run' and train from the start."
+        ),
+    ),
+    resumed(
+        "earlier checkpoint without a network",
+        edited(lambda t: {k: v for k, v in t.items() if "network" not in k}, has_digest=False),
+        MODEL,
+        (
+            "'…/run/train.safetensors' does not fit this run: network lacks '…'. It is damaged or "
+            "was changed. Train from the start."
+        ),
+    ),
+    resumed(
+        "earlier checkpoint of other shapes",
+        edited(
+            lambda t: {k: v[:1].clone() if "exp_avg_sq" in k else v for k, v in t.items()},
+            has_digest=False,
+        ),
+        MODEL,
+        (
+            "'…/run/train.safetensors' does not fit this run: optimizer.0 has 'exp_avg_sq' of "
+            "(torch.float32, …), not (torch.float32, …). It is damaged or was changed. Train from "
+            "the start."
+        ),
+    ),
+    resumed(
+        "earlier checkpoint of other types",
+        edited(
+            lambda t: {k: v.double() if "head" in k else v for k, v in t.items()}, has_digest=False
+        ),
+        MODEL,
+        (
+            "'…/run/train.safetensors' does not fit this run: network has 'head.…' of "
+            "(torch.float64, …), not (torch.float32, …). It is damaged or was changed. Train from "
+            "the start."
+        ),
+    ),
+    resumed(
+        "earlier checkpoint of another optimizer",
+        edited(lambda t: t | {"optimizer.x.step": torch.ones(())}, has_digest=False),
+        MODEL,
+        (
+            "'…/run/train.safetensors' does not fit this run: optimizer has the unknown tensor "
+            "'x.step'. It is damaged or was changed. Train from the start."
+        ),
+    ),
+    resumed(
+        "earlier checkpoint of an odd record",
+        edited(facts=lambda f: f["record"].update(best_loss="low"), has_digest=False),
+        MODEL,
+        (
+            "'…/run/train.safetensors' does not fit this run: header.record.best_loss must be a "
+            "number, not 'low'. It is damaged or was changed. Train from the start."
+        ),
+    ),
+    resumed(
+        "earlier checkpoint of no position",
+        edited(facts=lambda f: f.pop("position"), has_digest=False),
+        MODEL,
+        (
+            "'…/run/train.safetensors' does not fit this run: header lacks 'position'. It is "
+            "damaged or was changed. Train from the start."
+        ),
+    ),
     Case(
         "init from nothing",
         lambda at: tiny().fit(wide(), init=at),
@@ -984,15 +1159,6 @@ WRITING = [
 @parametrized(WRITING)
 def test_what_cannot_be_written_or_resumed_is_refused(case, tmp_path):
     assert_refused(case, tmp_path)
-
-
-def resume_lost_state(at):
-    file = begun(at) / "train.safetensors"
-    state = load_file(file)
-    with checkpoint.safe_open(file, framework="pt") as opened:
-        facts = opened.metadata()
-    save_file({k: v for k, v in state.items() if "network" not in k}, file, facts)
-    tiny().fit(wide(), resume=at)
 
 
 BROKEN = [
@@ -1040,7 +1206,7 @@ SYSTEM = {
 
 @pytest.mark.parametrize("failure", [full_disk, full_safetensors])
 def test_a_full_disk_ends_a_checkpointed_fit(failure, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "save_file", failure)
+    monkeypatch.setattr(model_folder, "save_file", failure)
     case = Case(
         "",
         lambda: tiny().fit(wide(), checkpoint=tmp_path),

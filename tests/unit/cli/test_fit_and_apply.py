@@ -433,10 +433,10 @@ def test_short_series_are_refused_or_left_out_by_name(capsys):
 
 @contextmanager
 def disk_full_at(number):
-    """Make writing the n-th checkpoint fail."""
-    from adaptivepatch.training import checkpoint
+    """Let writing the n-th checkpoint fail."""
+    from adaptivepatch import model_folder
 
-    save, writes = checkpoint.save_file, []
+    save, writes = model_folder.save_file, []
 
     def full(*arguments):
         writes.append(None)
@@ -445,7 +445,7 @@ def disk_full_at(number):
         save(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", full)
+        patch.setattr(model_folder, "save_file", full)
         yield
 
 

@@ -26,6 +26,7 @@ from adaptivepatch import (
     PatchTSTBackbone,
     Trainer,
     WindowRegressor,
+    model_folder,
 )
 from adaptivepatch.errors import OutputExistsError
 from adaptivepatch.estimators.resuming import digest_of_weights
@@ -168,10 +169,11 @@ def test_a_kill_inside_a_checkpoint_write_loses_one_checkpoint(tmp_path, patcher
     assert worker.wait(timeout=PATIENCE) == -signal.SIGKILL
     left = sorted(path.name for path in tmp_path.iterdir())
     assert [name for name in left if not name.startswith(".")] == ["train.safetensors"]
-    assert len(left) == 2  # the unfinished write is beside it and harms nobody
+    assert len(left) == 2  # the unfinished write is beside it
     done = checkpoint.read_state(tmp_path / "train.safetensors").facts["record"]
     assert done["num_steps"] == 6  # of writes at steps 0, 3, 6 and the killed 9
     resumed = to_be_killed(patcher).fit(FRAME, resume=tmp_path)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert_same_bits(state(resumed), state(to_be_killed(patcher).fit(FRAME)))
 
 
@@ -240,11 +242,11 @@ def test_checkpoint_folders_are_not_mixed_up(tmp_path):
         (lambda file: file.write_bytes(b"PK\x03\x04" * 9), "is damaged or not a checkpoint"),
         (lambda file: file.write_bytes(b""), "is damaged or not a checkpoint"),
         (
-            lambda file: checkpoint.save_file({"a": torch.ones(1)}, file),
-            "header lacks a format or an identity",
+            lambda file: model_folder.save_file({"a": torch.ones(1)}, file),
+            "is not a checkpoint: its header lacks",
         ),
         (
-            lambda file: checkpoint.save_file(
+            lambda file: model_folder.save_file(
                 {"a": torch.ones(1)}, file, {"adaptivepatch": '{"format": 99, "identity": {}}'}
             ),
             "is a checkpoint of format 99; this version reads up to format 1",
@@ -261,7 +263,7 @@ def test_damaged_checkpoints_are_refused(tmp_path, damage, message):
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     whole = uninterrupted()
-    save, calls = checkpoint.save_file, []
+    save, calls = model_folder.save_file, []
 
     def full(*arguments):
         save(*arguments)
@@ -269,7 +271,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
         if len(calls) == 3:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(model_folder, "save_file", full)
     with pytest.raises(OSError, match="No space left on device"):
         forecaster().fit(FRAME, checkpoint=tmp_path)
     monkeypatch.undo()
