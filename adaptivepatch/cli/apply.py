@@ -9,7 +9,7 @@ import typer
 
 from adaptivepatch import schema
 from adaptivepatch.cli import options
-from adaptivepatch.cli.fit import ABOUT, OF_CONFIG
+from adaptivepatch.cli.options import ABOUT, OF_CONFIG
 from adaptivepatch.cli.screen import note, records, show_table, write_csv, write_json
 from adaptivepatch.errors import (
     InvalidFrameError,

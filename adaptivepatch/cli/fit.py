@@ -21,6 +21,8 @@ from adaptivepatch.cli.build import (
     refuse_own_options,
 )
 from adaptivepatch.cli.options import (
+    ABOUT,
+    OF_CONFIG,
     BackboneName,
     ContextLength,
     File,
@@ -52,8 +54,7 @@ adaptivepatch fit load.csv --horizon 96 --model recency/ --patcher recency \
 
 adaptivepatch fit load.csv --horizon 96 --model out/ --resume"""
 
-CHECKPOINT, ABOUT = "checkpoint", "cli.json"
-OF_CONFIG = "config_sha256"  # key of cli.json: digest of the config of the same fit
+CHECKPOINT = "checkpoint"
 _MODEL_FILES = ("config.json", "model.safetensors", ABOUT)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 COLUMNS, _OUTPUT, _MODEL = "Columns of FILE", "Output", "Model"
 MODEL_AND_TRAINING = "Model and training"
+ABOUT = "cli.json"  # file of a model folder with the notes of the command line
+OF_CONFIG = "config_sha256"  # key of these notes: digest of the config of the same fit
 PATCHER_NAMES, BACKBONE_NAMES = ", ".join(PATCHERS), " or ".join(BACKBONES)
 OWN_OR_PRETRAINED = (
     "module:Class of your own; or a pretrained patcher, such as reinpatch-small or its folder"

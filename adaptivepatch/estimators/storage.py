@@ -52,7 +52,7 @@ _CONFIG = schema.fields(
                 "trainer": schema.maybe(schema.mapping_of(schema.anything)),
                 "random_state": schema.maybe(schema.integer()),
             },
-            {"embedding": schema.anything},
+            {"embedding": schema.anything, "season": schema.anything},
         ),
         "columns": schema.fields(
             {
