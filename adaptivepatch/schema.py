@@ -14,6 +14,7 @@ from adaptivepatch.errors import shortened
 
 Schema = Callable[[Any, str], None]
 _LARGEST = 2**63 - 1
+_LONGEST_KEY = 60  # of those that messages show
 
 
 class SchemaError(ValueError):
@@ -127,7 +128,7 @@ def mapping_of(schema: Schema) -> Schema:
         if not isinstance(value, dict):
             raise _mismatch(name, "a mapping", value)
         for key, one in value.items():
-            schema(one, f"{name}.{shortened(key, 60)}")
+            schema(one, f"{name}.{key[:_LONGEST_KEY]}")
 
     return check
 

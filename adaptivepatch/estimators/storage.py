@@ -22,6 +22,7 @@ from adaptivepatch.data.zones import read_zone, zone_name
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError
 from adaptivepatch.estimators.panel_model import PanelModel
 from adaptivepatch.estimators.settings import NetworkSettings
+from adaptivepatch.network import PatchNetwork
 from adaptivepatch.pretrained import frozen_parts
 from adaptivepatch.torch_state import plain_torch, seeded
 from adaptivepatch.training.losses import make_loss
@@ -229,41 +230,12 @@ def load(
     try:
         _CONFIG(config, "config")
         arrays = _arrays(config, tensors)
-        parameters = dict(config["parameters"])
-        parameters.setdefault("embedding", "resampled")  # the only one before there was a choice
         with model_folder.WithinWeights(tensors, path):
-            for kind in ("patcher", "backbone"):
-                parameters[kind] = model_folder.build_component(parameters[kind], kind, known)
-            if parameters["trainer"] is not None:
-                parameters["trainer"] = Trainer(**parameters["trainer"])
+            parameters = _build_parameters(config["parameters"], known)
             settings = make(parameters)
-            make_loss(parameters["loss"], settings.quantiles)  # raises if it is unknown
-            # A model that was saved on a GPU can be loaded without one.
-            trainer = parameters["trainer"] or Trainer()
-            network = settings.make().to(**trainer.placement(fallback="cpu"))
-        history = _panel(config["history"], arrays["history"], arrays["stamps"])
-        stored = config["record"]
-        if stored["best_loss"] is None:
-            stored["best_loss"] = math.nan
-        state = FittedState(
-            model=PanelModel(
-                network,
-                Scaling(arrays["scaling.mean"], arrays["scaling.std"]),
-                history.item_ids,
-                settings.context_length,
-                settings.horizon,
-                parameters["share_segmentation"],
-                settings.quantiles,
-                trainer.autocast,
-            ),
-            record=TrainingRecord(**stored),
-            columns=config["columns"],
-            settings=config["settings"],
-            history=history,
-            season=config["season"],
-            naive_scale=arrays["naive_scale"],
-            skipped=tuple(config["skipped"]),
-        )
+            network = settings.make()
+        make_loss(parameters["loss"], settings.quantiles)  # raises if it is unknown
+        state = _fitted_state(config, parameters, arrays, settings, network)
     except InvalidModelError:  # its message is specific already
         raise
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError, OSError) as error:
@@ -279,6 +251,52 @@ def load(
         parameters["patcher"].load_state_dict(network.patcher.state_dict())
     network.eval()
     return parameters, state
+
+
+def _build_parameters(stored: Mapping[str, Any], classes: Mapping[str, type]) -> dict[str, Any]:
+    """Return constructor arguments of a forecaster: untrained components, and a trainer."""
+    parameters = dict(stored)
+    parameters.setdefault("embedding", "resampled")  # the only one before there was a choice
+    for kind in ("patcher", "backbone"):
+        parameters[kind] = model_folder.build_component(parameters[kind], kind, classes)
+    if parameters["trainer"] is not None:
+        parameters["trainer"] = Trainer(**parameters["trainer"])
+    return parameters
+
+
+def _fitted_state(
+    config: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    settings: NetworkSettings,
+    network: PatchNetwork,
+) -> FittedState:
+    """Return the fitted state of a model, whose network does not have its weights yet."""
+    # A model that was saved on a GPU can be loaded without one.
+    trainer = parameters["trainer"] or Trainer()
+    history = _panel(config["history"], arrays["history"], arrays["stamps"])
+    record = dict(config["record"])
+    if record["best_loss"] is None:
+        record["best_loss"] = math.nan
+    return FittedState(
+        model=PanelModel(
+            network.to(**trainer.placement(fallback="cpu")),
+            Scaling(arrays["scaling.mean"], arrays["scaling.std"]),
+            history.item_ids,
+            settings.context_length,
+            settings.horizon,
+            parameters["share_segmentation"],
+            settings.quantiles,
+            trainer.autocast,
+        ),
+        record=TrainingRecord(**record),
+        columns=config["columns"],
+        settings=config["settings"],
+        history=history,
+        season=config["season"],
+        naive_scale=arrays["naive_scale"],
+        skipped=tuple(config["skipped"]),
+    )
 
 
 def _arrays(

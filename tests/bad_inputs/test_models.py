@@ -1205,6 +1205,15 @@ SYSTEM = {
 
 
 @pytest.mark.parametrize("failure", [full_disk, full_safetensors])
+def test_a_full_disk_refuses_initial_weights(failure, tmp_path, monkeypatch):
+    model = fitted()
+    monkeypatch.setattr(model_folder, "save_file", failure)
+    with pytest.raises(OutputError, match=r"init\.safetensors' cannot be written: .*No space left"):
+        tiny().fit(wide(), checkpoint=tmp_path, init=model)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("failure", [full_disk, full_safetensors])
 def test_a_full_disk_ends_a_checkpointed_fit(failure, tmp_path, monkeypatch):
     monkeypatch.setattr(model_folder, "save_file", failure)
     case = Case(
