@@ -230,7 +230,7 @@ class Forecaster(BaseEstimator):
         InvalidFrameError
             If the frame does not describe regular series that are long enough.
         InvalidParameterError
-            If a parameter is out of range, or the run to resume had other data or settings.
+            If a parameter is out of range, or the run to resume had different data or settings.
         OutputExistsError
             If the folder `checkpoint` holds a checkpoint already.
         """
