@@ -344,7 +344,7 @@ def push_patcher(
             )
         except Exception as error:  # errors of the network, the Hub or the name
             raise OutputError(
-                f"Publishing needs the Hub and the right to write to {repository!r}. It failed: "
+                f"Publishing needs the Hub and write access to {repository!r}. It failed: "
                 f"{' '.join(str(error).split())}. Check the name and log in with: hf auth login."
             ) from error
     return str(commit)

@@ -179,7 +179,7 @@ class Segmentation:
 
     @classmethod
     def from_ends(cls, end_mask: Tensor, capacity: int = 0) -> Segmentation:
-        """Build from marks on the *last* step of each patch, the encoding of several papers.
+        """Build from marks on the *last* step of each patch, as several papers encode boundaries.
 
         Parameters
         ----------

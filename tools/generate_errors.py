@@ -27,6 +27,14 @@ BUILT_IN = {
     "UserWarning": "Nothing is wrong enough to stop, but you should know.",
 }
 
+OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//"}
+TOTALS = {"max": "largest of", "min": "smallest of", "sum": "sum of"}
+TRANSPARENT = {  # functions and methods whose result is called by what they are applied to
+    *("str", "int", "float", "repr", "list", "sorted", "tuple", "max", "min"),
+    *("abs", "astype", "ceil", "items", "join", "partition", "replace", "split", "strip"),
+    *("tolist", "unique", "values", "and", "as_text", "name", "of_owner", "shorten", "step_name"),
+}
+
 
 class Message(NamedTuple):
     """One place that raises or warns."""
@@ -81,6 +89,8 @@ def _text(node: ast.expr, templates: dict[str, ast.expr]) -> str:
             return "".join(_text(part, templates) for part in parts)
         case ast.FormattedValue(value=ast.Call(func=ast.Name(id="suggest"))):
             return " Did you mean <name>?"
+        case ast.FormattedValue(value=ast.IfExp(body=ast.Constant(value=""), orelse=other)):
+            return _text(other, templates)
         case ast.FormattedValue(value=value):
             return f"<{_short(value)}>"
         case ast.BinOp(left=left, op=ast.Add(), right=right):
@@ -98,18 +108,72 @@ def _short(node: ast.expr) -> str:
     match node:
         case ast.Constant(value=value):
             return str(value)
+        case ast.Attribute(value=value, attr="shape" | "dtype" as attribute):
+            return f"{attribute} of {_short(value)}"
+        case ast.Attribute(value=value, attr="parent"):
+            return _short(value) if _short(value) == "self" else f"folder of {_short(value)}"
+        case ast.Attribute(value=value, attr="iloc"):
+            return _short(value)
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name.strip("_")
-        case ast.Call(func=function, args=arguments):
-            named = _short(function)
-            plain = named in {"str", "int", "float", "repr", "list", "sorted", "len", "tuple"}
-            return _short(arguments[0]) if plain and arguments else named
-        case ast.Subscript(value=value) | ast.Starred(value=value):
+        case ast.Call():
+            return _short_call(node)
+        case ast.Subscript(value=ast.Attribute(attr="shape"), slice=ast.Constant(value=axis)):
+            return f"number of {'columns' if axis else 'rows'}"
+        case ast.Subscript(slice=ast.Constant(value=str(key))):
+            return key
+        case ast.Subscript(value=value, slice=ast.Slice() | ast.Tuple()) | ast.Starred(value=value):
             return _short(value)
-        case ast.IfExp(body=body):
-            return _short(body)
+        case ast.Subscript(value=value):
+            return _singular(_short(value))
+        case ast.GeneratorExp(elt=ast.Call(func=ast.Name(id="len")) as element):
+            return _short(element)
+        case ast.GeneratorExp(generators=[loop, *_]) | ast.ListComp(generators=[loop, *_]):
+            return _short(loop.iter)
+        case ast.BinOp(left=left, op=operator, right=right):
+            sides = [
+                f"({_short(n)})" if isinstance(n, ast.BinOp) else _short(n) for n in (left, right)
+            ]
+            return f"{sides[0]} {OPERATORS[type(operator)]} {sides[1]}"
+        case ast.UnaryOp(operand=value) | ast.BoolOp(values=[*_, value]) | ast.IfExp(body=value):
+            return _short(value)
         case _:
             return "value"
+
+
+def _short_call(call: ast.Call) -> str:
+    """Return a readable name for the result of a call: mostly that of what it is applied to."""
+    if isinstance(call.func, ast.Name):
+        name, subject = call.func.id.strip("_"), call.args[0] if call.args else None
+    elif isinstance(call.func, ast.Attribute):
+        owner, name = call.func.value, call.func.attr.strip("_")
+        inside = isinstance(owner, ast.Constant) or _short(owner) in {"np", "torch", "self"}
+        subject = (call.args[0] if call.args else None) if inside else owner
+    else:
+        return "value"
+    match name, subject:
+        case "get", _ if isinstance(call.args[0], ast.Constant):
+            return _short(call.args[0])
+        case "sum", ast.Call() | ast.UnaryOp():
+            return "number of values"
+        case "len", ast.expr():
+            sized = _short(subject)
+            return f"{'length' if _singular(sized) == sized else 'number'} of {sized}"
+        case (("max" | "min" | "sum"), ast.expr()) if len(call.args) < 2:
+            return f"{TOTALS[name]} {_short(subject)}".replace("of number", "number")
+        case "shape", ast.expr():
+            return f"shape of {_short(subject)}"
+        case _, ast.expr() if name in TRANSPARENT:
+            return _short(subject)
+        case _:
+            return name.replace("_", " ")
+
+
+def _singular(name: str) -> str:
+    """Return the name of one element of what a name in the plural stands for."""
+    if re.search(r"[^su]s$", name) and not name.endswith(("series", "axis")):
+        return name.removesuffix("s")
+    return name
 
 
 def cause_and_remedy(text: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """The Repeat oracle: known errors of the last-value forecast, which prove data, splits and metrics.
 
 The Repeat forecast is the last observed value at every step. It needs no training, so code that
-does not reproduce its known errors has other data, borders, scaling or windows.
+does not reproduce its known errors has different data, borders, scaling or windows.
 """
 
 from __future__ import annotations

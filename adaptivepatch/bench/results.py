@@ -29,7 +29,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     Raises
     ------
     InvalidParameterError
-        If the file has other columns.
+        If the file has different columns.
     """
     rows = list(rows)
     if not rows:
@@ -45,7 +45,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def check_columns(path: Path, columns: Sequence[str]) -> None:
-    """Raise `InvalidParameterError` if the file exists and has other columns."""
+    """Raise `InvalidParameterError` if the file exists and has different columns."""
     if not path.exists():
         return
     header, columns = _header(path), list(columns)

@@ -24,7 +24,7 @@ class Enrichment(NamedTuple):
     value : Tensor of shape (N,)
         Enrichment B; 1 if boundaries are unrelated to surprise, NaN for a row without boundaries.
     null_mean, null_std : Tensor of shape (N,)
-        Mean and standard deviation of B over all M rotations of the boundaries.
+        Mean and standard deviation of B over all M circular shifts of the boundaries.
     """
 
     value: Tensor
@@ -33,7 +33,7 @@ class Enrichment(NamedTuple):
 
     @property
     def z(self) -> Tensor:
-        """Standard score of each row, shape (N,); NaN if all rotations are equal."""
+        """Standard score of each row, shape (N,); NaN if all circular shifts give the same B."""
         spread = torch.where(self.null_std > 0, self.null_std, torch.nan)
         return (self.value - self.null_mean) / spread
 
@@ -64,10 +64,10 @@ def enrichment(segmentation: Segmentation, surprise: Tensor) -> Enrichment:
 
     Notes
     -----
-    ``B = mean of h over boundaries / mean of h``. The null distribution rotates the boundaries,
-    which keeps their number and all distances except the one across the ends. The fast Fourier
-    transform computes the correlation with h in all M rotations, in float64; the mean of B over
-    them is exactly 1.
+    ``B = mean of h over boundaries / mean of h``. The null distribution shifts the boundaries
+    circularly, which keeps their number and all distances except the one across the ends. The fast
+    Fourier transform computes the correlation with h for all M shifts, in float64; the mean of B
+    over them is exactly 1.
 
     References
     ----------
@@ -86,7 +86,7 @@ def enrichment(segmentation: Segmentation, surprise: Tensor) -> Enrichment:
 
 
 def _spread(values: Tensor) -> Tensor:
-    """Return the standard deviation of each row, 0 if it is a rounding error."""
+    """Return the standard deviation of each row; values within rounding error become 0."""
     std = values.std(1, correction=0)
     return torch.where(std > 1e-9 * values.abs().amax(1), std, torch.zeros_like(std))
 
@@ -136,7 +136,7 @@ class Agreement(NamedTuple):
         Share of one patcher's boundaries that the other has too, averaged over both patchers. NaN
         for a row where one patcher has no boundaries.
     chance : Tensor of shape (N,)
-        Mean of this share over all M rotations of the boundaries of one patcher.
+        This share, averaged over all circular shifts of one patcher's boundaries.
     """
 
     value: Tensor
@@ -169,7 +169,7 @@ def agreement(one: Segmentation, other: Segmentation, tolerance: int = 0) -> Agr
     Notes
     -----
     Chance is the share of steps within `tolerance` of a boundary of `other`: the probability that a
-    boundary at a random step matches, and the mean over rotations.
+    boundary at a random step matches, and the mean over circular shifts.
     """
     marks = [segmentation.boundary_mask[:, 1:].double() for segmentation in (one, other)]
     width = 2 * tolerance + 1

@@ -101,7 +101,7 @@ def _rows(panel: Panel, context_length: int) -> NDArray[np.float64]:
             f"Boundaries are measured in sliding look-backs, so {context_length + 1} steps are "
             f"needed. Series {panel.item_ids[short[0]]!r} has {int(panel.lengths[short[0]])} (a "
             "forecaster keeps one look-back of its training series). Pass more of its history, "
-            "use a shorter context_length, or leave it out.",
+            "use a shorter context_length, or leave the series out.",
             parameter="context_length",
         )
     parts = []
@@ -117,8 +117,8 @@ def _rows(panel: Panel, context_length: int) -> NDArray[np.float64]:
         item, _, channel = np.argwhere(count < 2)[0]
         raise InvalidFrameError(
             f"Every look-back must hold 2 observed steps. Channel {panel.channels[channel]!r} of "
-            f"series {panel.item_ids[item]!r} has one with {int(count.min())}. Leave it out, or "
-            "use a longer context_length.",
+            f"series {panel.item_ids[item]!r} has one with {int(count.min())}. Leave the series "
+            "out, or use a longer context_length.",
             parameter="context_length",
         )
     centred = rows - np.nanmean(rows, axis=-1, keepdims=True)  # float32 would lose large offsets

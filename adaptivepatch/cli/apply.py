@@ -153,8 +153,8 @@ def evaluate(
     """Forecast every window of a file and measure the errors.
 
     Errors are in the units of the file. MASE is relative to a naive forecast: 1 is
-    the error of repeating the previous season, on the rows of fit. Only observed
-    values count.
+    the error of repeating the previous season, on the rows used in fit. Only
+    observed values count.
     """
     _check(out, file, force=force)
     options.set_threads(threads)
@@ -358,7 +358,7 @@ def _deliver(
 
 
 def _num_seen(backtest: Backtest, forecaster: Forecaster) -> int:
-    """Return the number of windows whose first target is among the rows of fit."""
+    """Return the number of windows whose first target is among the rows used in fit."""
     history = forecaster.history_
     last = {id_: index[-1] for id_, index in zip(history.item_ids, history.index, strict=True)}
     pairs = zip(backtest.item_id.tolist(), backtest.cutoff, strict=True)

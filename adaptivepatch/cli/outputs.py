@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_output(path: Path, *, force: bool, source: Path | None = None) -> None:
-    """Raise before the work if a table cannot be written after it.
+    """Fail early if the output table cannot be written.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def check_target(path: Path, *, force: bool, source: Path | None = None) -> None
         )
     if not folder.is_dir():
         raise InvalidParameterError(
-            f"The folder of the output must exist. {str(folder)!r} is not a folder. Create it."
+            f"The output folder must exist. {str(folder)!r} is not a folder. Create it."
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InvalidParameterError(

@@ -168,7 +168,7 @@ def _make_patcher(name: str, settings: list[str], seed: int) -> Patcher:
 
 
 def _without_long_cells(series: list[Corpus], how: PretrainingSettings) -> PretrainingSettings:
-    """Omit the cells that no series is long enough for, and print them."""
+    """Drop the pairs of look-back and rate for which every series is too short, and report them."""
     from adaptivepatch.pretraining.pretrain import fitting_cells
 
     fitting = fitting_cells(series, how)

@@ -24,7 +24,8 @@ To first order its error is the sum of independent parts, and each part is resam
 3. Items, if there are at least 10, are drawn with replacement, as future items would differ.
 
 Drawing the parts separately and adding their deviations counts the seed-by-time interaction twice.
-Drawing blocks within drawn seeds would count it three times; once is right.
+Drawing blocks within drawn seeds would count it three times; counting it once is correct, hence the
+separate draws.
 
 The quantiles of the sum, or the normal quantiles for its variance if they are further out
 (resamples of five seeds have light tails), are stretched about the estimate by the ratio of

@@ -1,4 +1,8 @@
-"""Standard scaling of a panel, with a mean and a standard deviation per item and channel."""
+"""Standard scaling of a panel, with a mean and a standard deviation per item and channel.
+
+Each look-back is normalised again in `nn/layers/normalization.py`; `WindowRegressor` scales arrays
+itself.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +69,7 @@ class Scaling:
             if not np.isfinite(std[position]).all():
                 column = int(np.isfinite(std[position]).argmin())
                 raise InvalidFrameError(
-                    "Values must be small enough to be squared. Channel "
+                    "Values are too large: their variance overflows. Channel "
                     f"{panel.channels[column]!r} of series {panel.item_ids[position]!r} reaches "
                     f"{float(np.abs(rows[observed[:, column], column]).max())!r}. Divide it by a "
                     "constant."

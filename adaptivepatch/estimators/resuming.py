@@ -166,7 +166,7 @@ def open_checkpoints(
     Raises
     ------
     InvalidParameterError
-        If the run to resume had other data or settings.
+        If the run to resume had different data or settings.
     InvalidModelError
         If a file of the run to resume is damaged or was changed.
     """
@@ -276,7 +276,7 @@ def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, 
     Raises
     ------
     InvalidParameterError
-        If the model has another shape than the settings describe, or other frozen weights.
+        If the model has another shape than the settings describe, or different frozen weights.
     """
     network, theirs = settings.make(), trained.network
     pairs = {

@@ -162,7 +162,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, Estimator):
             self.center_, self.scale_ = float(past.mean()), float(past.std()) or 1.0
         if not math.isfinite(self.scale_):
             raise InvalidParameterError(
-                "Values must be small enough to be squared. The values of X reach "
+                "Values are too large: their variance overflows. The values of X reach "
                 f"{float(np.abs(past).max())!r}. Divide X and y by a constant."
             )
         network = NetworkSettings(

@@ -360,7 +360,7 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
         self.__dict__.update(made.__dict__)
 
     def _rebuild_if_reshaped(self) -> None:
-        """Rebuild this patcher if its parameters now require weights of other shapes."""
+        """Rebuild this patcher if its parameters now require weights of different shapes."""
         made = type(self)(**BaseEstimator.get_params(self, deep=False))
         own, new = self.state_dict(), made.state_dict()
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in new.items()}:

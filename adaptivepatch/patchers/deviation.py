@@ -129,7 +129,7 @@ class DeviationPatcher(RatePatcher):
     # ------------------------------------------------------------------ budget
 
     def num_patches(self, num_steps: int) -> int:
-        """Return K; checks all parameters first."""
+        """Check all parameters and return K."""
         num_patches = super().num_patches(num_steps)
         check_int(self, window=self.window)
         check_lengths(self, num_patches, num_steps)

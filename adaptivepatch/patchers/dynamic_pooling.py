@@ -208,7 +208,7 @@ class DynamicPoolingPatcher(RatePatcher):
     # ------------------------------------------------------------------ budget
 
     def num_patches(self, num_steps: int) -> int:
-        """Return K; checks all parameters first."""
+        """Check all parameters and return K."""
         check_choice(self, THRESHOLDS, threshold=self.threshold)
         check_float(self, "(0, inf)", temperature=self.temperature)
         check_float(self, "[0, inf)", prior_weight=self.prior_weight)

@@ -201,7 +201,7 @@ class EntropyPatcher(RatePatcher):
     # ------------------------------------------------------------------ budget
 
     def num_patches(self, num_steps: int) -> int:
-        """Return K; checks all parameters first."""
+        """Check all parameters and return K."""
         num_patches = super().num_patches(num_steps)
         check_choice(self, SCORES, score=self.score)
         check_choice(self, RULES, rule=self.rule)

@@ -189,7 +189,7 @@ def _lengths_of(
 
 
 def _edges(stamps: NDArray[Any]) -> NDArray[Any]:
-    """Return the stamps, followed by the next one."""
+    """Return the stamps and the end of the last step."""
     step = stamps[-1] - stamps[-2] if len(stamps) > 1 else stamps[-1] - stamps[-1] + 1
     return np.append(stamps, stamps[-1:] + step)
 

@@ -110,7 +110,7 @@ class CheckpointFile:
         if state.facts["identity"] != self.identity:
             raise InvalidModelError(
                 f"A run resumes from its own state only. {str(self.path)!r} holds that of a run "
-                f"with other data or settings. Delete the folder {str(self.path.parent)!r} and "
+                f"with different data or settings. Delete the folder {str(self.path.parent)!r} and "
                 "train from the start."
             )
         return state

@@ -896,7 +896,7 @@ FOLDERS = [
     Command(
         "output nowhere",
         "predict out --out no/where.csv",
-        ("The folder of the output must exist. 'no' is not a folder. Create it."),
+        ("The output folder must exist. 'no' is not a folder. Create it."),
     ),
     Command(
         "output of unknown ending",

@@ -636,8 +636,8 @@ VALUES = [
         lambda: wide(a=np.linspace(-1e300, 1e300, 30)),
         FRAME,
         (
-            "Values must be small enough to be squared. Channel 'a' of series 'series' reaches "
-            "1e+300. Divide it by a constant."
+            "Values are too large: their variance overflows. Channel 'a' of series 'series' "
+            "reaches 1e+300. Divide it by a constant."
         ),
     ),
     fit(

@@ -1238,7 +1238,7 @@ ARRAYS = [
         "values too large",
         PARAMETER,
         (
-            "Values must be small enough to be squared. The values of X reach "
+            "Values are too large: their variance overflows. The values of X reach "
             "3.899421730054339e+300. Divide X and y by a constant."
         ),
         past=PAST * 1e300,

@@ -123,7 +123,7 @@ def test_a_card_stays_with_its_patcher(tmp_path):
         patcher.save_pretrained(tmp_path / "d", "text")
 
 
-def test_a_patcher_is_not_replaced_unasked(tmp_path):
+def test_a_patcher_is_not_replaced_without_overwrite(tmp_path):
     FixedPatcher().save_pretrained(tmp_path)
     with pytest.raises(OutputExistsError, match="overwrite=True"):
         FixedPatcher().save_pretrained(tmp_path)
@@ -272,7 +272,7 @@ def test_troubles_of_the_hub_are_said_in_one_line(hub, monkeypatch):
         raise OSError("401")
 
     monkeypatch.setattr(Hub, "create_repo", refuse)
-    with pytest.raises(OutputError, match="right to write to 'me/patcher'. It failed: 401"):
+    with pytest.raises(OutputError, match="write access to 'me/patcher'. It failed: 401"):
         wild().push_to_hub("me/patcher")
 
 

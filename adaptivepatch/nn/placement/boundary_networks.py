@@ -83,7 +83,7 @@ def _site_constants(sites: Sites, like: Tensor) -> list[Tensor]:
 
 
 class _SiteConvolution(nn.Conv2d):
-    """Convolution of five taps along the sites."""
+    """One-dimensional convolution (kernel size 5) over candidate steps."""
 
     def __init__(self, num_features: int, width: int, dilation: int = 1) -> None:
         padding = (0, 2 * dilation)

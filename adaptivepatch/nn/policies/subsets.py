@@ -169,7 +169,10 @@ class CappedBernoulli(SubsetPolicy):
         self.logits, self.max_starts, self.threshold = logits, max_starts, threshold
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw every site independently; raw actions may exceed the budget."""
+        """Draw each candidate step independently.
+
+        A draw may have more starts than the budget allows; `project` drops the surplus.
+        """
         shape, device = (num_samples, *self.logits.shape), self.logits.device
         uniform = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
         return uniform < self.boundary_prob

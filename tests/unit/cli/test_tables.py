@@ -190,7 +190,7 @@ def test_outputs_are_checked_before_the_work(tmp_path):
         (other, False, "--force"),
         (source, True, "never replaced"),
         (tmp_path, True, "is a folder"),
-        (tmp_path / "no" / "x.csv", True, "folder of the output must exist"),
+        (tmp_path / "no" / "x.csv", True, "output folder must exist"),
         (tmp_path / "x.txt", True, "end in one of"),
     ]:
         with pytest.raises(InvalidParameterError, match=message):

@@ -766,7 +766,7 @@ def test_a_number_is_no_start_for_dates(fitted):
 
 
 def test_values_too_large_to_square_are_refused():
-    with pytest.raises(InvalidFrameError, match="small enough to be squared. Channel 'a'"):
+    with pytest.raises(InvalidFrameError, match="too large: their variance overflows. Channel 'a'"):
         make().fit(wide() * 1e200)
 
 

@@ -108,7 +108,7 @@ def test_forecast_gradient_reaches_the_router(wiring, router):
     assert (found == 1) == (router == "cosine")
     step = TrainingStep(network, make_loss("mse"))
     step(batch(), torch.Generator(), 0.0).loss.backward()
-    # Without a start after the first, only points tell the router anything: nothing of tokens does.
+    # Without a start after the first, only points tell the router anything: no token does.
     is_reached = bool(patcher.routing.key.weight.grad.any())
     assert is_reached == (found > 1 or wiring == "hnet")
     assert float(patcher.encoder.lift.weight.grad.abs().max()) > 0
