@@ -237,13 +237,9 @@ class Forecaster(Estimator):
         InvalidFrameError
             If the frame does not describe regular series that are long enough.
         InvalidParameterError
-<<<<<<< HEAD
-            If a parameter is out of range, or the run to resume had other data or settings.
+            If a parameter is out of range, or the run to resume had different data or settings.
         UnexpectedArgumentError
             If there is no parameter of a name.
-=======
-            If a parameter is out of range, or the run to resume had different data or settings.
->>>>>>> main
         OutputExistsError
             If the folder `checkpoint` holds a checkpoint already.
         """
