@@ -27,7 +27,10 @@ BUILT_IN = {
     "UserWarning": "Nothing is wrong enough to stop, but you should know.",
 }
 
-OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//"}
+OPERATORS = {
+    **{ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//"},
+    **{ast.LShift: "<<", ast.RShift: ">>", ast.Mod: "%", ast.Pow: "**"},
+}
 TOTALS = {"max": "largest of", "min": "smallest of", "sum": "sum of"}
 TRANSPARENT = {  # functions and methods whose result is called by what they are applied to
     *("str", "int", "float", "repr", "list", "sorted", "tuple", "max", "min"),
