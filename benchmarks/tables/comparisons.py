@@ -50,8 +50,8 @@ def compare_pedestrians(results: Path) -> str:
             ]
         )
     header = [
-        *("patches", "tokens", "test MAE", "to the best fixed", "to fixed of as many tokens"),
-        *("to even chunks", "CPU s, fit / prediction"),
+        *("patches", "tokens", "test MAE", "vs best fixed", "vs fixed, same number of tokens"),
+        *("vs even chunks", "CPU s, fit / prediction"),
     ]
     return markdown(header, rows)
 
