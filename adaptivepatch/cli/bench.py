@@ -55,7 +55,7 @@ def verify() -> None:
 @app.command()
 def run(
     suite: Annotated[str, typer.Argument(help="Name of a suite, or path of a YAML file.")],
-    out: Annotated[Path, typer.Option(help="CSV file to append finished runs to.")],
+    out: Annotated[Path, typer.Option(help="CSV file that receives a row per run.")],
     seed: Annotated[list[int] | None, typer.Option(help="Only these seeds.")] = None,
     arm: Annotated[list[str] | None, typer.Option(help="Only these arms.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only these data sets.")] = None,
@@ -66,6 +66,9 @@ def run(
 ) -> None:
     """Do the runs of a suite that the results file does not have yet.
 
+    Several processes can share one results file. Interrupted, repeat the command: finished runs are
+    kept.
+
     Example: adaptivepatch bench run patchtst_etth1 --out results.csv --seed 1
     """
     import torch
@@ -73,6 +76,7 @@ def run(
 
     from adaptivepatch.bench.protocols import find_protocol
     from adaptivepatch.bench.runner import run_suite
+    from adaptivepatch.bench.store import Store
     from adaptivepatch.bench.task import choose_runs, read_suite
 
     torch.set_num_threads(threads)
@@ -99,7 +103,10 @@ def run(
     for record in records:
         protocol = find_protocol(record.run.task.protocol)
         console.print(protocol.summarise(record), highlight=False)
-    if not records:
+    store = Store(out)
+    if claimed := len(keys - store.finished()):
+        console.print(f"Chosen runs left to other processes: {claimed} (claims in {store.folder}).")
+    elif not records:
         console.print(f"Nothing to do: all chosen runs are in {out}.")
 
 
