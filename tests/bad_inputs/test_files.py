@@ -1180,9 +1180,9 @@ DATASETS = [
         "results with an incomplete line",
         "bench run planted --out r.csv",
         (
-            "Every line of a table of results must be complete. Line 2 of 'r.csv' has 2 of 5 values "
-            "and no line break at its end. Delete all lines of its run, also in the other tables of "
-            "these results, and do the run again."
+            "Every line of a table of results must be complete. Line 2 of 'r.csv' has 2 of 5 "
+            "values and no line break at its end. Delete all lines of its run, also in the other "
+            "tables of these results, and do the run again."
         ),
         {"r.csv": "suite,task,arm,settings_id,seed\nplanted,12cf"},
     ),

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from adaptivepatch import InvalidParameterError
 from adaptivepatch.bench import claims
@@ -27,6 +29,7 @@ from adaptivepatch.bench.results import append_rows, windows_path
 from adaptivepatch.bench.runner import run_suite
 from adaptivepatch.bench.store import Store, _digest
 from adaptivepatch.bench.task import read_suite
+from adaptivepatch.cli import app
 from adaptivepatch.errors import AdaptivePatchError, OutputError, OutputExistsError
 from tests.unit.bench.store_worker import (
     SUITE,
@@ -38,6 +41,8 @@ from tests.unit.bench.store_worker import (
     process,
     run_together,
 )
+
+RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
 
 
 def suite_of(folder: Path, num_seeds: int) -> Path:
@@ -263,6 +268,17 @@ def test_two_runners_share_a_suite(tmp_path):
     assert len(list(store.folder.iterdir())) == 6
 
 
+def test_the_command_says_how_many_runs_other_processes_do(suite, store, monkeypatch):
+    monkeypatch.setattr("adaptivepatch.bench.planted_fit.NUM_TEST", 60)
+    command = ["bench", "run", str(suite), "--out", str(store.results), "--seed", "1"]
+    with store.claim(read_suite(suite)[0]):
+        output = CliRunner().invoke(app, command).output
+    assert "[2/2] planted_b-24 L=192 random" in output
+    assert "[1/2]" not in output
+    assert "Chosen runs left to other processes: 1 (claims" in output
+    assert len(pd.read_csv(store.results)) == 1
+
+
 # ----------------------------------------------------------------------------------------- kills
 
 
@@ -326,6 +342,15 @@ def test_the_command_is_killed_and_repeated(tmp_path):
     ]
 
 
+def assert_rows_are_whole(store):
+    """A run with a row has its curve and its window errors, at any moment."""
+    if store.results.exists():
+        curves = pd.read_csv(store.curves).groupby(["arm", "seed"]).size()
+        for row in pd.read_csv(store.results).to_dict("records"):
+            assert curves[row["arm"], row["seed"]] == 2
+            assert len(np.load(windows_path(store.results, row))) == 5
+
+
 @pytest.mark.parametrize("num_runs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_kill_before_any_operation_on_a_file_loses_and_doubles_nothing(num_runs, tmp_path):
     """Every operation of a run and of its tables is one moment; all are tried."""
@@ -338,6 +363,7 @@ def test_a_kill_before_any_operation_on_a_file_loses_and_doubles_nothing(num_run
         out.parent.mkdir()
         runner = process(die_at, number, suite, out)
         runner.join()
+        assert_rows_are_whole(Store(out))
         do_all(suite, out)
         assert contents(out.parent) == wanted, number
         if runner.exitcode == 0:
@@ -487,6 +513,26 @@ def without_line_break(lines):
 
 def torn_before_a_later_row(lines):
     return [lines[0], lines[1][:90] + lines[2]], 2
+
+
+COMMITTED = sorted(RESULTS.glob("*.curves.csv"))
+
+
+@pytest.mark.parametrize("curves", COMMITTED, ids=lambda path: path.name.split(".")[0])
+def test_committed_results_are_finished_and_stay_byte_for_byte(curves, tmp_path, suite):
+    original = Store(curves.with_name(curves.name.replace(".curves", "")))
+    assert len(original.finished()) == len(pd.read_csv(original.results)) > 0
+    copy = Store(tmp_path / original.results.name)
+    shutil.copy(original.results, copy.results)
+    shutil.copy(original.curves, copy.curves)
+    before = contents(tmp_path)
+    copy.tables()
+    assert contents(tmp_path) == before
+    if original.results.name == "planted.csv":  # rows of the same columns
+        do_all(suite, copy.results)
+        for path in (copy.results, copy.curves):
+            assert path.read_bytes().startswith(before[path.name])
+        assert copy.finished() == original.finished() | {run.key for run in read_suite(suite)}
 
 
 @pytest.mark.parametrize("damage", [torn, without_line_break, torn_before_a_later_row])
