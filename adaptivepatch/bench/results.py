@@ -1,19 +1,85 @@
-"""Files of results: rows of runs, rows of validations, and the error of every test window."""
+"""Tables of results: CSV files whose lines are kept as they are when others are added."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
-from adaptivepatch.bench.record import Record
 from adaptivepatch.bench.task import KEY
 from adaptivepatch.errors import InvalidParameterError
+
+
+class Line(NamedTuple):
+    """One line of a CSV file: its text with the line break, and its values."""
+
+    text: str
+    values: list[str]
+
+
+def read_lines(path: Path) -> list[Line]:
+    """Read a CSV file without changing any of its lines; the first one holds the columns.
+
+    Bytes that are not UTF-8 are kept (``surrogateescape``). A value in quotes may contain line
+    breaks.
+
+    Parameters
+    ----------
+    path : Path
+        CSV file.
+
+    Returns
+    -------
+    list of Line
+        Empty if the file is empty or does not exist.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a line is incomplete, as after a process was killed while it wrote.
+    """
+    if not path.exists():
+        return []
+    lines: list[Line] = []
+    for number, text in _split(path.read_bytes().decode("utf-8", errors="surrogateescape")):
+        values = next(csv.reader(io.StringIO(text, newline="")))
+        num_columns = len(lines[0].values) if lines else len(values)
+        is_ended = text.endswith("\n")
+        if not is_ended or len(values) != num_columns:
+            raise InvalidParameterError(
+                f"Every line of a table of results must be complete. Line {number} of "
+                f"{str(path)!r} has {len(values)} of {num_columns} values"
+                f"{'' if is_ended else ' and no line break at its end'}. Delete all lines of its "
+                "run, also in the other tables of these results, and do the run again.",
+                parameter="path",
+            )
+        lines.append(Line(text, values))
+    return lines
+
+
+def _split(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the number and the text of each line, with the line breaks inside quotes."""
+    pending, first = "", 1
+    for number, part in enumerate(io.StringIO(text, newline="\n"), start=1):
+        first = first if pending else number
+        pending += part
+        if pending.count('"') % 2 == 0:
+            yield first, pending
+            pending = ""
+    if pending:
+        yield first, pending
+
+
+def render_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, header: bool) -> str:
+    """Return rows as lines of a CSV file, after the line of their columns if `header`."""
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
 
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -29,84 +95,59 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     Raises
     ------
     InvalidParameterError
-        If the file has different columns.
+        If the file has different columns or an incomplete line.
     """
     rows = list(rows)
     if not rows:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
-    check_columns(path, list(rows[0]))
+    columns = list(rows[0])
+    check_columns(path, columns)
+    text = render_rows(rows, columns, header=not read_lines(path))
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerows(rows)
+        file.write(text)
 
 
 def check_columns(path: Path, columns: Sequence[str]) -> None:
-    """Raise `InvalidParameterError` if the file exists and has different columns."""
-    if not path.exists():
-        return
-    header, columns = _header(path), list(columns)
-    if header != columns:
+    """Raise `InvalidParameterError` if the file has rows of different columns."""
+    lines, columns = read_lines(path), list(columns)
+    if lines and lines[0].values != columns:
         raise InvalidParameterError(
             f"Rows must have the columns of the file they are appended to. {str(path)!r} has "
-            f"{header}, the new rows {columns}. Write to a new file.",
+            f"{lines[0].values}, the new rows {columns}. Write to a new file.",
             parameter="path",
         )
 
 
-def finished_keys(path: Path) -> set[tuple[str, ...]]:
-    """Return the keys of the runs in a CSV file; none if the file does not exist.
+def keyed_lines(path: Path) -> list[tuple[tuple[str, ...], str]]:
+    """Return the key of the run (the columns `KEY`) and the text of each row of a CSV file.
 
     Raises
     ------
     InvalidParameterError
-        If the file lacks the columns of a key.
+        If the file lacks the columns of a key or has an incomplete line.
     """
-    if not path.exists():
-        return set()
-    columns = list(KEY)
-    if not {*columns} <= {*_header(path)}:
+    lines = read_lines(path)
+    if not lines:
+        return []
+    columns = lines[0].values
+    if not {*KEY} <= {*columns}:
         raise InvalidParameterError(
-            f"Rows are appended to a file of results, with the columns {columns}. {str(path)!r} "
+            f"Rows are appended to a file of results, with the columns {list(KEY)}. {str(path)!r} "
             "lacks some of them. Write to a new file.",
             parameter="path",
         )
-    table = pd.read_csv(path, usecols=columns, dtype=str)[columns]
-    return set(table.itertuples(index=False, name=None))
+    places = [columns.index(column) for column in KEY]
+    return [(tuple(values[place] for place in places), text) for text, values in lines[1:]]
 
 
-def _header(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").partition("\n")[0].split(",")
-
-
-def write_windows(results: Path, record: Record, window_mse: NDArray[np.float64]) -> Path:
-    """Save the error of every test window, from which intervals of differences are computed.
-
-    Parameters
-    ----------
-    results : Path
-        CSV file of the rows; the folder ``NAME.windows`` beside it receives one file per run.
-    record : Record
-        Record of the run.
-    window_mse : ndarray of shape (windows,)
-        Mean squared error over steps and channels; stored in float32.
-
-    Returns
-    -------
-    Path
-        The new file.
-    """
-    path = windows_path(results, record.values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, window_mse.astype(np.float32))
-    return path
+def beside(results: Path, suffix: str) -> Path:
+    """Return the path beside a results file ``NAME.csv`` that is called ``NAME`` plus a suffix."""
+    return results.with_name(results.name.removesuffix(".csv") + suffix)
 
 
 def windows_path(results: Path, row: Mapping[str, Any]) -> Path:
     """Return the path of the errors of a run's windows, given its row."""
     names = ("dataset", "horizon", "context_length", "arm", "settings_id", "seed")
     name = "-".join(str(row[key]) for key in names)
-    return results.with_suffix(".windows") / f"{name}.npy"
+    return beside(results, ".windows") / f"{name}.npy"

@@ -1,18 +1,19 @@
-"""Do the runs of a suite that a results file does not have yet, and append their rows to it."""
+"""Do the runs of a suite that have no result yet, and store their results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
 from adaptivepatch.bench.protocols import find_protocol
+from adaptivepatch.bench.protocols.base import Protocol
 from adaptivepatch.bench.record import Record, provenance
 from adaptivepatch.bench.repeat_oracle import CELLS, verify_repeat_oracle
-from adaptivepatch.bench.results import append_rows, check_columns, finished_keys, write_windows
+from adaptivepatch.bench.store import Store
 from adaptivepatch.bench.task import Run, read_suite
-from adaptivepatch.errors import AdaptivePatchError
+from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError
 from adaptivepatch.training.record import Callback
 
 
@@ -27,12 +28,16 @@ def run_suite(
 ) -> list[Record]:
     """Do the missing runs of a suite, one after another.
 
+    Several processes may do this with one results file at once: a run that another process has
+    claimed is skipped. After an interruption, call it again: only the current run is lost.
+
     Parameters
     ----------
     suite : str or Path
         Name or file of the suite; see `adaptivepatch.bench.task.read_suite`.
     results : Path
-        CSV file to append rows to; ``NAME.curves.csv`` beside it receives the validations.
+        CSV file ``NAME.csv`` that receives a row per run; the folder ``NAME.results`` beside it
+        receives a file per run (`adaptivepatch.bench.store.Store`).
     only : callable, optional
         Function of a `Run` that returns whether to do it; by default all runs are done.
     device : str, default="auto"
@@ -45,35 +50,54 @@ def run_suite(
     Returns
     -------
     list of Record
-        Records of the new runs.
+        Records of the runs that this call did.
 
     Raises
     ------
     InvalidParameterError
-        If the suite is wrong, or the file has the columns of another protocol.
+        If the suite is wrong, or the file has the columns of another protocol or an incomplete
+        line.
+    OutputError
+        If a result cannot be written. Earlier results remain.
     AdaptivePatchError
-        If the Repeat forecast does not have its known errors on a data set of the suite.
+        If a file of results is damaged, or the Repeat forecast does not have its known errors on a
+        data set of the suite.
     """
     provenance(torch.device("cpu"))  # reads the commit before it can change
     wanted = [run for run in read_suite(suite) if only is None or only(run)]
-    done = finished_keys(results)
+    store = Store(results)
+    done = store.finished()
     todo = [run for run in wanted if run.key not in done]
     protocols = {name: find_protocol(name) for name in sorted({run.task.protocol for run in todo})}
-    for protocol in protocols.values():
-        check_columns(results, protocol.columns)
+    _check_columns(protocols, store)
+    store.tables()  # an interrupted call may have left them behind the results
     _verify_data({r.task.dataset for r in todo if protocols[r.task.protocol].verifies_data})
     records: list[Record] = []
     for number, run in enumerate(todo, start=1):
-        if on_start is not None:
-            on_start(run, number, len(todo))
-        protocol = protocols[run.task.protocol]
-        record, curve, window_mse = protocol.measure(run, device=device, callback=on_validation)
-        if window_mse is not None:
-            write_windows(results, record, window_mse)
-        append_rows(results, [protocol.row(record)])
-        append_rows(results.with_suffix(".curves.csv"), curve)
-        records.append(record)
+        claim = store.claim(run)
+        if claim is None:  # another process does it, or has done it meanwhile
+            continue
+        with claim:
+            if on_start is not None:
+                on_start(run, number, len(todo))
+            protocol = protocols[run.task.protocol]
+            measured = protocol.measure(run, device=device, callback=on_validation)
+            store.put(measured)
+        store.tables()
+        records.append(measured.record)
     return records
+
+
+def _check_columns(protocols: Mapping[str, Protocol], store: Store) -> None:
+    """Raise an error unless all protocols have the columns of the results file."""
+    for protocol in protocols.values():
+        store.check_columns(protocol.columns)
+    if len({protocol.columns for protocol in protocols.values()}) > 1:
+        raise InvalidParameterError(
+            "All rows of a results file have the same columns. The chosen runs have protocols with "
+            f"different ones: {list(protocols)}. Choose the runs of one protocol.",
+            parameter="only",
+        )
 
 
 def _verify_data(datasets: set[str]) -> None:

@@ -61,7 +61,7 @@ def run(
         Path,
         typer.Option(
             metavar="FILE",
-            help="CSV file to append finished runs to.",
+            help="CSV file that receives a row per run.",
             parser=options.user_path,
         ),
     ],
@@ -75,6 +75,9 @@ def run(
 ) -> None:
     """Do the runs of a suite that the results file does not have yet.
 
+    Several processes can share one results file. Interrupted, repeat the command: finished runs are
+    kept.
+
     Example: adaptivepatch bench run patchtst_etth1 --out results.csv --seed 1
     """
     import torch
@@ -82,6 +85,7 @@ def run(
 
     from adaptivepatch.bench.protocols import find_protocol
     from adaptivepatch.bench.runner import run_suite
+    from adaptivepatch.bench.store import Store
     from adaptivepatch.bench.task import choose_runs, read_suite
 
     torch.set_num_threads(threads)
@@ -108,7 +112,10 @@ def run(
     for record in records:
         protocol = find_protocol(record.run.task.protocol)
         console.print(protocol.summarise(record), highlight=False)
-    if not records:
+    store = Store(out)
+    if claimed := len(keys - store.finished()):
+        console.print(f"Chosen runs left to other processes: {claimed} (claims in {store.folder}).")
+    elif not records:
         console.print(f"Nothing to do: all chosen runs are in {out}.")
 
 

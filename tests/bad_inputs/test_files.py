@@ -1169,6 +1169,27 @@ DATASETS = [
         "A suite must be a YAML file. 's.yaml' cannot be read (…). Correct it.",
         {"s.yaml": "a: [1"},
     ),
+    Command(
+        "results with an incomplete line",
+        "bench run planted --out r.csv",
+        (
+            "Every line of a table of results must be complete. Line 2 of 'r.csv' has 2 of 5 "
+            "values and no line break at its end. Delete all lines of its run, also in the other "
+            "tables of these results, and do the run again."
+        ),
+        {"r.csv": "suite,task,arm,settings_id,seed\nplanted,12cf"},
+    ),
+    Command(
+        "damaged result",
+        "bench run planted --out r.csv",
+        (
+            "Results in a store must be readable. In 'r.results' these are not: "
+            "'r.results/planted-oracle-1.json' (…). Delete these files or move them to another "
+            "folder, and repeat the command: runs that have no row are then done again. The tables "
+            "hold all other results."
+        ),
+        {"r.results/planted-oracle-1.json": "{"},
+    ),
 ]
 
 QUICK = "--horizon 4 --context-length 12 --seeds 1 --max-steps 1"
