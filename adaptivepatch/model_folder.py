@@ -164,14 +164,14 @@ def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
         if not _is_file(file):
             raise InvalidModelError(
                 f"A saved model is a folder with {CONFIG} and {WEIGHTS}. {str(file)!r} does not "
-                "exist. Pass the folder that save() wrote."
+                "exist. Pass the folder of a saved model."
             )
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         found = config.get("kind"), config.get("format")
     except (ValueError, AttributeError, OSError, RecursionError) as error:
         raise InvalidModelError(
-            f"{str(config_file)!r} is not the JSON that save() wrote ({error}). Save the model "
+            f"{str(config_file)!r} is not the JSON of a saved model ({error}). Save the model "
             "again."
         ) from error
     if found[0] != kind or type(found[1]) is not int or found[1] < 1:

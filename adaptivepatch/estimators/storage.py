@@ -201,7 +201,7 @@ def load(
         raise
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InvalidModelError(
-            f"The {model_folder.CONFIG} in {str(path)!r} is not one that save() wrote "
+            f"The {model_folder.CONFIG} in {str(path)!r} is not that of a saved model "
             f"({type(error).__name__}: {' '.join(str(error).split())}). "
             "Save the model again."
         ) from error

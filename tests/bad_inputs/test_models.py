@@ -130,7 +130,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'…/absent/config.json' does not exist. Pass the folder that save() wrote."
+            "'…/absent/config.json' does not exist. Pass the folder of a saved model."
         ),
     ),
     Case(
@@ -139,7 +139,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. '…/x/config.json' "
-            "does not exist. Pass the folder that save() wrote."
+            "does not exist. Pass the folder of a saved model."
         ),
     ),
     Case(
@@ -148,7 +148,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. '…/config.json' "
-            "does not exist. Pass the folder that save() wrote."
+            "does not exist. Pass the folder of a saved model."
         ),
     ),
     Case(
@@ -163,7 +163,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. 'config.json' "
-            "does not exist. Pass the folder that save() wrote."
+            "does not exist. Pass the folder of a saved model."
         ),
     ),
     Case(
@@ -178,7 +178,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'a\\x00b/config.json' does not exist. Pass the folder that save() wrote."
+            "'a\\x00b/config.json' does not exist. Pass the folder of a saved model."
         ),
     ),
     load(
@@ -187,7 +187,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'…/model/model.safetensors' does not exist. Pass the folder that save() wrote."
+            "'…/model/model.safetensors' does not exist. Pass the folder of a saved model."
         ),
     ),
     load(
@@ -196,7 +196,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'…/model/config.json' does not exist. Pass the folder that save() wrote."
+            "'…/model/config.json' does not exist. Pass the folder of a saved model."
         ),
     ),
     load(
@@ -205,7 +205,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'…/model/config.json' does not exist. Pass the folder that save() wrote."
+            "'…/model/config.json' does not exist. Pass the folder of a saved model."
         ),
     ),
     load(
@@ -267,7 +267,7 @@ LOADING = [
         tensors(lambda _: {"bert.weight": torch.ones(2)}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (KeyError: 'history'). "
+            "The config.json in '…/model' is not that of a saved model (KeyError: 'history'). "
             "Save the model again."
         ),
     ),
@@ -291,7 +291,7 @@ LOADING = [
         tensors(lambda t: {**t, "scaling.mean": torch.ones(5, 5)}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "The config.json in '…/model' is not that of a saved model (ValueError: items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -300,7 +300,7 @@ LOADING = [
         tensors(lambda t: {**t, "history": torch.ones(3)}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "The config.json in '…/model' is not that of a saved model (ValueError: items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -309,7 +309,7 @@ LOADING = [
         tensors(lambda t: {k: v * float("nan") for k, v in t.items()}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: scaling must "
+            "The config.json in '…/model' is not that of a saved model (ValueError: scaling must "
             "be finite). Save the model again."
         ),
     ),
@@ -317,31 +317,31 @@ LOADING = [
         "config of text",
         text("weights: yes"),
         MODEL,
-        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+        ("'…/model/config.json' is not the JSON of a saved model (…). Save the model again."),
     ),
     load(
         "config of bytes",
         lambda at: (at / "config.json").write_bytes(b"\xff\xfe\x00"),
         MODEL,
-        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+        ("'…/model/config.json' is not the JSON of a saved model (…). Save the model again."),
     ),
     load(
         "config cut",
         truncate("config.json", 200),
         MODEL,
-        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+        ("'…/model/config.json' is not the JSON of a saved model (…). Save the model again."),
     ),
     load(
         "config is a list",
         text("[1, 2]"),
         MODEL,
-        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+        ("'…/model/config.json' is not the JSON of a saved model (…). Save the model again."),
     ),
     load(
         "config is a number",
         text("3"),
         MODEL,
-        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+        ("'…/model/config.json' is not the JSON of a saved model (…). Save the model again."),
     ),
     Case(
         "a name too long",
@@ -350,14 +350,14 @@ LOADING = [
         (
             "A saved model is a folder with config.json and model.safetensors. "
             "'…/config.json' "
-            "does not exist. Pass the folder that save() wrote."
+            "does not exist. Pass the folder of a saved model."
         ),
     ),
     load(
         "config nested deeply",
         text("[" * 100_000),
         MODEL,
-        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+        ("'…/model/config.json' is not the JSON of a saved model (…). Save the model again."),
     ),
     load(
         "foreign config",
@@ -373,7 +373,7 @@ LOADING = [
         text('{"kind": "forecaster", "format": 1}'),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (KeyError: 'parameters'). "
+            "The config.json in '…/model' is not that of a saved model (KeyError: 'parameters'). "
             "Save the model again."
         ),
     ),
@@ -427,7 +427,7 @@ LOADING = [
         lambda c: c.pop("history"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (KeyError: 'history'). "
+            "The config.json in '…/model' is not that of a saved model (KeyError: 'history'). "
             "Save the model again."
         ),
     ),
@@ -436,7 +436,7 @@ LOADING = [
         lambda c: c.pop("parameters"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (KeyError: 'parameters'). "
+            "The config.json in '…/model' is not that of a saved model (KeyError: 'parameters'). "
             "Save the model again."
         ),
     ),
@@ -445,7 +445,7 @@ LOADING = [
         put(parameters="none"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: …). Save the "
+            "The config.json in '…/model' is not that of a saved model (ValueError: …). Save the "
             "model again."
         ),
     ),
@@ -454,7 +454,7 @@ LOADING = [
         put(parameters__epochs=3),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
+            "The config.json in '…/model' is not that of a saved model (TypeError: …). Save the "
             "model again."
         ),
     ),
@@ -463,7 +463,7 @@ LOADING = [
         put(parameters__horizon="4"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
             "The 'horizon' parameter of Forecaster must be an int in the range [1, inf). Got '4' "
             "instead.). Save the model again."
         ),
@@ -473,7 +473,7 @@ LOADING = [
         put(parameters__horizon=-4),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
             "The 'horizon' parameter of Forecaster must be an int in the range [1, inf). Got -4 "
             "instead.). Save the model again."
         ),
@@ -489,7 +489,7 @@ LOADING = [
         put(parameters__horizon=10**15),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
             "The 'horizon' parameter of Forecaster must be at most 1048576. Got 1000000000000000 "
             "instead.). Save the model again."
         ),
@@ -499,7 +499,7 @@ LOADING = [
         put(**{BACKBONE + "parameters__d_model": 10**15}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
             "The network must fit into memory. Creating its weights failed (…). Save the model "
             "again."
         ),
@@ -547,7 +547,7 @@ LOADING = [
         put(parameters__patcher__name=["fixed"]),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
+            "The config.json in '…/model' is not that of a saved model (TypeError: …). Save the "
             "model again."
         ),
     ),
@@ -572,7 +572,7 @@ LOADING = [
         put(**{BACKBONE + "parameters__num_heads": 3}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
             "The 'd_model' parameter of TransformerBackbone must be a multiple of num_heads=3. "
             "Got 8 instead.). Save the model again."
         ),
@@ -582,7 +582,7 @@ LOADING = [
         put(**{BACKBONE + "parameters__width": 3}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
+            "The config.json in '…/model' is not that of a saved model (TypeError: …). Save the "
             "model again."
         ),
     ),
@@ -591,7 +591,7 @@ LOADING = [
         put(parameters__trainer="fast"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
+            "The config.json in '…/model' is not that of a saved model (TypeError: …). Save the "
             "model again."
         ),
     ),
@@ -600,7 +600,7 @@ LOADING = [
         put(parameters__trainer__precision="float8"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
             "The 'precision' parameter of Trainer must be one of ['bfloat16', 'float32', "
             "'float64']. Got 'float8' instead.). Save the model again."
         ),
@@ -610,7 +610,7 @@ LOADING = [
         put(history__lengths=[5]),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "The config.json in '…/model' is not that of a saved model (ValueError: items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -619,7 +619,7 @@ LOADING = [
         put(history__unit="fortnight"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
+            "The config.json in '…/model' is not that of a saved model (TypeError: …). Save the "
             "model again."
         ),
     ),
@@ -628,7 +628,7 @@ LOADING = [
         put(history__item_ids=["series", "more"]),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "The config.json in '…/model' is not that of a saved model (ValueError: items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -637,7 +637,7 @@ LOADING = [
         tensors(lambda t: {**t, "stamps": t["stamps"][1:].clone()}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "The config.json in '…/model' is not that of a saved model (ValueError: items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -646,7 +646,7 @@ LOADING = [
         put(history__freq="often"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
             "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
             "stamps. Got 'often' instead.). Save the model again."
         ),
@@ -656,7 +656,7 @@ LOADING = [
         put(history__timezone="Mars/Olympus"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (UnknownTimeZoneError: "
+            "The config.json in '…/model' is not that of a saved model (UnknownTimeZoneError: "
             "'Mars/Olympus'). Save the model again."
         ),
     ),
@@ -665,7 +665,7 @@ LOADING = [
         put(history__channels=["a"]),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (ValueError: items, "
+            "The config.json in '…/model' is not that of a saved model (ValueError: items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -674,7 +674,7 @@ LOADING = [
         put(record="none"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
+            "The config.json in '…/model' is not that of a saved model (TypeError: …). Save the "
             "model again."
         ),
     ),
@@ -683,7 +683,7 @@ LOADING = [
         put(record__colour="blue"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (TypeError: …). Save the "
+            "The config.json in '…/model' is not that of a saved model (TypeError: …). Save the "
             "model again."
         ),
     ),
@@ -692,7 +692,7 @@ LOADING = [
         put(columns="none"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (KeyError: 'columns'). "
+            "The config.json in '…/model' is not that of a saved model (KeyError: 'columns'). "
             "Save the model again."
         ),
     ),
@@ -966,7 +966,7 @@ WRITING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. '…/config.json' "
-            "does not exist. Pass the folder that save() wrote."
+            "does not exist. Pass the folder of a saved model."
         ),
     ),
 ]
