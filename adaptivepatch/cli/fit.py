@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import warnings
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adaptivepatch.cli import options
+from adaptivepatch.cli.about import ABOUT, write_about
 from adaptivepatch.cli.build import (
     load_initial,
     make_forecaster,
@@ -51,7 +51,7 @@ adaptivepatch fit load.csv --horizon 96 --model recency/ --patcher recency \
 
 adaptivepatch fit load.csv --horizon 96 --model out/ --resume"""
 
-CHECKPOINT, ABOUT = "checkpoint", "cli.json"
+CHECKPOINT = "checkpoint"
 _MODEL_FILES = ("config.json", "model.safetensors", ABOUT)
 
 
@@ -170,14 +170,18 @@ def fit(
     forecaster = make_forecaster(parameters, training, values)
     table = read_table(file, Columns(item_id, timestamp, target or None, date_format))
     arguments: dict[str, Any] = {
-        "freq": int(freq) if freq is not None and freq.isdigit() else freq,
+        "freq": options.time_step(freq),
         "validation_rows": validation_rows,
         "refit": not no_refit,
         "short": short.value,
         "init": trained,
     }
     job.train(forecaster, table, arguments)
-    about = {"date_format": date_format, "patcher": patcher}
+    about = {
+        "date_format": date_format,
+        "patcher": patcher,
+        "rows_are_numbered": table.columns.timestamp is None,
+    }
     job.save(forecaster, about)
     job.report(forecaster, as_json=as_json)
 
@@ -296,11 +300,8 @@ class _Job:
 
     def save(self, forecaster: Forecaster, about: dict[str, Any]) -> None:
         """Write the model, and delete the checkpoint unless the fit was interrupted."""
-        from adaptivepatch.files import write_atomic
-
-        text = json.dumps(about, indent=2) + "\n"
         forecaster.save(self.folder, overwrite=self.force or self.resume)
-        write_atomic(self.folder / ABOUT, lambda path: path.write_text(text, encoding="utf-8"))
+        write_about(self.folder, about)
         shutil.rmtree(self.old_checkpoint, ignore_errors=True)
         if not forecaster.record_.interrupted:
             self._remove_checkpoint()
