@@ -231,15 +231,15 @@ def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
         if not is_file(file):
             raise InvalidModelError(
                 f"A saved model is a folder with {CONFIG} and {WEIGHTS}. "
-                f"{shortened(repr(str(file)))} does not exist. Pass the folder that save() wrote."
+                f"{shortened(repr(str(file)))} does not exist. Pass the folder of a saved model."
             )
     try:
         config = read_json(config_file.read_bytes())
         found = config.get("kind"), config.get("format")
     except (ValueError, AttributeError, OSError) as error:
         raise InvalidModelError(
-            f"{str(config_file)!r} is not the JSON that save() wrote ({shortened(str(error))}). "
-            "Save the model again."
+            f"{str(config_file)!r} is not the JSON of a saved model "
+            f"({shortened(str(error))}). Save the model again."
         ) from error
     if found[0] != kind or type(found[1]) is not int or found[1] < 1:
         raise InvalidModelError(

@@ -2,17 +2,17 @@
 
 Each command or group of commands has its own file. This file joins them and prints every error as
 one line. `options` holds shared options, `parameters` the Python parameters that options stand
-for, `build` makes forecasters, `screen` prints results and notes, `tables` reads data files
-(`stamps` their dates) and `outputs` writes files.
+for, `build` makes forecasters, `screen` prints results and notes, `streams` treats closed streams,
+`tables` reads data files (`stamps` their dates) and `outputs` writes files.
 
-Exit status: 0 for success; 1 if a check failed; 2 for wrong use or input, explained in one line on
-the error stream; 70 for a bug in this package; 130 after an interruption; 141 if the reader of
-the output has closed it.
+Exit status: 0 for success; 1 if a check failed; 2 for wrong use or input, or too little memory or
+disk space, explained in one line on the error stream; 70 for a bug in this package; 130 after an
+interruption; 141 if the reader of the output has closed it.
 """
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from adaptivepatch import __version__
-from adaptivepatch.cli import bench, datasets
+from adaptivepatch.cli import bench, datasets, streams
 from adaptivepatch.cli.apply import EVALUATE, PREDICT, SEGMENT, evaluate, predict, segment
 from adaptivepatch.cli.compare import EXAMPLE as COMPARE
 from adaptivepatch.cli.compare import compare
@@ -52,6 +52,13 @@ app.add_typer(bench.app, name="bench")
 
 INTERRUPTED, BUG, NO_READER = 130, 70, 141
 _TRACEBACK = "--traceback"
+_OUT_OF_MEMORY = (  # parts of the messages of torch, Python and the loader of shared libraries
+    "not enough memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "can't start new thread",
+    "failed to map segment from shared object",
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -81,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if arguments is None else arguments)
     wants_traceback = _TRACEBACK in given
     given = [argument for argument in given if argument != _TRACEBACK]
+    streams.replace_closed()
     try:
         with _warnings_as_notes():
             status = app(given, prog_name="adaptivepatch", standalone_mode=False)
@@ -91,14 +99,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         note("interrupted.")
         status = INTERRUPTED
     except BrokenPipeError:
-        status = _close_output()
+        status = NO_READER
     except SystemExit as end:
         closed = isinstance(end.__context__, BrokenPipeError)  # typer ends the process itself
-        status = _close_output() if closed else end.code
+        status = NO_READER if closed else end.code
     except Exception as error:
         if wants_traceback:
             raise
         status = _explain(error, _command(given))
+    streams.flush()
     raise SystemExit(status if isinstance(status, int) else 0)
 
 
@@ -116,12 +125,17 @@ def _explain(error: Exception, command: Any) -> int:
 
     if hasattr(error, "format_message"):  # raised by typer for a wrong use of options
         _explain_usage(error)
-    elif isinstance(error, AdaptivePatchError | OSError):
-        note(say_error(error, command))
-    elif isinstance(error, MemoryError) or _is_out_of_memory(error):
+    elif _is_out_of_memory(error):
         note(
             f"There is not enough memory ({type(error).__name__}). Use fewer series, a shorter "
             "look-back, or a smaller --set trainer__batch_size=..."
+        )
+    elif isinstance(error, AdaptivePatchError | OSError):
+        note(say_error(error, command))
+    elif isinstance(error, UnicodeEncodeError):
+        note(
+            f"The output stream must hold every character. Its encoding, {error.encoding!r}, lacks "
+            f"{error.object[error.start]!r}. Set the environment variable PYTHONIOENCODING=utf-8."
         )
     elif type(error).__name__ == "Abort":
         note("interrupted.")
@@ -146,8 +160,13 @@ def _explain_usage(error: Exception) -> None:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Tell whether torch could not allocate memory, for which it raises a RuntimeError."""
-    return type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error)
+    """Tell whether memory is exhausted; torch and loaders have no class of their own for it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    is_own = isinstance(error, RuntimeError | ImportError)
+    return is_own and any(part in str(error) for part in _OUT_OF_MEMORY)
 
 
 @contextmanager
@@ -160,11 +179,3 @@ def _warnings_as_notes() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
-
-
-def _close_output() -> int:
-    """Redirect the closed output stream, so that Python exits quietly; return the status."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
-    return NO_READER

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptivepatch import schema
 from adaptivepatch.cli import options
-from adaptivepatch.cli.options import ABOUT, OF_CONFIG
+from adaptivepatch.cli.about import read_about
+from adaptivepatch.cli.fitted_files import Given, read_like_fitted
 from adaptivepatch.cli.screen import note, records, show_table, write_csv, write_json
 from adaptivepatch.errors import (
     InvalidFrameError,
@@ -17,7 +17,6 @@ from adaptivepatch.errors import (
     InvalidParameterError,
     check_choice,
 )
-from adaptivepatch.files import digest_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,14 +44,6 @@ adaptivepatch segment out/ --plot patches.png
 adaptivepatch segment out/ newer.csv --out patches.csv"""
 
 _OUTPUT = "Output"
-_NOTES = schema.fields(
-    {},
-    {
-        "date_format": schema.maybe(schema.text),
-        "patcher": schema.text,
-        OF_CONFIG: schema.text,
-    },
-)
 _MAX_PLOTS = 12
 
 Out = Annotated[
@@ -114,6 +105,8 @@ def predict(
     out: Out = None,
     force: options.Force = False,
     as_json: options.Json = False,
+    item_id: options.OtherItemId = None,
+    timestamp: options.OtherTimestamp = None,
     date_format: options.DateFormat = None,
     patcher: options.PluginPatcher = None,
     threads: options.Threads = None,
@@ -126,7 +119,9 @@ def predict(
     _check(out, file, force=force)
     options.set_threads(threads)
     forecaster = _load(model, patcher)
-    frame = None if file is None else _read(file, model, forecaster, date_format)
+    given = Given(item_id, timestamp, date_format)
+    frame = None if file is None else read_like_fitted(file, model, forecaster, given).frame
+    _check_types(out, frame, forecaster)
     forecast = forecaster.predict(frame, horizon=horizon, recursive=recursive)
     _deliver(forecast, out, "forecast", model, as_json=as_json)
 
@@ -146,6 +141,8 @@ def evaluate(
     out: Windows = None,
     force: options.Force = False,
     as_json: options.Json = False,
+    item_id: options.OtherItemId = None,
+    timestamp: options.OtherTimestamp = None,
     date_format: options.DateFormat = None,
     patcher: options.PluginPatcher = None,
     threads: options.Threads = None,
@@ -159,8 +156,9 @@ def evaluate(
     _check(out, file, force=force)
     options.set_threads(threads)
     forecaster = _load(model, patcher)
-    frame = _read(file, model, forecaster, date_format)
-    first = None if start is None else _stamp(start)
+    series = read_like_fitted(file, model, forecaster, Given(item_id, timestamp, date_format))
+    frame, first = series.frame, None if start is None else series.stamp(start)
+    _check_types(out, frame, forecaster)
     backtest = forecaster.backtest(frame, stride=stride, start=first, refit_every=refit_every)
     metrics = backtest.metrics(by=None if by is None else by.value)
     metrics = metrics.rename_axis("over" if by is None else by.value).reset_index()
@@ -213,6 +211,8 @@ def segment(
     ] = "patch",
     force: options.Force = False,
     as_json: options.Json = False,
+    item_id: options.OtherItemId = None,
+    timestamp: options.OtherTimestamp = None,
     date_format: options.DateFormat = None,
     patcher: options.PluginPatcher = None,
     threads: options.Threads = None,
@@ -233,7 +233,9 @@ def segment(
         _check_plot(plot, force=force)
     options.set_threads(threads)
     forecaster = _load(model, patcher)
-    frame = None if file is None else _read(file, model, forecaster, date_format)
+    given = Given(item_id, timestamp, date_format)
+    frame = None if file is None else read_like_fitted(file, model, forecaster, given).frame
+    _check_types(out, frame, forecaster)
     check_choice(None, ("patch", "series"), by=by)
     if by == "series":
         if plot is not None:
@@ -261,6 +263,15 @@ def _check(out: Path | None, file: Path | None, *, force: bool) -> None:
         check_output(out, force=force, source=file)
 
 
+def _check_types(out: Path | None, frame: pd.DataFrame | None, forecaster: Forecaster) -> None:
+    """Raise before the work if the item ids cannot be written after it."""
+    from adaptivepatch.cli.outputs import check_types
+
+    history, key = forecaster.history_, forecaster.columns_["item_id"]
+    if out is not None and (frame is None or key in frame.columns):
+        check_types(out, "item_id", history.item_ids if frame is None else frame[key])
+
+
 def _load(folder: Path, patcher: str | None) -> Forecaster:
     """Load a model, with the user's patcher class if --patcher names one."""
     from adaptivepatch.estimators.forecaster import Forecaster
@@ -269,68 +280,13 @@ def _load(folder: Path, patcher: str | None) -> Forecaster:
     try:
         return Forecaster.load(folder, classes)
     except InvalidModelError as error:
-        fitted_with = str(_about(folder).get("patcher"))
+        fitted_with = str((read_about(folder) or {}).get("patcher"))
         if ":" not in fitted_with or patcher is not None:
             raise
         raise InvalidModelError(
             f"{str(folder)!r} was fitted with a class of your own, which must be named. Pass "
             f"--patcher {fitted_with}"
         ) from error
-
-
-def _about(folder: Path) -> dict[str, Any]:
-    """Return what ``fit`` noted in the folder; empty for a model that was saved in Python.
-
-    Raises
-    ------
-    InvalidModelError
-        If the file is damaged, or belongs to another fit than the model.
-    """
-    from adaptivepatch import model_folder
-
-    file = folder / ABOUT
-    if not file.exists():
-        return {}
-    remedy = "Fit again, or delete the file and pass --date-format if dates need it."
-    try:
-        about: dict[str, Any] = model_folder.read_json(file.read_bytes())
-        _NOTES(about, ABOUT)
-        digest = about.get(OF_CONFIG)  # absent from files of earlier versions
-        is_other = digest is not None and digest != digest_of(folder / model_folder.CONFIG)
-    except (OSError, ValueError) as error:
-        raise InvalidModelError(
-            f"{str(file)!r} is not the JSON that fit wrote ({schema.reason(error)}). {remedy}"
-        ) from error
-    if is_other:
-        raise InvalidModelError(
-            f"{str(file)!r} must be of the same fit as the model. It is of another one: a fit was "
-            f"interrupted, or the model was saved over it. {remedy}"
-        )
-    return about
-
-
-def _read(
-    file: Path, folder: Path, forecaster: Forecaster, date_format: str | None
-) -> pd.DataFrame:
-    """Read a file with the same columns as the file of fit."""
-    from adaptivepatch.cli.tables import Columns, read_table
-
-    columns, layout = forecaster.columns_, forecaster.history_.layout
-    table = read_table(
-        file,
-        Columns(
-            item_id=columns["item_id"] if layout.was_long else None,
-            timestamp=None if layout.stamps_in_index else columns["timestamp"],
-            target=forecaster.channels_,
-            date_format=date_format or _about(folder).get("date_format"),
-            numbered=layout.stamps_in_index,
-        ),
-    )
-    return table.frame
-
-
-def _stamp(text: str) -> str | int:
-    return int(text) if text.lstrip("+-").isdigit() else text
 
 
 def _deliver(

@@ -129,7 +129,7 @@ def compare(
             item_id=columns.item_id or ITEM_ID,
             timestamp=columns.timestamp or "timestamp",
             target=target,
-            freq=freq,
+            freq=options.time_step(freq),
             missing=missing.value,
             n_jobs=jobs,
             progress=progress,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import warnings
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adaptivepatch.cli import options
+from adaptivepatch.cli.about import ABOUT, write_about
 from adaptivepatch.cli.build import (
     load_initial,
     make_forecaster,
@@ -21,8 +21,6 @@ from adaptivepatch.cli.build import (
     refuse_own_options,
 )
 from adaptivepatch.cli.options import (
-    ABOUT,
-    OF_CONFIG,
     BackboneName,
     ContextLength,
     File,
@@ -36,7 +34,6 @@ from adaptivepatch.cli.options import (
 )
 from adaptivepatch.cli.screen import note, write_json
 from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError
-from adaptivepatch.files import digest_of, write_atomic
 
 if TYPE_CHECKING:
     from adaptivepatch.cli.tables import Table
@@ -177,14 +174,18 @@ def fit(
     forecaster = make_forecaster(parameters, training, values)
     table = read_table(file, Columns(item_id, timestamp, target or None, date_format))
     arguments: dict[str, Any] = {
-        "freq": int(freq) if freq is not None and freq.isdigit() else freq,
+        "freq": options.time_step(freq),
         "validation_rows": validation_rows,
         "refit": not no_refit,
         "short": short.value,
         "init": trained,
     }
     job.train(forecaster, table, arguments)
-    about = {"date_format": date_format, "patcher": patcher}
+    about = {
+        "date_format": date_format,
+        "patcher": patcher,
+        "rows_are_numbered": table.columns.timestamp is None,
+    }
     job.save(forecaster, about)
     job.report(forecaster, as_json=as_json)
 
@@ -304,9 +305,7 @@ class _Job:
     def save(self, forecaster: Forecaster, about: dict[str, Any]) -> None:
         """Write the model, and delete the checkpoint unless the fit was interrupted."""
         forecaster.save(self.folder, overwrite=self.force or self.resume)
-        about = {**about, OF_CONFIG: digest_of(self.folder / "config.json")}
-        text = json.dumps(about, indent=2) + "\n"
-        write_atomic(self.folder / ABOUT, lambda path: path.write_text(text, encoding="utf-8"))
+        write_about(self.folder, about)
         shutil.rmtree(self.old_checkpoint, ignore_errors=True)
         if not forecaster.record_.interrupted:
             self._remove_checkpoint()

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 COLUMNS, _OUTPUT, _MODEL = "Columns of FILE", "Output", "Model"
 MODEL_AND_TRAINING = "Model and training"
-ABOUT = "cli.json"  # file of a model folder with the notes of the command line
-OF_CONFIG = "config_sha256"  # key of these notes: digest of the config of the same fit
 PATCHER_NAMES, BACKBONE_NAMES = ", ".join(PATCHERS), " or ".join(BACKBONES)
 OWN_OR_PRETRAINED = (
     "module:Class of your own; or a pretrained patcher, such as reinpatch-small or its folder"
@@ -87,11 +85,19 @@ Timestamp = Annotated[
         metavar="COL",
     ),
 ]
+OtherItemId = Annotated[
+    str | None, column_option("Column of series names. Default: as in fit.", metavar="COL")
+]
+OtherTimestamp = Annotated[
+    str | None, column_option("Column of dates or integers. Default: as in fit.", metavar="COL")
+]
 Target = Annotated[
     list[str] | None,
     column_option("Column of a channel; repeat for more. Default: all others.", metavar="COL"),
 ]
-Freq = Annotated[str | None, column_option("Time step, such as h, 15min or D. Default: inferred.")]
+Freq = Annotated[
+    str | None, column_option("Time step, such as h, 15min, D or 1. Default: inferred.")
+]
 Gaps = Annotated[
     Missing,
     typer.Option(help="Refuse gaps, or mask them as unobserved.", rich_help_panel=COLUMNS),
@@ -151,6 +157,11 @@ Threads = Annotated[
         show_default="chosen by torch",
     ),
 ]
+
+
+def time_step(freq: str | None) -> str | int | None:
+    """Return the value of --freq: an int for integer stamps, otherwise as it is given."""
+    return int(freq) if freq is not None and freq.isdecimal() else freq
 
 
 def set_threads(threads: int | None) -> None:

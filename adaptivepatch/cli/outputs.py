@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +63,39 @@ def check_target(path: Path, *, force: bool, source: Path | None = None) -> None
         )
 
 
+def check_types(path: Path, name: str, values: Iterable[object]) -> None:
+    """Raise if a column cannot be written because its values are of several types.
+
+    Parameters
+    ----------
+    path : path
+        File to write; only parquet columns have one type.
+    name : str
+        Name of the column.
+    values : iterable
+        Values of the column.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a parquet column would hold values of several types.
+    """
+    types = {type(value).__name__: value for value in values}
+    if ending_of(path, "the output") == ".parquet" and len(types) > 1:
+        shown = " and ".join(f"{value!r} ({kind})" for kind, value in sorted(types.items())[:2])
+        raise InvalidParameterError(
+            f"The values of a parquet column must have one type. Those of {name!r} have several, "
+            f"such as {shown}. Write a .csv file, or fit a model on item ids of one type."
+        )
+
+
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame in the format of the file's ending, completely or not at all."""
     ending = ending_of(path, "the output")
     if ending == ".parquet":
+        for name, column in frame.items():
+            if column.dtype.kind == "O":
+                check_types(path, str(name), column)
         try:
             write_atomic(path, lambda target: frame.to_parquet(target, index=False))
         except ImportError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 
 def note(text: str) -> None:
-    """Print one line on the error stream."""
-    typer.echo(f"adaptivepatch: {one_line(text)}", err=True)
+    """Print one line on the error stream; the command goes on if nobody can read it."""
+    with suppress(OSError):
+        typer.echo(f"adaptivepatch: {one_line(text)}", err=True)
 
 
 def one_line(text: str) -> str:
@@ -56,7 +58,9 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def write_csv(frame: pd.DataFrame) -> None:
     """Write a frame as CSV to the output stream."""
-    frame.to_csv(sys.stdout, index=False, lineterminator="\n")
+    stream = typer.get_text_stream("stdout")  # writes UTF-8 where Python would write ASCII
+    stream.write(frame.to_csv(index=False, lineterminator="\n"))  # at once: all of it or nothing
+    stream.flush()
 
 
 def show_table(

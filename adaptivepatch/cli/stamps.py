@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from adaptivepatch.errors import InvalidFrameError
+from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
 
 if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Collection
+
     import pandas as pd
 
 NAMES = ("timestamp", "date", "ds", "time")
-_DAY = r"\d{4}([-/.]\d{1,2}([-/.]\d{1,2})?)?|\d{8}"
+_DAY = r"\d{4}([-/]\d{1,2}([-/.]\d{1,2})?|\.\d{1,2}[-/.]\d{1,2})?|\d{8}"  # no decimal years
 _CLOCK = r"\d{1,2}(:?\d{2}(:?\d{2}([.,]\d+)?)?)?"
 _OFFSET = r"(?P<offset>Z|[+-]\d{2}(?::?\d{2})?)"
 _ISO = rf"(?:{_DAY})(?:[T ]{_CLOCK}\s?{_OFFSET}?)?"
 _LIKE_A_DATE = r"\d{1,4}[-/. ]\w{1,9}[-/. ]\d{1,4}.*"
+_SHORT_DAY = "20h"  # days of a local clock are 23 to 25 hours apart, or more
 
 
-def find(frame: pd.DataFrame, named: str | None, item_id: str) -> str | None:
+def find(
+    frame: pd.DataFrame, named: str | None, item_id: str, channels: Collection[str] = ()
+) -> str | None:
     """Return the name of the column of stamps, or None if there is no such column.
 
     Parameters
@@ -29,6 +36,8 @@ def find(frame: pd.DataFrame, named: str | None, item_id: str) -> str | None:
         Column that the user names.
     item_id : str
         Name of the column of items, which may be absent.
+    channels : collection of str
+        Columns that are known to be channels.
 
     Raises
     ------
@@ -37,7 +46,8 @@ def find(frame: pd.DataFrame, named: str | None, item_id: str) -> str | None:
     """
     if named is not None:
         return named
-    candidates = [name for name in frame.columns if name.lower() in NAMES and name != item_id]
+    others = [name for name in frame.columns if name != item_id and name not in channels]
+    candidates = [name for name in others if name.lower() in NAMES]
     if len(candidates) > 1:
         raise InvalidFrameError(
             f"One column must hold the stamps. The names of {candidates!r} all suggest it. Name "
@@ -45,15 +55,14 @@ def find(frame: pd.DataFrame, named: str | None, item_id: str) -> str | None:
         )
     if candidates:
         return str(candidates[0])
-    others = [name for name in frame.columns if name != item_id]
-    if not others:
+    if not others or others[0] != next(name for name in frame.columns if name != item_id):
         return None
     first, column = others[0], frame[others[0]]
     if _is_date_dtype(column):
         return str(first)
     text = column.astype(str)
     if column.notna().all() and is_text(column):
-        if text.str.fullmatch(_ISO).all() and as_integers(column) is None and not _floats(column):
+        if text.str.fullmatch(_ISO).all() and as_integers(column) is None:
             return str(first)
         if text.str.fullmatch(_LIKE_A_DATE).all():
             return str(first)  # `parse` refuses it and names the expected format
@@ -66,7 +75,13 @@ def find(frame: pd.DataFrame, named: str | None, item_id: str) -> str | None:
     return None
 
 
-def parse(column: pd.Series[Any], name: str, date_format: str | None) -> pd.Series[Any]:
+def parse(
+    column: pd.Series[Any],
+    name: str,
+    date_format: str | None,
+    zone: datetime.tzinfo | None = None,
+    items: pd.Series[Any] | None = None,
+) -> pd.Series[Any]:
     """Return stamps as dates or integers.
 
     Parameters
@@ -77,18 +92,75 @@ def parse(column: pd.Series[Any], name: str, date_format: str | None) -> pd.Seri
         Name of the column, for messages.
     date_format : str, optional
         Format of dates in the codes of strftime. Default: ISO dates, the year first.
+    zone : tzinfo, optional
+        Time zone to which dates with offsets are converted. Default: that of the dates; UTC if
+        their offsets differ, as in summer and winter.
+    items : pandas.Series, optional
+        Item of each row.
 
     Raises
     ------
     InvalidFrameError
-        If a stamp is missing or cannot be read without guessing.
+        If a stamp is missing or cannot be read without guessing, or if days of a local clock have
+        offsets and `zone` is unknown.
     """
+    import pandas as pd
+
+    dates, several = _read(column, name, date_format)
+    if zone is not None and isinstance(dates.dtype, pd.DatetimeTZDtype):
+        return dates.dt.tz_convert(zone)
+    if several:
+        _refuse_local_days(dates, column, name, items)
+    return dates
+
+
+def parse_start(text: str, like: pd.Series[Any], date_format: str | None) -> str | int:
+    """Return the stamp of ``--start``, which is written like the stamps of the file.
+
+    Parameters
+    ----------
+    text : str
+        Stamp as given.
+    like : pandas.Series
+        Stamps of the file, as dates or integers.
+    date_format : str, optional
+        Format of dates, as in `parse`.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the text is not such a stamp.
+    """
+    import pandas as pd
+
+    if not _is_date_dtype(like):
+        if re.fullmatch(r"\s*[+-]?\d{1,18}\s*", text) is None:
+            raise InvalidParameterError(
+                f"--start must be an integer, as the stamps of the file are. Got {text!r}. Such a "
+                f"stamp is {like.iloc[0]}.",
+            )
+        return int(text)
+    try:
+        stamp, _ = _read(pd.Series([text]), "--start", date_format)
+    except InvalidFrameError:
+        stamp = None
+    if stamp is None or not _is_date_dtype(stamp):
+        form = "with the year first, such as 2024-01-31 23:00"
+        form = form if date_format is None else f"in the format {date_format!r} of the file"
+        raise InvalidParameterError(f"--start must be a date {form}. Got {text!r}. Write it so.")
+    return str(stamp.iloc[0])
+
+
+def _read(
+    column: pd.Series[Any], name: str, date_format: str | None
+) -> tuple[pd.Series[Any], bool]:
+    """Return stamps as dates or integers, and whether dates in UTC had several offsets."""
     import pandas as pd
 
     if _is_date_dtype(column) or (
         date_format is None and pd.api.types.is_integer_dtype(column.dtype)
     ):
-        return column
+        return column, False
     if column.isna().any():
         row = int(column.isna().to_numpy().argmax())
         raise InvalidFrameError(
@@ -100,7 +172,7 @@ def parse(column: pd.Series[Any], name: str, date_format: str | None) -> pd.Seri
         return _by_format(text, name, date_format)
     integers = as_integers(text)
     if integers is not None:
-        return integers
+        return integers, False
     matches = text.str.fullmatch(_ISO)
     if not matches.all():
         _refuse(text, name, int((~matches).to_numpy().argmax()))
@@ -113,7 +185,7 @@ def parse(column: pd.Series[Any], name: str, date_format: str | None) -> pd.Seri
             f"{text.iloc[row]!r} in data row {row + 1}, and others have offsets. Correct the file."
         )
     try:
-        return pd.to_datetime(text, format="ISO8601", utc=several)
+        return pd.to_datetime(text, format="ISO8601", utc=several), several
     except pd.errors.OutOfBoundsDatetime as error:
         raise InvalidFrameError(
             f"Dates must lie between 1678 and 2261. Column {name!r} has others "
@@ -155,11 +227,13 @@ def _is_float(text: str) -> bool:
     return True
 
 
-def _by_format(text: pd.Series[Any], name: str, date_format: str) -> pd.Series[Any]:
+def _by_format(text: pd.Series[Any], name: str, date_format: str) -> tuple[pd.Series[Any], bool]:
+    """Return dates in a format, and whether they had several offsets and are in UTC now."""
     import pandas as pd
 
+    has_offset = re.search("%[zZ]", date_format.replace("%%", "")) is not None
     try:
-        parsed = pd.to_datetime(text, format=date_format, errors="coerce")
+        parsed = pd.to_datetime(text, format=date_format, errors="coerce", utc=has_offset)
     except ValueError as error:
         raise InvalidFrameError(
             f"--date-format must consist of codes such as %d/%m/%Y %H:%M. Got {date_format!r} "
@@ -171,10 +245,54 @@ def _by_format(text: pd.Series[Any], name: str, date_format: str) -> pd.Series[A
             f"Every stamp must follow --date-format {date_format!r}. Column {name!r} has "
             f"{text.iloc[row]!r} in data row {row + 1}. Correct the format or the row."
         )
-    return parsed
+    if not has_offset:
+        return parsed, False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # of pandas 2 for several offsets
+            own = pd.to_datetime(text, format=date_format)
+    except (ValueError, FutureWarning):
+        return parsed, True
+    return own, False
+
+
+def _refuse_local_days(
+    dates: pd.Series[Any], column: pd.Series[Any], name: str, items: pd.Series[Any] | None
+) -> None:
+    """Refuse days, weeks or months of a local clock, which are irregular in UTC.
+
+    Parameters
+    ----------
+    dates : pandas.Series
+        Dates in UTC that had several offsets.
+    column : pandas.Series
+        The dates as they are written.
+    name : str
+        Name of the column.
+    items : pandas.Series, optional
+        Item of each row.
+    """
+    import pandas as pd
+
+    keys = pd.Series(0, index=dates.index) if items is None else items
+    gaps = dates.groupby(keys, sort=False).diff().abs()
+    times = (dates - dates.dt.normalize()).groupby(keys, sort=False).nunique()
+    if gaps.isna().all() or gaps.min() < pd.Timedelta(_SHORT_DAY) or times.max() == 1:
+        return
+    raise InvalidFrameError(
+        f"Days of a local clock need its time zone, or no offsets from UTC. Column {name!r} has "
+        f"several offsets, such as in {str(column.iloc[0])!r}, and no zone. Write the dates "
+        "without offsets, such as 2024-01-31 or 2024-01-31 06:00."
+    )
 
 
 def _refuse(text: pd.Series[Any], name: str, row: int) -> NoReturn:
+    if _is_float(text.iloc[row]):
+        raise InvalidFrameError(
+            f"Stamps must be integers or dates, not decimal numbers. Column {name!r} has "
+            f"{text.iloc[row]!r} in data row {row + 1}. Write dates, such as 2024-07-01 for the "
+            "middle of 2024; or state the format of dates, such as --date-format '%Y.%m'."
+        )
     raise InvalidFrameError(
         f"Stamps must be integers, or dates with the year first such as 2024-01-31 23:00. Column "
         f"{name!r} has {text.iloc[row]!r} in data row {row + 1}. State the format of dates, such "
@@ -187,8 +305,3 @@ def _is_date_dtype(column: pd.Series[Any]) -> bool:
 
     is_period = isinstance(column.dtype, pd.PeriodDtype)
     return is_period or pd.api.types.is_datetime64_any_dtype(column.dtype)
-
-
-def _floats(column: pd.Series[Any]) -> bool:
-    """Tell whether all values are numbers, such as 2012.5, which also match as dates."""
-    return all(_is_float(str(value)) for value in column.iloc[:100])

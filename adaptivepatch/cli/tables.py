@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ from adaptivepatch.errors import (
 from adaptivepatch.files import PackedTooLargeError, unpack
 
 if TYPE_CHECKING:
+    import datetime
+
     import pandas as pd
 
 ENDINGS = (".csv", ".csv.gz", ".csv.xz", ".tsv", ".tsv.gz", ".tsv.xz", ".parquet")
@@ -47,15 +49,23 @@ class Columns:
         Names of the channels.
     date_format : str, optional
         Format of stamps in the codes of strftime.
-    numbered : bool, default=False
-        Whether the rows have no stamps and their numbers are used instead.
+    index : str, optional
+        Name of the index that held the stamps of `fit`; a column of this name holds the stamps of
+        the file.
+    zone : tzinfo, optional
+        Time zone to which dates with offsets are converted. Default: that of the dates.
+    numbered : bool, default=True
+        Whether the rows of a file without stamps are numbered; otherwise it is refused. In a
+        result: whether they were numbered.
     """
 
     item_id: str | None = None
     timestamp: str | None = None
     target: Sequence[str] | None = None
     date_format: str | None = None
-    numbered: bool = False
+    index: str | None = None
+    zone: datetime.tzinfo | None = None
+    numbered: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,14 +113,26 @@ def read_table(path: Path, columns: Columns) -> Table:
     _check_present(path, frame, columns)
     item_id = columns.item_id or ITEM_ID
     is_long = item_id in frame.columns
-    timestamp = None if columns.numbered else stamps.find(frame, columns.timestamp, item_id)
+    named = columns.timestamp
+    if named is None and columns.index in frame.columns:
+        named = columns.index
+    timestamp = stamps.find(frame, named, item_id, columns.target or ())
+    if timestamp is None and not columns.numbered:
+        raise InvalidFrameError(
+            f"The stamps of a file must be in a column. {path.name!r} has "
+            f"{_shorten(list(frame.columns))}, and none is known to hold them. Name the column "
+            "with --timestamp."
+        )
     if _UNNAMED in frame.columns and timestamp != _UNNAMED and _is_row_number(frame[_UNNAMED]):
         frame = frame.drop(columns=_UNNAMED)  # a saved RangeIndex
     if is_long:
         ids = frame[item_id]
         frame[item_id] = ids.astype(object).where(ids.isna(), ids.astype(str))
     if timestamp is not None:
-        frame[timestamp] = stamps.parse(frame[timestamp], timestamp, columns.date_format)
+        items = frame[item_id] if is_long else None
+        frame[timestamp] = stamps.parse(
+            frame[timestamp], timestamp, columns.date_format, columns.zone, items
+        )
         if not is_long:
             _check_distinct(path, frame[timestamp])
     keys = {item_id, timestamp}
@@ -122,12 +144,11 @@ def read_table(path: Path, columns: Columns) -> Table:
         _check_numbers(frame, name, has_stamps=timestamp is not None)
     if timestamp is None and not is_long:
         frame = frame.reset_index(drop=True)
-        if not columns.numbered:
-            note(
-                f"{path.name} has no column of stamps (timestamp, date, ds, time, or dates in the "
-                "first column): its rows are numbered 0, 1, 2, ..."
-            )
-    found = Columns(item_id, timestamp, columns.target, columns.date_format, timestamp is None)
+        note(
+            f"{path.name} has no column of stamps (timestamp, date, ds, time, or dates in the "
+            "first column): its rows are numbered 0, 1, 2, ..."
+        )
+    found = replace(columns, item_id=item_id, timestamp=timestamp, numbered=timestamp is None)
     return Table(frame, found)
 
 
@@ -236,7 +257,7 @@ def _read_csv(path: Path, ending: str, columns: Columns) -> pd.DataFrame:
             f"{_shorten(header)}. Add a header line."
         )
     # Keys stay text: 007 is not a number, and NA may be Namibia.
-    keys = {columns.item_id or ITEM_ID, columns.timestamp, names[0]}
+    keys = {columns.item_id or ITEM_ID, columns.timestamp, columns.index, names[0]}
     keys |= {name for name in names if name.lower() in stamps.NAMES}
     missing = {name: [""] if name in keys else _MISSING for name in names}
     try:

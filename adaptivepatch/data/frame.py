@@ -538,8 +538,7 @@ def _check_increasing(
         remedy = "Drop or aggregate the repeated rows"
     else:
         found = f"goes from {str(stamps[row - 1])!r} back to {str(stamps[row])!r}"
-        sort = "df.sort_index()" if in_index else f"df.sort_values({timestamp!r})"
-        remedy = f"Use {sort}"
+        remedy = f"Sort the rows {'with df.sort_index()' if in_index else f'by {timestamp!r}'}"
     if others:
         remedy += f". If the frame holds several series, pass item_id={others[0]!r}"
     raise InvalidFrameError(

@@ -289,14 +289,14 @@ def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, 
     for name, (of_init, own) in pairs.items():
         if of_init != own:
             raise InvalidParameterError(
-                f"fit(init=...) needs a model of the same shape. Its {name} is {of_init!r}, but "
+                f"Fine-tuning needs a model of the same shape. Its {name} is {of_init!r}, but "
                 f"that of this forecaster is {own!r}. Set the same {name}, or fit the loaded model "
                 "itself.",
                 parameter="init",
             )
     if _frozen_weights(theirs) != _frozen_weights(network):
         raise InvalidParameterError(
-            "fit(init=...) needs a model with the same frozen patcher. The weights of its frozen "
+            "Fine-tuning needs a model with the same frozen patcher. The weights of its frozen "
             "patcher differ from those of this forecaster. Pass the patcher of that model.",
             parameter="init",
         )
@@ -305,7 +305,7 @@ def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, 
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise InvalidParameterError(
-            "fit(init=...) needs a model of the same shape. Its weights do not fit "
+            "Fine-tuning needs a model of the same shape. Its weights do not fit "
             f"({first_mismatch(error)}). Fit the loaded model itself.",
             parameter="init",
         ) from error

@@ -240,7 +240,7 @@ def load(
         raise
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError, OSError) as error:
         raise InvalidModelError(
-            f"The {model_folder.CONFIG} in {str(path)!r} is not one that save() wrote "
+            f"The {model_folder.CONFIG} in {str(path)!r} is not that of a saved model "
             f"({schema.reason(error)}). Save the model again."
         ) from error
     weights = {

@@ -321,7 +321,7 @@ FILES = [
         rows(DAYS[1], DAYS[0], *DAYS[2:]),
         (
             "Stamps must increase within a series. Series 'series' goes from '2024-01-02 "
-            "00:00:00' back to '2024-01-01 00:00:00'. Use df.sort_values('date')."
+            "00:00:00' back to '2024-01-01 00:00:00'. Sort the rows by 'date'."
         ),
     ),
     table(
@@ -708,14 +708,14 @@ ARGUMENTS = [
         "--init absent",
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'absent/config.json' does not exist. Pass the folder that save() wrote."
+            "'absent/config.json' does not exist. Pass the folder of a saved model."
         ),
     ),
     fit(
         "--init of another shape",
         "--init out --horizon 5",
         (
-            "fit(init=...) needs a model of the same shape. Its horizon is 4, but that of this "
+            "Fine-tuning needs a model of the same shape. Its horizon is 4, but that of this "
             "forecaster is 5. Set the same horizon, or fit the loaded model itself. (Option: "
             "--init.)"
         ),
@@ -780,7 +780,7 @@ FOLDERS = [
         "predict absent",
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'absent/config.json' does not exist. Pass the folder that save() wrote."
+            "'absent/config.json' does not exist. Pass the folder of a saved model."
         ),
     ),
     Command(
@@ -788,13 +788,13 @@ FOLDERS = [
         "predict load.csv",
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'load.csv/config.json' does not exist. Pass the folder that save() wrote."
+            "'load.csv/config.json' does not exist. Pass the folder of a saved model."
         ),
     ),
     Command(
         "predict with a pickle",
         "predict old",
-        ("'old/config.json' is not the JSON that save() wrote (…). Save the model again."),
+        ("'old/config.json' is not the JSON of a saved model (…). Save the model again."),
         {"old/config.json": pickle.dumps({}), "old/model.safetensors": pickle.dumps({})},
     ),
     Command(

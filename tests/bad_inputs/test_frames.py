@@ -263,7 +263,7 @@ STAMPS = [
         FRAME,
         (
             "Stamps must increase within a series. Series 'series' goes from '2024-01-02 "
-            "05:00:00' back to '2024-01-01 00:00:00'. Use df.sort_values('timestamp')."
+            "05:00:00' back to '2024-01-01 00:00:00'. Sort the rows by 'timestamp'."
         ),
     ),
     fit(
@@ -272,7 +272,7 @@ STAMPS = [
         FRAME,
         (
             "Stamps must increase within a series. Series 'series' goes from '2024-01-01 "
-            "02:00:00' back to '2024-01-01 01:00:00'. Use df.sort_index()."
+            "02:00:00' back to '2024-01-01 01:00:00'. Sort the rows with df.sort_index()."
         ),
     ),
     fit(
@@ -281,7 +281,7 @@ STAMPS = [
         FRAME,
         (
             "Stamps must increase within a series. Series 'series' goes from '2024-01-02 "
-            "05:00:00' back to '2024-01-02 04:00:00'. Use df.sort_index()."
+            "05:00:00' back to '2024-01-02 04:00:00'. Sort the rows with df.sort_index()."
         ),
     ),
     fit(
@@ -290,7 +290,7 @@ STAMPS = [
         FRAME,
         (
             "Stamps must increase within a series. Series 'y' goes from '2024-01-01 01:00:00' "
-            "back to '2024-01-01 00:00:00'. Use df.sort_values('timestamp')."
+            "back to '2024-01-01 00:00:00'. Sort the rows by 'timestamp'."
         ),
     ),
     fit(

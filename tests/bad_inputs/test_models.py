@@ -136,7 +136,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'…/absent/config.json' does not exist. Pass the folder that save() wrote."
+            "'…/absent/config.json' does not exist. Pass the folder of a saved model."
         ),
     ),
     Case(
@@ -145,7 +145,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. '…/x/config.json' "
-            "does not exist. Pass the folder that save() wrote."
+            "does not exist. Pass the folder of a saved model."
         ),
     ),
     Case(
@@ -154,7 +154,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. '…/config.json' "
-            "does not exist. Pass the folder that save() wrote."
+            "does not exist. Pass the folder of a saved model."
         ),
     ),
     Case(
@@ -169,7 +169,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. 'config.json' "
-            "does not exist. Pass the folder that save() wrote."
+            "does not exist. Pass the folder of a saved model."
         ),
     ),
     Case(
@@ -184,7 +184,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'a\\x00b/config.json' does not exist. Pass the folder that save() wrote."
+            "'a\\x00b/config.json' does not exist. Pass the folder of a saved model."
         ),
     ),
     load(
@@ -202,7 +202,7 @@ LOADING = [
         tensors(lambda t: t | {"naive_scale": t["naive_scale"].to(torch.float8_e4m3fn)}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (naive_scale holds "
+            "The config.json in '…/model' is not that of a saved model (naive_scale holds "
             "torch.float8_e4m3fn, not torch.float64). Save the model again."
         ),
     ),
@@ -238,7 +238,7 @@ LOADING = [
         put(history__layout__item_order=["another"]),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (history.layout must order "
+            "The config.json in '…/model' is not that of a saved model (history.layout must order "
             "the item_ids of the history). Save the model again."
         ),
     ),
@@ -247,7 +247,7 @@ LOADING = [
         put(history__item_ids=[["series"]]),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (config.history.item_ids[0] "
+            "The config.json in '…/model' is not that of a saved model (config.history.item_ids[0] "
             "must be a string or a number, not list). Save the model again."
         ),
     ),
@@ -256,7 +256,7 @@ LOADING = [
         put(history__freq=1),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (freq, unit and timezone of "
+            "The config.json in '…/model' is not that of a saved model (freq, unit and timezone of "
             "the history contradict each other). Save the model again."
         ),
     ),
@@ -266,7 +266,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'…/model/model.safetensors' does not exist. Pass the folder that save() wrote."
+            "'…/model/model.safetensors' does not exist. Pass the folder of a saved model."
         ),
     ),
     load(
@@ -275,7 +275,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'…/model/config.json' does not exist. Pass the folder that save() wrote."
+            "'…/model/config.json' does not exist. Pass the folder of a saved model."
         ),
     ),
     load(
@@ -284,7 +284,7 @@ LOADING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. "
-            "'…/model/config.json' does not exist. Pass the folder that save() wrote."
+            "'…/model/config.json' does not exist. Pass the folder of a saved model."
         ),
     ),
     load(
@@ -346,7 +346,7 @@ LOADING = [
         tensors(lambda _: {"bert.weight": torch.ones(2)}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (model.safetensors lacks "
+            "The config.json in '…/model' is not that of a saved model (model.safetensors lacks "
             "'history'). Save the model again."
         ),
     ),
@@ -379,7 +379,7 @@ LOADING = [
         tensors(lambda t: {**t, "scaling.mean": torch.ones(5, 5).double()}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (items, "
+            "The config.json in '…/model' is not that of a saved model (items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -388,7 +388,7 @@ LOADING = [
         tensors(lambda t: {**t, "history": torch.ones(3).double()}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (items, "
+            "The config.json in '…/model' is not that of a saved model (items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -399,7 +399,7 @@ LOADING = [
         ),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (scaling must "
+            "The config.json in '…/model' is not that of a saved model (scaling must "
             "be finite). Save the model again."
         ),
     ),
@@ -407,31 +407,31 @@ LOADING = [
         "config of text",
         text("weights: yes"),
         MODEL,
-        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+        ("'…/model/config.json' is not the JSON of a saved model (…). Save the model again."),
     ),
     load(
         "config of bytes",
         lambda at: (at / "config.json").write_bytes(b"\xff\xfe\x00"),
         MODEL,
-        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+        ("'…/model/config.json' is not the JSON of a saved model (…). Save the model again."),
     ),
     load(
         "config cut",
         truncate("config.json", 200),
         MODEL,
-        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+        ("'…/model/config.json' is not the JSON of a saved model (…). Save the model again."),
     ),
     load(
         "config is a list",
         text("[1, 2]"),
         MODEL,
-        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+        ("'…/model/config.json' is not the JSON of a saved model (…). Save the model again."),
     ),
     load(
         "config is a number",
         text("3"),
         MODEL,
-        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+        ("'…/model/config.json' is not the JSON of a saved model (…). Save the model again."),
     ),
     Case(
         "a name too long",
@@ -440,14 +440,14 @@ LOADING = [
         (
             "A saved model is a folder with config.json and model.safetensors. "
             "'…/config.json' "
-            "does not exist. Pass the folder that save() wrote."
+            "does not exist. Pass the folder of a saved model."
         ),
     ),
     load(
         "config nested deeply",
         text("[" * 100_000),
         MODEL,
-        ("'…/model/config.json' is not the JSON that save() wrote (…). Save the model again."),
+        ("'…/model/config.json' is not the JSON of a saved model (…). Save the model again."),
     ),
     load(
         "foreign config",
@@ -463,7 +463,7 @@ LOADING = [
         text('{"kind": "forecaster", "format": 1}'),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (config lacks "
+            "The config.json in '…/model' is not that of a saved model (config lacks "
             "'adaptivepatch'). Save the model again."
         ),
     ),
@@ -517,7 +517,7 @@ LOADING = [
         lambda c: c.pop("history"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (config lacks 'history'). "
+            "The config.json in '…/model' is not that of a saved model (config lacks 'history'). "
             "Save the model again."
         ),
     ),
@@ -526,7 +526,7 @@ LOADING = [
         lambda c: c.pop("parameters"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (config lacks "
+            "The config.json in '…/model' is not that of a saved model (config lacks "
             "'parameters'). Save the model again."
         ),
     ),
@@ -535,7 +535,7 @@ LOADING = [
         put(parameters="none"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (config.parameters must be "
+            "The config.json in '…/model' is not that of a saved model (config.parameters must be "
             "a mapping, not 'none'). Save the model again."
         ),
     ),
@@ -544,7 +544,7 @@ LOADING = [
         put(parameters__epochs=3),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (config.parameters has the "
+            "The config.json in '…/model' is not that of a saved model (config.parameters has the "
             "unknown key 'epochs'). Save the model again."
         ),
     ),
@@ -553,7 +553,7 @@ LOADING = [
         put(parameters__horizon="4"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
             "The 'horizon' parameter of Forecaster must be an int in the range [1, inf). Got '4' "
             "instead.). Save the model again."
         ),
@@ -563,7 +563,7 @@ LOADING = [
         put(parameters__horizon=-4),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
             "The 'horizon' parameter of Forecaster must be an int in the range [1, inf). Got -4 "
             "instead.). Save the model again."
         ),
@@ -579,7 +579,7 @@ LOADING = [
         put(parameters__horizon=10**15),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
             "The 'horizon' parameter of Forecaster must be at most 1048576. Got 1000000000000000 "
             "instead.). Save the model again."
         ),
@@ -627,7 +627,7 @@ LOADING = [
         put(parameters__patcher__name=None),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote "
+            "The config.json in '…/model' is not that of a saved model "
             "(config.parameters.patcher.name must be a string, not None). Save the model again."
         ),
     ),
@@ -636,7 +636,7 @@ LOADING = [
         put(parameters__patcher__name=["fixed"]),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote "
+            "The config.json in '…/model' is not that of a saved model "
             "(config.parameters.patcher.name must be a string, not list). Save the model again."
         ),
     ),
@@ -661,7 +661,7 @@ LOADING = [
         put(**{BACKBONE + "parameters__num_heads": 3}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
             "The 'd_model' parameter of TransformerBackbone must be a multiple of num_heads=3. "
             "Got 8 instead.). Save the model again."
         ),
@@ -671,7 +671,7 @@ LOADING = [
         put(**{BACKBONE + "parameters__width": 3}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote "
+            "The config.json in '…/model' is not that of a saved model "
             "(TypeError: …). Save the model again."
         ),
     ),
@@ -680,7 +680,7 @@ LOADING = [
         put(parameters__trainer="fast"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (config.parameters.trainer "
+            "The config.json in '…/model' is not that of a saved model (config.parameters.trainer "
             "must be a mapping, not 'fast'). Save the model again."
         ),
     ),
@@ -689,7 +689,7 @@ LOADING = [
         put(parameters__trainer__precision="float8"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
             "The 'precision' parameter of Trainer must be one of ['bfloat16', 'float32', "
             "'float64']. Got 'float8' instead.). Save the model again."
         ),
@@ -699,7 +699,7 @@ LOADING = [
         put(history__lengths=[5]),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (items, "
+            "The config.json in '…/model' is not that of a saved model (items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -708,7 +708,7 @@ LOADING = [
         put(history__unit="fortnight"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (config.history.unit must "
+            "The config.json in '…/model' is not that of a saved model (config.history.unit must "
             "be one of [None, 's', 'ms', 'us', 'ns'], not 'fortnight'). Save the model again."
         ),
     ),
@@ -717,7 +717,7 @@ LOADING = [
         put(history__item_ids=["series", "more"]),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (items, "
+            "The config.json in '…/model' is not that of a saved model (items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -726,7 +726,7 @@ LOADING = [
         tensors(lambda t: {**t, "stamps": t["stamps"][1:].clone()}),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (items, "
+            "The config.json in '…/model' is not that of a saved model (items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -735,7 +735,7 @@ LOADING = [
         put(history__freq="often"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (InvalidParameterError: "
+            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
             "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
             "stamps. Got 'often' instead.). Save the model again."
         ),
@@ -745,7 +745,7 @@ LOADING = [
         put(history__timezone="Mars/Olympus"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (UnknownTimeZoneError: "
+            "The config.json in '…/model' is not that of a saved model (UnknownTimeZoneError: "
             "'Mars/Olympus'). Save the model again."
         ),
     ),
@@ -754,7 +754,7 @@ LOADING = [
         put(history__channels=["a"]),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (items, "
+            "The config.json in '…/model' is not that of a saved model (items, "
             "channels, stamps and values are of different sizes). Save the model again."
         ),
     ),
@@ -763,7 +763,7 @@ LOADING = [
         put(record="none"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (config.record must be a "
+            "The config.json in '…/model' is not that of a saved model (config.record must be a "
             "mapping, not 'none'). Save the model again."
         ),
     ),
@@ -772,7 +772,7 @@ LOADING = [
         put(record__colour="blue"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (config.record has the "
+            "The config.json in '…/model' is not that of a saved model (config.record has the "
             "unknown key 'colour'). Save the model again."
         ),
     ),
@@ -781,7 +781,7 @@ LOADING = [
         put(columns="none"),
         MODEL,
         (
-            "The config.json in '…/model' is not one that save() wrote (config.columns must be a "
+            "The config.json in '…/model' is not that of a saved model (config.columns must be a "
             "mapping, not 'none'). Save the model again."
         ),
     ),
@@ -1150,7 +1150,7 @@ WRITING = [
         MODEL,
         (
             "A saved model is a folder with config.json and model.safetensors. '…/config.json' "
-            "does not exist. Pass the folder that save() wrote."
+            "does not exist. Pass the folder of a saved model."
         ),
     ),
 ]

@@ -931,7 +931,7 @@ FITTING = [
         lambda: tiny(horizon=5).fit(wide(), init=fitted()),
         PARAMETER,
         (
-            "fit(init=...) needs a model of the same shape. Its horizon is 4, but that of this "
+            "Fine-tuning needs a model of the same shape. Its horizon is 4, but that of this "
             "forecaster is 5. Set the same horizon, or fit the loaded model itself."
         ),
     ),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 import warnings
@@ -98,6 +100,19 @@ def test_wrong_use_is_one_line_with_exit_status_2(call, arguments, message):
         (InvalidFrameError("Bad\nframe."), 2, "adaptivepatch: Bad frame."),
         (OSError(28, "No space left on device", "x"), 2, "No space left on device: 'x'."),
         (MemoryError(), 2, "There is not enough memory (MemoryError)."),
+        (OSError(12, "Cannot allocate memory"), 2, "There is not enough memory (OSError)."),
+        (RuntimeError("can't start new thread"), 2, "There is not enough memory (RuntimeError)."),
+        (
+            ImportError("libtorch.so: failed to map segment from shared object"),
+            2,
+            "There is not enough memory (ImportError).",
+        ),
+        (ImportError("cannot import name 'x'"), 70, "This is a bug in adaptivepatch: ImportError"),
+        (
+            UnicodeEncodeError("latin-1", "a°Ω", 2, 3, "ordinal not in range(256)"),
+            2,
+            "Its encoding, 'latin-1', lacks 'Ω'. Set the environment variable PYTHONIOENCODING",
+        ),
         (RuntimeError("not enough memory: you tried to allocate"), 2, "not enough memory"),
         (KeyboardInterrupt(), 130, "adaptivepatch: interrupted."),
         (KeyError("x"), 70, "This is a bug in adaptivepatch: KeyError: 'x'"),
@@ -147,3 +162,60 @@ def test_a_reader_that_goes_away_ends_the_command_silently():
         process.stdout.close()
         err = process.stderr.read()
     assert (process.returncode, err) == (cli.NO_READER, b"")
+
+
+LIST = "import sys; from adaptivepatch.cli import main; main(['datasets', *sys.argv[1:]])"
+
+
+def in_a_shell(redirection, *arguments, program=LIST, **environment):
+    """Run a command in a shell with redirected streams; return exit status, output and errors."""
+    words = shlex.join([sys.executable, "-c", program, *arguments])
+    done = subprocess.run(
+        ["bash", "-c", f"{words} {redirection}"],
+        capture_output=True,
+        env=os.environ | environment,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_results_are_not_lost_in_a_closed_output_stream():
+    status, _, err = in_a_shell(">&-", "list", "--json")
+    assert status == 2
+    assert err.startswith("adaptivepatch: Results need an output stream.")
+    assert err.count("\n") == 1
+
+
+def test_a_closed_or_full_error_stream_keeps_the_status_and_the_result():
+    status, out, _ = in_a_shell("2>&-", "list", "--json")
+    assert status == 0
+    assert json.loads(out)["datasets"]
+    for redirection in ("2>&-", "2>/dev/full"):
+        assert in_a_shell(redirection, "path", "ETTh11")[:2] == (2, "")
+
+
+def test_a_full_output_stream_is_a_mistake_of_one_line():
+    status, _, err = in_a_shell(">/dev/full", "list", "--json")
+    assert (status, err) == (2, "adaptivepatch: No space left on device.\n")
+
+
+WRITE = """
+import pandas as pd
+from adaptivepatch import datasets
+from adaptivepatch.cli import main, screen
+from adaptivepatch.datasets import sources
+def table():
+    screen.write_csv(pd.DataFrame({"größe": ["Ω"]}))
+    return []
+sources.dataset_table = table
+main(["datasets", "list", "--json"])
+"""
+
+
+def test_tables_are_written_whole_in_utf_8_or_not_at_all():
+    status, out, err = in_a_shell("", program=WRITE, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert (status, err) == (0, "")
+    assert out.startswith("größe\nΩ\n")
+    status, out, err = in_a_shell("", program=WRITE, PYTHONIOENCODING="latin-1", PYTHONUTF8="0")
+    assert (status, out) == (2, "")
+    assert "Its encoding, 'latin-1', lacks 'Ω'" in err

@@ -90,3 +90,9 @@ def test_existing_results_are_refused_before_any_fit(run, tmp_path):
 def test_absent_columns_are_named(run):
     with pytest.raises(InvalidFrameError, match=r"must have the column 'laod'"):
         run("--target", "laod")
+
+
+def test_the_step_of_integer_stamps_is_an_integer(run, tmp_path):
+    frame = pd.read_csv(tmp_path / "my.csv").rename_axis("time").drop(columns="date")
+    frame.to_csv(tmp_path / "my.csv")
+    assert run("--freq", "1", "--patcher", "recency").exit_code == 0

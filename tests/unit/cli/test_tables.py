@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 
 import numpy as np
 import pandas as pd
@@ -124,6 +125,67 @@ def test_date_format(tmp_path):
     assert read(tmp_path, text, date_format="%d/%m/%Y").frame["date"].dt.month.tolist() == [2, 2]
     with pytest.raises(InvalidFrameError, match=r"must follow --date-format '%m/%Y'"):
         read(tmp_path, text, date_format="%m/%Y")
+
+
+@pytest.mark.parametrize("offsets", [("+01:00", "+01:00"), ("+0100", "+0200"), ("Z", "+0200")])
+def test_date_format_with_offsets(tmp_path, offsets):
+    text = "date,load\n" + "".join(
+        f"31/03/2024 {hour:02} {offset},1\n" for hour, offset in zip((1, 5), offsets, strict=True)
+    )
+    stamps = read(tmp_path, text, date_format="%d/%m/%Y %H %z").frame["date"]
+    hours = {"+01:00": 1, "+0100": 1, "+0200": 2, "Z": 0}
+    expected = [hour - hours[offset] for hour, offset in zip((1, 5), offsets, strict=True)]
+    assert stamps.dt.tz_convert("UTC").dt.hour.tolist() == expected
+    assert stamps.dt.hour.tolist() == ([1, 5] if offsets[0] == offsets[1] else expected)
+
+
+@pytest.mark.parametrize("values", [("2020.5", "2021.5"), ("2020.083", "2020.167"), ("2024.10",)])
+def test_decimal_years_are_not_months(tmp_path, values):
+    text = "date,load\n" + "".join(f"{value},1\n" for value in values)
+    with pytest.raises(InvalidFrameError, match=rf"decimal numbers.* '{values[0]}' in data row 1"):
+        read(tmp_path, text)
+
+
+def test_years_and_months_with_a_dot_are_read_where_the_format_says_so(tmp_path):
+    text = "date,load\n2024.01,1\n2024.10,1\n"
+    assert read(tmp_path, text, date_format="%Y.%m").frame["date"].dt.month.tolist() == [1, 10]
+    text = "date,load\n2024.01.31,1\n2024.02.29,1\n"
+    assert read(tmp_path, text).frame["date"].dt.day.tolist() == [31, 29]
+
+
+SPRING = pd.date_range("2024-03-10", periods=40, tz="Europe/Berlin")
+
+
+def local_days(days, item=None):
+    """Days with offsets that change in spring."""
+    key = "" if item is None else f",{item}"
+    return "".join(f"{day.isoformat()}{key},{k}\n" for k, day in enumerate(days))
+
+
+@pytest.mark.parametrize("form", [None, "%Y-%m-%dT%H:%M:%S%z"])
+def test_days_of_a_local_clock_need_its_zone(tmp_path, form):
+    wide = "date,load\n" + local_days(SPRING)
+    other = local_days(SPRING.tz_convert("America/New_York").normalize() + pd.Timedelta("5h"), "b")
+    long = "date,item_id,load\n" + local_days(SPRING, "a") + other
+    for text in (wide, long):
+        with pytest.raises(InvalidFrameError, match="Write the dates without offsets"):
+            read(tmp_path, text, date_format=form)
+        column = read(tmp_path, text, date_format=form, zone=SPRING.tz).frame["date"]
+        assert column[:40].tolist() == list(SPRING)
+    if form is None:  # what the message says to do
+        column = read(tmp_path, re.sub(r"T00:00:00\S\d\d:\d\d", "", wide)).frame["date"]
+        assert column.tolist() == list(SPRING.tz_localize(None))
+
+
+def test_days_that_are_regular_in_utc_are_read(tmp_path):
+    days = SPRING.tz_convert("UTC").normalize().unique().tz_convert("Europe/Berlin")
+    column = read(tmp_path, "date,load\n" + local_days(days)).frame["date"]
+    assert column.tolist() == list(days.tz_convert("UTC"))
+
+
+def test_a_channel_may_have_the_name_of_a_column_of_stamps(tmp_path):
+    table = read(tmp_path, "date,time\n2024-01-01,1\n2024-01-02,2\n", target=["time"])
+    assert table.columns.timestamp == "date"
 
 
 def test_named_columns_must_be_there(tmp_path):

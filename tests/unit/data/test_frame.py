@@ -249,10 +249,10 @@ def test_unknown_arguments_are_refused():
 def test_times_that_do_not_increase_are_refused():
     frame = long_frame([3, 4])
     swapped = frame.iloc[[0, 1, 2, 3, 5, 4, 6]]
-    match = r"'b' goes from '2024-01-01 02:00:00' back to '2024-01-01 01:00:00'\. Use df\.sort_val"
+    match = r"'b' goes from '2024-01-01 02:00:00' back to '2024-01-01 01:00:00'\. Sort the rows by"
     with pytest.raises(InvalidFrameError, match=match):
         read_frame(swapped)
-    with pytest.raises(InvalidFrameError, match=r"Use df\.sort_index\(\)"):
+    with pytest.raises(InvalidFrameError, match=r"Sort the rows with df\.sort_index\(\)"):
         read_frame(wide_frame().iloc[::-1])
     with pytest.raises(InvalidFrameError, match=r"'b' has the stamp '2024-01-01 01:00:00' more"):
         read_frame(frame.iloc[[0, 1, 2, 3, 4, 4, 5]])
