@@ -15,7 +15,7 @@ from adaptivepatch.errors import OutputError
 
 
 def write_atomic(target: str | Path, write: Callable[[Path], object]) -> Path:
-    """Write a file beside the target, flush it to the disk and move it to the target.
+    """Write a file next to the target, flush it to the disk and move it to the target.
 
     Parameters
     ----------

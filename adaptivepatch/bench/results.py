@@ -88,7 +88,7 @@ def write_windows(results: Path, record: Record, window_mse: NDArray[np.float64]
     Parameters
     ----------
     results : Path
-        CSV file of the rows; the folder ``NAME.windows`` beside it receives one file per run.
+        CSV file of the rows; the folder ``NAME.windows`` next to it receives one file per run.
     record : Record
         Record of the run.
     window_mse : ndarray of shape (windows,)

@@ -32,7 +32,7 @@ def run_suite(
     suite : str or Path
         Name or file of the suite; see `adaptivepatch.bench.task.read_suite`.
     results : Path
-        CSV file to append rows to; ``NAME.curves.csv`` beside it receives the validations.
+        CSV file to append rows to; ``NAME.curves.csv`` next to it receives the validations.
     only : callable, optional
         Function of a `Run` that returns whether to do it; by default all runs are done.
     device : str, default="auto"
