@@ -71,5 +71,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Return the public names beside the attributes that every module has."""
+    """Return the public names and the attributes that every module has."""
     return sorted({*globals(), *__all__})

@@ -183,7 +183,7 @@ class Replacement:
 
 
 def write_atomic(target: str | Path, write: Callable[[Path], object]) -> Path:
-    """Write a file beside the target, flush it to the disk and move it to the target.
+    """Write a file next to the target, flush it to the disk and move it to the target.
 
     Parameters
     ----------
