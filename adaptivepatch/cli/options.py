@@ -95,7 +95,7 @@ ContextLength = Annotated[int, model_option("Look-back in time steps.")]
 BackboneName = Annotated[str, model_option(f"Backbone: {BACKBONE_NAMES}.", metavar="NAME")]
 SavedModel = Annotated[
     Path,
-    typer.Argument(metavar="MODEL", help="Model folder that fit wrote.", show_default=False),
+    typer.Argument(metavar="MODEL", help="Folder of a saved model.", show_default=False),
 ]
 OtherFile = Annotated[
     Path | None,
