@@ -127,8 +127,8 @@ def _explain(error: Exception, command: Any) -> int:
         _explain_usage(error)
     elif _is_out_of_memory(error):
         note(
-            f"There is not enough memory ({type(error).__name__}). Use fewer series, a shorter "
-            "look-back, or a smaller --set trainer__batch_size=..."
+            f"There is not enough memory ({type(error).__name__}). Allow the process more, or use "
+            "fewer series, a shorter look-back, or a smaller --set trainer__batch_size=..."
         )
     elif isinstance(error, AdaptivePatchError | OSError):
         note(say_error(error, command))

@@ -108,7 +108,7 @@ SavedModel = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL",
-        help="Model folder that fit wrote.",
+        help="Folder of a saved model.",
         parser=user_path,
         show_default=False,
     ),

@@ -133,22 +133,18 @@ def parse_start(text: str, like: pd.Series[Any], date_format: str | None) -> str
     """
     import pandas as pd
 
-    if not _is_date_dtype(like):
-        if re.fullmatch(r"\s*[+-]?\d{1,18}\s*", text) is None:
-            raise InvalidParameterError(
-                f"--start must be an integer, as the stamps of the file are. Got {text!r}. Such a "
-                f"stamp is {like.iloc[0]}.",
-            )
-        return int(text)
+    is_date, first = _is_date_dtype(like), like.iloc[0]
     try:
-        stamp, _ = _read(pd.Series([text]), "--start", date_format)
+        stamp = _read(pd.Series([text]), "--start", date_format if is_date else None)[0]
     except InvalidFrameError:
         stamp = None
-    if stamp is None or not _is_date_dtype(stamp):
-        form = "with the year first, such as 2024-01-31 23:00"
-        form = form if date_format is None else f"in the format {date_format!r} of the file"
-        raise InvalidParameterError(f"--start must be a date {form}. Got {text!r}. Write it so.")
-    return str(stamp.iloc[0])
+    if stamp is None or _is_date_dtype(stamp) != is_date:
+        example = first.strftime(date_format) if is_date and date_format else str(first)
+        raise InvalidParameterError(
+            "--start must be a stamp that is written like those of the file, such as "
+            f"{example!r}. Got {text!r}."
+        )
+    return str(stamp.iloc[0]) if is_date else int(stamp.iloc[0])
 
 
 def _read(

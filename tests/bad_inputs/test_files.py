@@ -284,6 +284,24 @@ FILES = [
         ),
     ),
     table(
+        "decimal years",
+        rows("2020.5,1", "2021.5,2", "2022.5,3"),
+        (
+            "Stamps must be integers or dates, not decimal numbers. Column 'date' has '2020.5' in "
+            "data row 1. Write dates, such as 2024-07-01 for the middle of 2024; or state the "
+            "format of dates, such as --date-format '%Y.%m'."
+        ),
+    ),
+    table(
+        "days of a local clock",
+        rows("2024-03-30T00:00+01:00,1", "2024-03-31T00:00+01:00,2", "2024-04-01T00:00+02:00,3"),
+        (
+            "Days of a local clock need its time zone, or no offsets from UTC. Column 'date' has "
+            "several offsets, such as in '2024-03-30T00:00+01:00', and no zone. Write the dates "
+            "without offsets, such as 2024-01-31 or 2024-01-31 06:00."
+        ),
+    ),
+    table(
         "dates beyond memory",
         rows("9999-01-01,1", "9999-01-02,2", "9999-01-03,2"),
         (
@@ -437,8 +455,9 @@ ARGUMENTS = [
         "a key as --target",
         "--target date",
         (
-            "Every target must be a value column. 'date' is not. Available: ['a', 'b']. (Option: "
-            "--target.)"
+            "A channel must hold numbers. Column 'date' has '2024-01-01 00:00:00' in data row 1. "
+            "Name it with --timestamp or --item-id if it is a key, list the channels with "
+            "--target, or correct the file."
         ),
     ),
     fit(
@@ -912,28 +931,43 @@ FOLDERS = [
         "Missing argument 'FILE'. See: adaptivepatch evaluate --help",
     ),
     Command(
+        "predict with dates of a time zone",
+        "predict out zone.csv",
+        (
+            "Dates must have a time zone or an offset from UTC if those of fit had one, and only "
+            "then. Those of fit had none; those of 'zone.csv' are in UTC. Write the dates without "
+            "offsets."
+        ),
+        {"zone.csv": HOURLY.tz_localize("UTC").to_csv()},
+    ),
+    Command(
+        "predict with no such --timestamp",
+        "predict out load.csv --timestamp dat",
+        "'load.csv' must have the column 'dat'. It has 'date', 'a', 'b'. Did you mean 'date'?",
+    ),
+    Command(
         "evaluate from no date",
         "evaluate out load.csv --start monday",
         (
-            "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got "
-            "'monday' instead (Unable to parse datetime string: monday). (Option: --start.)"
+            "--start must be a stamp that is written like those of the file, such as '2024-01-01 "
+            "00:00:00'. Got 'monday'."
         ),
     ),
     Command(
         "evaluate from a number",
         "evaluate out load.csv --start 12",
         (
-            "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got 12 "
-            "instead (a number is not a date). (Option: --start.)"
+            "--start must be a stamp that is written like those of the file, such as '2024-01-01 "
+            "00:00:00'. Got '12'."
         ),
     ),
     Command(
         "evaluate after the end",
         "evaluate out load.csv --start 2030-01-01",
         (
-            "A backtest needs a window of 2 look-back points and 4 targets from '2030-01-01' on. "
-            "The longest series has 40 rows. Pass more rows or an earlier start. (Option: "
-            "--start.)"
+            "A backtest needs a window of 2 look-back points and 4 targets from '2030-01-01 "
+            "00:00:00' on. The longest series has 40 rows. Pass more rows or an earlier start. "
+            "(Option: --start.)"
         ),
     ),
     Command(

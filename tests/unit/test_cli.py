@@ -218,4 +218,4 @@ def test_tables_are_written_whole_in_utf_8_or_not_at_all():
     assert out.startswith("größe\nΩ\n")
     status, out, err = in_a_shell("", program=WRITE, PYTHONIOENCODING="latin-1", PYTHONUTF8="0")
     assert (status, out) == (2, "")
-    assert "Its encoding, 'latin-1', lacks 'Ω'" in err
+    assert "Its encoding, 'latin-1', lacks '\\u03a9'" in err

@@ -244,6 +244,21 @@ def test_without_locks_a_claim_of_a_dead_process_of_this_host_is_stale(tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_tables_are_written_by_one_process_at_a_time(done, monkeypatch):
+    done.results.unlink()
+    claim, waits = claim_file(done.folder / "tables.claim"), []
+
+    def wait(seconds):
+        waits.append(done.results.exists())
+        claim.release()
+
+    monkeypatch.setattr(claims.time, "sleep", wait)
+    done.tables()
+    assert waits == [False]
+    assert done.results.exists()
+    assert sorted(done.folder.iterdir()) == units(done)
+
+
 def test_claims_need_a_folder_that_can_be_written(tmp_path):
     with pytest.raises(OutputError, match=r"x\.claim' cannot be claimed: No such file"):
         claim_file(tmp_path / "none" / "x.claim")

@@ -174,6 +174,15 @@ def test_an_index_of_integers_is_found_by_its_name(name, capsys):
     assert_same_results("m", "x.csv", frame, *([] if name else ["--timestamp", "year"]))
 
 
+@pytest.mark.parametrize("name", [None, "timestamp", "hour"])
+def test_a_long_frame_with_stamps_in_its_index(name, capsys):
+    frame = long(STAMPS["dates"]).set_index("timestamp").rename_axis(name)
+    small().fit(frame).save("m")
+    frame.rename_axis("hour").to_csv("x.csv")
+    assert call("predict", "m", "x.csv", "--out", "p.csv") == 0
+    assert_equal(pd.read_csv("p.csv"), Forecaster.load("m").predict(frame), "timestamp")
+
+
 def test_dates_have_a_zone_if_those_of_fit_had_one(capsys):
     for kind, other in (("dates", "offset"), ("offset", "dates")):
         small().fit(wide(STAMPS[kind])).save(kind)
@@ -252,8 +261,8 @@ def test_start_is_written_like_the_stamps(capsys):
     assert pd.read_csv("w.csv")["timestamp"].min() == "2024-02-05 00:00:00+00:00"
     for wrong in ("2024-02-05", "05/02/2024", "32/01/2024 00:00+0000", "5"):
         assert call(*evaluate, wrong, "--force") == 2
-        assert f"--start must be a date in the format '{form}'" in capsys.readouterr().err
+        assert "of the file, such as '01/01/2024 00:00+0000'. Got '" in capsys.readouterr().err
     wide(days).to_csv("iso.csv")
     for wrong in ("05/02/2024", "2024.1", "5"):
         assert call("evaluate", "m", "iso.csv", "--start", wrong) == 2
-        assert "--start must be a date with the year first" in capsys.readouterr().err
+        assert "of the file, such as '2024-01-01 00:00:00+00:00'. Got" in capsys.readouterr().err
