@@ -594,8 +594,8 @@ ARGUMENTS = [
             "Forecaster(backbone=TransformerBackbone(), context_length=12, horizon=4, "
             "patcher=FixedPatcher(), random_state=0, trainer=Trainer(device='cpu', "
             "max_steps=1)). Valid parameters are: ['backbone', 'context_length', "
-            "'embedding', 'horizon', "
-            "'loss', 'missing', 'patcher', 'quantiles', 'random_state', 'share_segmentation', "
+            "'embedding', 'horizon', 'loss', 'missing', 'patcher', 'quantiles', 'random_state', "
+            "'season', 'share_segmentation', "
             "'trainer', 'values_per_patch']."
         ),
     ),
