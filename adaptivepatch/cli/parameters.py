@@ -56,6 +56,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 SETTINGS: Mapping[str, str] = {
     "embedding": "embedding",
     "loss": "loss",
+    "season": "season",
     "share_segmentation": "share_segmentation",
     "values_per_patch": "values_per_patch",
     **{

@@ -589,7 +589,7 @@ ARGUMENTS = [
         (
             "Forecaster has no parameter 'optimizer'. Its parameters: 'backbone', "
             "'context_length', 'embedding', 'horizon', 'loss', 'missing', 'patcher', 'quantiles', "
-            "'random_state', 'share_segmentation', 'trainer', 'values_per_patch'."
+            "'random_state', 'season', 'share_segmentation', 'trainer', 'values_per_patch'."
         ),
     ),
     fit(

@@ -745,8 +745,8 @@ LOADING = [
         put(history__timezone="Mars/Olympus"),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (UnknownTimeZoneError: "
-            "'Mars/Olympus'). Save the model again."
+            "The config.json in '…/model' is not that of a saved model (ValueError: there is no "
+            "time zone 'Mars/Olympus' on this machine). Save the model again."
         ),
     ),
     config(
