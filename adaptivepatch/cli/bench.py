@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adaptivepatch.bench.record import Record
     from adaptivepatch.bench.task import Run
 
 app = typer.Typer(help="Run the benchmark and verify its data.", no_args_is_help=True)
@@ -55,7 +58,7 @@ def verify() -> None:
 @app.command()
 def run(
     suite: Annotated[str, typer.Argument(help="Name of a suite, or path of a YAML file.")],
-    out: Annotated[Path, typer.Option(help="CSV file that receives a row per run.")],
+    out: Annotated[Path, typer.Option(help="CSV file to append finished runs to.")],
     seed: Annotated[list[int] | None, typer.Option(help="Only these seeds.")] = None,
     arm: Annotated[list[str] | None, typer.Option(help="Only these arms.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only these data sets.")] = None,
@@ -74,9 +77,7 @@ def run(
     import torch
     from rich.console import Console
 
-    from adaptivepatch.bench.protocols import find_protocol
     from adaptivepatch.bench.runner import run_suite
-    from adaptivepatch.bench.store import Store
     from adaptivepatch.bench.task import choose_runs, read_suite
 
     torch.set_num_threads(threads)
@@ -100,6 +101,14 @@ def run(
         on_start=show_run,
         on_validation=show_validation,
     )
+    _report(console, records, out, keys)
+
+
+def _report(console: Console, records: list[Record], out: Path, keys: set[tuple[str, ...]]) -> None:
+    """Print the new results, and why chosen runs were not done."""
+    from adaptivepatch.bench.protocols import find_protocol
+    from adaptivepatch.bench.store import Store
+
     for record in records:
         protocol = find_protocol(record.run.task.protocol)
         console.print(protocol.summarise(record), highlight=False)
