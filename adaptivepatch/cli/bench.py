@@ -69,8 +69,8 @@ def run(
 ) -> None:
     """Do the runs of a suite that the results file does not have yet.
 
-    Several processes can share one results file. Interrupted, repeat the command: finished runs are
-    kept.
+    Several processes can share one results file. After an interruption, repeat the command: only
+    the run that was interrupted is lost.
 
     Example: adaptivepatch bench run patchtst_etth1 --out results.csv --seed 1
     """
