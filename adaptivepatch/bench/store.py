@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import glob
 import hashlib
 import io
 import json
@@ -125,7 +124,6 @@ class Store:
         claim = claim_file(make_folder(self.folder) / f"{unit.stem}.claim")
         if claim is None:
             return None
-        _remove_temporary(unit)
         if not unit.exists() and run.key not in self._rows():
             return claim
         claim.release()
@@ -178,15 +176,12 @@ class Store:
         if not self.folder.is_dir():
             return
         with wait_for_file(self.folder / "tables.claim"):
-            for table in (self.results, self.curves):
-                _remove_temporary(table)
             units, problems = self._read()
             units.sort(key=lambda unit: unit.place)
             for unit in units:
                 if unit.window_mse is not None:
                     path = windows_path(self.results, unit.row)
                     make_folder(path.parent)
-                    _remove_temporary(path)
                     _replace(path, _npy(unit.window_mse))
             keys = {unit.key for unit in units}
             # The table of runs is last: a run with a row has its curve and its window errors.
@@ -308,9 +303,3 @@ def _replace(path: Path, content: bytes) -> None:
     """Replace a file at once, unless it has this content."""
     if not path.exists() or path.read_bytes() != content:
         write_atomic(path, lambda temporary: temporary.write_bytes(content))
-
-
-def _remove_temporary(path: Path) -> None:
-    """Remove what a killed process left of writing a file; only for holders of its claim."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
-        left.unlink(missing_ok=True)

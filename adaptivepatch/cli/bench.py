@@ -10,6 +10,9 @@ import typer
 from adaptivepatch.cli import options
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adaptivepatch.bench.record import Record
     from adaptivepatch.bench.task import Run
 
 app = typer.Typer(help="Run the benchmark and verify its data.", no_args_is_help=True)
@@ -75,17 +78,15 @@ def run(
 ) -> None:
     """Do the runs of a suite that the results file does not have yet.
 
-    Several processes can share one results file. Interrupted, repeat the command: finished runs are
-    kept.
+    Several processes can share one results file. After an interruption, repeat the command: only
+    the run that was interrupted is lost.
 
     Example: adaptivepatch bench run patchtst_etth1 --out results.csv --seed 1
     """
     import torch
     from rich.console import Console
 
-    from adaptivepatch.bench.protocols import find_protocol
     from adaptivepatch.bench.runner import run_suite
-    from adaptivepatch.bench.store import Store
     from adaptivepatch.bench.task import choose_runs, read_suite
 
     torch.set_num_threads(threads)
@@ -109,6 +110,14 @@ def run(
         on_start=show_run,
         on_validation=show_validation,
     )
+    _report(console, records, out, keys)
+
+
+def _report(console: Console, records: list[Record], out: Path, keys: set[tuple[str, ...]]) -> None:
+    """Print the new results, and why chosen runs were not done."""
+    from adaptivepatch.bench.protocols import find_protocol
+    from adaptivepatch.bench.store import Store
+
     for record in records:
         protocol = find_protocol(record.run.task.protocol)
         console.print(protocol.summarise(record), highlight=False)
