@@ -109,7 +109,7 @@ def test_global_state_is_left_alone():
         if path == "adaptivepatch/torch_state.py":  # sets such a state and puts it back
             continue
         names = {name for _, name in calls(tree)}
-        forks = any(name.endswith("fork_rng") for name in names)
+        forks = any(name.endswith(("fork_rng", "seeded")) for name in names)
         for node, name in calls(tree):
             own = name.startswith("torch.Generator(")
             reseeds = name.startswith("torch.") and "manual_seed" in name and not own

@@ -944,7 +944,7 @@ FITTING = [
     fit(
         "checkpoint number",
         TypeError,
-        ("fit(checkpoint=...) and fit(resume=...) must be the path of a folder. Got 3 instead."),
+        ("The 'checkpoint' argument must be a str or Path. Got 3 instead."),
         checkpoint=3,
     ),
     Case(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from adaptivepatch import Forecaster, ReinPatcher, load_patcher
 from adaptivepatch.cli import main
-from adaptivepatch.cli.apply import _about
+from adaptivepatch.cli.about import read_about
 from adaptivepatch.errors import InvalidModelError
 from tests.bad_inputs.helpers import tiny, wide
 
@@ -94,7 +94,9 @@ def actions(kind, place):
     ]
     return (
         *saves,
-        lambda at: Forecaster.load(at).predict().to_json() + str(_about(at).get("date_format")),
+        lambda at: (
+            Forecaster.load(at).predict().to_json() + str((read_about(at) or {}).get("date_format"))
+        ),
     )
 
 

@@ -583,10 +583,10 @@ def _empty(folder: Path) -> None:
         (_pickle, "damaged or not a safetensors file"),
         (_newer, "format 99.*Update adaptivepatch-forecasting"),
         (_foreign, "must hold a 'forecaster'"),
-        (_no_json, "is not the JSON that save"),
+        (_no_json, "is not the JSON of a saved"),
         (_unknown_patcher, "Unknown patcher 'mine'.*classes="),
         (_other_size, "do not fit its config.json"),
-        (_no_history, "is not one that save"),
+        (_no_history, "is not that of a saved"),
         (_empty, "does not exist"),
     ],
 )
