@@ -96,7 +96,7 @@ def test_an_interrupted_run_is_resumed(run, tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(InvalidParameterError, match="Pass --resume"):
         run()
-    with pytest.raises(InvalidModelError, match="other data or settings"):
+    with pytest.raises(InvalidModelError, match="different data or settings"):
         run("--resume", "--seed", "1")
     assert run("--resume").exit_code == 0
     weights = [(tmp_path / f / "model.safetensors").read_bytes() for f in ("whole", "out")]

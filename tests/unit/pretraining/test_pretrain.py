@@ -221,5 +221,5 @@ def test_a_run_of_other_settings_is_not_gone_on_with(corpus, tmp_path, monkeypat
     monkeypatch.setattr(
         "tests.unit.pretraining.pretrain_worker.SETTINGS", replace(SETTINGS, seed=4)
     )
-    with pytest.raises(InvalidModelError, match="other data or settings"):
+    with pytest.raises(InvalidModelError, match="different data or settings"):
         run(corpus, tmp_path / "c")
