@@ -34,6 +34,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "adaptivepatch"
+OWN_TEST = "tests/test_planted_faults.py"  # fails for every fault, as its text is gone
 COLUMNS = ("fault", "file", "caught", "test", "seconds")
 
 
@@ -547,9 +548,16 @@ FAULTS = (
     Fault(
         "season_of_a_week",
         "data/seasons.py",
-        "(pd.Timedelta(hours=1), pd.Timedelta(days=1))",
-        "(pd.Timedelta(hours=1), pd.Timedelta(days=7))",
-        ("unit/estimators/test_forecaster.py", "unit/estimators/test_data_kinds.py"),
+        "return max(1, round(_DAY / duration))",
+        "return max(1, round(_WEEK / duration))",
+        ("unit/data/test_steps.py", "unit/estimators/test_forecaster.py"),
+        (
+            (
+                "estimators/seasons.py",
+                "(pd.Timedelta(hours=1), pd.Timedelta(days=1))",
+                "(pd.Timedelta(hours=1), pd.Timedelta(days=7))",
+            ),
+        ),
     ),
     Fault(
         "season_shifted_by_a_step",
@@ -681,7 +689,7 @@ FAULTS = (
     Fault(
         "initial_weights_have_no_digest",
         "estimators/resuming.py",
-        "digest.update(np.ascontiguousarray(weights[name].numpy()).tobytes())",
+        "digest.update(content_of(weights[name]))",
         "digest.update(name.encode())",
         ("unit/estimators/test_going_on.py",),
         (
@@ -885,7 +893,7 @@ def try_fault(fault: Fault, tree: Path, timeout: float, *, hints_only: bool) -> 
         hints = hinted(fault, tree)
         run = run_tests(folder, hints, timeout) if hints else Run(5, "", "")
         if run.status in (0, 5) and not hints_only:
-            rest = [f"--ignore={hint}" for hint in hints]
+            rest = [f"--ignore={file}" for file in (*hints, OWN_TEST)]
             run = run_tests(folder, rest, timeout)
     caught = "no" if run.status in (0, 5) else "yes"
     test = run.test or ("collection" if caught == "yes" else "")
