@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 @pytest.mark.parametrize("kind", ["forecaster", "patcher", "fit"])
 @pytest.mark.parametrize(
-    "kills", [4, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "kills", [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
 def test_a_killed_save_is_never_a_mixture(kind, kills, tmp_path):
     root = str(WORKER.parents[2])
