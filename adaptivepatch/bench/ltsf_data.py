@@ -12,7 +12,7 @@ import pandas as pd
 
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.panel import Panel
-from adaptivepatch.data.scaling import Scaling
+from adaptivepatch.data.panel_scaling import Scaling
 from adaptivepatch.datasets.catalog import SplitBorders, split_borders
 from adaptivepatch.datasets.loading import load_dataset
 from adaptivepatch.errors import InvalidParameterError, suggest

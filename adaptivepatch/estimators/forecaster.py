@@ -24,8 +24,8 @@ from adaptivepatch.data.frame import (
     refuse_covariates,
 )
 from adaptivepatch.data.panel import Panel
+from adaptivepatch.data.panel_scaling import Scaling
 from adaptivepatch.data.result_frames import forecast_frame
-from adaptivepatch.data.scaling import Scaling
 from adaptivepatch.data.seasons import default_season
 from adaptivepatch.data.sharing import check_sharing
 from adaptivepatch.data.splitting import (

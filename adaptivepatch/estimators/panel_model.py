@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from adaptivepatch.boundaries.report import report_boundaries
 from adaptivepatch.data.panel import Panel
+from adaptivepatch.data.panel_scaling import Scaling
 from adaptivepatch.data.result_frames import segmentation_frame, step_frame
-from adaptivepatch.data.scaling import Scaling
 from adaptivepatch.data.sharing import Sharing
 from adaptivepatch.data.windows import Windows, last_lookbacks
 from adaptivepatch.errors import check_choice, outside_level

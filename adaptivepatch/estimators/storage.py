@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from adaptivepatch import model_folder, schema
 from adaptivepatch.data.panel import FrameLayout, Panel, row_offsets
-from adaptivepatch.data.scaling import Scaling
+from adaptivepatch.data.panel_scaling import Scaling
 from adaptivepatch.data.steps import parse_step, step_name
 from adaptivepatch.data.zones import read_zone, zone_name
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError

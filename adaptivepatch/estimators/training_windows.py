@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adaptivepatch.data.panel import Panel
-from adaptivepatch.data.scaling import Scaling
+from adaptivepatch.data.panel_scaling import Scaling
 from adaptivepatch.data.sharing import Sharing, channel_groups
 from adaptivepatch.data.windows import Windows, complete_or_padded
 from adaptivepatch.errors import InvalidFrameError

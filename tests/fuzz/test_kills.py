@@ -14,9 +14,17 @@ WORKER = Path(__file__).with_name("kill_worker.py")
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-@pytest.mark.parametrize("kind", ["forecaster", "patcher", "fit"])
+MANY = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
 @pytest.mark.parametrize(
-    "kills", [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    ("kind", "kills"),
+    [
+        ("fit", 2),
+        pytest.param("fit", 20, marks=MANY),
+        pytest.param("forecaster", 20, marks=MANY),
+        pytest.param("patcher", 20, marks=MANY),
+    ],
 )
 def test_a_killed_save_is_never_a_mixture(kind, kills, tmp_path):
     root = str(WORKER.parents[2])

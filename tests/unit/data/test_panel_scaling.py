@@ -6,7 +6,7 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from adaptivepatch.data.frame import read_frame
-from adaptivepatch.data.scaling import Scaling
+from adaptivepatch.data.panel_scaling import Scaling
 from adaptivepatch.errors import InvalidFrameError
 
 
