@@ -135,13 +135,13 @@ def read_suite(name_or_path: str | Path) -> list[Run]:
         )
     try:
         text = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidParameterError(
             f"A suite must be a YAML file. {str(path)!r} cannot be read "
             f"({shorten(str(error), 200)}). Correct it.",
             parameter="name_or_path",
         ) from error
-    found = sorted(text) if isinstance(text, dict) else text
+    found = sorted(map(str, text)) if isinstance(text, dict) else text
     required, allowed = {"tasks", "arms", "seeds"}, {"about", "tasks", "base", "arms", "seeds"}
     if not isinstance(text, dict) or not required <= set(text) <= allowed:
         raise InvalidParameterError(
@@ -151,10 +151,11 @@ def read_suite(name_or_path: str | Path) -> list[Run]:
         )
     try:
         return list(_runs(path.stem, text))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         raise InvalidParameterError(
             "A suite lists seeds (integers), tasks (fields of Task) and arms (names to settings). "
-            f"{str(path)!r} does not ({type(error).__name__}: {error}). Correct it.",
+            f"{str(path)!r} does not ({type(error).__name__}: {shorten(str(error), 200)}). "
+            "Correct it.",
             parameter="name_or_path",
         ) from error
 

@@ -19,8 +19,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
-from adaptivepatch import Forecaster, ReinPatcher, load_patcher
+from adaptivepatch import Forecaster, ReinPatcher, bench, load_patcher
+from adaptivepatch.bench.task import Run, read_suite
 from adaptivepatch.cli.tables import Columns, read_table
 from adaptivepatch.errors import AdaptivePatchError
 from tests.bad_inputs.helpers import tiny, wide
@@ -226,3 +228,26 @@ def test_a_table(ending, count, tmp_path, capsys):
         assert isinstance(table.frame, pd.DataFrame)
 
     run(ending, count, attempt)
+
+
+SUITES = Path(bench.__file__).parent / "suites"
+
+
+@pytest.mark.parametrize("count", EACH)
+def test_a_suite(count, tmp_path):
+    contents = [path.read_bytes() for path in sorted(SUITES.glob("*.yaml"))]
+    file = tmp_path / "suite.yaml"
+
+    def attempt(chance):
+        content = chance.choice(contents)
+        if chance.random() < 0.5:
+            file.write_bytes(mutations.of_bytes(content, chance))
+        else:
+            changed = mutations.of_json(yaml.safe_load(content), chance)
+            try:
+                file.write_text(yaml.safe_dump(changed), encoding="utf-8")
+            except RecursionError:  # YAML of this depth is written by hand
+                file.write_text("[" * 5000, encoding="utf-8")
+        assert all(isinstance(one, Run) for one in read_suite(file))
+
+    run("suite", count, attempt)
