@@ -219,6 +219,29 @@ def make_folder(path: str | Path) -> Path:
     return folder
 
 
+def is_running(pid: int, start: int = 0) -> bool:
+    """Tell whether a process runs; True if this is unknown, as it is on Windows.
+
+    Parameters
+    ----------
+    pid : int
+        Number of the process.
+    start : int, default=0
+        Clock ticks from the boot to the start of the process, which tell it from a later one of
+        the same number; 0 if they are unknown.
+    """
+    if sys.platform == "win32":  # where a signal of 0 would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    now = _start_of(pid)
+    return start == 0 or now is None or now == start
+
+
 @contextmanager
 def _writing(target: Path) -> Iterator[None]:
     """Raise `OutputError` for errors of the operating system."""
@@ -256,22 +279,8 @@ def _remove_leftovers(folder: Path) -> None:
         name = _TEMPORARY.fullmatch(entry.name)
         if name is None or name["machine"] != _machine():
             continue
-        if not _is_running(int(name["pid"]), int(name["start"])):
+        if not is_running(int(name["pid"]), int(name["start"])):
             Path(entry.path).unlink(missing_ok=True)
-
-
-def _is_running(pid: int, start: int) -> bool:
-    """Tell whether a process runs that began at a certain time; True if this is unknown."""
-    if sys.platform == "win32":  # where a signal of 0 would end the process
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    now = _start_of(pid)
-    return start == 0 or now is None or now == start
 
 
 def _start_of(pid: int) -> int | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from adaptivepatch.errors import OutputError
+from adaptivepatch.files import is_running
 
 try:
     import fcntl
@@ -45,7 +45,7 @@ def claim_file(path: Path) -> Claim | None:
 
     The operating system locks the file (``flock``) and ends the lock with the process. Where it has
     no such locks, the file is created exclusively with the process and the host in it; a claim of
-    a process of this host that no longer runs is removed.
+    a process of this host that is known to have ended is removed.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def _remove_stale(path: Path) -> bool:
     except FileNotFoundError:
         return True
     pid, _, host = text.partition(" ")
-    if not pid.isdecimal() or host != socket.gethostname() or _is_running(int(pid)):
+    if not pid.isdecimal() or host != socket.gethostname() or is_running(int(pid)):
         return False
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     try:
@@ -147,26 +147,4 @@ def _remove_stale(path: Path) -> bool:
         aside.replace(path)
         return False
     aside.unlink()
-    return True
-
-
-def _is_running(pid: int) -> bool:
-    if sys.platform == "win32":  # where a signal of 0 would interrupt the process
-        import ctypes
-
-        synchronize, timeout = 0x100000, 0x102
-        kernel = ctypes.windll.kernel32
-        handle = kernel.OpenProcess(synchronize, False, pid)
-        if not handle:
-            return False
-        try:
-            return bool(kernel.WaitForSingleObject(handle, 0) == timeout)
-        finally:
-            kernel.CloseHandle(handle)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it runs, as another user
-        return True
     return True

@@ -19,7 +19,7 @@ def zone_name(zone: datetime.tzinfo) -> str:
     Parameters
     ----------
     zone : tzinfo
-        Of zoneinfo, pytz, dateutil or datetime.
+        Time zone that zoneinfo, pytz, dateutil or datetime made.
 
     Raises
     ------
