@@ -210,16 +210,8 @@ def conclude(
 
     Parameters
     ----------
-    arms : list of ArmRuns
-        Arms with at least one candidate for the baseline and one challenger.
-    seeds : list of int
-        Seeds of every arm.
-    windows : Windows
-        Test windows.
-    count : ndarray of shape (windows,)
-        Number of observed targets of each window.
-    settings : mapping
-        Settings of the comparison, to which those of the statistics are added.
+    arms, seeds, windows, count, settings
+        Arguments of `adaptivepatch.comparison.findings.judge`.
     """
     findings = judge(arms, seeds, windows, count, settings)
     return Comparison(
