@@ -22,7 +22,7 @@ import torch
 from adaptivepatch import Forecaster
 from adaptivepatch.bench.ltsf_fit import fit_ltsf, make_forecaster
 from adaptivepatch.bench.protocols.family import cut_test_lookbacks
-from adaptivepatch.bench.record import as_json, provenance
+from adaptivepatch.bench.result_row import as_json, provenance
 from adaptivepatch.bench.results import append_rows
 from adaptivepatch.bench.task import Run, read_suite
 from adaptivepatch.boundaries.measures import agreement

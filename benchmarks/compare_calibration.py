@@ -29,7 +29,7 @@ import pandas as pd
 import torch
 
 from adaptivepatch import Comparison, FixedPatcher, Trainer, TransformerBackbone, compare
-from adaptivepatch.bench.record import as_json, provenance
+from adaptivepatch.bench.result_row import as_json, provenance
 from adaptivepatch.bench.results import append_rows
 from adaptivepatch.comparison.statistics import Interval, relative_difference
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.result_row import provenance
 from adaptivepatch.bench.results import append_rows
 from adaptivepatch.cli import main as command
 from adaptivepatch.datasets.loading import load_dataset, load_stamps

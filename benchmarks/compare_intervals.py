@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.result_row import provenance
 from adaptivepatch.bench.results import append_rows
 from adaptivepatch.comparison.statistics import relative_difference
 

@@ -19,7 +19,7 @@ import torch
 
 from adaptivepatch import DynamicChunkingPatcher, FixedPatcher, RandomPatcher, Trainer, compare
 from adaptivepatch.backbones.patchtst import PatchTSTBackbone
-from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.result_row import provenance
 from adaptivepatch.bench.results import append_rows
 from adaptivepatch.demo import WEEK, DemoSettings, demo_counts
 from adaptivepatch.patchers.base import Patcher

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.result_row import provenance
 from adaptivepatch.bench.results import append_rows
 from adaptivepatch.nn.layers.dropout import Dropout
 

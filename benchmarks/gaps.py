@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from adaptivepatch import FixedPatcher, Forecaster, PatchTSTBackbone, Trainer
 from adaptivepatch.bench.ltsf_data import load_ltsf
-from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.result_row import provenance
 from adaptivepatch.bench.results import append_rows
 from adaptivepatch.training.inference import predict_windows
 

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from adaptivepatch import FixedPatcher, Forecaster, Trainer, TransformerBackbone
-from adaptivepatch.bench.record import as_json, provenance
+from adaptivepatch.bench.result_row import as_json, provenance
 from adaptivepatch.bench.results import append_rows
 from adaptivepatch.metrics import smape
 

@@ -20,7 +20,7 @@ from statistics import median
 import torch
 
 from adaptivepatch import FixedPatcher, GroupPolicyGradient, PatchTSTBackbone, ReinPatcher
-from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.result_row import provenance
 from adaptivepatch.bench.results import append_rows
 from adaptivepatch.network import build_network
 from adaptivepatch.training.loop import train_step

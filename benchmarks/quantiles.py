@@ -16,7 +16,7 @@ import torch
 
 from adaptivepatch import FixedPatcher, Forecaster, PatchTSTBackbone, Trainer, metrics
 from adaptivepatch.bench.ltsf_data import load_ltsf
-from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.result_row import provenance
 from adaptivepatch.bench.results import append_rows
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.windows import Windows, make_windows

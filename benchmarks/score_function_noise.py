@@ -23,7 +23,7 @@ from torch import Tensor
 
 from adaptivepatch import TransformerBackbone
 from adaptivepatch.bench.ltsf_data import load_ltsf
-from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.result_row import provenance
 from adaptivepatch.bench.results import append_rows
 from adaptivepatch.distributions import StepContext
 from adaptivepatch.network import PatchNetwork, build_network

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from adaptivepatch import GroupPolicyGradient, ReinPatcher, Trainer, TransformerBackbone
-from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.result_row import provenance
 from adaptivepatch.bench.results import append_rows
 from adaptivepatch.comparison.statistics import relative_difference
 from adaptivepatch.network import PatchNetwork

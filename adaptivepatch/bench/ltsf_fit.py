@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptivepatch.bench.ltsf_data import load_ltsf, num_test_windows
-from adaptivepatch.bench.record import Seconds, provenance
+from adaptivepatch.bench.result_row import Seconds, provenance
 from adaptivepatch.bench.task import Run
 from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError
 from adaptivepatch.resolver import backbone_from_settings, patcher_from_settings

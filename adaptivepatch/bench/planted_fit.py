@@ -20,7 +20,7 @@ from adaptivepatch.bench.planted_patchers import (
     TruePatcher,
     TwoWindowPatcher,
 )
-from adaptivepatch.bench.record import Seconds, provenance
+from adaptivepatch.bench.result_row import Seconds, provenance
 from adaptivepatch.bench.task import Run
 from adaptivepatch.datasets.planted import (
     CONTEXT_LENGTH,

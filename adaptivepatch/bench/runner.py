@@ -9,8 +9,8 @@ import torch
 
 from adaptivepatch.bench.protocols import find_protocol
 from adaptivepatch.bench.protocols.base import Protocol
-from adaptivepatch.bench.record import Record, provenance
 from adaptivepatch.bench.repeat_oracle import CELLS, verify_repeat_oracle
+from adaptivepatch.bench.result_row import ResultRow, provenance
 from adaptivepatch.bench.store import Store
 from adaptivepatch.bench.task import Run, read_suite
 from adaptivepatch.errors import AdaptivePatchError, InvalidParameterError
@@ -25,7 +25,7 @@ def run_suite(
     device: str = "auto",
     on_start: Callable[[Run, int, int], None] | None = None,
     on_validation: Callback | None = None,
-) -> list[Record]:
+) -> list[ResultRow]:
     """Do the missing runs of a suite, one after another.
 
     Several processes may do this with one results file at once: a run that another process has
@@ -49,7 +49,7 @@ def run_suite(
 
     Returns
     -------
-    list of Record
+    list of ResultRow
         Records of the runs that this call did.
 
     Raises
@@ -72,7 +72,7 @@ def run_suite(
     _check_columns(protocols, store)
     store.tables()  # an interrupted call may have left them behind the results
     _verify_data({r.task.dataset for r in todo if protocols[r.task.protocol].verifies_data})
-    records: list[Record] = []
+    rows: list[ResultRow] = []
     for number, run in enumerate(todo, start=1):
         claim = store.claim(run)
         if claim is None:  # another process does it, or has done it meanwhile
@@ -84,8 +84,8 @@ def run_suite(
             measured = protocol.measure(run, device=device, callback=on_validation)
             store.put(measured)
         store.tables()
-        records.append(measured.record)
-    return records
+        rows.append(measured.row)
+    return rows
 
 
 def _check_columns(protocols: Mapping[str, Protocol], store: Store) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from adaptivepatch.bench.claims import Claim, claim_file, wait_for_file
 from adaptivepatch.bench.protocols import find_protocol
-from adaptivepatch.bench.record import Measured
+from adaptivepatch.bench.result_row import Measured
 from adaptivepatch.bench.results import (
     beside,
     check_columns,
@@ -241,10 +241,10 @@ class Store:
 
 
 def _unit_of(measured: Measured) -> Unit:
-    record, curve, window_mse = measured
-    row = find_protocol(record.run.task.protocol).row(record)
+    row, curve, window_mse = measured
+    cells = find_protocol(row.run.task.protocol).cells(row)
     errors = None if window_mse is None else window_mse.astype(np.float32)
-    return Unit(_as_text(row), [_as_text(entry) for entry in curve], errors)
+    return Unit(_as_text(cells), [_as_text(entry) for entry in curve], errors)
 
 
 def _as_text(row: Mapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from adaptivepatch.cli import options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adaptivepatch.bench.record import Record
+    from adaptivepatch.bench.result_row import ResultRow
     from adaptivepatch.bench.task import Run
 
 app = typer.Typer(help="Run the benchmark and verify its data.", no_args_is_help=True)
@@ -102,7 +102,7 @@ def run(
     def show_validation(step: int, metrics: dict[str, float]) -> None:
         console.print(f"  step {step}: {_describe_losses(metrics)}", highlight=False)
 
-    records = run_suite(
+    rows = run_suite(
         suite,
         out,
         only=lambda run: run.key in keys,
@@ -110,21 +110,21 @@ def run(
         on_start=show_run,
         on_validation=show_validation,
     )
-    _report(console, records, out, keys)
+    _report(console, rows, out, keys)
 
 
-def _report(console: Console, records: list[Record], out: Path, keys: set[tuple[str, ...]]) -> None:
+def _report(console: Console, rows: list[ResultRow], out: Path, keys: set[tuple[str, ...]]) -> None:
     """Print the new results, and why chosen runs were not done."""
     from adaptivepatch.bench.protocols import find_protocol
     from adaptivepatch.bench.store import Store
 
-    for record in records:
-        protocol = find_protocol(record.run.task.protocol)
-        console.print(protocol.summarise(record), highlight=False)
+    for row in rows:
+        protocol = find_protocol(row.run.task.protocol)
+        console.print(protocol.summarise(row), highlight=False)
     store = Store(out)
     if claimed := len(keys - store.finished()):
         console.print(f"Chosen runs left to other processes: {claimed} (claims in {store.folder}).")
-    elif not records:
+    elif not rows:
         console.print(f"Nothing to do: all chosen runs are in {out}.")
 
 

@@ -13,7 +13,7 @@ import typer
 
 from adaptivepatch.cli import options
 from adaptivepatch.cli.about import ABOUT, write_about
-from adaptivepatch.cli.build import (
+from adaptivepatch.cli.new_forecaster import (
     load_initial,
     make_forecaster,
     parse_quantiles,

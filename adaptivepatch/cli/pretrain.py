@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adaptivepatch.cli import options
-from adaptivepatch.cli.build import read_setting
+from adaptivepatch.cli.new_forecaster import read_setting
 from adaptivepatch.cli.screen import note, write_json
 from adaptivepatch.errors import InvalidParameterError
 

@@ -26,7 +26,7 @@ from statistics import median
 import torch
 from models import BACKBONES, CHANNELS, HORIZON, WINDOWS, bare, public_fit, single_thread
 
-from adaptivepatch.bench.record import provenance
+from adaptivepatch.bench.result_row import provenance
 from adaptivepatch.bench.results import append_rows
 from adaptivepatch.datasets.catalog import split_borders
 from adaptivepatch.datasets.loading import load_dataset

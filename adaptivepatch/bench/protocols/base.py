@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from adaptivepatch.bench.record import PROVENANCE, Measured, Record
+from adaptivepatch.bench.result_row import PROVENANCE, Measured, ResultRow
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Protocol:
     measures : type of NamedTuple
         Class of the measures; its fields are columns, in their order.
     costs : tuple of str
-        Names of `adaptivepatch.bench.record.costs` that are columns, after the measures.
+        Names of `adaptivepatch.bench.result_row.costs` that are columns, after the measures.
     summary : str
         Template of one line about a row, in the syntax of `str.format`, with columns as names.
     settings : tuple of str, default=()
@@ -52,12 +52,12 @@ class Protocol:
             "settings",
         )
 
-    def row(self, record: Record) -> dict[str, Any]:
-        """Return a record as a row of a results file."""
-        own = {name: record.run.arm.settings[name] for name in self.settings}
-        values = {**record.values, **own}
+    def cells(self, row: ResultRow) -> dict[str, Any]:
+        """Return the values of a row by column, as a results file of this protocol holds them."""
+        own = {name: row.run.arm.settings[name] for name in self.settings}
+        values = {**row.values, **own}
         return {column: values[column] for column in self.columns}
 
-    def summarise(self, record: Record) -> str:
-        """Return one line about a record."""
-        return self.summary.format_map(self.row(record))
+    def summarise(self, row: ResultRow) -> str:
+        """Return one line about a row."""
+        return self.summary.format_map(self.cells(row))

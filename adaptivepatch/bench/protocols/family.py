@@ -19,7 +19,7 @@ from adaptivepatch.bench.ltsf_data import load_ltsf, scaled_panel
 from adaptivepatch.bench.ltsf_fit import fit_ltsf, make_forecaster
 from adaptivepatch.bench.planted_fit import TEST, VALIDATION, evaluate, fit_planted, held_out
 from adaptivepatch.bench.protocols.base import Protocol
-from adaptivepatch.bench.record import Measured, Record, Seconds, costs, curve_rows
+from adaptivepatch.bench.result_row import Measured, ResultRow, Seconds, costs, curve_rows
 from adaptivepatch.bench.task import Run
 from adaptivepatch.boundaries.cutting import cut_rows
 from adaptivepatch.boundaries.measures import churn, enrichment, ranks
@@ -96,8 +96,8 @@ def measure(run: Run, *, device: str = "auto", callback: Callback | None = None)
         num_steps=training.num_steps,
     )
     cost = costs(count_parameters(model.network_), tested.fit, tested.predict)
-    record = Record(run, measures._asdict(), cost, tested.provenance)
-    return Measured(record, curve_rows(run, training.history), np.mean(squared, axis=(1, 2)))
+    row = ResultRow(run, measures._asdict(), cost, tested.provenance)
+    return Measured(row, curve_rows(run, training.history), np.mean(squared, axis=(1, 2)))
 
 
 def measure_planted(
@@ -136,8 +136,8 @@ def measure_planted(
         num_steps=training.num_steps,
     )
     cost = costs(count_parameters(network), fitted.fit, predict)
-    record = Record(run, measures._asdict(), cost, fitted.provenance)
-    return Measured(record, curve_rows(run, training.history))
+    row = ResultRow(run, measures._asdict(), cost, fitted.provenance)
+    return Measured(row, curve_rows(run, training.history))
 
 
 _COSTS = (

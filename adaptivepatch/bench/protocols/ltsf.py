@@ -12,7 +12,7 @@ import numpy as np
 
 from adaptivepatch.bench.ltsf_fit import fit_ltsf, make_forecaster
 from adaptivepatch.bench.protocols.base import Protocol
-from adaptivepatch.bench.record import Measured, Record, costs, curve_rows
+from adaptivepatch.bench.result_row import Measured, ResultRow, costs, curve_rows
 from adaptivepatch.bench.task import Run
 from adaptivepatch.estimators.fitting import count_parameters
 from adaptivepatch.estimators.forecaster import Forecaster
@@ -61,8 +61,8 @@ def measure(run: Run, *, device: str = "auto", callback: Callback | None = None)
         compression_rate=run.task.context_length / tokens,
     )
     cost = costs(count_parameters(model.network_), tested.fit, tested.predict)
-    record = Record(run, measures._asdict(), cost, tested.provenance)
-    return Measured(record, curve_rows(run, training.history), np.mean(squared, axis=(1, 2)))
+    row = ResultRow(run, measures._asdict(), cost, tested.provenance)
+    return Measured(row, curve_rows(run, training.history), np.mean(squared, axis=(1, 2)))
 
 
 LTSF = Protocol(

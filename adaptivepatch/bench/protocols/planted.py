@@ -10,7 +10,7 @@ import numpy as np
 from adaptivepatch.bench.boundary_scores import best_shift, boundary_f1
 from adaptivepatch.bench.planted_fit import TEST, evaluate, fit_planted, held_out
 from adaptivepatch.bench.protocols.base import Protocol
-from adaptivepatch.bench.record import Measured, Record, costs, curve_rows
+from adaptivepatch.bench.result_row import Measured, ResultRow, costs, curve_rows
 from adaptivepatch.bench.task import Run
 from adaptivepatch.estimators.fitting import count_parameters
 from adaptivepatch.training.record import Callback
@@ -67,8 +67,8 @@ def measure(run: Run, *, device: str = "auto", callback: Callback | None = None)
         num_steps=training.num_steps,
     )
     cost = costs(count_parameters(fitted.network), fitted.fit)
-    record = Record(run, measures._asdict(), cost, fitted.provenance)
-    return Measured(record, curve_rows(run, training.history))
+    row = ResultRow(run, measures._asdict(), cost, fitted.provenance)
+    return Measured(row, curve_rows(run, training.history))
 
 
 PLANTED = Protocol(

@@ -14,7 +14,7 @@ import numpy as np
 
 from adaptivepatch.bench import planted_fit
 from adaptivepatch.bench.protocols.planted import PLANTED
-from adaptivepatch.bench.record import PROVENANCE, Measured, Record, curve_rows
+from adaptivepatch.bench.result_row import PROVENANCE, Measured, ResultRow, curve_rows
 from adaptivepatch.bench.runner import run_suite
 from adaptivepatch.bench.store import Store
 from adaptivepatch.bench.task import read_suite
@@ -73,8 +73,8 @@ def measure(run):
     measures = {name: (run.seed + place) / 7 for place, name in enumerate(columns)}
     entry = {"train_loss": 1 / 3, "validation_loss": float("nan"), "auxiliary_loss": 0.0}
     history = [{**entry, "step": step, "learning_rate": 0.1, "seconds": 0.5} for step in (1, 2)]
-    record = Record(run, measures, {}, dict.fromkeys(PROVENANCE, "é"))
-    return Measured(record, curve_rows(run, history), np.arange(5) / (3 + run.seed))
+    row = ResultRow(run, measures, {}, dict.fromkeys(PROVENANCE, "é"))
+    return Measured(row, curve_rows(run, history), np.arange(5) / (3 + run.seed))
 
 
 def do_all(suite, out):

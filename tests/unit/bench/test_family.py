@@ -84,8 +84,8 @@ def test_real_rows_measure_every_window_and_the_boundaries_of_some(tmp_path):
     settings = run.arm.settings
     settings["backbone"] = {"name": "patchtst", "d_model": 8, "num_layers": 1, "num_heads": 2}
     settings["trainer"] = {"max_steps": 2, "batch_size": 4, "validate_every": 2}
-    record, curve, errors = find_protocol("family").measure(run)
-    measures = record.measures
+    row, curve, errors = find_protocol("family").measure(run)
+    measures = row.measures
     assert measures["num_windows"] == len(errors) == 2785
     assert measures["test_mse"] == pytest.approx(errors.mean())
     assert measures["tokens"] == 7
@@ -94,7 +94,7 @@ def test_real_rows_measure_every_window_and_the_boundaries_of_some(tmp_path):
     assert measures["enrichment"] > 1.5
     assert 0 < measures["churn"] < 0.9
     assert np.isnan(measures["boundary_f1"])
-    assert record.costs["fit_cpu_seconds"] > 0
+    assert row.costs["fit_cpu_seconds"] > 0
     assert len(curve) == 1
 
 

@@ -300,8 +300,8 @@ def suite(tmp_path: Path) -> Path:
 
 def test_rows_are_complete_repeatable_and_skipped_when_there(suite, tmp_path):
     out = tmp_path / "planted.csv"
-    records = run_suite(suite, out, device="cpu")
-    assert [record.run.arm.name for record in records] == ["oracle", "random"]
+    rows = run_suite(suite, out, device="cpu")
+    assert [row.run.arm.name for row in rows] == ["oracle", "random"]
     assert run_suite(suite, out, device="cpu") == []
     table = pd.read_csv(out)
     assert table.columns.tolist() == list(find_protocol("planted").columns)
@@ -323,7 +323,7 @@ def test_rows_are_complete_repeatable_and_skipped_when_there(suite, tmp_path):
         assert losses.min() == pytest.approx(row.validation_mse)
 
     again = run_suite(suite, tmp_path / "again.csv", device="cpu")
-    assert [record.measures for record in again] == [record.measures for record in records]
+    assert [row.measures for row in again] == [row.measures for row in rows]
 
 
 def test_the_command_runs_planted_suites(suite, tmp_path):

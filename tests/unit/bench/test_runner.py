@@ -148,8 +148,8 @@ def test_arms_of_unlike_histories_share_a_file(tmp_path, ltsf_data):
             "  learned: {patcher: {name: hierarchical, fine: {name: reinpatch}}}",
         )
     )
-    records = run_suite(path, out, only=lambda run: run.seed == 1, device="cpu")
-    assert [record.run.task.protocol for record in records] == ["small", "small"]
+    rows = run_suite(path, out, only=lambda run: run.seed == 1, device="cpu")
+    assert [row.run.task.protocol for row in rows] == ["small", "small"]
     curves = pd.read_csv(out.with_suffix(".curves.csv"))
     found = [json.loads(text) for text in curves.patcher]
     assert found[0] == {}
@@ -183,7 +183,7 @@ def test_unknown_suites_and_keys_are_named(tmp_path):
 def test_finished_runs_are_recorded_and_skipped(suite, tmp_path, ltsf_data):
     out = tmp_path / "results.csv"
     first = run_suite(suite, out, only=lambda run: run.seed == 1, device="cpu")
-    assert [record.run.arm.name for record in first] == ["fixed", "recency"]
+    assert [row.run.arm.name for row in first] == ["fixed", "recency"]
     started = []
     second = run_suite(
         suite, out, device="cpu", on_start=lambda run, number, total: started.append(run.seed)

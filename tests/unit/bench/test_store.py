@@ -90,9 +90,7 @@ def test_tables_hold_each_result_and_nothing_else_is_left(done, suite):
     assert list(zip(table.seed, table.arm, strict=True)) == [
         (run.seed, run.arm.name) for run in runs
     ]
-    assert table.test_mse.tolist() == [
-        float(measure(run).record.measures["test_mse"]) for run in runs
-    ]
+    assert table.test_mse.tolist() == [float(measure(run).row.measures["test_mse"]) for run in runs]
     assert (table.commit == "é").all()
     curves = pd.read_csv(done.curves)
     assert curves.step.tolist() == 4 * [1, 2]
@@ -409,7 +407,7 @@ def test_a_full_disk_loses_only_the_current_result(store, suite, monkeypatch):
     assert store.finished() == {run.key for run in runs[:2]}
     assert len(pd.read_csv(store.results)) == 2
     assert sorted(store.folder.iterdir()) == units(store)
-    assert [record.run for record in run_suite(suite, store.results)] == runs[2:]
+    assert [row.run for row in run_suite(suite, store.results)] == runs[2:]
     assert len(pd.read_csv(store.results)) == 4
     assert len(list(store.folder.iterdir())) == 4
 

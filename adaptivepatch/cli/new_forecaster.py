@@ -1,4 +1,4 @@
-"""Untrained forecasters from the options of ``fit``, and the values of ``--set``."""
+"""Untrained `Forecaster` objects from the options of ``fit``, and the values of ``--set``."""
 
 from __future__ import annotations
 

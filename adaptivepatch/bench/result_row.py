@@ -1,4 +1,4 @@
-"""`Record`: one finished run, with its measures, its costs and what it takes to repeat it."""
+"""`ResultRow`: one finished run, with its measures, its costs and what it takes to repeat it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROVENANCE = (
 
 
 @dataclass(frozen=True)
-class Record:
+class ResultRow:
     """One finished run of any protocol.
 
     Parameters
@@ -60,13 +60,13 @@ class Record:
 
 
 class Measured(NamedTuple):
-    """Result of one run: its record, its validations, and the error of each test window.
+    """Result of one run: its row, its validations, and the error of each test window.
 
     ``curve`` holds a row per validation (`curve_rows`). ``window_mse`` has the shape (windows,);
     None where windows are not kept.
     """
 
-    record: Record
+    row: ResultRow
     curve: list[dict[str, Any]]
     window_mse: NDArray[np.float64] | None = None
 
@@ -88,7 +88,7 @@ class Seconds(NamedTuple):
 
 
 def costs(num_parameters: int, fit: Seconds, predict: Seconds | None = None) -> dict[str, Any]:
-    """Return the size and the time of a run, as columns of a record.
+    """Return the size and the time of a run, as columns of a row.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def as_json(value: Mapping[str, Any]) -> str:
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Return versions, commit and machine of this process, as columns of a record.
+    """Return versions, commit and machine of this process, as columns of a row.
 
     The commit is read once per process, at the first call: later commits do not change the code
     that is loaded. ``finished`` is the time of the call.
