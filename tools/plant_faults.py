@@ -562,8 +562,8 @@ FAULTS = (
     Fault(
         "season_shifted_by_a_step",
         "data/naive.py",
-        "np.arange(windows.horizon) % season",
-        "(np.arange(windows.horizon) + 1) % season",
+        "ahead = np.arange(1, windows.horizon + 1)",
+        "ahead = np.arange(windows.horizon)",
         ("unit/data/test_naive.py",),
     ),
     Fault(
