@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from adaptivepatch.data.frame import (
@@ -26,7 +27,7 @@ from adaptivepatch.data.frame import (
 from adaptivepatch.data.panel import Panel
 from adaptivepatch.data.panel_scaling import Scaling
 from adaptivepatch.data.result_frames import forecast_frame
-from adaptivepatch.data.seasons import default_season
+from adaptivepatch.data.seasons import default_season, naive_seasons
 from adaptivepatch.data.sharing import check_sharing
 from adaptivepatch.data.splitting import (
     held_out_rows,
@@ -103,7 +104,7 @@ class Forecaster(Estimator):
         Seed of weights, batch order and sampling.
     season : int, optional
         Season of the naive forecast that MASE compares with, in time steps. Default: a day, a week
-        or a year, depending on the step.
+        or a year, depending on the step. A backtest also shows the naive forecast of this season.
 
     Attributes
     ----------
@@ -119,6 +120,10 @@ class Forecaster(Estimator):
         Mean and deviation of the training rows, per item and channel.
     season_ : int
         Season of the naive forecast that MASE compares with, in time steps.
+    naive_seasons_ : tuple of int
+        Seasons of the naive forecasts that a backtest shows beside the model, in time steps: 1,
+        which is the last value, `season_`, and the day, the week and the year where they are
+        whole numbers of steps. For integer stamps, seasons are found on the training rows.
     skipped_ : tuple of hashable
         Items that were too short to train on (see `fit`).
 
@@ -284,6 +289,7 @@ class Forecaster(Estimator):
                 settings=arguments,
                 history=panel.tail(np.minimum(panel.lengths, self.context_length)),
                 season=season,
+                naive_seasons=naive_seasons(panel, season),
                 naive_scale=naive_scale,
                 skipped=skipped,
             )
@@ -380,6 +386,7 @@ class Forecaster(Estimator):
         self.channels_ = state.history.channels
         self.freq_ = state.history.freq
         self.season_ = state.season
+        self.naive_seasons_ = state.naive_seasons
         self.naive_scale_ = state.naive_scale
         self.skipped_ = state.skipped
 
@@ -513,7 +520,9 @@ class Forecaster(Estimator):
         if refit_every is not None:
             check_int(self, refit_every=refit_every)
             return self._backtest_with_refits(windows, start, refit_every)
-        return run_backtest(self.model_, windows, self.naive_scale_, self.season_)
+        return run_backtest(
+            self.model_, windows, self.naive_scale_, self.season_, self.naive_seasons_
+        )
 
     def _backtest_with_refits(self, windows: Windows, start: Any, refit_every: int) -> Backtest:
         """Forecast blocks of time, each with a model trained on all rows before it.
@@ -529,7 +538,8 @@ class Forecaster(Estimator):
         settings, trainer = self._settings(), resolve_trainer(self.trainer)
         row_loss = make_loss(self.loss, settings.quantiles)
         job = FitJob(settings.make, row_loss, trainer, draw_seed(self.random_state))
-        panel, season, parts = windows.panel, self.season_, []
+        panel, season = windows.panel, self.season_
+        parts: list[tuple[NDArray[np.bool_], Backtest]] = []
         borders = [*refit_borders(panel, panel.rows_before(start), refit_every), panel.lengths]
         first_target = windows.cutoff_row + 1
         for begin, end in pairwise(borders):
@@ -552,7 +562,8 @@ class Forecaster(Estimator):
             model = self._model(fit, known.item_ids, settings, trainer)
             scale = seasonal_naive_scale(known.values, season, known.row_offsets)
             block = windows.select(inside)
-            parts.append((inside, run_backtest(model, block, scale, season)))
+            seasons = parts[0][1].naive_seasons if parts else naive_seasons(known, season)
+            parts.append((inside, run_backtest(model, block, scale, season, seasons)))
         return join_backtests(windows, parts)
 
     @helpful
@@ -630,6 +641,7 @@ class Forecaster(Estimator):
             settings=self.settings_,
             history=self.history_,
             season=self.season_,
+            naive_seasons=self.naive_seasons_,
             naive_scale=self.naive_scale_,
             skipped=self.skipped_,
         )

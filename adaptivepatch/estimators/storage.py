@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from adaptivepatch import model_folder, schema
 from adaptivepatch.data.panel import FrameLayout, Panel, row_offsets
 from adaptivepatch.data.panel_scaling import Scaling
+from adaptivepatch.data.seasons import naive_seasons
 from adaptivepatch.data.steps import parse_step, step_name
 from adaptivepatch.data.zones import read_zone, zone_name
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError
@@ -89,7 +90,10 @@ _CONFIG = schema.fields(
             }
         ),
     },
-    {model_folder.DIGEST: schema.text},
+    {
+        "naive_seasons": schema.list_of(schema.integer(1), unique=True),
+        model_folder.DIGEST: schema.text,
+    },
 )
 _TYPES = {
     "history": torch.float64,
@@ -117,7 +121,9 @@ class FittedState:
     history : Panel
         Last look-back of every item.
     season : int
-        Season of the naive forecast, in time steps.
+        Season of the naive forecast that MASE compares with, in time steps.
+    naive_seasons : tuple of int
+        Seasons of the naive forecasts that a backtest shows, in time steps.
     naive_scale : ndarray of shape (items, channels)
         Mean absolute error of the naive forecast on training rows.
     skipped : tuple of hashable
@@ -130,6 +136,7 @@ class FittedState:
     settings: dict[str, Any]
     history: Panel
     season: int
+    naive_seasons: tuple[int, ...]
     naive_scale: NDArray[np.float64]
     skipped: tuple[Hashable, ...]
 
@@ -180,6 +187,7 @@ def save(
         "settings": state.settings,
         "skipped": [_plain(id_) for id_ in state.skipped],
         "season": state.season,
+        "naive_seasons": list(state.naive_seasons),
         "record": asdict(state.record),
         "history": _describe(state.history),
     }
@@ -278,6 +286,8 @@ def _fitted_state(
     record = dict(config["record"])
     if record["best_loss"] is None:
         record["best_loss"] = math.nan
+    # Models of earlier versions name no seasons.
+    seasons = config.get("naive_seasons") or naive_seasons(history, config["season"])
     return FittedState(
         model=PanelModel(
             network.to(**trainer.placement(fallback="cpu")),
@@ -294,6 +304,7 @@ def _fitted_state(
         settings=config["settings"],
         history=history,
         season=config["season"],
+        naive_seasons=tuple(seasons),
         naive_scale=arrays["naive_scale"],
         skipped=tuple(config["skipped"]),
     )
