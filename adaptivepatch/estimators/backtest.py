@@ -178,6 +178,7 @@ class Backtest:
                         actual=actual,
                         quantile_prediction=None,
                         quantiles=None,
+                        naive_seasons=(),
                     ),
                 )
 
