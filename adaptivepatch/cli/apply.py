@@ -153,10 +153,11 @@ def evaluate(
     the error of repeating the previous season, on the rows used in fit. Only
     observed values count.
 
-    The rows below "all" are naive forecasts of the same windows: the last value, and
-    the value a day, a week or a year before. The skill of the model is 1 minus its
-    error divided by that of the best naive forecast; it is negative if the model is
-    worse. share is the part of the values that a naive forecast has earlier rows for.
+    The rows below "all" are naive forecasts of the same windows: the last value,
+    and the value a day, a week or a year before. The skill of the model is 1
+    minus its error divided by that of the best naive forecast; it is negative if
+    the model is worse. share is the part of the values that a forecast exists
+    for, since a season can be longer than the rows before a window.
     """
     _check(out, file, force=force)
     options.set_threads(threads)

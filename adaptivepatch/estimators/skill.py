@@ -121,8 +121,7 @@ def _compared(pair: PairedErrors, metric: str) -> str:
     skill, naive = pair.skill(metric), f"{_digits(pair.naive[metric])} of {pair.name!r}"
     percent = f"{-100 * skill:.1f}" if skill > -1 else f"{-100 * skill:,.0f}"
     above = f"{percent} % above" if np.isfinite(skill) else "above"
-    share = f" on the {100 * pair.share:.0f} % of the targets that it forecasts"
-    where = "" if pair.share == 1 else share
+    where = "" if pair.share == 1 else f" (on {100 * pair.share:.0f} % of the targets)"
     return f"{_digits(pair.model[metric])}, {above} the {naive}{where}"
 
 

@@ -215,7 +215,7 @@ def test_a_model_that_is_worse_is_said_to_be():
 
 def test_a_warning_names_the_targets_that_it_is_about():
     backtest = backtest_of(load(rows=400), 1.3, start=CONTEXT, seasons=(168,))
-    with pytest.warns(UserWarning, match=r"'week before' on the 59 % of the targets that it "):
+    with pytest.warns(UserWarning, match=r"'week before' \(on 59 % of the targets\)\.$"):
         backtest.metrics()
 
 
