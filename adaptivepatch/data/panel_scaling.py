@@ -6,6 +6,7 @@ itself. A power transform (``transforms.py``) may come before the scaling.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -191,32 +192,31 @@ def check_values(panel: Panel, transform: str | None, bounds: Bounds | None) -> 
     InvalidFrameError
         If a value is outside the domain of the transform or outside the bounds.
     """
-    if transform is not None:
-        found = _first_outside(panel, DOMAINS[transform])
-        if found:
-            raise InvalidFrameError(
-                f"transform={transform!r} needs {NEEDS[transform]}. {found} Correct the value, "
-                "or use 'log1p' for values above -1, or 'yeo_johnson' for values of any sign.",
-                parameter="transform",
-            )
-    if bounds is not None:
-        found = _first_outside(panel, bounds)
-        if found:
-            raise InvalidFrameError(
-                f"All values must be within bounds={bounds!r}. {found} Correct the value, or fit "
-                "with wider bounds.",
-                parameter="bounds",
-            )
+    outside = None if transform is None else _first_outside(panel, DOMAINS[transform])
+    if transform is not None and outside is not None:
+        channel, item_id, value, stamp = outside
+        raise InvalidFrameError(
+            f"transform={transform!r} needs {NEEDS[transform]}. Channel {channel!r} of series "
+            f"{item_id!r} has {value!r} at {stamp!r}. Correct the value, or use 'log1p' for values "
+            "above -1, or 'yeo_johnson' for values of any sign.",
+            parameter="transform",
+        )
+    outside = None if bounds is None else _first_outside(panel, bounds)
+    if outside is not None:
+        channel, item_id, value, stamp = outside
+        raise InvalidFrameError(
+            f"All values must be within bounds={bounds!r}. Channel {channel!r} of series "
+            f"{item_id!r} has {value!r} at {stamp!r}. Correct the value, or fit with wider bounds.",
+            parameter="bounds",
+        )
 
 
-def _first_outside(panel: Panel, bounds: Bounds) -> str:
-    """Return a sentence about the first value outside the bounds, or an empty string."""
+def _first_outside(panel: Panel, bounds: Bounds) -> tuple[str, Hashable, float, str] | None:
+    """Return channel, item, value and stamp of the first value outside the bounds, if any."""
     outside = panel.observed & (clip(panel.values, bounds) != panel.values)
     if not outside.any():
-        return ""
-    row, channel = np.argwhere(outside)[0]
+        return None
+    row, channel = np.argwhere(outside)[0].tolist()
     item = int(np.searchsorted(panel.row_offsets, row, side="right")) - 1
-    return (
-        f"Channel {panel.channels[channel]!r} of series {panel.item_ids[item]!r} has "
-        f"{float(panel.values[row, channel])!r} at {str(panel.stamps[row])!r}."
-    )
+    value, stamp = float(panel.values[row, channel]), str(panel.stamps[row])
+    return panel.channels[channel], panel.item_ids[item], value, stamp

@@ -376,8 +376,9 @@ class Forecaster(Estimator):
         if folder is None:
             return NoCheckpoints(seed, weights)
         names = ("horizon", "context_length", "values_per_patch", "embedding", "quantiles", "loss")
-        # A checkpoint of an earlier version does not state the transform.
-        more = ("share_segmentation",) if self.transform is None else ("share_segmentation", "transform")
+        own = {name: getattr(self, name) for name in (*names, "share_segmentation")}
+        if self.transform is not None:  # checkpoints of earlier versions do not state it
+            own["transform"] = self.transform
         network = settings.make()
         identity = identity_of(
             network,
@@ -385,7 +386,7 @@ class Forecaster(Estimator):
             seed,
             weights,
             resolve_trainer(self.trainer).get_params(),
-            **{name: getattr(self, name) for name in (*names, *more)},
+            **own,
             **arguments,
         )
         is_given = hasattr(self.random_state, "__index__")
