@@ -82,7 +82,7 @@ _FIT = (
 )
 _FORECASTER = (
     *("patcher", "backbone", "values_per_patch", "embedding", "quantiles", "loss"),
-    *("share_segmentation", "missing", "trainer", "random_state"),
+    *("share_segmentation", "missing", "trainer", "random_state", "bounds", "transform"),
 )
 PLACES = {
     **dict.fromkeys(_FORECASTER, "Forecaster(..., {}=...)"),

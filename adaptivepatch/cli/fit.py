@@ -16,6 +16,7 @@ from adaptivepatch.cli.about import ABOUT, write_about
 from adaptivepatch.cli.new_forecaster import (
     load_initial,
     make_forecaster,
+    parse_bounds,
     parse_quantiles,
     read_setting,
     refuse_own_options,
@@ -78,6 +79,22 @@ Quantiles = Annotated[
     str | None,
     model_option("Quantiles to forecast, such as 0.1,0.5,0.9.", metavar="LIST", show_default=False),
 ]
+Bounds = Annotated[
+    str | None,
+    model_option(
+        "Bounds that forecasts are clipped to: nonnegative, or LOW,HIGH; one may be left out.",
+        metavar="LOW,HIGH",
+        show_default=False,
+    ),
+]
+Transform = Annotated[
+    str | None,
+    model_option(
+        "Transform of the values before they are scaled: log1p, box_cox or yeo_johnson.",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     model_option(
@@ -108,7 +125,7 @@ Init = Annotated[
     Path | None,
     model_option(
         "Model to fine-tune. Its weights are the initial ones; its context length, patcher, "
-        "backbone and quantiles are used unless they are given.",
+        "backbone, quantiles, bounds and transform are used unless they are given.",
         metavar="FOLDER",
         parser=options.user_path,
         show_default=False,
@@ -133,6 +150,8 @@ def fit(
     patcher: PatcherName = "fixed",
     backbone: BackboneName = "patchtst",
     quantiles: Quantiles = None,
+    bounds: Bounds = None,
+    transform: Transform = None,
     settings: Settings = None,
     max_steps: MaxSteps = None,
     max_epochs: MaxEpochs = None,
@@ -163,6 +182,8 @@ def fit(
         "patcher": patcher,
         "backbone": backbone,
         "quantiles": parse_quantiles(quantiles),
+        "bounds": parse_bounds(bounds),
+        "transform": transform,
         "missing": missing.value,
         "random_state": seed,
     }

@@ -17,6 +17,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "--arm": ("arms",),
     "--backbone": ("backbone",),
     "--batch-size": ("batch_size",),
+    "--bounds": ("bounds",),
     "--by": ("by",),
     "--cell": ("cells",),
     "--context-length": ("context_length",),
@@ -48,6 +49,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "--target": ("target",),
     "--test-share": ("test_share",),
     "--timestamp": ("timestamp",),
+    "--transform": ("transform",),
     "--validate-every": ("validate_every",),
     "--validation-rows": ("validation_rows",),
 }

@@ -25,7 +25,7 @@ from adaptivepatch.data.frame import (
     refuse_covariates,
 )
 from adaptivepatch.data.panel import Panel
-from adaptivepatch.data.panel_scaling import Scaling
+from adaptivepatch.data.panel_scaling import Scaling, check_values
 from adaptivepatch.data.result_frames import forecast_frame
 from adaptivepatch.data.seasons import default_season, naive_seasons
 from adaptivepatch.data.sharing import check_sharing
@@ -35,6 +35,7 @@ from adaptivepatch.data.splitting import (
     rows_to_train_on,
     without_short,
 )
+from adaptivepatch.data.transforms import check_bounds, check_transform
 from adaptivepatch.data.windows import Windows, complete_or_padded
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_bool, check_int
 from adaptivepatch.estimators import storage
@@ -93,7 +94,8 @@ class Forecaster(Estimator):
     quantiles : sequence of float, optional
         Quantiles to forecast, increasing; they contain 0.5, which is the point forecast.
     loss : {"mse", "mae", "huber"}, default="mse"
-        Point loss, on series scaled to unit variance. With `quantiles` the pinball loss is used.
+        Point loss, on series scaled to unit variance, after `transform` if one is given. With
+        `quantiles` the pinball loss is used.
     share_segmentation : bool or lists of str, default=False
         Give all channels of a window the same patches, or the channels of each list.
     missing : {"error", "mask"}, default="error"
@@ -105,6 +107,13 @@ class Forecaster(Estimator):
     season : int, optional
         Season of the naive forecast that MASE compares with, in time steps. Default: a day, a week
         or a year, depending on the step. A backtest also shows the naive forecast of this season.
+    bounds : "nonnegative" or pair (low, high), optional
+        Lowest and highest possible value, None for an open side; "nonnegative" means (0, None).
+        All forecasts and their quantiles are clipped to them.
+    transform : {"log1p", "box_cox", "yeo_johnson"}, optional
+        Transform of the values before they are scaled, undone in all forecasts: log(1 + x), for
+        values above -1; a power that is fitted to each item and channel, for positive values; or
+        such a power for values of any sign.
 
     Attributes
     ----------
@@ -117,7 +126,7 @@ class Forecaster(Estimator):
     freq_ : pandas offset or int
         One time step.
     scaling_ : Scaling
-        Mean and deviation of the training rows, per item and channel.
+        Mean and deviation of the training rows, per item and channel, after `transform`.
     season_ : int
         Season of the naive forecast that MASE compares with, in time steps.
     naive_seasons_ : tuple of int
@@ -161,6 +170,8 @@ class Forecaster(Estimator):
         trainer: Any = None,
         random_state: Any = None,
         season: int | None = None,
+        bounds: str | Sequence[float | None] | None = None,
+        transform: str | None = None,
     ) -> None:
         self.horizon = horizon
         self.context_length = context_length
@@ -175,6 +186,8 @@ class Forecaster(Estimator):
         self.trainer = trainer
         self.random_state = random_state
         self.season = season
+        self.bounds = bounds
+        self.transform = transform
 
     # ------------------------------------------------------------------ fit
 
@@ -240,7 +253,8 @@ class Forecaster(Estimator):
         Raises
         ------
         InvalidFrameError
-            If the frame does not describe regular series that are long enough.
+            If the frame does not describe regular series that are long enough, or a value
+            contradicts `bounds` or `transform`.
         InvalidParameterError
             If a parameter is out of range, or the run to resume had different data or settings.
         UnexpectedArgumentError
@@ -252,6 +266,7 @@ class Forecaster(Estimator):
         refuse_covariates(covariates, keyword_names(type(self).fit))
         columns: dict[str, Any] = {"item_id": item_id, "timestamp": timestamp, "target": target}
         panel = read_frame(df, **columns, missing=self.missing, freq=freq, keys_must_exist=True)
+        check_values(panel, self.transform, check_bounds(self, self.bounds))
         panel, skipped = without_short(panel, self.horizon, short)
         data_digest = panel.digest()
         _check_arguments(self, validation_rows, refit, callback)
@@ -277,6 +292,7 @@ class Forecaster(Estimator):
             self.horizon,
             self.share_segmentation,
             trainer.placement(),
+            self.transform,
         )
         fit = fit_and_refit(job, data, refit=refit)
         if fit.record.interrupted:
@@ -313,6 +329,7 @@ class Forecaster(Estimator):
             self.share_segmentation,
             settings.quantiles,
             trainer.autocast,
+            check_bounds(self, self.bounds),
         )
 
     @classmethod
@@ -336,6 +353,8 @@ class Forecaster(Estimator):
         check_embedding(self, self.values_per_patch, self.embedding)
         if self.season is not None:
             check_int(self, season=self.season)
+        check_bounds(self, self.bounds)
+        check_transform(self, self.transform)
         return NetworkSettings(
             patcher=self.patcher,
             backbone=self.backbone,
@@ -358,11 +377,14 @@ class Forecaster(Estimator):
         """Return the checkpoints of a fit, together with its seed and its initial weights."""
         seed, weights = draw_seed(self.random_state), None
         if init is not None:
-            weights = weights_to_begin_with(self._trained_model(init), settings)
+            weights = weights_to_begin_with(self._trained_model(init), settings, self.transform)
         folder = checkpoint_folder(checkpoint, resume)
         if folder is None:
             return NoCheckpoints(seed, weights)
         names = ("horizon", "context_length", "values_per_patch", "embedding", "quantiles", "loss")
+        own = {name: getattr(self, name) for name in (*names, "share_segmentation")}
+        if self.transform is not None:  # checkpoints of earlier versions do not state it
+            own["transform"] = self.transform
         network = settings.make()
         identity = identity_of(
             network,
@@ -370,7 +392,7 @@ class Forecaster(Estimator):
             seed,
             weights,
             resolve_trainer(self.trainer).get_params(),
-            **{name: getattr(self, name) for name in (*names, "share_segmentation")},
+            **own,
             **arguments,
         )
         is_given = hasattr(self.random_state, "__index__")
@@ -407,7 +429,7 @@ class Forecaster(Estimator):
 
     @property
     def scaling_(self) -> Scaling:
-        """Mean and deviation of the training rows, per item and channel."""
+        """Mean and deviation of the training rows, per item and channel, after `transform`."""
         check_is_fitted(self, "model_")
         return self.model_.scaling
 
@@ -438,7 +460,8 @@ class Forecaster(Estimator):
         Raises
         ------
         InvalidFrameError
-            If the frame differs from that of `fit`, or a series has too few observed points.
+            If the frame differs from that of `fit`, a series has too few observed points, or a
+            value contradicts `bounds` or `transform`.
         InvalidParameterError
             If `horizon` exceeds the trained one without `recursive`.
         """
@@ -459,6 +482,8 @@ class Forecaster(Estimator):
         )
         if panel.layout.was_long:
             check_id_types(panel.item_ids, self.history_.item_ids)
+        power = self.model_.scaling.power
+        check_values(panel, None if power is None else power.name, self.model_.bounds)
         return warn_if_far(panel, self.model_)
 
     # ------------------------------------------------------------------ evaluate, segment, save
@@ -495,7 +520,8 @@ class Forecaster(Estimator):
         Raises
         ------
         InvalidFrameError
-            If there is no window to forecast, or nothing to train on before `start`.
+            If there is no window to forecast, nothing to train on before `start`, or a value
+            contradicts `bounds` or `transform`.
         InvalidParameterError
             If `refit_every` is given without `start`.
         """
@@ -540,6 +566,7 @@ class Forecaster(Estimator):
         job = FitJob(settings.make, row_loss, trainer, draw_seed(self.random_state))
         panel, season = windows.panel, self.season_
         parts: list[tuple[NDArray[np.bool_], Backtest]] = []
+        check_values(panel, self.transform, check_bounds(self, self.bounds))
         borders = [*refit_borders(panel, panel.rows_before(start), refit_every), panel.lengths]
         first_target = windows.cutoff_row + 1
         for begin, end in pairwise(borders):
@@ -555,6 +582,7 @@ class Forecaster(Estimator):
                 self.horizon,
                 self.share_segmentation,
                 trainer.placement(),
+                self.transform,
             )
             fit = fit_and_refit(job, data, refit=self.settings_["refit"])
             if fit.record.interrupted:

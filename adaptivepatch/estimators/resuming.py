@@ -263,7 +263,9 @@ def _raise_unless_same(stored: Mapping[str, Any], now: Mapping[str, Any], folder
 # --------------------------------------------------------------------------- initial weights
 
 
-def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, Tensor]:
+def weights_to_begin_with(
+    trained: Any, settings: NetworkSettings, transform: str | None
+) -> dict[str, Tensor]:
     """Return a copy of the weights of a trained model, for a fit to begin with.
 
     Parameters
@@ -272,17 +274,21 @@ def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, 
         Trained model.
     settings : NetworkSettings
         Settings of the network to train.
+    transform : str, optional
+        Transform of the values that the network is trained on.
 
     Raises
     ------
     InvalidParameterError
-        If the model has another shape than the settings describe, or different frozen weights.
+        If the model has another shape or transform than the settings describe, or different frozen
+        weights.
     """
-    network, theirs = settings.make(), trained.network
+    network, theirs, power = settings.make(), trained.network, trained.scaling.power
     pairs = {
         "context_length": (trained.context_length, settings.context_length),
         "horizon": (trained.horizon, settings.horizon),
         "quantiles": (trained.quantiles, settings.quantiles),
+        "transform": (None if power is None else power.name, transform),
         "patcher": (describe(theirs.patcher), describe(network.patcher)),
         "backbone": (describe(theirs.backbone), describe(network.backbone)),
     }

@@ -574,6 +574,39 @@ ARGUMENTS = [
         ),
     ),
     fit(
+        "--bounds of words",
+        "--bounds low,high",
+        (
+            "--bounds must be nonnegative, or a low and a high number with a comma between them, "
+            "of which one may be left out, such as '0,100' or '0,' or ',100'. Got 'low,high'."
+        ),
+    ),
+    fit(
+        "--bounds of one number",
+        "--bounds 0",
+        (
+            "--bounds must be nonnegative, or a low and a high number with a comma between them, "
+            "of which one may be left out, such as '0,100' or '0,' or ',100'. Got '0'."
+        ),
+    ),
+    fit(
+        "--bounds reversed",
+        "--bounds 100,-1e2",
+        (
+            "The 'bounds' parameter of Forecaster must be 'nonnegative' or a pair of finite "
+            "numbers (low, high) with low < high, where None leaves a side open. Got "
+            "(100.0, -100.0) instead. (Option: --bounds.)"
+        ),
+    ),
+    fit(
+        "--transform unknown",
+        "--transform log",
+        (
+            "The 'transform' parameter of Forecaster must be one of ['log1p', 'box_cox', "
+            "'yeo_johnson']. Got 'log' instead. Did you mean 'log1p'? (Option: --transform.)"
+        ),
+    ),
+    fit(
         "--set without value",
         "--set patcher__stride",
         ("--set needs NAME=VALUE, such as patcher__patch_length=24. Got 'patcher__stride'."),
@@ -587,9 +620,10 @@ ARGUMENTS = [
         "--set unknown part",
         "--set optimizer__lr=4",
         (
-            "Forecaster has no parameter 'optimizer'. Its parameters: 'backbone', "
+            "Forecaster has no parameter 'optimizer'. Its parameters: 'backbone', 'bounds', "
             "'context_length', 'embedding', 'horizon', 'loss', 'missing', 'patcher', 'quantiles', "
-            "'random_state', 'season', 'share_segmentation', 'trainer', 'values_per_patch'."
+            "'random_state', 'season', 'share_segmentation', 'trainer', 'transform', "
+            "'values_per_patch'."
         ),
     ),
     fit(

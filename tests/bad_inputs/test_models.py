@@ -243,6 +243,26 @@ LOADING = [
         ),
     ),
     config(
+        "a transform without exponents",
+        put(parameters__transform="log1p"),
+        MODEL,
+        (
+            "The config.json in '…/model' is not that of a saved model (model.safetensors lacks "
+            "'scaling.exponent'). Save the model again."
+        ),
+    ),
+    config(
+        "bounds reversed",
+        put(parameters__bounds=[1, 0]),
+        MODEL,
+        (
+            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
+            "The 'bounds' parameter of Forecaster must be 'nonnegative' or a pair of finite "
+            "numbers (low, high) with low < high, where None leaves a side open. Got [1, 0] "
+            "instead.). Save the model again."
+        ),
+    ),
+    config(
         "an item id of a list",
         put(history__item_ids=[["series"]]),
         MODEL,

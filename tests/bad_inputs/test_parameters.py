@@ -190,6 +190,11 @@ SIZES = [
     ),
 ]
 
+BOUNDS = (
+    "The 'bounds' parameter of Forecaster must be 'nonnegative' or a pair of finite numbers "
+    "(low, high) with low < high, where None leaves a side open. Got {} instead."
+)
+
 CHOICES = [
     made(
         "quantiles without median",
@@ -377,6 +382,31 @@ CHOICES = [
             "None. Got 1.5 instead."
         ),
         random_state=1.5,
+    ),
+    *(
+        made(f"bounds {value!r:.20}", PARAMETER, BOUNDS.format(repr(value)), bounds=value)
+        for value in (
+            *("positive", 0, (0,), (0, 1, 2), (1, 0), (0, 0), (0, float("nan"))),
+            *((0, float("inf")), ("0", "1"), (False, True), (0, 10**309), {0: 1, 1: 2}),
+        )
+    ),
+    made(
+        "transform misspelt",
+        PARAMETER,
+        (
+            "The 'transform' parameter of Forecaster must be one of ['log1p', 'box_cox', "
+            "'yeo_johnson']. Got 'boxcox' instead. Did you mean 'box_cox'?"
+        ),
+        transform="boxcox",
+    ),
+    made(
+        "transform function",
+        PARAMETER,
+        (
+            "The 'transform' parameter of Forecaster must be one of ['log1p', 'box_cox', "
+            "'yeo_johnson']. Got <ufunc 'log1p'> instead."
+        ),
+        transform=np.log1p,
     ),
 ]
 

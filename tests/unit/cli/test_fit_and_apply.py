@@ -97,6 +97,32 @@ def test_fit_prints_a_summary(home, tmp_path, capsys):
     assert "step 2: training" in err
 
 
+def test_bounds_and_a_transform_of_counts(tmp_path, capsys):
+    counts = np.random.default_rng(0).poisson(np.exp(np.sin(np.arange(80) / 4)))
+    pd.DataFrame({"sold": counts}, index=HOURS).to_csv("counts.csv")
+    more = ["--bounds", "0,", "--transform", "log1p", "--quantiles", "0.1,0.5,0.9"]
+    assert call("fit", "counts.csv", *TINY, *more, "--model", "m") == 0
+    model = Forecaster.load("m")
+    assert (model.bounds, model.transform) == ([0.0, None], "log1p")
+    capsys.readouterr()
+    assert call("evaluate", "m", "counts.csv", "--out", "windows.csv", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["metrics"][0]
+    windows = pd.read_csv("windows.csv")
+    assert found["MAE"] == pytest.approx((windows.prediction - windows.actual).abs().mean())
+    assert windows[["0.1", "0.5", "0.9"]].min().min() == 0
+
+    assert call("fit", "counts.csv", *TINY, "--init", "m", "--model", "tuned") == 0
+    tuned = Forecaster.load("tuned")
+    assert (tuned.bounds, tuned.transform) == ([0.0, None], "log1p")
+    assert call("fit", "counts.csv", *TINY, "--bounds", "-5,10", "--model", "two") == 0
+    assert Forecaster.load("two").bounds == [-5.0, 10.0]
+    capsys.readouterr()
+    assert call("fit", "counts.csv", *TINY, "--bounds", ",3", "--model", "three") == 2
+    assert "fit with wider bounds. (Option: --bounds.)" in capsys.readouterr().err
+    assert call("fit", "counts.csv", *TINY, "--transform", "box_cox", "--model", "three") == 2
+    assert "has 0.0 at " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("ending", ["csv.gz", "csv.xz", "parquet", "tsv"])
 def test_every_format_gives_the_same_model(home, ending, tmp_path):
     train = wide()[:70]

@@ -69,6 +69,8 @@ def test_every_parameter_that_fit_can_set_has_an_option_or_a_setting():
         (("fit",), "max_steps", "Trainer", "--max-steps"),
         (("fit",), "patience", "Trainer", "--set trainer__patience"),
         (("fit",), "loss", None, "--set loss"),
+        (("fit",), "bounds", "Forecaster", "--bounds"),
+        (("fit",), "transform", None, "--transform"),
         (("fit",), "learning_rate", "GroupPolicyGradient", None),
         (("fit",), "seed", "RandomPatcher", None),
         (("fit",), "recursive", None, None),
