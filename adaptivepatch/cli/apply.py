@@ -33,7 +33,7 @@ adaptivepatch predict out/ newer.csv --horizon 24 --json
 adaptivepatch predict out/ | head"""
 EVALUATE = r"""Examples:
 
-adaptivepatch evaluate out/ load.csv --start 2024-02-01 --by channel
+adaptivepatch evaluate out/ load.csv --by channel
 
 adaptivepatch evaluate out/ load.csv --start 2024-02-01 --stride 24 \
   --out windows.csv --json"""

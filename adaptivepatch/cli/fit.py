@@ -192,7 +192,8 @@ def fit(
     refuse_own_options(values, context.command)
     forecaster = make_forecaster(parameters, training, values)
     table = read_table(file, Columns(item_id, timestamp, target or None, date_format))
-    if end is not None or holdout is not None:
+    holds_out = end is not None or holdout is not None
+    if holds_out:
         table = _without_last_rows(table, end, holdout, horizon)
     arguments: dict[str, Any] = {
         "freq": options.time_step(freq),
@@ -206,8 +207,9 @@ def fit(
         "date_format": date_format,
         "patcher": patcher,
         "rows_are_numbered": table.columns.timestamp is None,
-        "rows_held_out": end is not None or holdout is not None,
     }
+    if holds_out:
+        about["rows_held_out"] = True
     job.save(forecaster, about)
     job.report(forecaster, as_json=as_json)
 
@@ -440,7 +442,7 @@ def _without_last_rows(table: Table, end: str | None, holdout: int | None, horiz
     else:
         raise InvalidParameterError(
             f"--holdout must be at least the horizon, {horizon}, and less than the {len(steps)} "
-            f"time steps of the file. Got {holdout!r}."
+            f"time steps of the file. Got {holdout!r}. Pass a number in this range."
         )
     kept = frame[stamps <= last]
     absent = 0

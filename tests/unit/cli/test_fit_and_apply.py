@@ -386,6 +386,8 @@ def test_rows_held_out_are_not_trained_on_and_evaluated_by_default(home, limit, 
     out, err = capsys.readouterr()
     assert json.loads(out)["end"] == "2024-01-03 21:00:00"
     assert "10 of 80 rows are held out." in err
+    notes = [json.loads((path / "cli.json").read_text()) for path in (Path("m"), home / "out")]
+    assert [note.get("rows_held_out") for note in notes] == [True, None]
     expected = Forecaster.load(home / "out").predict()  # fitted on the first 70 rows
     pd.testing.assert_frame_equal(Forecaster.load("m").predict(), expected, check_exact=True)
     found = evaluated("m", home / "load.csv", capsys=capsys)
