@@ -9,7 +9,7 @@ import typer
 
 from adaptivepatch.cli import options
 from adaptivepatch.cli.about import read_about
-from adaptivepatch.cli.fitted_files import Given, read_like_fitted
+from adaptivepatch.cli.fitted_files import Given, last_stamp, read_like_fitted
 from adaptivepatch.cli.screen import note, records, show_table, write_csv, write_json
 from adaptivepatch.errors import (
     InvalidFrameError,
@@ -33,7 +33,7 @@ adaptivepatch predict out/ newer.csv --horizon 24 --json
 adaptivepatch predict out/ | head"""
 EVALUATE = r"""Examples:
 
-adaptivepatch evaluate out/ load.csv --start 2024-02-01 --by channel
+adaptivepatch evaluate out/ load.csv --by channel
 
 adaptivepatch evaluate out/ load.csv --start 2024-02-01 --stride 24 \
   --out windows.csv --json"""
@@ -70,7 +70,7 @@ Start = Annotated[
     typer.Option(
         metavar="STAMP",
         help="First stamp to forecast. Earlier rows are used as look-back only.",
-        show_default="the first possible one",
+        show_default="the first that fit held out, else the first possible one",
     ),
 ]
 RefitEvery = Annotated[
@@ -123,7 +123,7 @@ def predict(
     frame = None if file is None else read_like_fitted(file, model, forecaster, given).frame
     _check_types(out, frame, forecaster)
     forecast = forecaster.predict(frame, horizon=horizon, recursive=recursive)
-    _deliver(forecast, out, "forecast", model, as_json=as_json)
+    _deliver(forecast, out, "forecast", model, forecaster, as_json=as_json)
 
 
 def evaluate(
@@ -150,8 +150,9 @@ def evaluate(
     """Forecast every window of a file and measure the errors.
 
     Errors are in the units of the file. MASE is relative to a naive forecast: 1 is
-    the error of repeating the previous season, on the rows used in fit. Only
-    observed values count.
+    the error of repeating the previous season, on the rows used in fit. Coverage
+    (80 %) is the share of values in the 80 % interval, between the quantiles 0.1 and
+    0.9. Only observed values count.
 
     The rows below "all" are naive forecasts of the same windows: the last value,
     and the value a day, a week or a year before. The skill of the model is 1
@@ -159,39 +160,51 @@ def evaluate(
     the model is worse. share is the part of the values that a forecast exists
     for, since a season can be longer than the rows before a window.
     """
+    from adaptivepatch.cli.stamps import as_text
+
     _check(out, file, force=force)
     options.set_threads(threads)
     forecaster = _load(model, patcher)
     series = read_like_fitted(file, model, forecaster, Given(item_id, timestamp, date_format))
-    frame, first = series.frame, None if start is None else series.stamp(start)
+    frame, first = series.frame, series.first_target(start)
     _check_types(out, frame, forecaster)
     backtest = forecaster.backtest(frame, stride=stride, start=first, refit_every=refit_every)
     metrics = backtest.metrics(by=None if by is None else by.value)
     metrics = metrics.rename_axis("over" if by is None else by.value).reset_index()
+    level = _coverage_level(forecaster)
     seen = 0 if refit_every is not None else _num_seen(backtest, forecaster)
     if out is not None:
         from adaptivepatch.cli.outputs import write_table
 
-        write_table(backtest.to_frame(), out)
+        write_table(backtest.to_frame(), out, forecaster.freq_)
         note(f"wrote {out}.")
     if seen:
         note(
             f"warning: {seen} of {len(backtest)} windows have targets that the model was trained "
             "on. Their errors say little about new data. Pass --start with a stamp after the last "
-            "row of fit."
+            f"row of fit, {as_text(last_stamp(forecaster), forecaster.freq_)}."
         )
     if as_json:
         document: dict[str, Any] = {
             "model": str(model),
             "windows": len(backtest),
             "windows_seen_in_fit": seen,
+            "start": None if first is None else as_text(first, forecaster.freq_),
             "metrics": records(metrics),
         }
+        if level is not None:
+            document["coverage_level"] = level
         write_json(document | ({} if out is None else {"written": [str(out)]}))
         return
     numbers = metrics.columns[1:].drop("best_naive", errors="ignore")
-    show_table(records(metrics), dict.fromkeys(numbers, ".4g"))
-    note(f"{len(backtest)} window(s) of {forecaster.horizon} steps, stride {stride}.")
+    formats = dict.fromkeys(numbers, ".4g")
+    if level is not None:
+        name = f"Coverage ({100 * level:g} %)"
+        metrics = metrics.rename(columns={"Coverage": name})
+        formats[name] = formats.pop("Coverage")
+    show_table(records(metrics), formats)
+    since = "" if first is None else f", from {as_text(first, forecaster.freq_)} on"
+    note(f"{len(backtest)} window(s) of {forecaster.horizon} steps, stride {stride}{since}.")
 
 
 def segment(
@@ -249,7 +262,8 @@ def segment(
             raise InvalidParameterError(
                 "A figure shows patches, but --by series returns none. Omit --plot or --by."
             )
-        _deliver(forecaster.segment(frame, by="series"), out, "series", model, as_json=as_json)
+        measures = forecaster.segment(frame, by="series")
+        _deliver(measures, out, "series", model, forecaster, as_json=as_json)
         return
     patches = forecaster.segment(frame)
     if plot is not None:
@@ -257,7 +271,7 @@ def segment(
         note(f"wrote {plot}.")
     if plot is None or out is not None or as_json:
         figures = [] if plot is None else [str(plot)]
-        _deliver(patches, out, "patches", model, as_json=as_json, written=figures)
+        _deliver(patches, out, "patches", model, forecaster, as_json=as_json, written=figures)
 
 
 # -------------------------------------------------------------------------------- in and out
@@ -301,23 +315,33 @@ def _deliver(
     out: Path | None,
     what: str,
     model: Path,
+    forecaster: Forecaster,
     *,
     as_json: bool,
     written: list[str] | None = None,
 ) -> None:
     """Write a frame to a file, or to the output stream as CSV or JSON."""
+    from adaptivepatch.cli.stamps import dates_as_text
+
     files = list(written or [])
     if out is not None:
         from adaptivepatch.cli.outputs import write_table
 
-        write_table(frame, out)
+        write_table(frame, out, forecaster.freq_)
         files.append(str(out))
         note(f"wrote {out}: {len(frame)} rows.")
     if as_json:
-        document: dict[str, Any] = {"model": str(model), what: records(frame)}
+        rows = records(dates_as_text(frame, forecaster.freq_))
+        document: dict[str, Any] = {"model": str(model), what: rows}
         write_json(document | ({"written": files} if files else {}))
     elif out is None:
-        write_csv(frame)
+        write_csv(dates_as_text(frame, forecaster.freq_))
+
+
+def _coverage_level(forecaster: Forecaster) -> float | None:
+    """Return the share of values that should lie between the lowest and the highest quantile."""
+    quantiles = forecaster.model_.quantiles
+    return None if quantiles is None else round(quantiles[-1] - quantiles[0], 10)
 
 
 def _num_seen(backtest: Backtest, forecaster: Forecaster) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = r"""Examples:
 
-adaptivepatch fit load.csv --horizon 96 --model out/
+adaptivepatch fit load.csv --horizon 96 --holdout 720 --model out/
 
 adaptivepatch fit shops.csv.gz --item-id shop --timestamp day --target sales \
   --horizon 28 --quantiles 0.1,0.5,0.9 --missing mask --model shops/
@@ -110,6 +110,23 @@ MaxSteps = Annotated[
 MaxEpochs = Annotated[
     int | None, model_option("Maximum number of training epochs.", show_default=False)
 ]
+End = Annotated[
+    str | None,
+    model_option(
+        "Last stamp to train on. Later rows are held out, and evaluate starts with them.",
+        metavar="STAMP",
+        show_default="the last of FILE",
+    ),
+]
+Holdout = Annotated[
+    int | None,
+    model_option(
+        "Number of last time steps of FILE to hold out, as with --end.",
+        metavar="N",
+        min=1,
+        show_default=False,
+    ),
+]
 ValidationRows = Annotated[
     int | None,
     model_option("Last rows, which select the best step.", show_default="10 %, or the horizon"),
@@ -155,6 +172,8 @@ def fit(
     settings: Settings = None,
     max_steps: MaxSteps = None,
     max_epochs: MaxEpochs = None,
+    end: End = None,
+    holdout: Holdout = None,
     validation_rows: ValidationRows = None,
     no_refit: NoRefit = False,
     seed: Seed = 0,
@@ -194,6 +213,9 @@ def fit(
     refuse_own_options(values, context.command)
     forecaster = make_forecaster(parameters, training, values)
     table = read_table(file, Columns(item_id, timestamp, target or None, date_format))
+    holds_out = end is not None or holdout is not None
+    if holds_out:
+        table = _without_last_rows(table, end, holdout, horizon)
     arguments: dict[str, Any] = {
         "freq": options.time_step(freq),
         "validation_rows": validation_rows,
@@ -207,6 +229,8 @@ def fit(
         "patcher": patcher,
         "rows_are_numbered": table.columns.timestamp is None,
     }
+    if holds_out:
+        about["rows_held_out"] = True
     job.save(forecaster, about)
     job.report(forecaster, as_json=as_json)
 
@@ -338,10 +362,12 @@ class _Job:
 
     def report(self, forecaster: Forecaster, *, as_json: bool) -> None:
         """Print a summary; end with exit status 130 after an interruption."""
+        from adaptivepatch.cli.fitted_files import last_stamp
+        from adaptivepatch.cli.stamps import as_text
         from adaptivepatch.data.steps import step_name
 
         record, history = forecaster.record_, forecaster.history_
-        step = step_name(history.freq)
+        step, end = step_name(history.freq), as_text(last_stamp(forecaster), history.freq)
         if as_json:
             write_json(
                 {
@@ -352,6 +378,7 @@ class _Job:
                     "skipped": forecaster.skipped_,
                     "channels": history.channels,
                     "freq": step,
+                    "end": end,
                     "best_step": record.best_step,
                     "steps": record.num_steps,
                     "validation_loss": record.best_loss,
@@ -364,8 +391,9 @@ class _Job:
             found = "no validation" if loss != loss else f"validation loss {loss:.4g}"
             typer.echo(
                 f"Wrote {self.folder}: forecasts {forecaster.horizon} steps of {step!r}, "
-                f"{history.num_items} series, {history.num_channels} channels; best step "
-                f"{record.best_step} of {record.num_steps}, {found}, {record.seconds:.1f} s."
+                f"{history.num_items} series, {history.num_channels} channels, rows up to {end}; "
+                f"best step {record.best_step} of {record.num_steps}, {found}, "
+                f"{record.seconds:.1f} s."
             )
         if record.interrupted:
             where = f"at step {record.num_steps} of {record.total_steps}"
@@ -387,3 +415,62 @@ def _announce(step: int, metrics: dict[str, float]) -> None:
         if key in metrics
     ]
     typer.echo(f"step {step}: {', '.join(parts)}, {metrics['seconds']:.1f} s", err=True)
+
+
+def _without_last_rows(table: Table, end: str | None, holdout: int | None, horizon: int) -> Table:
+    """Return the rows to train on: those up to a stamp that is the same for all series.
+
+    Parameters
+    ----------
+    table : Table
+        Content of the file.
+    end : str, optional
+        Last stamp to train on, written like those of the file.
+    holdout : int, optional
+        Number of last time steps of the file that are not trained on.
+    horizon : int
+        Number of steps to forecast.
+
+    Raises
+    ------
+    InvalidParameterError
+        If both limits are given, no rows are left, or no window is held out.
+    """
+    import pandas as pd
+
+    from adaptivepatch.cli.stamps import as_in_file, moments, parse_stamp
+
+    if end is not None and holdout is not None:
+        raise InvalidParameterError(
+            f"--end and --holdout exclude each other. Got {end!r} and {holdout!r}. Omit one of "
+            "them."
+        )
+    frame, columns = table.frame, table.columns
+    if columns.timestamp is None:
+        stamps: pd.Series[Any] = pd.Series(range(len(frame)), index=frame.index)
+    else:
+        stamps = moments(frame[columns.timestamp])
+    steps = stamps.drop_duplicates().sort_values()
+    if end is not None:
+        last, first = parse_stamp(end, "--end", stamps, columns.date_format), steps.iloc[0]
+        if last < first:
+            raise InvalidParameterError(
+                "--end must not be before the first stamp of the file, "
+                f"{as_in_file(first, columns.date_format)!r}. Got {end!r}. Pass a later stamp."
+            )
+    elif holdout is not None and horizon <= holdout < len(steps):
+        last = steps.iloc[-holdout - 1]
+    else:
+        raise InvalidParameterError(
+            f"--holdout must be at least the horizon, {horizon}, and less than the {len(steps)} "
+            f"time steps of the file. Got {holdout!r}. Pass a number in this range."
+        )
+    kept = frame[stamps <= last]
+    absent = 0
+    if columns.item_id in frame.columns:
+        absent = frame[columns.item_id].nunique() - kept[columns.item_id].nunique()
+    note(
+        f"{len(frame) - len(kept)} of {len(frame)} rows are held out"
+        f"{f', among them all rows of {absent} series' if absent else ''}."
+    )
+    return replace(table, frame=kept)

@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptivepatch.cli.stamps import dates_as_text
 from adaptivepatch.cli.tables import ending_of
 from adaptivepatch.errors import InvalidParameterError, MissingDependencyError
 from adaptivepatch.files import write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from adaptivepatch.data.steps import Step
 
 
 def check_output(path: Path, *, force: bool, source: Path | None = None) -> None:
@@ -89,8 +92,18 @@ def check_types(path: Path, name: str, values: Iterable[object]) -> None:
         )
 
 
-def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame in the format of the file's ending, completely or not at all."""
+def write_table(frame: pd.DataFrame, path: Path, step: Step) -> None:
+    """Write a frame in the format of the file's ending, completely or not at all.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Table of results. Its dates keep their type in a parquet file and are text in others.
+    path : path
+        File to write.
+    step : pandas offset or int
+        Time step of the series, which decides how dates are written.
+    """
     ending = ending_of(path, "the output")
     if ending == ".parquet":
         for name, column in frame.items():
@@ -105,10 +118,10 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
             ) from error
         return
     methods: dict[str, Any] = {".gz": {"method": "gzip", "mtime": 0}, ".xz": "xz"}
-    separator = "\t" if ".tsv" in ending else ","
+    separator, text = "\t" if ".tsv" in ending else ",", dates_as_text(frame, step)
     write_atomic(
         path,
-        lambda target: frame.to_csv(
+        lambda target: text.to_csv(
             target,
             sep=separator,
             index=False,

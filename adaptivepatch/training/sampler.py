@@ -151,18 +151,33 @@ class ArraySource:
     Parameters
     ----------
     past : Tensor of shape (W, T)
-        Look-backs.
+        Look-backs; NaN where unobserved.
     future : Tensor of shape (W, H)
-        Targets.
+        Targets; NaN where unobserved.
     """
 
     def __init__(self, past: Tensor, future: Tensor) -> None:
-        self.past, self.future = past, future
+        self.past, self.observed = split_gaps(past)
+        self.future, self.target_observed = split_gaps(future)
 
     def batch(self, windows: Tensor) -> Batch:
         """Return the rows with these numbers."""
         index = windows.to(self.past.device)
-        return Batch(self.past[index], None, self.future[index], None, None)
+        return Batch(
+            self.past[index],
+            None if self.observed is None else self.observed[index],
+            self.future[index],
+            None if self.target_observed is None else self.target_observed[index],
+            None,
+        )
+
+
+def split_gaps(values: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return values with 0 in place of NaN, and where they are observed: None if everywhere."""
+    gaps = values.isnan()
+    if not gaps.any():
+        return values, None
+    return values.masked_fill(gaps, 0.0), ~gaps
 
 
 class ShuffledBatches:

@@ -1273,6 +1273,47 @@ ARRAYS = [
         ),
         past=PAST * 1e300,
     ),
+    regressed(
+        "quantiles of arrays without the median",
+        PARAMETER,
+        (
+            "The 'quantiles' parameter of WindowRegressor must increase strictly inside (0, 1) "
+            "and hold 0.5, the point forecast. Got (0.1, 0.9) instead."
+        ),
+        quantiles=(0.1, 0.9),
+    ),
+    regressed(
+        "misspelt missing of arrays",
+        PARAMETER,
+        (
+            "The 'missing' parameter of WindowRegressor must be one of ['error', 'mask']. Got "
+            "'masks' instead. Did you mean 'mask'?"
+        ),
+        missing="masks",
+    ),
+    regressed(
+        "no window to train on",
+        PARAMETER,
+        (
+            "Training needs a window with 2 observed look-back steps and an observed target. None "
+            "of the 40 windows has them. Fill gaps in X and y."
+        ),
+        past=np.full_like(PAST, np.nan),
+        missing="mask",
+    ),
+    Case(
+        "quantiles of a point forecast",
+        lambda: (
+            WindowRegressor(trainer=Trainer(max_steps=1, device="cpu"))
+            .fit(PAST, FUTURE)
+            .predict_quantiles(PAST)
+        ),
+        PARAMETER,
+        (
+            "Forecasts of quantiles need a regressor that was fitted with quantiles. This one was "
+            "fitted with quantiles=None. Fit it again with quantiles such as (0.1, 0.5, 0.9)."
+        ),
+    ),
     Case(
         "predict arrays before fit",
         lambda: WindowRegressor().predict(PAST),

@@ -15,7 +15,8 @@ from adaptivepatch.registry import BACKBONES, PATCHERS
 
 # Options without a Python parameter: files, output and the process itself.
 COMMAND_LINE_ONLY = {
-    *("--check-overlap", "--date-format", "--help", "--json", "--model", "--out", "--plot"),
+    *("--check-overlap", "--date-format", "--end", "--help", "--holdout", "--json", "--model"),
+    *("--out", "--plot"),
     *("--set", "--threads", "--traceback", "--version"),
 }
 
