@@ -337,13 +337,7 @@ def _forecast_frame(backtests: Mapping[str, Backtest]) -> pd.DataFrame:
     every = slice(None, None, next(iter(backtests.values())).actual.shape[1])
     frame = pd.DataFrame()
     for name, backtest in backtests.items():
-        part = replace(
-            backtest,
-            windows=backtest.windows.select(every),
-            prediction=backtest.prediction[every],
-            actual=backtest.actual[every],
-            naive_scale=backtest.naive_scale[every],
-        ).to_frame()
+        part = backtest.select(every).to_frame()
         if frame.empty:
             keys = ["cutoff", "timestamp", "target_name", "actual"]
             frame = part[keys].rename(columns={"target_name": "sensor"})
