@@ -405,7 +405,7 @@ def _draw_patches(
             stamps=lookback.index.to_numpy(),
             boundary_prob=by_step.get("boundary_prob"),
             ylabel="",
-            title=f"{name}: {len(lengths)} of {_span(lengths)} hours",
+            title=f"{name}: {steps} hours in {len(lengths)} patches of {_span(lengths)} hours",
             ax=ax,
         )
     figure.supylabel(f"{UNIT}, {sensor}", fontsize="medium")

@@ -6,6 +6,7 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from adaptivepatch.errors import InvalidParameterError, require
@@ -78,6 +79,13 @@ def check_lengths(stamps: NDArray[Any], **arrays: ArrayLike) -> None:
                 f"{np.shape(values)!r}, and that of the stamps is {stamps.shape!r}. "
                 "Pass one window and one channel."
             )
+
+
+def moments(stamps: pd.Index[Any]) -> NDArray[Any]:
+    """Return stamps for a horizontal axis: integers, or datetimes in UTC if they have a zone."""
+    if isinstance(stamps, pd.DatetimeIndex) and stamps.tz is not None:
+        return stamps.tz_convert("UTC").tz_localize(None).to_numpy()
+    return stamps.to_numpy()
 
 
 def finish(

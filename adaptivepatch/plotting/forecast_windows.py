@@ -162,9 +162,11 @@ def _read(
     step : pandas offset or int, optional
         Time step, if it is known.
     """
-    if isinstance(frame, Panel):
-        return frame
     items, channels = (list(dict.fromkeys(names)) for names in zip(*series, strict=True))
+    if isinstance(frame, Panel):
+        _check_present(name, "items", items, list(frame.item_ids))
+        _check_present(name, "channels", channels, list(frame.channels))
+        return frame
     if isinstance(frame, pd.DataFrame) and frame.columns.is_unique:
         others = [c for c in frame.columns if c not in (frames.item_id, frames.timestamp)]
         _check_present(name, "channels", channels, others)

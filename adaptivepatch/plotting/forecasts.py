@@ -12,9 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptivepatch.data.frame import SINGLE_ITEM
+from adaptivepatch.data.panel import Panel
 from adaptivepatch.errors import check_int
 from adaptivepatch.keywords import helpful
-from adaptivepatch.plotting.figures import LINE_STYLES, PAST, TRUTH, finish, new_figure
+from adaptivepatch.plotting.figures import LINE_STYLES, PAST, TRUTH, finish, moments, new_figure
 from adaptivepatch.plotting.forecast_choice import (
     NO_CUTOFF,
     BacktestLike,
@@ -36,7 +37,7 @@ _FEW_STEPS = 5  # up to which a forecast has a dot at each step
 @helpful
 def plot(
     forecast: pd.DataFrame | BacktestLike,
-    history: pd.DataFrame | pd.Series[Any] | None = None,
+    history: pd.DataFrame | pd.Series[Any] | Panel | None = None,
     *,
     actual: pd.DataFrame | pd.Series[Any] | None = None,
     items: Any = None,
@@ -58,7 +59,7 @@ def plot(
         Result of `Forecaster.predict`, or of `Forecaster.backtest` as it is or as a frame. Columns
         other than item_id, cutoff, timestamp, target_name, actual, prediction and quantiles are
         ignored.
-    history : pandas.DataFrame or pandas.Series, optional
+    history : pandas.DataFrame, pandas.Series or Panel, optional
         Observed values, wide or long as in `Forecaster.fit`. Rows before a forecast are its
         history; rows at its stamps are actual values. Default: the frame of the backtest, if
         `forecast` is a `Backtest`.
@@ -148,7 +149,7 @@ def _draw_window(
     ax: Axes, window: Window, bands: list[tuple[float, float]], lines: list[float]
 ) -> None:
     """Draw the bands of a forecast, the observed values, and the lines of the forecast."""
-    when, start = _moments(window.stamps), window.start
+    when, start = moments(window.stamps), window.start
     for (low, high), shade in zip(bands, _SHADES, strict=False):
         label = f"{100 * (high - low):.10g} % interval"
         _draw_band(ax, when, window.quantiles[low], window.quantiles[high], shade, label)
@@ -204,13 +205,6 @@ def _alone(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return where a value is observed and its neighbours are not."""
     known = np.pad(~np.isnan(values), 1)
     return known[1:-1] & ~known[:-2] & ~known[2:]
-
-
-def _moments(stamps: pd.Index[Any]) -> NDArray[Any]:
-    """Return stamps for a horizontal axis: integers, or datetimes in UTC if they have a zone."""
-    if isinstance(stamps, pd.DatetimeIndex) and stamps.tz is not None:
-        return stamps.tz_convert("UTC").tz_localize(None).to_numpy()
-    return stamps.to_numpy()
 
 
 # ---------------------------------------------------------------------------------- the figure
@@ -284,7 +278,7 @@ def _finish(ax: Axes, window: Window | None, title: str) -> None:
         return
     zone = getattr(window.stamps, "tz", None)
     ticks = 5 if is_narrow else 10
-    finish(ax, _moments(window.stamps), "", title, max_ticks=ticks, zone=zone)
+    finish(ax, moments(window.stamps), "", title, max_ticks=ticks, zone=zone)
     if place is None or place.is_last_row():
         is_date = isinstance(window.stamps, pd.DatetimeIndex)
         label = (str(zone) if zone else "") if is_date else "timestamp"
