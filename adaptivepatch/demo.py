@@ -350,13 +350,7 @@ def _forecast_frame(backtests: Mapping[str, Backtest]) -> pd.DataFrame:
     every = slice(None, None, next(iter(backtests.values())).actual.shape[1])
     frame = pd.DataFrame()
     for name, backtest in backtests.items():
-        part = replace(
-            backtest,
-            windows=backtest.windows.select(every),
-            prediction=backtest.prediction[every],
-            actual=backtest.actual[every],
-            naive_scale=backtest.naive_scale[every],
-        ).to_frame()
+        part = backtest.select(every).to_frame()
         if frame.empty:
             keys = ["cutoff", "timestamp", "target_name", "actual"]
             frame = part[keys].rename(columns={"target_name": "sensor"})
@@ -424,7 +418,7 @@ def _draw_patches(
             stamps=lookback.index.to_numpy(),
             boundary_prob=by_step.get("boundary_prob"),
             ylabel="",
-            title=f"{name}: {len(lengths)} of {_span(lengths)} hours",
+            title=f"{name}: {steps} hours in {len(lengths)} patches of {_span(lengths)} hours",
             ax=ax,
         )
     figure.supylabel(f"{UNIT}, {sensor}", fontsize="medium")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from adaptivepatch.data.steps import Step
+    from adaptivepatch.plotting.figures import Figure
+
+FIGURES = (".png", ".svg", ".pdf")
 
 
 def check_output(path: Path, *, force: bool, source: Path | None = None) -> None:
@@ -64,6 +67,28 @@ def check_target(path: Path, *, force: bool, source: Path | None = None) -> None
             f"The output needs a folder that can be written to. {str(folder)!r} cannot be written "
             "to. Name another file, or change the permissions of the folder."
         )
+
+
+def check_figure(path: Path | None, *, force: bool) -> None:
+    """Fail early if a figure cannot be drawn or written; None stands for no figure.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the file cannot be written.
+    MissingDependencyError
+        If matplotlib is not installed.
+    """
+    from adaptivepatch.plotting.figures import new_figure
+
+    if path is None:
+        return
+    if path.suffix.lower() not in FIGURES:
+        raise InvalidParameterError(
+            f"The name of a figure must end in .png, .svg or .pdf. Got {str(path)!r}. Rename it."
+        )
+    check_target(path, force=force)
+    new_figure()  # raises if matplotlib is missing
 
 
 def check_types(path: Path, name: str, values: Iterable[object]) -> None:
@@ -129,3 +154,9 @@ def write_table(frame: pd.DataFrame, path: Path, step: Step) -> None:
             compression=methods.get(path.suffix.lower()),
         ),
     )
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the file's ending, completely or not at all."""
+    kind = path.suffix.lower().removeprefix(".")
+    write_atomic(path, lambda target: figure.savefig(target, dpi=110, format=kind))

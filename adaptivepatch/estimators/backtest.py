@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from adaptivepatch import metrics
 from adaptivepatch.data.naive import naive_forecasts
 from adaptivepatch.data.result_frames import quantile_name
-from adaptivepatch.data.windows import Windows
+from adaptivepatch.data.windows import Selection, Windows
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
 from adaptivepatch.estimators.panel_model import PanelModel, warn_if_extreme
 from adaptivepatch.estimators.skill import (
@@ -93,6 +93,20 @@ class Backtest:
     def cutoff(self) -> pd.Index[Any]:
         """Last stamp of each window's look-back."""
         return self.windows.cutoff
+
+    def select(self, which: Selection) -> Backtest:
+        """Return the forecasts of some of the windows, in the given order."""
+        windows = self.windows.select(which)
+        quantiles = self.quantile_prediction
+        return replace(
+            self,
+            windows=windows,
+            prediction=self.prediction[which],
+            actual=self.actual[which],
+            quantile_prediction=None if quantiles is None else quantiles[which],
+            naive_scale=self.naive_scale[which],
+            num_impossible=int((windows.num_observed_past() < MIN_OBSERVED).sum()),
+        )
 
     def metrics(self, by: str | None = None) -> pd.DataFrame:
         """Return error metrics of the model and of naive forecasts, in original units.
