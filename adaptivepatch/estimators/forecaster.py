@@ -40,7 +40,7 @@ from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check
 from adaptivepatch.estimators import storage
 from adaptivepatch.estimators.backtest import Backtest, join_backtests, run_backtest
 from adaptivepatch.estimators.base import Estimator
-from adaptivepatch.estimators.fitting import Fit, FitJob, fit_and_refit
+from adaptivepatch.estimators.fitting import Fit, FitJob, fit_and_refit, warn_if_still_falling
 from adaptivepatch.estimators.panel_model import PanelModel, warn_if_extreme, warn_if_far
 from adaptivepatch.estimators.resuming import (
     Checkpoints,
@@ -114,6 +114,8 @@ class Forecaster(Estimator):
         The trained network; its ``patcher`` is ``patcher_``.
     record_ : TrainingRecord
         Record of training (before the refit).
+    context_length_ : int
+        Look-back of the trained network, in time steps.
     channels_ : tuple of str
         Channel names, sorted.
     freq_ : pandas offset or int
@@ -280,6 +282,7 @@ class Forecaster(Estimator):
         fit = fit_and_refit(job, data, refit=refit)
         if fit.record.interrupted:
             _warn_interrupted(fit.record, checkpoints.how_to_resume)
+        warn_if_still_falling(fit.record, trainer)
         self._remember(
             FittedState(
                 model=self._model(fit, panel.item_ids, settings, trainer),
@@ -413,6 +416,12 @@ class Forecaster(Estimator):
     def patcher_(self) -> Patcher:
         """The trained patcher."""
         return self.network_.patcher
+
+    @property
+    def context_length_(self) -> int:
+        """Look-back of the trained network, in time steps."""
+        check_is_fitted(self, "model_")
+        return self.model_.context_length
 
     @property
     def scaling_(self) -> Scaling:
