@@ -301,7 +301,7 @@ def _model_row(name: str, model: Forecaster, fit: float, predict: float) -> dict
     return {
         "method": name,
         "kind": "model",
-        "patches": model.patcher_.capacity(model.context_length),
+        "patches": model.patcher_.capacity(model.context_length_),
         "parameters": sum(p.numel() for p in model.network_.parameters()),
         "fit_seconds": fit,
         "predict_seconds": predict,

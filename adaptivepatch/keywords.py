@@ -73,8 +73,17 @@ COVARIATES = (
 """Names of covariates, here and in other libraries."""
 
 _TRAINER = (
-    *("max_steps", "max_epochs", "batch_size", "learning_rate", "weight_decay", "schedule"),
-    *("gradient_clip", "validate_every", "patience", "device", "precision", "progress"),
+    *("max_steps", "max_epochs", "batch_rows", "batch_size", "learning_rate", "weight_decay"),
+    *(
+        "schedule",
+        "gradient_clip",
+        "validate_every",
+        "validation_share",
+        "patience",
+        "device",
+        "precision",
+        "progress",
+    ),
 )
 _FIT = (
     *("item_id", "timestamp", "target", "freq", "short", "validation_rows", "refit"),

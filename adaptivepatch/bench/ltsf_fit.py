@@ -44,7 +44,9 @@ def make_forecaster(forecaster: Callable[..., Model], run: Run) -> Model:
             settings["patcher"] = patcher_from_settings(settings["patcher"])
         if "backbone" in settings:
             settings["backbone"] = backbone_from_settings(settings["backbone"])
-        settings["trainer"] = Trainer(**settings.get("trainer", {}))
+        # Results are compared across versions, so they do not follow the defaults of the package.
+        trainer = {"batch_size": 32, "validation_share": None, **settings.get("trainer", {})}
+        settings = {"embedding": None, **settings, "trainer": Trainer(**trainer)}
         task = run.task
         return forecaster(task.horizon, task.context_length, random_state=run.seed, **settings)
     except TypeError as error:  # an argument that a constructor does not have

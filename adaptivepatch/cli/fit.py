@@ -23,7 +23,6 @@ from adaptivepatch.cli.new_forecaster import (
 )
 from adaptivepatch.cli.options import (
     BackboneName,
-    ContextLength,
     File,
     Freq,
     Gaps,
@@ -68,6 +67,10 @@ ShortSeries = Annotated[
         help="Refuse series that are too short, or skip them.", rich_help_panel=options.COLUMNS
     ),
 ]
+LookBack = Annotated[
+    int | None,
+    model_option("Look-back in time steps.", show_default="336, or less for short series"),
+]
 PatcherName = Annotated[
     str,
     model_option(
@@ -105,7 +108,7 @@ Settings = Annotated[
     ),
 ]
 MaxSteps = Annotated[
-    int | None, model_option("Maximum number of training steps.", show_default="1000")
+    int | None, model_option("Maximum number of training steps.", show_default="from the data")
 ]
 MaxEpochs = Annotated[
     int | None, model_option("Maximum number of training epochs.", show_default=False)
@@ -163,7 +166,7 @@ def fit(
     date_format: options.DateFormat = None,
     missing: Gaps = options.Missing.error,
     short: ShortSeries = options.Short.error,
-    context_length: ContextLength = 336,
+    context_length: LookBack = None,
     patcher: PatcherName = "fixed",
     backbone: BackboneName = "patchtst",
     quantiles: Quantiles = None,
@@ -373,7 +376,7 @@ class _Job:
                 {
                     "model": str(self.folder),
                     "horizon": forecaster.horizon,
-                    "context_length": forecaster.context_length,
+                    "context_length": forecaster.context_length_,
                     "items": history.num_items,
                     "skipped": forecaster.skipped_,
                     "channels": history.channels,

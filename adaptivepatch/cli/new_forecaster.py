@@ -40,6 +40,8 @@ def load_initial(
         source = context.get_parameter_source(name)
         if source is not None and source.name == "DEFAULT":
             parameters[name] = getattr(trained, name)
+    for name in ("values_per_patch", "embedding"):  # they have no option of their own
+        parameters[name] = getattr(trained, name)
     return trained
 
 
@@ -76,7 +78,8 @@ def make_forecaster(
         forecaster = Forecaster(trainer=Trainer(**training), **parameters)
         forecaster.set_params(**values)
         check_int(forecaster, horizon=forecaster.horizon)
-        check_int(forecaster, low=2, context_length=forecaster.context_length)
+        if forecaster.context_length is not None:
+            check_int(forecaster, low=2, context_length=forecaster.context_length)
         forecaster.trainer.check()
         forecaster.make_network()  # refuses a wrong parameter before a long file is read
     except (TypeError, ValueError) as error:

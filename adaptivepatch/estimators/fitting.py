@@ -8,6 +8,7 @@ call of `Trainer.fit` (``training/trainer.py``).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -133,6 +134,29 @@ def fit_and_refit(job: FitJob, data: TrainingData, *, refit: bool) -> Fit:
         record.interrupted = record.refit_interrupted = True
         return selected
     return Fit(network, training.scaling, record)
+
+
+def warn_if_still_falling(record: TrainingRecord, trainer: Trainer) -> None:
+    """Warn if training ended at its last step while the validation loss was still falling.
+
+    Parameters
+    ----------
+    record : TrainingRecord
+        Record of the first training.
+    trainer : Trainer
+        Trainer of the fit, whose length the warning advises to double.
+    """
+    if not record.is_still_falling:
+        return
+    longer = f"max_steps={2 * record.total_steps}"
+    if trainer.max_epochs is not None:
+        longer = f"max_epochs={2 * trainer.max_epochs}"
+    warnings.warn(
+        f"The validation loss was still falling at the last training step ({record.total_steps}). "
+        f"A longer training may forecast better: pass trainer=Trainer({longer}).",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def _new_network(job: FitJob, training: TrainingSet) -> PatchNetwork:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -41,7 +42,7 @@ from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check
 from adaptivepatch.estimators import storage
 from adaptivepatch.estimators.backtest import Backtest, join_backtests, run_backtest
 from adaptivepatch.estimators.base import Estimator
-from adaptivepatch.estimators.fitting import Fit, FitJob, fit_and_refit
+from adaptivepatch.estimators.fitting import Fit, FitJob, fit_and_refit, warn_if_still_falling
 from adaptivepatch.estimators.panel_model import PanelModel, warn_if_extreme, warn_if_far
 from adaptivepatch.estimators.resuming import (
     Checkpoints,
@@ -56,6 +57,7 @@ from adaptivepatch.estimators.settings import (
     check_embedding,
     check_quantiles,
     check_steps,
+    default_context_length,
     draw_seed,
 )
 from adaptivepatch.estimators.storage import FittedState
@@ -79,18 +81,19 @@ class Forecaster(Estimator):
     ----------
     horizon : int
         Number of steps H to forecast.
-    context_length : int, default=336
-        Look-back T, in time steps. Shorter items are padded and masked.
+    context_length : int, optional
+        Look-back T, in time steps. Shorter items are padded and masked. Default: 336, or a quarter
+        of the longest series (at least 24) if that series has fewer than 672 rows.
     patcher : Patcher or str, default="fixed"
         Patcher that decides where patches begin. A name means a patcher with default parameters.
     backbone : Backbone or str, default="patchtst"
         Backbone that reads the patches. A name means a backbone with default parameters.
     values_per_patch : int, optional
         Number of values that a patch is resampled to. Default: patch length plus halo.
-    embedding : {"aligned", "resampled"}, optional
-        Embedding of a patch: its points by their time ("aligned"), or the patch resampled from
-        border to border ("resampled", as in PatchTST). Default: "resampled" for patches that do
-        not move or with `values_per_patch`, "aligned" for patches that move.
+    embedding : {"both", "aligned", "resampled"} or None, default="both"
+        Embedding of a patch: its points by their time ("aligned"), the patch resampled from border
+        to border ("resampled", as in PatchTST), or the sum of the two. None means "resampled" for
+        patches that do not move or with `values_per_patch`, and "aligned" for patches that move.
     quantiles : sequence of float, optional
         Quantiles to forecast, increasing; they contain 0.5, which is the point forecast.
     loss : {"mse", "mae", "huber"}, default="mse"
@@ -121,6 +124,8 @@ class Forecaster(Estimator):
         The trained network; its ``patcher`` is ``patcher_``.
     record_ : TrainingRecord
         Record of training (before the refit).
+    context_length_ : int
+        Look-back of the trained network, in time steps.
     channels_ : tuple of str
         Channel names, sorted.
     freq_ : pandas offset or int
@@ -158,11 +163,11 @@ class Forecaster(Estimator):
     def __init__(
         self,
         horizon: int,
-        context_length: int = 336,
+        context_length: int | None = None,
         patcher: Any = "fixed",
         backbone: Any = "patchtst",
         values_per_patch: int | None = None,
-        embedding: str | None = None,
+        embedding: str | None = "both",
         quantiles: Sequence[float] | None = None,
         loss: str = "mse",
         share_segmentation: bool | Sequence[Sequence[str]] = False,
@@ -270,6 +275,7 @@ class Forecaster(Estimator):
         panel, skipped = without_short(panel, self.horizon, short)
         data_digest = panel.digest()
         _check_arguments(self, validation_rows, refit, callback)
+        settings = self._with_look_back(settings, panel, init)
         settings.warn_if_patches_are_too_long()
         arguments = {"validation_rows": validation_rows, "refit": refit}
         held_out = held_out_rows(panel, self.horizon, validation_rows)
@@ -288,8 +294,8 @@ class Forecaster(Estimator):
         data = PanelTrainingData(
             panel,
             held_out,
-            self.context_length,
-            self.horizon,
+            settings.context_length,
+            settings.horizon,
             self.share_segmentation,
             trainer.placement(),
             self.transform,
@@ -297,13 +303,14 @@ class Forecaster(Estimator):
         fit = fit_and_refit(job, data, refit=refit)
         if fit.record.interrupted:
             _warn_interrupted(fit.record, checkpoints.how_to_resume)
+        warn_if_still_falling(fit.record, trainer)
         self._remember(
             FittedState(
                 model=self._model(fit, panel.item_ids, settings, trainer),
                 record=fit.record,
                 columns=columns,
                 settings=arguments,
-                history=panel.tail(np.minimum(panel.lengths, self.context_length)),
+                history=panel.tail(np.minimum(panel.lengths, settings.context_length)),
                 season=season,
                 naive_seasons=naive_seasons(panel, season),
                 naive_scale=naive_scale,
@@ -348,7 +355,8 @@ class Forecaster(Estimator):
     def _settings(self) -> NetworkSettings:
         """Return the parameters that shape the network, after checking them."""
         check_steps(self, horizon=self.horizon)
-        check_steps(self, low=2, context_length=self.context_length)
+        if self.context_length is not None:
+            check_steps(self, low=2, context_length=self.context_length)
         check_sharing(self, self.share_segmentation)
         check_embedding(self, self.values_per_patch, self.embedding)
         if self.season is not None:
@@ -358,12 +366,22 @@ class Forecaster(Estimator):
         return NetworkSettings(
             patcher=self.patcher,
             backbone=self.backbone,
-            context_length=self.context_length,
+            context_length=self.context_length or default_context_length(),
             horizon=self.horizon,
             quantiles=check_quantiles(self, self.quantiles),
             values_per_patch=self.values_per_patch,
             embedding=self.embedding,
         )
+
+    def _with_look_back(
+        self, settings: NetworkSettings, panel: Panel, init: Any = None
+    ) -> NetworkSettings:
+        """Return settings whose look-back, if none was given, follows from the series."""
+        if self.context_length is not None:
+            return settings
+        if init is not None:
+            return replace(settings, context_length=self._trained_model(init).context_length)
+        return replace(settings, context_length=default_context_length(int(panel.lengths.max())))
 
     def _checkpoints(
         self,
@@ -381,7 +399,7 @@ class Forecaster(Estimator):
         folder = checkpoint_folder(checkpoint, resume)
         if folder is None:
             return NoCheckpoints(seed, weights)
-        names = ("horizon", "context_length", "values_per_patch", "embedding", "quantiles", "loss")
+        names = ("horizon", "values_per_patch", "embedding", "quantiles", "loss")
         own = {name: getattr(self, name) for name in (*names, "share_segmentation")}
         if self.transform is not None:  # checkpoints of earlier versions do not state it
             own["transform"] = self.transform
@@ -393,6 +411,7 @@ class Forecaster(Estimator):
             weights,
             resolve_trainer(self.trainer).get_params(),
             **own,
+            context_length=settings.context_length,
             **arguments,
         )
         is_given = hasattr(self.random_state, "__index__")
@@ -426,6 +445,12 @@ class Forecaster(Estimator):
     def patcher_(self) -> Patcher:
         """The trained patcher."""
         return self.network_.patcher
+
+    @property
+    def context_length_(self) -> int:
+        """Look-back of the trained network, in time steps."""
+        check_is_fitted(self, "model_")
+        return self.model_.context_length
 
     @property
     def scaling_(self) -> Scaling:
@@ -526,19 +551,19 @@ class Forecaster(Estimator):
             If `refit_every` is given without `start`.
         """
         check_is_fitted(self, "model_")
-        shape = self.model_ if refit_every is None else self
         check_int(self, stride=stride)
         panel = self._read(df)
+        horizon = self.model_.horizon if refit_every is None else self.horizon
         windows = complete_or_padded(
             panel,
-            shape.context_length,
-            shape.horizon,
+            self.model_.context_length,
+            horizon,
             stride=stride,
             targets_from=None if start is None else panel.rows_before(start),
         )
         if len(windows) == 0:
             raise InvalidFrameError(
-                f"A backtest needs a window of 2 look-back points and {shape.horizon} targets"
+                f"A backtest needs a window of 2 look-back points and {horizon} targets"
                 f"{'' if start is None else f' from {start!r} on'}. The longest series has "
                 f"{int(panel.lengths.max())} rows. Pass more rows or an earlier start.",
                 parameter="start",
@@ -561,7 +586,8 @@ class Forecaster(Estimator):
                 "trains on the rows before it. Got start=None. Pass start=...",
                 parameter="start",
             )
-        settings, trainer = self._settings(), resolve_trainer(self.trainer)
+        settings = replace(self._settings(), context_length=windows.context_length)
+        trainer = resolve_trainer(self.trainer)
         row_loss = make_loss(self.loss, settings.quantiles)
         job = FitJob(settings.make, row_loss, trainer, draw_seed(self.random_state))
         panel, season = windows.panel, self.season_
@@ -578,8 +604,8 @@ class Forecaster(Estimator):
             data = PanelTrainingData(
                 known,
                 held_out,
-                self.context_length,
-                self.horizon,
+                settings.context_length,
+                settings.horizon,
                 self.share_segmentation,
                 trainer.placement(),
                 self.transform,

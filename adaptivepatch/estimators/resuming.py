@@ -212,6 +212,9 @@ def identity_of(
         Parameters of the estimator and arguments of `fit` that shape training.
     """
     trainer = {k: v for k, v in training.items() if k not in ("progress", "device")}
+    for name in ("batch_rows", "validation_share"):  # None: as before these parameters existed
+        if trainer[name] is None:
+            del trainer[name]
     identity: dict[str, Any] = plain(
         {
             "seed": seed,

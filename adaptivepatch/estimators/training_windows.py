@@ -133,7 +133,7 @@ class PanelSource:
             pieces += [gap[:rows], panel.item(position)]
         self._first_row = np.cumsum(panel.lengths + padding) - panel.lengths
         self._padding = padding
-        self._context_length = context_length
+        self._context_length, self._num_channels = context_length, panel.num_channels
         self._series = SeriesSource(
             np.concatenate(pieces),
             context_length,
@@ -165,9 +165,9 @@ class PanelSource:
                 parameter="horizon",
             )
         if validation is None:
-            return WindowSets(numbers)
+            return WindowSets(numbers, rows_per_window=self._num_channels)
         held_out = self._series.learnable(self.numbers(validation))
-        return WindowSets(numbers, held_out if len(held_out) else None)
+        return WindowSets(numbers, held_out if len(held_out) else None, self._num_channels)
 
     def batch(self, windows: Tensor) -> Batch:
         """See `SeriesSource.batch`."""

@@ -24,7 +24,7 @@ from adaptivepatch.errors import (
     outside_level,
 )
 from adaptivepatch.estimators.base import Estimator
-from adaptivepatch.estimators.fitting import FitJob, fit_and_refit
+from adaptivepatch.estimators.fitting import FitJob, fit_and_refit, warn_if_still_falling
 from adaptivepatch.estimators.settings import (
     NetworkSettings,
     check_embedding,
@@ -55,7 +55,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, Estimator):
         Backbone that reads the patches. A name means a backbone with default parameters.
     values_per_patch : int, optional
         Number of values that a patch is resampled to. Default: patch length plus halo.
-    embedding : {"aligned", "resampled"}, optional
+    embedding : {"both", "aligned", "resampled"} or None, default="both"
         Embedding of a patch; see `Forecaster`.
     loss : {"mse", "mae", "huber"}, default="mse"
         Point loss. With `quantiles` the pinball loss is used.
@@ -119,7 +119,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, Estimator):
         patcher: Any = "fixed",
         backbone: Any = "patchtst",
         values_per_patch: int | None = None,
-        embedding: str | None = None,
+        embedding: str | None = "both",
         loss: str = "mse",
         instance_norm: bool = True,
         validation_fraction: float = 0.1,
@@ -223,6 +223,7 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, Estimator):
         fit = fit_and_refit(job, data, refit=self.refit)
         if fit.record.interrupted:  # scikit-learn's searches must stop, too
             raise KeyboardInterrupt
+        warn_if_still_falling(fit.record, trainer)
         self.n_iter_ = fit.record.best_step
         self.network_, self.record_ = fit.network, fit.record
         return self
