@@ -135,8 +135,8 @@ LOADING = [
         lambda at: Forecaster.load(at / "absent"),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'…/absent/config.json' does not exist. Pass the folder of a saved model."
+            "'…/absent/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     Case(
@@ -144,8 +144,8 @@ LOADING = [
         lambda at: ((at / "x").write_text("x"), Forecaster.load(at / "x")),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. '…/x/config.json' "
-            "does not exist. Pass the folder of a saved model."
+            "'…/x/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     Case(
@@ -153,8 +153,8 @@ LOADING = [
         lambda at: Forecaster.load(at),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. '…/config.json' "
-            "does not exist. Pass the folder of a saved model."
+            "'…/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     Case(
@@ -168,8 +168,8 @@ LOADING = [
         lambda at: Forecaster.load(""),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. 'config.json' "
-            "does not exist. Pass the folder of a saved model."
+            "'config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     Case(
@@ -183,8 +183,8 @@ LOADING = [
         lambda at: Forecaster.load("a\0b"),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'a\\x00b/config.json' does not exist. Pass the folder of a saved model."
+            "'a\\x00b/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     load(
@@ -192,9 +192,9 @@ LOADING = [
         tensors(lambda t: t | {"naive_scale": t["naive_scale"] * 2}, of_an_earlier_version=False),
         MODEL,
         (
-            "The files of a model must be of one save. In '…/model', model.safetensors does not "
-            "have the digest that config.json states: a save was interrupted, or a file was "
-            "changed or copied alone. Save the model again, or copy the whole folder."
+            "The model.safetensors in '…/model' does not have the digest that config.json states: "
+            "a save was interrupted, or one of the two files was changed or copied without the "
+            "other. Save the model again, or copy the whole folder."
         ),
     ),
     load(
@@ -265,8 +265,8 @@ LOADING = [
         lambda at: (at / "model.safetensors").unlink(),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'…/model/model.safetensors' does not exist. Pass the folder of a saved model."
+            "'…/model/model.safetensors' does not exist. Pass the folder of a saved model, which "
+            "holds config.json and model.safetensors."
         ),
     ),
     load(
@@ -274,8 +274,8 @@ LOADING = [
         lambda at: (at / "config.json").unlink(),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'…/model/config.json' does not exist. Pass the folder of a saved model."
+            "'…/model/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     load(
@@ -283,8 +283,8 @@ LOADING = [
         folder_of_that_name,
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'…/model/config.json' does not exist. Pass the folder of a saved model."
+            "'…/model/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     load(
@@ -370,8 +370,8 @@ LOADING = [
         tensors(lambda t: {**t, (bias := "network.head.projection.bias"): t[bias] / 0}),
         MODEL,
         (
-            "Weights must be finite. Those of 'head.projection.bias' in '…/model' are not. Save "
-            "the model again."
+            "The weights of 'head.projection.bias' in '…/model' are not all finite. Save the model "
+            "again."
         ),
     ),
     load(
@@ -438,9 +438,8 @@ LOADING = [
         lambda at: Forecaster.load("x" * 300),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'…/config.json' "
-            "does not exist. Pass the folder of a saved model."
+            "'…/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     load(
@@ -454,8 +453,8 @@ LOADING = [
         text('{"model_type": "bert"}'),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster'. Its config.json has kind=None and format=None. "
-            "Load it with the class that saved it."
+            "'…/model' does not hold a saved 'forecaster': its config.json has kind=None and "
+            "format=None. Load the folder with the class that saved it."
         ),
     ),
     load(
@@ -472,8 +471,8 @@ LOADING = [
         put(format=99, adaptivepatch="9.9"),
         MODEL,
         (
-            "'…/model' was saved in format 99 by adaptivepatch 9.9; this version, …, reads up to "
-            "format 1. Update adaptivepatch-forecasting."
+            "'…/model' was saved in format 99 by adaptivepatch 9.9, but this version, …, reads "
+            "only formats up to 1. Update adaptivepatch-forecasting."
         ),
     ),
     config(
@@ -481,8 +480,8 @@ LOADING = [
         put(format=0),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster'. Its config.json has kind='forecaster' and "
-            "format=0. Load it with the class that saved it."
+            "'…/model' does not hold a saved 'forecaster': its config.json has kind='forecaster' "
+            "and format=0. Load the folder with the class that saved it."
         ),
     ),
     config(
@@ -490,8 +489,8 @@ LOADING = [
         put(format=True),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster'. Its config.json has kind='forecaster' and "
-            "format=True. Load it with the class that saved it."
+            "'…/model' does not hold a saved 'forecaster': its config.json has kind='forecaster' "
+            "and format=True. Load the folder with the class that saved it."
         ),
     ),
     config(
@@ -499,8 +498,8 @@ LOADING = [
         put(format="1"),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster'. Its config.json has kind='forecaster' and "
-            "format='1'. Load it with the class that saved it."
+            "'…/model' does not hold a saved 'forecaster': its config.json has kind='forecaster' "
+            "and format='1'. Load the folder with the class that saved it."
         ),
     ),
     config(
@@ -508,8 +507,8 @@ LOADING = [
         put(kind="window_regressor"),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster'. Its config.json has kind='window_regressor' and "
-            "format=1. Load it with the class that saved it."
+            "'…/model' does not hold a saved 'forecaster': its config.json has "
+            "kind='window_regressor' and format=1. Load the folder with the class that saved it."
         ),
     ),
     config(
@@ -599,7 +598,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher that is not registered. Unknown patcher 'mine'. Available: "
-            "['change_point', …]. For a class of your own pass classes=[YourClass] to load."
+            "['change_point', …]. To load a class of your own, pass classes=[YourClass]."
         ),
     ),
     config(
@@ -608,8 +607,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher that is not registered. Unknown patcher '../../etc/passwd'. "
-            "Available: ['change_point', …]. For a class of your own pass classes=[YourClass] to "
-            "load."
+            "Available: ['change_point', …]. To load a class of your own, pass classes=[YourClass]."
         ),
     ),
     config(
@@ -618,8 +616,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher that is not registered. Unknown patcher 'os.system'. "
-            "Available: ['change_point', …]. For a class of your own pass classes=[YourClass] to "
-            "load."
+            "Available: ['change_point', …]. To load a class of your own, pass classes=[YourClass]."
         ),
     ),
     config(
@@ -646,8 +643,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher that is not registered. Unknown patcher 'transformer'. "
-            "Available: ['change_point', …]. For a class of your own pass classes=[YourClass] to "
-            "load."
+            "Available: ['change_point', …]. To load a class of your own, pass classes=[YourClass]."
         ),
     ),
     config(
@@ -895,8 +891,8 @@ WRITING = [
         save_into_file,
         OUTPUT,
         (
-            "Writing needs a writable folder with free space. '…/m' cannot be written: File "
-            "exists. Free space, change permissions, or name another path."
+            "'…/m' cannot be written: File exists. Free space, change permissions, or name another "
+            "path."
         ),
     ),
     Case(
@@ -904,8 +900,8 @@ WRITING = [
         lambda at: ((at / "f").write_text(""), fitted().save(at / "f" / "m")),
         OUTPUT,
         (
-            "Writing needs a writable folder with free space. '…/f/m' cannot be written: Not a "
-            "directory. Free space, change permissions, or name another path."
+            "'…/f/m' cannot be written: Not a directory. Free space, change permissions, or name "
+            "another path."
         ),
     ),
     Case(
@@ -919,8 +915,8 @@ WRITING = [
         lambda at: fitted().save(at / ("x" * 300)),
         OUTPUT,
         (
-            "Writing needs a writable folder with free space. '…' cannot be written: File name too "
-            "long. Free space, change permissions, or name another path."
+            "'…' cannot be written: File name too long. Free space, change permissions, or name "
+            "another path."
         ),
     ),
     Case(
@@ -928,8 +924,8 @@ WRITING = [
         lambda at: tiny(share_segmentation=True).fit(wide()).set_params(loss=object()).save(at),
         PARAMETER,
         (
-            "A saved model is made of numbers, strings and lists. 'config.parameters.loss' is "
-            "<object object at …>. Set it to one of these before saving."
+            "'config.parameters.loss' is <object object at …>, which cannot be saved. Set it to a "
+            "number, a string or a list before saving."
         ),
     ),
     Case(
@@ -946,8 +942,8 @@ WRITING = [
         lambda at: ((at / "f").write_text(""), tiny().fit(wide(), checkpoint=at / "f")),
         OUTPUT,
         (
-            "Writing needs a writable folder with free space. '…/f' cannot be written: File "
-            "exists. Free space, change permissions, or name another path."
+            "'…/f' cannot be written: File exists. Free space, change permissions, or name another "
+            "path."
         ),
     ),
     Case(
@@ -1149,8 +1145,8 @@ WRITING = [
         lambda at: tiny().fit(wide(), init=at),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. '…/config.json' "
-            "does not exist. Pass the folder of a saved model."
+            "'…/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
 ]
@@ -1184,8 +1180,8 @@ def test_a_failed_save_leaves_the_model_that_was_there(
         lambda: fitted().save(tmp_path / "m", overwrite=True),
         OUTPUT,
         (
-            "Writing needs a writable folder with free space. …model.safetensors' cannot be "
-            f"written: {SYSTEM[name]}. Free space, change permissions, or name another path."
+            f"…model.safetensors' cannot be written: {SYSTEM[name]}. Free space, change "
+            "permissions, or name another path."
         ),
     )
     assert_refused(case)
@@ -1221,9 +1217,8 @@ def test_a_full_disk_ends_a_checkpointed_fit(failure, tmp_path, monkeypatch):
         lambda: tiny().fit(wide(), checkpoint=tmp_path),
         OUTPUT,
         (
-            "Writing needs a writable folder with free space. …train.safetensors' cannot be "
-            "written: …No space left on device…. Free space, change permissions, or name another "
-            "path."
+            "…train.safetensors' cannot be written: …No space left on device…. Free space, change "
+            "permissions, or name another path."
         ),
     )
     assert_refused(case)

@@ -219,7 +219,7 @@ def test_the_threshold_travels_with_the_weights_and_between_types():
 
 @pytest.mark.parametrize("budget", ["min", "target"])
 def test_a_threshold_is_found_before_it_is_used(budget):
-    with pytest.raises(NotFittedError, match="DeviationPatcher must see training windows before"):
+    with pytest.raises(NotFittedError, match="A DeviationPatcher cannot place patches before"):
         DeviationPatcher(5, budget)(rows())
 
 

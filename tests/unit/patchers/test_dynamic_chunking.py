@@ -49,7 +49,7 @@ def batch(horizon=4):
 @pytest.mark.parametrize("budget", ["target", "min"])
 def test_a_rate_needs_windows_to_set_the_router_by(router, budget):
     patcher = DynamicChunkingPatcher(4, budget, router=router)
-    with pytest.raises(NotFittedError, match="DynamicChunkingPatcher must see training windows"):
+    with pytest.raises(NotFittedError, match="DynamicChunkingPatcher cannot place patches"):
         patcher(series(dtype=torch.float32))
     exact = DynamicChunkingPatcher(4, "exact", router=router)(series(dtype=torch.float32)).mode
     assert set(exact.num_patches.tolist()) == {STEPS // 4}

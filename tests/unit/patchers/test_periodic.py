@@ -211,7 +211,7 @@ def test_the_day_of_public_data_is_found(ltsf_data, name, context_length, period
 
 
 def test_auto_is_found_before_it_is_used():
-    with pytest.raises(NotFittedError, match="PeriodicPatcher must see training windows before"):
+    with pytest.raises(NotFittedError, match="A PeriodicPatcher cannot place patches before"):
         PeriodicPatcher("auto")(torch.zeros(1, 48))
     given_ = PeriodicPatcher(24)
     given_.prepare(torch.zeros(1, 48), None, torch.Generator())  # nothing to find

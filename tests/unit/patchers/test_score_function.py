@@ -267,7 +267,7 @@ def test_untrained_draws_hold_the_rate(rate):
 def test_it_must_see_data_before_it_decides():
     distribution = made(window=3)(series())
     distribution.sample(2, seeded())  # needs no level
-    with pytest.raises(NotFittedError, match="ScoreFunctionPatcher must see training windows"):
+    with pytest.raises(NotFittedError, match="ScoreFunctionPatcher cannot place patches"):
         distribution.mode.num_patches  # noqa: B018
     assert made(budget="exact")(series()).mode.num_patches.unique().tolist() == [4]
 
