@@ -129,7 +129,7 @@ def test_series_that_are_too_short_or_empty_are_refused():
         segment(FixedPatcher(8), frame(64), context_length=64, by="series")
     empty = frame()
     empty.iloc[100:200, 1] = np.nan
-    with pytest.raises(InvalidFrameError, match="must hold 2 observed steps.*'a'.*has one with 0"):
+    with pytest.raises(InvalidFrameError, match="at least 2 observed steps.*'a'.*holds 0"):
         segment(FixedPatcher(8), empty, context_length=64, by="series")
     with pytest.raises(InvalidParameterError, match="'by' parameter must be one of"):
         segment(FixedPatcher(8), frame(), context_length=64, by="step")

@@ -308,8 +308,8 @@ def test_what_is_not_possible_is_said(trained):
     for params, message in (
         ({"score": "spread"}, "'score' parameter.*must be one of"),
         ({"rule": "fall"}, "'rule' parameter.*must be one of"),
-        ({"budget": "min", "min_length": 2}, "Only the exact budget limits"),
-        ({"min_length": 20}, "10 patches of 20 to 60 steps must fill the look-back"),
+        ({"budget": "min", "min_length": 2}, "can be limited only with budget='exact'"),
+        ({"min_length": 20}, "10 patches of 20 to 60 steps cannot fill"),
         ({"train_steps": 0}, r"'train_steps' parameter.*\[1, inf\)"),
     ):
         with pytest.raises(InvalidParameterError, match=message):
