@@ -29,7 +29,7 @@ class StepOutput(NamedTuple):
 
 
 class WindowSets(NamedTuple):
-    """Numbers of the windows to train on, and of those to validate on if there are any."""
+    """Numbers of the windows to train on, and of the windows to validate on, if any."""
 
     train: Tensor
     validation: Tensor | None = None
@@ -56,11 +56,11 @@ class TrainingRecord:
     steps_per_epoch : int
         Number of steps that visit every training window once.
     seconds : float
-        Wall time, including that before training was resumed.
+        Wall time, including the time before training was resumed.
     interrupted : bool
         Whether Ctrl-C ended training early.
     refit_interrupted : bool
-        Whether Ctrl-C ended the refit on all rows. The model is then the one before the refit.
+        Whether Ctrl-C ended the refit on all rows. The model from before the refit is then kept.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
