@@ -670,8 +670,8 @@ ARGUMENTS = [
         "--device not there",
         "--device cuda:99",
         (
-            "device='cuda:99' needs a CUDA device, and torch … sees 0. Use device='cpu' or "
-            "device='auto'. (Option: --device.)"
+            "device='cuda:99' is not available, because torch … sees 0 CUDA devices. Use "
+            "device='cpu' or device='auto'. (Option: --device.)"
         ),
     ),
     fit(

@@ -1048,8 +1048,8 @@ WRITING = [
         header(format=99, identity={}),
         MODEL,
         (
-            "'…/run/train.safetensors' is a checkpoint of format 99; this version reads up to "
-            "format 1. Resume with the version that wrote it, or train from the start."
+            "'…/run/train.safetensors' is a checkpoint of format 99, but this version reads only "
+            "formats up to 1. Resume with the version that wrote it, or train from the start."
         ),
     ),
     resumed(
@@ -1084,8 +1084,8 @@ WRITING = [
         edited(lambda t: {k: v for k, v in t.items() if "network" not in k}, has_digest=False),
         MODEL,
         (
-            "'…/run/train.safetensors' does not fit this run: network lacks '…'. It is damaged or "
-            "was changed. Train from the start."
+            "'…/run/train.safetensors' does not fit this run: network lacks '…'. The file is "
+            "damaged or was changed. Train from the start."
         ),
     ),
     resumed(
@@ -1097,8 +1097,8 @@ WRITING = [
         MODEL,
         (
             "'…/run/train.safetensors' does not fit this run: optimizer.0 has 'exp_avg_sq' of "
-            "(torch.float32, …), not (torch.float32, …). It is damaged or was changed. Train from "
-            "the start."
+            "(torch.float32, …), not (torch.float32, …). The file is damaged or was changed. Train "
+            "from the start."
         ),
     ),
     resumed(
@@ -1109,8 +1109,8 @@ WRITING = [
         MODEL,
         (
             "'…/run/train.safetensors' does not fit this run: network has 'head.…' of "
-            "(torch.float64, …), not (torch.float32, …). It is damaged or was changed. Train from "
-            "the start."
+            "(torch.float64, …), not (torch.float32, …). The file is damaged or was changed. Train "
+            "from the start."
         ),
     ),
     resumed(
@@ -1119,7 +1119,7 @@ WRITING = [
         MODEL,
         (
             "'…/run/train.safetensors' does not fit this run: optimizer has the unknown tensor "
-            "'x.step'. It is damaged or was changed. Train from the start."
+            "'x.step'. The file is damaged or was changed. Train from the start."
         ),
     ),
     resumed(
@@ -1128,7 +1128,7 @@ WRITING = [
         MODEL,
         (
             "'…/run/train.safetensors' does not fit this run: header.record.best_loss must be a "
-            "number, not 'low'. It is damaged or was changed. Train from the start."
+            "number, not 'low'. The file is damaged or was changed. Train from the start."
         ),
     ),
     resumed(
@@ -1136,7 +1136,7 @@ WRITING = [
         edited(facts=lambda f: f.pop("position"), has_digest=False),
         MODEL,
         (
-            "'…/run/train.safetensors' does not fit this run: header lacks 'position'. It is "
+            "'…/run/train.safetensors' does not fit this run: header lacks 'position'. The file is "
             "damaged or was changed. Train from the start."
         ),
     ),

@@ -301,7 +301,7 @@ def test_what_is_not_possible_is_said(trained):
     with pytest.raises(NotFittedError, match="EntropyPatcher cannot place patches before"):
         EntropyPatcher(6)(series)
     other = copy.deepcopy(trained).set_params(budget="target", compression_rate=8.0)
-    with pytest.raises(InvalidParameterError, match="for: compression_rate=6, score='entropy'"):
+    with pytest.raises(InvalidParameterError, match="for compression_rate=6, score='entropy'"):
         other(series)
     with pytest.raises(InvalidParameterError, match="'width' parameter.*must be even.*Use 8"):
         EntropyPatcher(width=7)

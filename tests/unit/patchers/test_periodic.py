@@ -18,7 +18,7 @@ from adaptivepatch.patchers.periodic import PeriodicPatcher, _autocorrelation
 from adaptivepatch.patchers.random import RandomPatcher
 from tests.builders import small_network
 
-NO_CYCLE = r"period='auto' needs training windows.*clear peak from 2 to 84 steps.*period=24"
+NO_CYCLE = r"period='auto' found no cycle in .*clear peak from 2 to 84 steps.*period=24"
 
 
 def sines(periods, num_rows=40, num_steps=168, noise=0.5, seed=0):

@@ -546,7 +546,7 @@ def test_set_params_makes_networks_anew_only_where_it_must():
         ({"form": "next_patch", "early_weight": 2.0}, r"'early_weight' parameter.*\[0, 1\]"),
         (
             {"form": "next_patch", "budget": "min"},
-            "must not depend on later ones.*Got budget='min'.*Use 'target'",
+            "must not depend on later decisions.*Got budget='min'.*Use 'target'",
         ),
     ],
 )
