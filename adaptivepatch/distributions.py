@@ -1,7 +1,7 @@
 """Types that a patcher and a training step exchange.
 
-A patcher returns a distribution over the segmentations of a batch of rows: `Deterministic` where
-nothing is random, a class in ``nn/policies/`` for policies. The training step draws rollouts from
+A patcher returns a distribution over the segmentations of a batch of rows: `Deterministic` if
+nothing is random, and otherwise a class in ``nn/policies/``. The training step draws rollouts from
 it according to the patcher's `StepPlan` and passes a `StepContext` to the patcher's own loss.
 
 Tensor suffixes: N rows, T steps, P patches, H horizon, D width, G rollouts of a row.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Segmentations drawn for every row, with the quantities of their score-function gradient.
+    """Segmentations drawn for every row, and the quantities that a score-function gradient needs.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class Rollout:
         environment; the log-probability of the projected action would bias the gradient.
     gate : Tensor of shape (G * N, T), optional
         Factor of value 1 that carries the forecast gradient to end-to-end patchers. It is computed
-        as ``1 + (c - c.detach())``: other orders of the terms may round to a value near 1, and
-        training would differ from prediction. Policies leave it None, so that they cannot receive
-        that gradient by accident.
+        as ``1 + (c - c.detach())``: in another order the terms may round to a value other than 1,
+        and training would differ from prediction. Policies leave it None, so that they cannot
+        receive that gradient by accident.
     """
 
     segmentation: Segmentation
@@ -60,20 +60,21 @@ class Rollout:
 
 
 class SegmentationDistribution(ABC):
-    """Distribution over the segmentations of N rows, with the terms of torch.distributions.
+    """Distribution over the segmentations of N rows, with the method names of torch.distributions.
 
     Attributes
     ----------
     boundary_prob : Tensor of shape (N, T) or None
-        Marginal probability that a step starts a patch; for patchers trained through a gate, the
-        probability by which they decide. The training step does not read it, so a subclass may
-        compute it lazily, in a cached property.
+        Marginal probability that a step starts a patch. For patchers trained through a gate, it is
+        the probability from which they decide whether to start one. The training step does not read
+        it, so a subclass may compute it lazily, in a cached property.
     features : Tensor of shape (N, T, D) or None
         Output of the patcher's own point encoder, for embeddings and residuals that read it.
 
     Notes
     -----
-    The forecast gradient flows through both attributes unless they are detached, as policies do.
+    The forecast gradient flows through both attributes unless a subclass detaches them. Policies
+    detach both.
     """
 
     boundary_prob: Tensor | None = None
@@ -89,7 +90,7 @@ class SegmentationDistribution(ABC):
         """Draw `num_samples` segmentations of every row."""
 
     def repeat(self, num_samples: int) -> SegmentationDistribution:
-        """Repeat the block of all rows `num_samples` times: the layout of rollouts."""
+        """Repeat the block of all rows `num_samples` times, which is the layout of rollouts."""
         return self if num_samples == 1 else _Repeated(self, num_samples)
 
     def entropy(self) -> Tensor | None:
@@ -98,7 +99,7 @@ class SegmentationDistribution(ABC):
 
 
 class _Repeated(SegmentationDistribution):
-    """Distribution of several copies of its rows; tensors are repeated when they are read."""
+    """Distribution that repeats the rows of another one, lazily for its tensors."""
 
     def __init__(self, once: SegmentationDistribution, copies: int) -> None:
         self.once, self.copies = once, copies
@@ -177,13 +178,14 @@ class NetworkParts(NamedTuple):
     Parameters
     ----------
     embedding : nn.Module
-        Maps the points of a patch to a token; called like `ResampleEmbedding`.
+        Module that maps the points of a patch to a token. It is called like `ResampleEmbedding`.
     cells : Segmentation
         Reference cells that the head reads, as one row.
     unpatch : nn.Module, optional
-        Maps tokens back to a finer resolution; see `adaptivepatch.network.PatchNetwork`.
+        Module that maps tokens back to a finer resolution; see
+        `adaptivepatch.network.PatchNetwork`.
     width : int, optional
-        Width of the vectors that the head reads. Default: the backbone's.
+        Width of the vectors that the head reads. Default: the width of the backbone.
     """
 
     embedding: nn.Module
@@ -207,7 +209,8 @@ class StepPlan(NamedTuple):
     grad_samples : int
         Number of rollouts whose forecasts give the forecast gradient.
     mode_share : float
-        Share of the rows of these rollouts that use the mode instead of the sample, from 0 to 1.
+        Share of the rows in these `grad_samples` rollouts, from 0 to 1, that use the mode instead
+        of the sampled segmentation.
     """
 
     num_samples: int = 1
@@ -224,7 +227,7 @@ class StepContext:
     Parameters
     ----------
     series : Tensor of shape (N, T)
-        Normalised look-backs, gaps filled.
+        Normalised look-backs with filled gaps.
     observed : Tensor of bool, shape (N, T), or None
         True at observed points. None: all points are observed.
     target : Tensor of shape (N, H)
@@ -234,8 +237,8 @@ class StepContext:
     rollout : Rollout
         G rollouts drawn from the distribution.
     forecast_loss : Tensor of shape (G, N)
-        Loss of every rollout and row, without gradient. If the plan scores no rollouts, the loss of
-        the training pass, over `grad_samples` rollouts.
+        Loss of every rollout and row, without gradient. If the plan scores no rollouts, this is the
+        loss of the training pass, and G is `grad_samples`.
     hidden : Tensor of shape (grad_samples * N, P, D)
         Backbone output of the training pass, with gradient.
     group : Tensor of shape (N,) or None
@@ -243,13 +246,13 @@ class StepContext:
     progress : float
         Share of the training done, from 0 to 1.
     target_observed : Tensor of bool, shape (N, H), or None
-        True at observed targets. The forecast loss weights a row by their share. None: all targets
-        are observed.
+        True at observed targets. The forecast loss weights each row by its share of observed
+        targets. None: all targets are observed.
     mode_loss : Tensor of shape (N,) or None
         Loss of the mode, if the plan scores it.
     scale : Scale or None
-        Mean and deviation that normalisation removed from `series`: ``(target - mean) / std`` is in
-        the units of `series`. None: nothing was removed.
+        Mean and standard deviation by which `series` was normalised: ``(target - mean) / std`` has
+        the units of `series`. None: `series` was not normalised.
     """
 
     series: Tensor

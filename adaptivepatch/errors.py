@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 _PACKAGE = str(Path(__file__).parent)
-_LONGEST_NAME = 200  # comparing longer names with others takes long
+_LONGEST_NAME = 200  # comparing longer names takes too long
 
 
 class AdaptivePatchError(Exception):
@@ -29,7 +29,7 @@ class AdaptivePatchError(Exception):
         Name of the Python parameter that the error is about or that the remedy changes. The
         command line derives the name of its option from it.
     owner : str, optional
-        Name of the class that has the parameter, if the error states one.
+        Name of the class that has the parameter, if the parameter belongs to one.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class OutputExistsError(OutputError, FileExistsError):
 
 
 class DatasetError(AdaptivePatchError, LookupError):
-    """A named data set is unknown, absent or not the original file."""
+    """A named data set is unknown or absent, or its file is not the original one."""
 
 
 class MissingDependencyError(AdaptivePatchError, ImportError):
@@ -92,7 +92,7 @@ def suggest(name: str, available: Iterable[str]) -> str:
 
 
 def outside_level() -> int:
-    """Return the `stacklevel` for which a warning names the first line outside this package."""
+    """Return the `stacklevel` that makes a warning name the first line outside this package."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back
@@ -239,6 +239,7 @@ def not_prepared(patcher: object) -> ValueError:
 
     name = type(patcher).__name__
     return NotFittedError(
-        f"{name} must see training windows before it can place patches. {patcher!r} has seen none. "
-        "Fit a forecaster with it, or call prepare(series, None, torch.Generator())."
+        f"A {name} cannot place patches before it has seen training windows, and {patcher!r} has "
+        "seen none. Fit a forecaster with this patcher, or call prepare(series, None, "
+        "torch.Generator())."
     )

@@ -1,6 +1,6 @@
-"""Files that appear complete or not at all, and paths that users pass.
+"""Atomic writing of files, and checks of paths that users pass.
 
-This module imports the standard library and `errors` only, so that every layer can use it.
+This module imports only the standard library and `errors`, so that every layer can use it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def as_path(value: object, name: str = "path") -> Path:
     TypeError
         If the value is neither a str nor a path.
     InvalidParameterError
-        If it begins with ``~`` and the name of a user who does not exist.
+        If the value begins with ``~`` and the name of a user who does not exist.
     """
     if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
         raise TypeError(
@@ -54,14 +54,14 @@ def as_path(value: object, name: str = "path") -> Path:
         return path.expanduser()
     except RuntimeError as error:
         raise InvalidParameterError(
-            f"A path that begins with '~' is in a home folder. That of {str(path)!r} is not known. "
-            f"For a folder of this name pass {'./' + str(path)!r}.",
+            f"The home folder that {str(path)!r} refers to is not known. Correct the user name "
+            f"after '~', or pass {'./' + str(path)!r} for a path in the current folder.",
             parameter=name,
         ) from error
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether a path is that of a file; False for names that no file can have."""
+    """Tell whether a file exists; return False for names that no file can have."""
     try:
         return path.is_file()
     except OSError:  # for example if the name is too long
@@ -69,7 +69,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Tell whether a path is that of a folder; False for names that no folder can have."""
+    """Tell whether a folder exists; return False for names that no folder can have."""
     try:
         return path.is_dir()
     except OSError:
@@ -83,13 +83,14 @@ def digest_of(path: Path) -> str:
 
 
 class PackedTooLargeError(ValueError):
-    """A compressed content is much larger than its compressed size suggests."""
+    """Compressed content expands to much more than its compressed size suggests."""
 
 
 def unpack(content: bytes, kind: str) -> bytes:
-    """Return what was compressed, up to 100 times its compressed size or 256 MiB.
+    """Decompress content, up to 256 MiB or 100 times its compressed size, whichever is more.
 
-    Tables reach about a tenth of this ratio; a file that was made to fill the memory exceeds it.
+    Tables reach about a tenth of this ratio. A file that was crafted to exhaust the memory exceeds
+    it.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def unpack(content: bytes, kind: str) -> bytes:
     Raises
     ------
     PackedTooLargeError
-        If there is more.
+        If the decompressed content is larger than that.
     ValueError
         If the content is damaged or incomplete.
     """
@@ -120,12 +121,12 @@ def unpack(content: bytes, kind: str) -> bytes:
 
 
 class Replacement:
-    """Files that replace others together.
+    """Several files that are written first and then replace their targets together.
 
     Inside a ``with`` block, `write` fills temporary files beside their targets. At the end of the
     block, they are moved to their targets in the order of writing. If the block raises, no target
-    changes. If the process is killed, the temporary files remain; the next `Replacement` in their
-    folder deletes them.
+    changes. If the process is killed, the temporary files remain until the next `Replacement` that
+    writes into the same folder deletes them.
 
     Examples
     --------
@@ -220,17 +221,17 @@ def make_folder(path: str | Path) -> Path:
 
 
 def is_running(pid: int, start: int = 0) -> bool:
-    """Tell whether a process runs; True if this is unknown, as it is on Windows.
+    """Tell whether a process is running; return True if this is unknown, as on Windows.
 
     Parameters
     ----------
     pid : int
         Number of the process.
     start : int, default=0
-        Clock ticks from the boot to the start of the process, which tell it from a later one of
-        the same number; 0 if they are unknown.
+        Start of the process in clock ticks since the boot, which distinguishes it from a later
+        process with the same number; 0 if the start is unknown.
     """
-    if sys.platform == "win32":  # where a signal of 0 would end the process
+    if sys.platform == "win32":  # there, signal 0 would end the process
         return True
     try:
         os.kill(pid, 0)
@@ -244,14 +245,13 @@ def is_running(pid: int, start: int = 0) -> bool:
 
 @contextmanager
 def _writing(target: Path) -> Iterator[None]:
-    """Raise `OutputError` for errors of the operating system."""
+    """Turn errors of the operating system into `OutputError`."""
     try:
         yield
     except OSError as error:
         raise OutputError(
-            f"Writing needs a writable folder with free space. {shortened(repr(str(target)))} "
-            f"cannot be written: {error.strerror or error}. Free space, change permissions, or "
-            "name another path."
+            f"{shortened(repr(str(target)))} cannot be written: {error.strerror or error}. Free "
+            "space, change permissions, or name another path."
         ) from error
 
 
@@ -265,7 +265,7 @@ def _umask() -> int:
 
 
 def _create_beside(target: Path) -> Path:
-    """Create an empty file whose name tells its target and the process that writes it."""
+    """Create an empty file whose name states its target and the process that writes it."""
     pid = os.getpid()
     owner = f"{_machine()}-{pid}-{_start_of(pid) or 0}"
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.{owner}-")
@@ -274,7 +274,7 @@ def _create_beside(target: Path) -> Path:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Delete temporary files of processes of this machine that do not run any more."""
+    """Delete temporary files of processes that have ended on this machine."""
     for entry in list(os.scandir(folder)):
         name = _TEMPORARY.fullmatch(entry.name)
         if name is None or name["machine"] != _machine():
@@ -284,7 +284,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _start_of(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since the boot; None if this is unknown."""
+    """Return the start of a process in clock ticks since the boot; None if it is unknown."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
         return int(status.rpartition(")")[2].split()[19])  # the name may contain spaces
@@ -294,7 +294,7 @@ def _start_of(pid: int) -> int | None:
 
 @lru_cache
 def _machine() -> str:
-    """Return eight digits that tell apart machines, and containers that number processes anew."""
+    """Return eight digits that identify a machine or a container with its own process numbers."""
     try:
         numbering = os.readlink("/proc/self/ns/pid")  # noqa: PTH115, not a path
     except OSError:

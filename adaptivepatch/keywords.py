@@ -1,7 +1,7 @@
 """Errors for keyword arguments that a class or a function does not have.
 
-Python's own message names the argument only. `unexpected` adds the remedy: the word that this
-package uses for it, the place that takes it, or the parameter with the nearest spelling.
+Python's own message names only the argument. `unexpected` adds the remedy: the name of the argument
+in this package, the call that takes it, or the parameter with the nearest spelling.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ SYNONYMS = {
     "refit_every": ("retrain",),
     "df": ("data", "series", "dataset", "train_data"),
 }
-"""Words of other libraries, by the parameter of this package that means the same."""
+"""Names that other libraries use, by the parameter of this package with the same meaning."""
 
 COVARIATES = (
     *("covariates", "past_covariates", "future_covariates", "static_covariates"),
@@ -108,11 +108,11 @@ PLACES = {
     "validation_fraction": "WindowRegressor({}=...)",
     "instance_norm": "WindowRegressor({}=...)",
 }
-"""Place that takes a parameter, for users who pass it elsewhere."""
+"""Call that takes a parameter, for users who pass the parameter elsewhere."""
 
 
 class UnexpectedArgumentError(InvalidParameterError, TypeError):
-    """A class or a function has no parameter of this name."""
+    """A class or function was given a keyword argument that it does not have."""
 
 
 def unexpected(owner: str, name: str, available: Iterable[str]) -> UnexpectedArgumentError:
@@ -125,7 +125,7 @@ def unexpected(owner: str, name: str, available: Iterable[str]) -> UnexpectedArg
     name : str
         Name of the argument.
     available : iterable of str
-        Names of its parameters.
+        Names of the parameters that the class or function has.
 
     Examples
     --------
@@ -142,7 +142,7 @@ def unexpected(owner: str, name: str, available: Iterable[str]) -> UnexpectedArg
 def _remedy(name: str, available: list[str]) -> str:
     """Return the second sentence of the message, with a space before it."""
     if name in COVARIATES:
-        return " Covariates are not yet supported. Leave it out."
+        return " Covariates are not yet supported. Leave this argument out."
     words = [word for word, others in SYNONYMS.items() if name in others]
     here = [word for word in words if word in available]
     if here:
@@ -156,7 +156,7 @@ def _remedy(name: str, available: list[str]) -> str:
 
 @functools.cache
 def keyword_names(function: Callable[..., object]) -> tuple[str, ...]:
-    """Return the names of the parameters of a function or method that have a name."""
+    """Return the parameters of a function or method that can be passed by keyword."""
     parameters = inspect.signature(function).parameters.values()
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return tuple(
@@ -173,7 +173,7 @@ def _takes_any_keyword(function: Callable[..., object]) -> bool:
 
 
 def check_keywords(owner: str, function: Callable[..., object], given: Iterable[str]) -> None:
-    """Raise `UnexpectedArgumentError` unless a function has all given keyword arguments.
+    """Raise `UnexpectedArgumentError` for a keyword argument that a function does not have.
 
     Parameters
     ----------
@@ -191,9 +191,9 @@ def check_keywords(owner: str, function: Callable[..., object], given: Iterable[
 
 
 def helpful(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function or method raise `UnexpectedArgumentError` for a keyword it does not have.
+    """Make a function raise `UnexpectedArgumentError` for a keyword argument that it does not have.
 
-    The signature stays the same.
+    The signature of the function stays the same.
     """
 
     @functools.wraps(function)

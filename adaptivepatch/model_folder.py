@@ -1,7 +1,8 @@
 """Models on disk: a folder of ``config.json`` and ``model.safetensors``, never a pickle.
 
-The config states the SHA-256 of the weights, so that files of two saves are never mixed. What is
-read is validated before it is used, and no config can allocate much more than its weights need.
+The config states the SHA-256 of the weights, so that files of two saves are never mixed. Everything
+that is read is validated before it is used, and no config can cause much more memory to be
+allocated than the stored weights need.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _DEEPEST_JSON = 64  # levels of lists and mappings
 
 
 def describe(component: Any) -> dict[str, Any]:
-    """Return name, parameters and frozen flag of a component, and of the components inside it."""
+    """Return name, parameters and frozen flag of a component and of the components inside it."""
     parameters = {
         key: {"component": describe(value)} if _is_component(value) else value
         for key, value in BaseEstimator.get_params(component, deep=False).items()
@@ -54,7 +55,7 @@ def describe(component: Any) -> dict[str, Any]:
 
 
 def _is_component(value: object) -> bool:
-    """Tell whether a parameter is itself a patcher, a backbone or a class of settings."""
+    """Tell whether a parameter is itself a patcher, a backbone or an object with settings."""
     return isinstance(value, BaseEstimator) and hasattr(value, "name")
 
 
@@ -92,7 +93,7 @@ def build_component(
     InvalidModelError
         If the class is neither registered nor given.
     TypeError
-        If the class has no parameter of a name in the description.
+        If the description names a parameter that the class does not have.
     """
     name = description["name"]
     by_name = PATCHERS.find if kind == "patcher" else backbone_class
@@ -100,8 +101,8 @@ def build_component(
         component = (classes or {}).get(name) or SETTINGS.get(name) or by_name(name)
     except InvalidParameterError as error:
         raise InvalidModelError(
-            f"The model uses a {kind} that is not registered. {error} For a class of your own pass "
-            "classes=[YourClass] to load.",
+            f"The model uses a {kind} that is not registered. {error} To load a class of your own, "
+            "pass classes=[YourClass].",
             parameter="classes",
         ) from error
     parameters = {
@@ -112,7 +113,7 @@ def build_component(
     }
     try:
         built = component(**parameters)
-    except UnexpectedArgumentError as error:  # a fault of the description, not of a user's call
+    except UnexpectedArgumentError as error:  # the fault lies in the description, not in a call
         raise TypeError(str(error)) from error
     return built.freeze() if description.get("frozen") is True else built
 
@@ -125,10 +126,10 @@ def save_folder(
     overwrite: bool,
     texts: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a model folder; its files replace earlier ones together.
+    """Write the files of a model into a folder, where they replace earlier ones together.
 
     The config is replaced last. If the process is killed before that, the earlier config does not
-    have the digest of the new weights, and `load_folder` refuses the folder.
+    state the digest of the new weights, and `load_folder` refuses the folder.
 
     Parameters
     ----------
@@ -139,7 +140,7 @@ def save_folder(
     tensors : mapping of str to Tensor
         Weights and other tensors, by name.
     overwrite : bool
-        Replace a model that the folder holds.
+        Whether to replace a model that the folder holds.
     texts : mapping of str to str, optional
         Contents of further text files, by name.
 
@@ -180,7 +181,7 @@ def _writer(text: str) -> Callable[[Path], object]:
 def save_tensors(
     tensors: Mapping[str, Tensor], target: Path, facts: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file.
+    """Write tensors into a safetensors file.
 
     Parameters
     ----------
@@ -223,15 +224,15 @@ def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
     ------
     InvalidModelError
         If the folder is absent, incomplete, damaged, of another kind or of a newer format, or if
-        its files are of different saves.
+        its files come from different saves.
     """
     folder = as_path(path)
     config_file, weights_file = folder / CONFIG, folder / WEIGHTS
     for file in (config_file, weights_file):
         if not is_file(file):
             raise InvalidModelError(
-                f"A saved model is a folder with {CONFIG} and {WEIGHTS}. "
-                f"{shortened(repr(str(file)))} does not exist. Pass the folder of a saved model."
+                f"{shortened(repr(str(file)))} does not exist. Pass the folder of a saved model, "
+                f"which holds {CONFIG} and {WEIGHTS}."
             )
     try:
         config = read_json(config_file.read_bytes())
@@ -243,15 +244,15 @@ def load_folder(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
         ) from error
     if found[0] != kind or type(found[1]) is not int or found[1] < 1:
         raise InvalidModelError(
-            f"{str(folder)!r} must hold a {kind!r}. Its {CONFIG} has "
-            f"kind={shortened(repr(found[0]))} and format={shortened(repr(found[1]))}. Load it "
-            "with the class that saved it."
+            f"{str(folder)!r} does not hold a saved {kind!r}: its {CONFIG} has "
+            f"kind={shortened(repr(found[0]))} and format={shortened(repr(found[1]))}. Load the "
+            "folder with the class that saved it."
         )
     if found[1] > FORMAT:
         raise InvalidModelError(
             f"{str(folder)!r} was saved in format {shortened(str(found[1]))} by adaptivepatch "
-            f"{shortened(str(config.get('adaptivepatch')))}; this version, {__version__}, reads up "
-            f"to format {FORMAT}. Update adaptivepatch-forecasting."
+            f"{shortened(str(config.get('adaptivepatch')))}, but this version, {__version__}, "
+            f"reads only formats up to {FORMAT}. Update adaptivepatch-forecasting."
         )
     return config, _read_weights(weights_file, config.get(DIGEST))
 
@@ -264,12 +265,13 @@ def read_json(content: bytes | str, *, allow_nan: bool = False) -> Any:
     content : bytes or str
         The text.
     allow_nan : bool, default=False
-        Accept NaN and infinity.
+        Whether to accept NaN and infinity.
 
     Raises
     ------
     ValueError
-        If it is not JSON in UTF-8, is nested too deeply, or has NaN or infinity.
+        If the text is not JSON in UTF-8, is nested too deeply, or has NaN or infinity although
+        `allow_nan` is False.
     """
 
     def constant(name: str) -> float:
@@ -297,7 +299,7 @@ def _inside(value: object) -> Iterable[object]:
 
 
 def _read_weights(file: Path, digest: object) -> dict[str, Tensor]:
-    """Return the tensors of a file, after comparing it with the digest in the config, if any."""
+    """Return the tensors of a file after comparing the digest in the config, if any."""
     try:
         content = file.read_bytes()  # once, as another process may replace the file
         if digest is None or digest == hashlib.sha256(content).hexdigest():
@@ -309,14 +311,14 @@ def _read_weights(file: Path, digest: object) -> dict[str, Tensor]:
             "the model again."
         ) from error
     raise InvalidModelError(
-        f"The files of a model must be of one save. In {str(file.parent)!r}, {WEIGHTS} does not "
-        f"have the digest that {CONFIG} states: a save was interrupted, or a file was changed or "
-        "copied alone. Save the model again, or copy the whole folder."
+        f"The {WEIGHTS} in {str(file.parent)!r} does not have the digest that {CONFIG} states: a "
+        "save was interrupted, or one of the two files was changed or copied without the other. "
+        "Save the model again, or copy the whole folder."
     )
 
 
 def first_mismatch(error: RuntimeError) -> str:
-    """Return the first reason for which torch refuses a state dict, and the number of others."""
+    """Return torch's first reason for refusing a state dict, and the number of further reasons."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     more = len(lines) - 2
     first = shortened(lines[min(1, len(lines) - 1)].rstrip("."))
@@ -324,7 +326,7 @@ def first_mismatch(error: RuntimeError) -> str:
 
 
 def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], path: object) -> None:
-    """Load stored weights into a network of the same configuration.
+    """Load stored weights into a network with the same configuration.
 
     Raises
     ------
@@ -345,13 +347,13 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], path: 
     broken = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise InvalidModelError(
-            f"Weights must be finite. Those of {broken[0]!r} in {str(path)!r} are not. Save the "
-            "model again."
+            f"The weights of {broken[0]!r} in {str(path)!r} are not all finite. Save the model "
+            "again."
         )
 
 
 def _fits(stored: Tensor, own: Tensor) -> bool:
-    """Tell whether a stored tensor has the type of a weight; real numbers may be converted."""
+    """Tell whether a stored tensor has the type of a weight, or both types are floating-point."""
     return stored.dtype == own.dtype or (stored.dtype in REALS and own.dtype in REALS)
 
 
@@ -361,9 +363,9 @@ def content_of(tensor: Tensor) -> bytes:
 
 
 class WithinWeights(TorchFunctionMode):
-    """Context in which no tensors are created that stored weights cannot have been saved from.
+    """Context that refuses to create a network much larger than its stored weights.
 
-    Sizes in a config, such as ``d_model`` or ``num_layers``, are not to be trusted. A network is
+    Sizes in a config, such as ``d_model`` or ``num_layers``, cannot be trusted, so a network is
     built in this context before its weights are compared with the stored ones. The bounds leave
     room for copies and for tensors that are not saved.
 
@@ -377,7 +379,7 @@ class WithinWeights(TorchFunctionMode):
     Raises
     ------
     InvalidModelError
-        If the tensors that are created are too many or too large.
+        If too many tensors, or too large ones, are created.
     """
 
     CREATORS = frozenset(
@@ -394,9 +396,9 @@ class WithinWeights(TorchFunctionMode):
         self.values_left = 2**26 + 32 * sum(value.numel() for value in weights.values())
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count what a function creates, then call it."""
+        """Count the tensors and values that a function creates, then call it."""
         kwargs = kwargs or {}
-        if func in self.CREATORS and "out" not in kwargs:  # nothing new with `out`
+        if func in self.CREATORS and "out" not in kwargs:  # `out` exists already
             others = {name: v for name, v in kwargs.items() if name not in ("device", "generator")}
             self.calls_left -= 1
             try:
@@ -415,12 +417,12 @@ class WithinWeights(TorchFunctionMode):
 
 
 def plain(value: Any, name: str = "config") -> Any:
-    """Return a value as JSON values; NaN and infinity become None.
+    """Convert a value for a JSON file; NaN and infinity become None.
 
     Parameters
     ----------
     value : object
-        Numbers, strings, lists, arrays and mappings of them, or None.
+        Number, string, None, or a list, array or mapping of such values.
     name : str
         Name of the value in the error message.
 
@@ -442,6 +444,6 @@ def plain(value: Any, name: str = "config") -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise InvalidParameterError(
-        f"A saved model is made of numbers, strings and lists. {name!r} is {value!r}. Set it to "
-        "one of these before saving."
+        f"{name!r} is {value!r}, which cannot be saved. Set it to a number, a string or a list "
+        "before saving."
     )

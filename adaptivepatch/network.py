@@ -54,19 +54,20 @@ class PatchNetwork(nn.Module):
     Parameters
     ----------
     patcher : Patcher
-        Chooses the segmentation.
+        Patcher that chooses the segmentation.
     embedding : nn.Module
-        Maps the points of a patch to a token; called like `ResampleEmbedding`.
+        Module that maps the points of a patch to a token. It is called like `ResampleEmbedding`.
     backbone : Backbone
-        Backbone whose layers are built already.
+        Backbone whose layers have been built.
     head : nn.Module
-        Maps hidden tokens and their segmentation to the forecast; called like `TimeAlignedHead`.
+        Module that maps hidden tokens and their segmentation to the forecast. It is called like
+        `TimeAlignedHead`.
     instance_norm : bool, default=True
         Whether to normalise each row by its own statistics (RevIN).
     unpatch : nn.Module, optional
-        Maps tokens back to a finer resolution: takes ``(hidden, segmentation, distribution,
-        rollout)``, all of the same rows, and returns the hidden vectors and the segmentation that
-        the head reads.
+        Module that maps tokens back to a finer resolution. It takes
+        ``(hidden, segmentation, distribution, rollout)``, all for the same rows, and returns the
+        hidden vectors and the segmentation that the head reads.
     """
 
     def __init__(
@@ -160,16 +161,18 @@ def build_network(
     Parameters
     ----------
     patcher : Patcher
-        Patcher, whose reference segmentation defines positions and the cells of the head.
+        Patcher of the network. Its reference segmentation defines the positions of tokens and the
+        cells of the head.
     backbone : Backbone
-        Backbone, whose layers are created here. If the reference segmentation has several levels
-        and the backbone does not read them, its layers are divided among them: see `for_levels`.
+        Backbone of the network; this function creates its layers. If the reference segmentation has
+        several levels and the backbone reads only one, the layers are divided among the levels: see
+        `for_levels`.
     context_length, horizon : int
         Length T of the look-back and horizon H, in time steps.
     quantiles : tuple of float, optional
         Quantiles to forecast; see `TimeAlignedHead`.
     values_per_patch : int, optional
-        Values that a patch is resampled to; see `Patcher.embed_points`.
+        Number of values to which a patch is resampled; see `Patcher.embed_points`.
     embedding : {"aligned", "resampled"}, optional
         Kind of embedding of the points; see `Patcher.embed_points`.
     instance_norm : bool, default=True
@@ -178,11 +181,11 @@ def build_network(
     Raises
     ------
     InvalidParameterError
-        If the patcher needs a causal backbone and this one is not causal.
+        If the patcher needs a causal backbone and `backbone` is not causal.
     """
     if patcher.needs_causal_backbone and not backbone.causal:
         raise InvalidParameterError(
-            f"{patcher!r} needs a causal backbone: tokens must not see later ones. Got "
+            f"{patcher!r} needs a causal backbone, in which no token sees later tokens. Got "
             f"{backbone!r}. Use TransformerBackbone(causal=True).",
             parameter="backbone",
         )

@@ -1,4 +1,4 @@
-"""`Configurable`: base class of everything with scikit-learn parameters."""
+"""`Configurable`: base class of all objects with scikit-learn parameters."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from adaptivepatch.keywords import check_keywords, unexpected
 
 
 class Configurable(BaseEstimator):
-    """scikit-learn's base class, with errors that say which parameter was meant.
+    """scikit-learn's base class, with errors that suggest the right parameter.
 
     Constructor arguments are stored unchanged. `set_params` accepts nested parameters such as
-    ``trainer__max_steps`` also where the component is given by name or as None: it replaces it by
-    the component that the name or None stands for, which a subclass makes in `_component`.
+    ``trainer__max_steps`` even if the component was given by name or as None. It then replaces the
+    name or None by the component that the subclass returns from `_component`.
     """
 
     def __new__(cls, *_args: Any, **kwargs: Any) -> Self:
@@ -31,7 +31,7 @@ class Configurable(BaseEstimator):
         name : str
             Name of the parameter.
         value : object
-            Its value: a component, or what stands for one, such as a name or None.
+            Value of the parameter: a component, or a name or None that stands for one.
         """
         del name
         return value
@@ -42,12 +42,13 @@ class Configurable(BaseEstimator):
         Parameters
         ----------
         **params
-            Values by name. A component that is given by name or as None is made first.
+            Values by parameter name. A component that was given by name or as None is created
+            before its own parameters are set.
 
         Raises
         ------
         InvalidParameterError
-            If there is no parameter of a name, or a nested name belongs to no component.
+            If an unknown parameter is passed, or a nested name does not belong to a component.
         """
         names, made = self._get_param_names(), dict(params)
         for key in params:
@@ -59,8 +60,8 @@ class Configurable(BaseEstimator):
                 component = self._component(name, value)
                 if isinstance(component, type) or not hasattr(component, "set_params"):
                     raise InvalidParameterError(
-                        f"The parameter {key!r} of {type(self).__name__} needs a component with "
-                        f"parameters. Got {name}={value!r}. Pass a component as {name!r} first.",
+                        f"{key!r} sets a parameter of a component of {type(self).__name__}, but "
+                        f"{name}={value!r} has no parameters. Pass a component as {name!r} first.",
                         parameter=name,
                         owner=type(self).__name__,
                     )

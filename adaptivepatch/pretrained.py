@@ -58,7 +58,7 @@ class TrainingData:
     sha256 : str
         Digest of the file.
     num_series, num_points : int
-        Numbers of series and points that were used.
+        Numbers of series and points used for training.
     """
 
     name: str
@@ -80,7 +80,7 @@ class PatcherCard:
     command : str, optional
         Command that repeats the training.
     notes : sequence of str
-        Sentences about the purpose of the patcher and about checks.
+        Sentences about the purpose of the patcher and about the checks of its results.
     history : sequence of mapping
         Rows of the training history, all with the same columns.
     license : str, default="apache-2.0"
@@ -157,7 +157,7 @@ def weights_digest(patcher: nn.Module) -> str:
 
 
 def frozen_parts(patcher: Any) -> list[Any]:
-    """Return the outermost frozen patchers: the patcher itself, or patchers inside it."""
+    """Return the patcher itself if it is frozen, else the outermost frozen patchers inside it."""
     if patcher.is_frozen:
         return [patcher]
     inner = [child for child in patcher.children() if isinstance(child, PretrainedMixin)]
@@ -170,16 +170,16 @@ class PretrainedMixin:
     card: str | None = None
 
     def save_pretrained(self, path: str | Path, card: Any = None, overwrite: bool = False) -> Path:
-        """Write a folder that `from_pretrained` and the Hugging Face Hub read.
+        """Write a folder that `from_pretrained` and the Hugging Face Hub can read.
 
         Parameters
         ----------
         path : path
-            Folder for config.json, model.safetensors and README.md, the model card.
+            Folder for config.json, model.safetensors and the model card, README.md.
         card : PatcherCard, optional
             Content of the model card. Default: the card that the patcher was loaded with, if any.
         overwrite : bool, default=False
-            Replace a patcher that the folder holds.
+            Whether to replace a patcher that the folder holds.
 
         Returns
         -------
@@ -204,11 +204,12 @@ class PretrainedMixin:
         path : path
             Folder, name of a patcher in this package, or repository of the Hugging Face Hub.
         frozen : bool, default=True
-            Freeze the patcher.
+            Whether to freeze the patcher.
         revision : str, optional
             Branch, tag or commit of the repository.
         **params
-            Parameters to change that the weights do not depend on, such as `compression_rate`.
+            Parameters to change. The weights must not depend on them; `compression_rate` is one
+            example.
 
         Returns
         -------
@@ -219,7 +220,7 @@ class PretrainedMixin:
         return patcher
 
     def push_to_hub(self, repository: str, card: Any = None, **options: Any) -> str:
-        """Publish on the Hugging Face Hub; see `adaptivepatch.pretrained.push_patcher`.
+        """Publish the patcher on the Hugging Face Hub; see `adaptivepatch.pretrained.push_patcher`.
 
         Parameters
         ----------
@@ -244,7 +245,7 @@ class PretrainedMixin:
 def save_patcher(
     patcher: Any, path: str | Path, card: PatcherCard | None = None, *, overwrite: bool = False
 ) -> Path:
-    """Write a patcher into a folder; its files replace earlier ones together.
+    """Write the files of a patcher into a folder, where they replace earlier ones together.
 
     Parameters
     ----------
@@ -256,7 +257,7 @@ def save_patcher(
         Content of the model card. Default: the card that the patcher was loaded with, or else a
         card without training data.
     overwrite : bool, default=False
-        Replace a patcher that the folder holds.
+        Whether to replace a patcher that the folder holds.
 
     Returns
     -------
@@ -272,8 +273,8 @@ def save_patcher(
     """
     if card is not None and not isinstance(card, PatcherCard):
         raise TypeError(
-            f"save_pretrained(card=...) must be a PatcherCard. Got {card!r} instead. Leave it out "
-            "to keep the card that the patcher was loaded with."
+            f"The card argument of save_pretrained must be a PatcherCard. Got {card!r} instead. "
+            "Leave card out to keep the one that the patcher was loaded with."
         )
     text = patcher.card if card is None else card.render(patcher)
     text = PatcherCard().render(patcher) if text is None else text
@@ -306,7 +307,7 @@ def push_patcher(
     card : PatcherCard, optional
         Content of the model card; see `save_patcher`.
     private : bool, default=False
-        Make a new repository private.
+        Whether a new repository is private.
     token : str, optional
         Access token of the account. Default: the token that ``hf auth login`` stored.
     message : str
@@ -344,8 +345,8 @@ def push_patcher(
             )
         except Exception as error:  # errors of the network, the Hub or the name
             raise OutputError(
-                f"Publishing needs the Hub and write access to {repository!r}. It failed: "
-                f"{' '.join(str(error).split())}. Check the name and log in with: hf auth login."
+                f"Publishing to {repository!r} failed: {' '.join(str(error).split())}. Check the "
+                "name and the network, and log in with: hf auth login."
             ) from error
     return str(commit)
 
@@ -361,7 +362,7 @@ def shipped_patchers() -> list[str]:
 
 
 def is_pretrained(name: str) -> bool:
-    """Tell whether a name is that of a patcher in this package or of a folder."""
+    """Tell whether a name is the name of a patcher in this package or of a folder."""
     return name in shipped_patchers() or is_folder(as_path(name, "patcher"))
 
 
@@ -378,25 +379,26 @@ def load_patcher(
 ) -> Any:
     """Load a pretrained patcher.
 
-    With a frozen patcher, ``Forecaster(patcher=...)`` trains the rest of the network only.
+    With a frozen patcher, ``Forecaster(patcher=...)`` trains only the rest of the network.
 
     Parameters
     ----------
     path : path
         Folder that `Patcher.save_pretrained` wrote, name of a patcher in this package, or
-        repository of the Hugging Face Hub in the form ``owner/name``; tried in this order.
+        repository of the Hugging Face Hub in the form ``owner/name``. They are tried in this order.
     classes : sequence of type, optional
-        Your own classes that the patcher is made of.
+        Your own classes that the saved patcher uses.
     frozen : bool, default=True
-        Freeze the patcher: it has no gradients, stays in eval mode and is shared by clones.
+        Whether to freeze the patcher. A frozen patcher has no gradients, stays in eval mode and is
+        shared by clones.
     revision : str, optional
         Branch, tag or commit of a repository on the Hub.
     kind : type, optional
-        Class that the patcher must be of. Default: any patcher.
+        Class that the patcher must be an instance of. Default: any patcher class.
     **parameters
-        Parameters to change that the weights do not depend on, such as `compression_rate`. A
-        patcher that starts patches above a threshold (`RatePatcher`) raises if it is used at
-        another rate, unless its budget is exact or a fit prepares it again, which needs
+        Parameters to change. The weights must not depend on them; `compression_rate` is one
+        example. A patcher that starts patches above a threshold (`RatePatcher`) raises if it is
+        used at another rate, unless its budget is exact or a fit prepares it again, which needs
         ``frozen=False``.
 
     Returns
@@ -407,7 +409,7 @@ def load_patcher(
     Raises
     ------
     InvalidModelError
-        If there is no such patcher, or this version cannot read it.
+        If the patcher does not exist, or this version cannot read it.
     InvalidParameterError
         If a parameter is unknown, or the weights depend on it.
 
@@ -432,14 +434,14 @@ def load_patcher(
         patcher = build_component(described, "patcher", known)
     if kind is not None and not isinstance(patcher, kind):
         raise InvalidModelError(
-            f"{str(folder)!r} must hold a {kind.__name__}. It holds a {type(patcher).__name__}. "
-            "Load it with load_patcher(...)."
+            f"{str(folder)!r} holds a {type(patcher).__name__}, not a {kind.__name__}. Load it "
+            "with load_patcher(...)."
         )
     own = patcher.state_dict()
     fits = own.keys() == weights.keys() and all(own[n].shape == weights[n].shape for n in own)
     if parameters and not fits:
         raise InvalidParameterError(
-            "Only parameters that the weights do not depend on can be changed. Got "
+            "The saved weights do not fit the patcher with "
             f"{', '.join(f'{name}={value!r}' for name, value in parameters.items())}. Leave out "
             "the parameters that change the network."
         )
@@ -452,20 +454,20 @@ def load_patcher(
 
 
 def _read_card(file: Path) -> str | None:
-    """Return the text of a model card, or None if there is none."""
+    """Return the text of a model card, or None if the file does not exist."""
     if not is_file(file):
         return None
     try:
         return file.read_text(encoding="utf-8")
     except (UnicodeDecodeError, OSError) as error:
         raise InvalidModelError(
-            f"A model card must be text in UTF-8. Reading {str(file)!r} failed ({error}). Convert "
-            "it, or delete it."
+            f"The model card {str(file)!r} cannot be read as UTF-8 text ({error}). Convert it to "
+            "UTF-8, or delete it."
         ) from error
 
 
 def _checked(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters to change, after checking that the patcher has them."""
+    """Return the parameters to change, after checking that the patcher has them."""
     available = config["patcher"]["parameters"]
     for name in parameters:
         if name not in available:
@@ -482,7 +484,7 @@ def _checked(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[s
 
 @contextmanager
 def _reading(folder: Path) -> Iterator[None]:
-    """Raise `InvalidModelError` for errors that a wrong config causes."""
+    """Turn errors that a damaged config causes into `InvalidModelError`."""
     try:
         yield
     except (InvalidModelError, InvalidParameterError):
@@ -495,7 +497,7 @@ def _reading(folder: Path) -> Iterator[None]:
 
 
 def _find(path: str | Path, revision: str | None) -> Path:
-    """Return the folder of a patcher, after a download if it is on the Hub."""
+    """Return the folder of a patcher, which is downloaded first if it is on the Hub."""
     folder = as_path(path)
     if isinstance(path, str) and not is_folder(folder):
         if path in shipped_patchers():
@@ -504,10 +506,9 @@ def _find(path: str | Path, revision: str | None) -> Path:
             return _fetch(path, revision)
         else:
             raise InvalidModelError(
-                f"A patcher is loaded from a folder, by a name of this package, or from the Hub "
-                f"(owner/name). {shortened(repr(path))} is none of these. Available: "
-                f"{shipped_patchers()}."
-                f"{suggest(path, shipped_patchers())}"
+                f"{shortened(repr(path))} is neither a folder, nor a patcher in this package, nor "
+                "a repository on the Hub (owner/name). Patchers in this package: "
+                f"{shipped_patchers()}.{suggest(path, shipped_patchers())}"
             )
     if revision is not None:
         raise InvalidParameterError(
@@ -526,6 +527,6 @@ def _fetch(repository: str, revision: str | None) -> Path:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(_FILES)))
     except Exception as error:  # errors of the network, the Hub or the name
         raise InvalidModelError(
-            f"{repository!r} is not a folder, so it must be a repository of the Hugging Face Hub. "
-            f"The download failed: {' '.join(str(error).split())}. Check the name and the network."
+            f"{repository!r} is not a folder, and downloading it from the Hugging Face Hub failed: "
+            f"{' '.join(str(error).split())}. Check the name and the network."
         ) from error

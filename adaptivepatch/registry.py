@@ -1,6 +1,6 @@
 """The registry: every patcher and every backbone by name, one line each.
 
-A component is imported when it is first used. A `Registry` holds names only, so that the command
+A component is imported when it is first used. A `Registry` holds only names, so that the command
 line can list them without importing torch. The name of a component is the name of its file. To add
 one, write the file and add the line; CONTRIBUTING.md lists the further steps.
 """
@@ -24,7 +24,7 @@ class Registry(MutableMapping[str, type[Any]]):
     package : str
         Package that holds one file per component.
     classes : mapping of str to str
-        Name of the class by name of the component, which is the name of its file.
+        Names of the classes by component. The name of a component is the name of its file.
 
     Examples
     --------
@@ -84,7 +84,7 @@ class Registry(MutableMapping[str, type[Any]]):
         return self[name]
 
     def modules(self) -> dict[str, str]:
-        """Return the module of every class, by name of the class."""
+        """Return the module of every class, by the name of the class."""
         return {cls: f"{self.package}.{name}" for name, cls in self._class_names.items()}
 
     def attribute(self, name: str) -> type[Any]:
@@ -129,7 +129,7 @@ BACKBONES = Registry(
     },
 )
 
-# Backbones that combine others, which a name alone does not determine.
+# Backbones that are combined from others, so that a name alone does not determine them.
 COMBINATIONS = Registry(
     "backbone",
     "adaptivepatch.backbones",

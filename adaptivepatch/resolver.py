@@ -1,8 +1,8 @@
 """Patchers and backbones from names, instances or settings, ready for a network.
 
 The estimators, `compare`, the suites of the benchmark and the command line use this module wherever
-they accept a patcher by name. Saved models do not use it: ``model_folder.py`` builds registered and
-given classes only, so that a file can never import a module.
+they accept a patcher by name. Saved models do not use it: ``model_folder.py`` builds only
+registered classes and classes that the caller passes, so that a file can never import a module.
 """
 
 from __future__ import annotations
@@ -49,14 +49,15 @@ def patcher_class(name: str) -> type[Patcher]:
         found = getattr(importlib.import_module(module), class_name)
     except Exception as error:  # the user's module may raise anything
         raise InvalidParameterError(
-            f"The name of a patcher must be {PATCHER_NAMES}. {name!r} cannot be imported "
-            f"({type(error).__name__}: {error}). Check the name, and run from the folder that "
-            "holds the module, or install it.",
+            f"The patcher {name!r} cannot be imported ({type(error).__name__}: {error}). Pass "
+            f"{PATCHER_NAMES}. To use a module of your own, run from the folder that holds it, or "
+            "install it.",
             parameter="patcher",
         ) from error
     if not (isinstance(found, type) and issubclass(found, Patcher)):
         raise InvalidParameterError(
-            f"module:Class must name a subclass of Patcher. {name!r} is {found!r}. Name the class.",
+            f"{name!r} is {found!r}, which is not a subclass of Patcher. Name a subclass of "
+            "Patcher as module:Class.",
             parameter="patcher",
         )
     return found
@@ -68,7 +69,7 @@ def make_patcher(name: str, **parameters: Any) -> Patcher:
     Parameters
     ----------
     name : str
-        Registered name, pretrained patcher (name in this package, or folder), or
+        Registered name, pretrained patcher (a name in this package, or a folder), or
         ``module:Class``. A pretrained patcher is frozen.
     **parameters
         Arguments of the constructor, or parameters of a pretrained patcher to change.
@@ -90,7 +91,7 @@ def make_patcher(name: str, **parameters: Any) -> Patcher:
 
 
 def patcher_instance(value: object) -> Patcher:
-    """Return the given patcher, or the one that a name stands for.
+    """Return the given patcher, or the patcher that a name stands for.
 
     Raises
     ------
@@ -101,7 +102,7 @@ def patcher_instance(value: object) -> Patcher:
 
 
 def backbone_instance(value: object) -> Backbone:
-    """Return the given backbone, or the one that a name stands for.
+    """Return the given backbone, or the backbone that a name stands for.
 
     Raises
     ------
@@ -119,8 +120,8 @@ def backbone_instance(value: object) -> Backbone:
 def resolve_patcher(value: object) -> Patcher:
     """Return a fresh patcher from an instance or a name.
 
-    A frozen patcher, or one with frozen parts, is copied with its weights: the network will move
-    the copy to its device and type, and the original must stay unchanged.
+    A frozen patcher, or one with frozen parts, is copied with its weights, so that the network can
+    move the copy to another device and type without changing the original.
 
     Raises
     ------
@@ -179,12 +180,13 @@ def patcher_from_settings(
     Parameters
     ----------
     settings : mapping
-        Registered ``name`` and arguments. An argument that is a patcher has the same form;
-        ``gradient`` is a mapping of arguments of `GroupPolicyGradient`. A pretrained patcher has
-        ``pretrained``, its path in `load_patcher`, ``weights``, the first digits of the SHA-256 of
-        its weights, and the parameters to change. The digits distinguish results of other weights.
+        Registered ``name`` of the patcher, and its arguments. An argument that is itself a patcher
+        has the same form, and ``gradient`` holds the arguments of `GroupPolicyGradient`. The
+        settings of a pretrained patcher are instead ``pretrained`` (the `path` of `load_patcher`),
+        ``weights`` (the first digits of the SHA-256 of its weights, so that results with other
+        weights are told apart) and the parameters to change.
     by_name : callable, optional
-        Function that returns the class of a name.
+        Function that returns the class that a name stands for.
 
     Returns
     -------
@@ -208,7 +210,8 @@ def backbone_from_settings(settings: Mapping[str, Any]) -> Backbone:
     Parameters
     ----------
     settings : mapping
-        Registered ``name`` and arguments. An argument that is a backbone has the same form.
+        Registered ``name`` of the backbone, and its arguments. An argument that is itself a
+        backbone has the same form.
 
     Returns
     -------
@@ -224,14 +227,14 @@ def backbone_from_settings(settings: Mapping[str, Any]) -> Backbone:
 
 
 def _pretrained(pretrained: str, weights: str = "", **parameters: Any) -> Patcher:
-    """Load a frozen patcher and check that its weights are those that the suite names."""
+    """Load a frozen patcher and check that it has the weights that the suite names."""
     patcher: Patcher = load_patcher(pretrained, **parameters)
     digest = weights_digest(patcher)
     if len(weights) < 8 or not digest.startswith(weights):
         raise InvalidParameterError(
-            "A suite must name the weights of a pretrained patcher by the first 8 or more digits "
-            f"of their SHA-256. Got {weights!r} for {pretrained!r}, whose weights have "
-            f"{digest[:12]!r}. Correct 'weights' in the suite: results of other weights differ.",
+            f"The suite names the weights {weights!r} for {pretrained!r}, whose weights have the "
+            f"SHA-256 {digest[:12]!r}... Set 'weights' in the suite to the first 8 or more digits, "
+            "because other weights give other results.",
             parameter="weights",
         )
     return patcher

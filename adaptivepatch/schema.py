@@ -1,7 +1,8 @@
 """Checks of values that were read from files: types, ranges, lengths and required keys.
 
-A schema is a function of a value and its name that raises `SchemaError`. Files are read, checked
-against a schema, and used only then, so that a damaged file cannot cause a foreign error.
+A schema is a function of a value and its name that raises `SchemaError`. A file is read, checked
+against a schema, and only then used, so that a damaged file leads to a clear error instead of an
+arbitrary one.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from adaptivepatch.errors import shortened
 
 Schema = Callable[[Any, str], None]
 _LARGEST = 2**63 - 1
-_LONGEST_KEY = 60  # of those that messages show
+_LONGEST_KEY = 60  # characters of a key that a message shows
 
 
 class SchemaError(ValueError):
-    """A value that was read from a file is not of the kind that was written."""
+    """A value that was read from a file does not have the expected form."""
 
 
 def reason(error: Exception) -> str:
-    """Return the part of a message that says why something that was read is wrong."""
+    """Return an error's text on one line, for a message that says why a file is not valid."""
     text = " ".join(str(error).split())
     return shortened(text if isinstance(error, SchemaError) else f"{type(error).__name__}: {text}")
 
@@ -83,7 +84,7 @@ def one_of(*choices: Any) -> Schema:
 
 
 def maybe(schema: Schema) -> Schema:
-    """Return the schema of None or a value of a schema."""
+    """Return the schema of a value that is None or that `schema` accepts."""
 
     def check(value: Any, name: str) -> None:
         if value is not None:
@@ -108,7 +109,7 @@ def either(*schemas: Schema) -> Schema:
 
 
 def list_of(schema: Schema, *, unique: bool = False) -> Schema:
-    """Return the schema of a list of values of a schema, all different if `unique` is True."""
+    """Return the schema of a list whose values `schema` accepts; if `unique`, no value repeats."""
 
     def check(value: Any, name: str) -> None:
         if not isinstance(value, list):
@@ -116,13 +117,13 @@ def list_of(schema: Schema, *, unique: bool = False) -> Schema:
         for place, one in enumerate(value):
             schema(one, f"{name}[{place}]")
         if unique and len({(type(one), one) for one in value}) < len(value):
-            raise _mismatch(name, "a list without copies", value)
+            raise _mismatch(name, "a list without repeated values", value)
 
     return check
 
 
 def mapping_of(schema: Schema) -> Schema:
-    """Return the schema of a mapping from strings to values of a schema."""
+    """Return the schema of a mapping from strings to values that `schema` accepts."""
 
     def check(value: Any, name: str) -> None:
         if not isinstance(value, dict):
@@ -139,14 +140,14 @@ def fields(
     *,
     others: bool = False,
 ) -> Schema:
-    """Return the schema of a mapping with certain keys.
+    """Return the schema of a mapping with known keys.
 
     Parameters
     ----------
     required, optional : mapping of str to schema
         Schemas of the values by key.
     others : bool, default=False
-        Accept other keys, with any values.
+        Accept other keys too, with any values.
     """
     known = {**required, **(optional or {})}
 

@@ -1,7 +1,7 @@
 """`Segmentation`: the steps of a look-back at which patches start.
 
-All conversions between the encodings in the literature (boundary mask, start steps, lengths, *end*
-marks) are made here. Of this package, the module imports only the errors. Read
+This module makes all conversions between the encodings in the literature: boundary mask, start
+steps, lengths and *end* marks. It imports nothing from this package except the errors. Read
 ``patchers/fixed.py`` next.
 
 Tensor suffixes: N rows, T steps, P patches.
@@ -28,35 +28,36 @@ class Segmentation:
     Parameters
     ----------
     boundary_mask : Tensor of bool, shape (N, T)
-        True where a step *starts* a patch. Step 0 always does.
+        True where a step *starts* a patch. Step 0 must be True in every row.
     capacity : int, optional
-        Number of patch slots P to which the views are padded. Default: the largest number of
-        patches of any row, which is also the minimum; finding it synchronises with the device.
+        Number of patch slots P to which the views are padded. It must be at least the largest
+        number of patches in any row, which is the default. Computing the default synchronises with
+        the device.
     parent : Segmentation, optional
-        Next coarser level: a partition of the ``capacity`` patch slots of this level, with the
-        same number of rows. None of its patches starts at an unused slot.
+        Next coarser level: a partition of the ``capacity`` patch slots of this level, with the same
+        number of rows. No patch of the parent may start at an unused slot.
     exact : bool, default=False
         Declares that every row holds exactly `capacity` patches, so that no padding mask is needed.
-        It is never inferred from the values: torch rounds differently with and without a mask, and
-        a row's forecast would depend on the other rows of its batch.
+        The flag is never inferred from the mask: torch rounds differently with and without a
+        padding mask, so the forecast of a row would depend on the other rows of its batch.
     validate : bool, default=True
-        Whether to check the invariants. Constructors whose arithmetic guarantees them pass False.
+        Whether to check the invariants. Constructors that guarantee them pass False.
 
     Raises
     ------
     InvalidSegmentationError
         If the mask is not a two-dimensional bool tensor with at least one step, if step 0 of a row
-        is not a boundary, if a row holds more patches than `capacity` (or fewer, where `exact`),
-        or if `parent` does not partition this level's patches. The other constructors also raise
-        it for arguments outside their documented range.
+        is not a boundary, if a row holds more patches than `capacity` (or fewer, if `exact` is
+        True), or if `parent` does not partition this level's patches. The other constructors also
+        raise this error for arguments outside their documented range.
 
     Notes
     -----
     Since step 0 is a boundary, every mask is a partition: lengths are at least 1 and sum to T.
     Overlapping patches are a partition plus a *halo*, extra steps that the embedding reads.
 
-    A mask made by expanding one row (``mask.expand(N, -1)``) is *shared*: its views are computed
-    once and expanded.
+    A segmentation is *shared* if its mask is one expanded row (``mask.expand(N, -1)``). Its views
+    are then computed for that row only, and expanded.
 
     Examples
     --------
@@ -106,20 +107,20 @@ class Segmentation:
         largest = int(counts.max()) if len(rows) else 0
         if largest > self.capacity:
             raise InvalidSegmentationError(
-                f"No row may hold more patches than the capacity {self.capacity}, but one holds "
-                f"{largest}. Raise capacity, or remove boundaries.",
+                f"A row holds {largest} patches, which is more than the capacity {self.capacity}. "
+                "Raise capacity, or remove boundaries.",
                 parameter="capacity",
             )
         if self.exact and bool((counts < self.capacity).any()):
             raise InvalidSegmentationError(
-                f"exact=True promises {self.capacity} patches in every row, but one holds "
+                f"exact=True promises {self.capacity} patches in every row, but one row holds "
                 f"{int(counts.min())}. Use exact=False, which masks unused slots.",
                 parameter="exact",
             )
         if self.parent is not None and bool((self.parent.boundary_mask & ~self.patch_mask).any()):
             raise InvalidSegmentationError(
-                "No patch of parent may start at an unused patch slot, but one does. Set the "
-                "boundary_mask of parent to False where patch_mask of this level is False.",
+                "A patch of parent starts at an unused patch slot. Set the boundary_mask of parent "
+                "to False where patch_mask of this level is False.",
                 parameter="parent",
             )
 
@@ -132,7 +133,8 @@ class Segmentation:
         Parameters
         ----------
         starts : Tensor of int, shape (N, P)
-            Steps that start a patch. Every row must hold step 0; repeats serve as padding.
+            Steps that start a patch. Every row must contain step 0. Repeated steps are allowed and
+            serve as padding.
         num_steps : int
             Length T of the look-back.
 
@@ -158,7 +160,7 @@ class Segmentation:
         Parameters
         ----------
         lengths : Tensor of int, shape (N, P)
-            Patch lengths in time steps; every row has the same sum T.
+            Patch lengths in time steps. All rows must have the same sum T.
 
         Returns
         -------
@@ -179,7 +181,7 @@ class Segmentation:
 
     @classmethod
     def from_ends(cls, end_mask: Tensor, capacity: int = 0) -> Segmentation:
-        """Build from marks on the *last* step of each patch, as several papers encode boundaries.
+        """Build from marks on the *last* step of each patch, an encoding that several papers use.
 
         Parameters
         ----------
@@ -196,16 +198,19 @@ class Segmentation:
     def from_scores(
         cls, scores: Tensor, capacity: int, threshold: float | None = None
     ) -> Segmentation:
-        """Keep step 0 and the ``capacity - 1`` other steps of highest score.
+        """Start patches at step 0 and at the ``capacity - 1`` other steps with the highest scores.
 
         Parameters
         ----------
         scores : Tensor, shape (N, T)
-            Scores of steps; a larger one means a likelier boundary. Ties go to the earlier step.
+            Score of each step; a step with a higher score is a likelier boundary. Ties go to the
+            earlier step.
         capacity : int
-            Number of patches K, from 1 to T. Every row gets exactly K.
+            Number of patches K, from 1 to T. Every row gets exactly K patches unless `threshold` is
+            given.
         threshold : float, optional
-            Drops those of the K - 1 steps that do not score higher: at most K patches remain.
+            Score that a step other than step 0 must exceed to start a patch. With a threshold, a
+            row may have fewer than K patches.
         """
         num_steps = scores.shape[1]
         if not 1 <= capacity <= num_steps:
@@ -230,7 +235,7 @@ class Segmentation:
         num_rows: int = 1,
         device: torch.device | None = None,
     ) -> Segmentation:
-        """Give all rows the same patches, stored once.
+        """Give all rows the same patches, which are stored once.
 
         Parameters
         ----------
@@ -285,7 +290,7 @@ class Segmentation:
         condition : Tensor of bool, shape (N,)
             True for rows of `first`, False for rows of `second`.
         first, second : Segmentation
-            Segmentations of N rows each. A coarser level is kept if both have one.
+            Segmentations of N rows each. A coarser level is kept if both segmentations have one.
         """
         capacity = max(first.capacity, second.capacity)
         parent = None
@@ -308,8 +313,8 @@ class Segmentation:
         Parameters
         ----------
         parts : sequence of Segmentation
-            One or more segmentations of the same number of steps. Coarser levels are kept if all
-            have them.
+            One or more segmentations with the same number of steps. Coarser levels are kept if all
+            segmentations have them.
         """
         capacity = max(part.capacity for part in parts)
         parents = [part.parent._lengthened(capacity) for part in parts if part.parent is not None]
@@ -330,7 +335,7 @@ class Segmentation:
 
     @staticmethod
     def _stored_rows(tensor: Tensor) -> Tensor:
-        """Return the first row alone if all rows are an expansion of it, else all rows."""
+        """Return only the first row if all rows are an expansion of it, or else all rows."""
         return tensor[:1] if tensor.shape[0] > 1 and tensor.stride(0) == 0 else tensor
 
     def _expanded(self, stored_rows: Tensor) -> Tensor:
@@ -353,7 +358,7 @@ class Segmentation:
 
     @property
     def is_shared(self) -> bool:
-        """Whether all rows are one stored row."""
+        """Whether all rows are an expansion of one stored row."""
         return len(self._stored_rows(self.boundary_mask)) == 1
 
     @cached_property
@@ -423,7 +428,7 @@ class Segmentation:
         return replace(self, boundary_mask=mask, parent=parent, validate=False)
 
     def repeat(self, num_samples: int) -> Segmentation:
-        """Repeat the block of all rows `num_samples` times: the layout of rollouts."""
+        """Repeat the block of all rows `num_samples` times, which is the layout of rollouts."""
         if num_samples == 1:
             return self
         return self.select(torch.arange(self.num_rows, device=self.device).repeat(num_samples))

@@ -1,8 +1,8 @@
-"""torch's global state: what a fit needs of it, and how it is left as it was.
+"""Blocks of code that neither depend on torch's global state nor change it.
 
 torch keeps one generator, one default type and one default device for the whole process, and
-gradient mode, inference mode and autocast for a thread. A fit must neither depend on what the
-caller has set nor change it.
+gradient mode, inference mode and autocast for each thread. A fit must neither depend on these
+settings of the caller nor change them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _lock = threading.RLock()
 
 @contextmanager
 def plain_torch(*, grad: bool = False) -> Iterator[None]:
-    """Compute as torch does when nothing has been set.
+    """Run a block with torch's own default settings.
 
-    Inside, tensors are made in float32 and on the CPU unless a call says otherwise, nothing is
-    computed under the caller's autocast, and no inference mode is on.
+    Inside the block, tensors are created in float32 and on the CPU unless a call says otherwise,
+    and autocast and inference mode are off.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def plain_torch(*, grad: bool = False) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.set_grad_enabled(grad))
-        if torch.get_default_device().type != "cpu":  # such a mode slows every operation
+        if torch.get_default_device().type != "cpu":  # setting a device slows every operation
             stack.enter_context(torch.device("cpu"))
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
@@ -43,7 +43,7 @@ def plain_torch(*, grad: bool = False) -> Iterator[None]:
 
 @contextmanager
 def _float32() -> Iterator[None]:
-    """Make tensors in float32. The type is one for all threads, so it is set only if it differs."""
+    """Create tensors in float32. All threads share the default, so it is set only if needed."""
     before = torch.get_default_dtype()
     if before == _DEFAULT_DTYPE:
         yield
@@ -58,15 +58,15 @@ def _float32() -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int | None, devices: Sequence[torch.device] = ()) -> Iterator[None]:
-    """Draw from torch's global generators after seeding them, and leave them as they were.
+    """Seed torch's global generators for a block, and restore them afterwards.
 
-    All threads share one such generator. Seeded blocks therefore run one after the other, so that
-    none of them draws from the stream of another.
+    All threads share these generators. Seeded blocks therefore run one after the other, so that
+    none draws from the stream of another.
 
     Parameters
     ----------
     seed : int, optional
-        None draws without seeding.
+        Seed of the generators. None: the generators are not seeded, only restored.
     devices : sequence of torch.device, optional
         CUDA devices whose generators are seeded and restored as well.
     """

@@ -37,8 +37,8 @@ class Backbone(nn.Module, Configurable, ABC):
     causal : bool
         Whether a token reads only itself and earlier tokens.
     entry_rate_factor : float
-        Learning rate of a vector that widens tokens for this backbone, as a multiple of the
-        trainer's; see `adaptivepatch.nn.tokens.chunks.SelectEmbedding`.
+        Learning rate, as a multiple of the trainer's rate, of the vector that widens tokens for
+        this backbone; see `adaptivepatch.nn.tokens.chunks.SelectEmbedding`.
     """
 
     name: ClassVar[str]
@@ -59,7 +59,7 @@ class Backbone(nn.Module, Configurable, ABC):
         Parameters
         ----------
         reference : Segmentation
-            Reference segmentation of the patcher (one row), which positions refer to.
+            Reference segmentation of the patcher (one row), to which the positions of tokens refer.
         """
 
     @abstractmethod
@@ -97,7 +97,7 @@ class Backbone(nn.Module, Configurable, ABC):
         return None
 
     def _check(self, d_ff: int) -> None:
-        """Raise `InvalidParameterError` unless every size is in its range."""
+        """Raise `InvalidParameterError` if a size is out of its range."""
         sizes = {name: getattr(self, name) for name in ("d_model", "num_layers", "num_heads")}
         check_int(self, **sizes, d_ff=d_ff)
         check_float(self, "[0, 1)", dropout=self.dropout)

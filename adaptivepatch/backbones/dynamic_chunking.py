@@ -17,48 +17,50 @@ from adaptivepatch.nn.placement.routers import ROUTERS, set_rate_factor
 from adaptivepatch.nn.tokens.chunks import Dechunk, SelectEmbedding, confidence_gate
 from adaptivepatch.segmentation import Segmentation
 
-_THRESHOLD_STEP = 0.05  # share of the way that a step moves the calibrated router's threshold
+_THRESHOLD_STEP = 0.05  # share of the difference by which a step corrects the threshold
 
 
 class DynamicChunkingBackbone(Backbone):
     """Stage of H-Net: group tokens into chunks, run `inner` on them, and expand the result.
 
-    Use it behind `DynamicChunkingPatcher` for a second stage, and as `inner` of another one for a
-    third. It groups the tokens of any patcher, including fixed patches.
+    Use it behind `DynamicChunkingPatcher` for a second stage, and as `inner` of another
+    `DynamicChunkingBackbone` for a third. It groups the tokens of any patcher, including fixed
+    patches.
 
     Parameters
     ----------
     encoder : Backbone
         Backbone that reads the tokens.
     inner : Backbone
-        Backbone that reads the chunks; at least as wide as the encoder.
+        Backbone that reads the chunks. It must be at least as wide as the encoder.
     decoder : Backbone, optional
-        Backbone, of the encoder's width, that reads the expanded tokens. None: there is no decoder.
+        Backbone of the same width as the encoder that reads the expanded tokens. None: there is no
+        decoder.
     compression_rate : float, default=3.0
-        Tokens per chunk that the stage aims at; there is no limit.
+        Number of tokens per chunk that the stage aims at, on average and without a limit.
     router : {"cosine", "calibrated", "even"}, default="calibrated"
         Rule for boundary probabilities; see `adaptivepatch.nn.placement.routers`.
     ratio_weight : float, default=0.03
         Weight of the ratio loss.
     learning_rate_factor : float, default=1.0
-        Learning rate of this stage's encoder, router and decoder, and of the vector that widens its
-        tokens, but not of `inner`, as a multiple of the trainer's.
+        Learning rate, as a multiple of the trainer's rate, of this stage's encoder, router and
+        decoder and of the vector that widens its tokens. It does not apply to `inner`.
 
     Raises
     ------
     InvalidParameterError
-        When built, if a width does not fit or a value is out of range.
+        In `build`, if the widths of the parts do not fit together or a value is out of range.
 
     Notes
     -----
-    With x the encoder's output and p the router's probabilities, the first vector and those with
-    p > 1/2 are the chunks. `inner` maps them to h, and the decoder reads ``c z + R x``, where z is
-    the smoothed h, c the confidence of the decisions and R a linear map; see
-    `adaptivepatch.nn.tokens.chunks.Dechunk`.
+    Let x be the encoder's output and p the router's probabilities. The first vector of x and the
+    vectors with p > 1/2 represent the chunks. `inner` maps them to h, and the decoder reads
+    ``c z + R x``, where z is the smoothed h, c the confidence of the decisions and R a linear map;
+    see `adaptivepatch.nn.tokens.chunks.Dechunk`.
 
-    Deviations from H-Net: encoder and decoder are backbones of this package, which read all tokens;
-    H-Net's are causal and recurrent. The default router is "calibrated"; the published one is
-    "cosine".
+    Deviations from H-Net: the encoder and decoder are backbones of this package, in which a token
+    can read all tokens, whereas those of H-Net are causal and recurrent. The default router is
+    "calibrated", whereas the published router is "cosine".
 
     References
     ----------

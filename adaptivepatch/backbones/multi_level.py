@@ -1,7 +1,7 @@
 """Several levels of tokens: from fine to coarse ones and back, as in a U-Net.
 
-This module combines any backbones. The levels come from the patcher as `Segmentation.parent`; see
-``patchers/hierarchical.py``.
+This module combines backbones of any kind. The patcher provides the levels as
+`Segmentation.parent`; see ``patchers/hierarchical.py``.
 
 Tensor suffixes: N rows, P fine patches, K coarse patches, D width of the fine level.
 """
@@ -22,34 +22,35 @@ class MultiLevelBackbone(Backbone):
     """A backbone on coarse patches between an encoder and a decoder on fine patches.
 
     A flat backbone is divided among the levels automatically (`for_levels`). Use this class to
-    choose sizes per level.
+    choose the sizes of each level.
 
     Parameters
     ----------
     encoder : Backbone
         Backbone that reads the fine tokens.
     inner : Backbone
-        Backbone that reads the coarse tokens, at a width of its own; a `MultiLevelBackbone` for
-        three levels.
+        Backbone that reads the coarse tokens; its width may differ from the encoder's. For three
+        levels, pass another `MultiLevelBackbone`.
     decoder : Backbone, optional
-        Backbone, of the encoder's width, that reads the sum of fine and coarse levels. None: there
-        is no decoder.
+        Backbone of the same width as the encoder that reads the sum of the fine and the coarse
+        level. None: there is no decoder.
 
     Raises
     ------
     InvalidParameterError
-        When built, if the patcher has fewer levels or the decoder has another width.
+        In `build`, if the patcher has fewer levels than the backbone, or the decoder is not as wide
+        as the encoder.
 
     Notes
     -----
-    With h the encoder's output and m its mean over the fine patches of a coarse patch, the decoder
-    reads ``h + up(inner(down(m)))``, where every fine patch takes the value of its coarse patch.
-    The skip connection keeps the detail of the fine level. `down` and `up` are linear; `up` starts
-    at zero, so that training begins with the fine level alone. Padding does not enter the means and
-    is 0 in the result.
+    Let h be the encoder's output and m the mean of h over the fine patches of each coarse patch.
+    The decoder reads ``h + up(inner(down(m)))``, where every fine patch takes the value of its
+    coarse patch. The skip connection keeps the detail of the fine level. `down` and `up` are
+    linear; `up` starts at zero, so that training begins with only the fine level. Padded tokens are
+    left out of the means and are 0 in the result.
 
-    Deviations from the sources: patches of any length take the place of fixed down-sampling, and
-    the coarse level returns by repetition and a sum, without convolution or attention.
+    Deviations from the sources: patches of any length replace fixed down-sampling, and the coarse
+    level is repeated and added to the fine level, without convolution or attention.
 
     References
     ----------
@@ -78,8 +79,9 @@ class MultiLevelBackbone(Backbone):
         encoder, inner = self._part("encoder"), self._part("inner")
         if reference.parent is None:
             raise InvalidParameterError(
-                "MultiLevelBackbone needs a patcher with a coarser level for 'inner'. Its patches "
-                "have none. Pass a HierarchicalPatcher, or a backbone with fewer levels.",
+                "MultiLevelBackbone needs a patcher with a coarser level for 'inner', but the "
+                "patcher has no coarser level. Pass a HierarchicalPatcher, or a backbone with "
+                "fewer levels.",
                 parameter="backbone",
             )
         encoder.build(reference)
@@ -139,7 +141,7 @@ class MultiLevelBackbone(Backbone):
 
 
 def _coarse_start_time(start_time: Tensor, parent: Segmentation) -> Tensor:
-    """Return the first step (N or 1, K) of every coarse patch from those of the fine patches."""
+    """Look up the first step of every coarse patch, shape (N or 1, K)."""
     first = parent.patch_starts.clamp(max=parent.num_steps - 1)  # unused slots: any step
     if len(start_time) == 1 and parent.is_shared:
         first = first[:1]
@@ -152,7 +154,7 @@ def for_levels(backbone: Backbone, reference: Segmentation) -> Backbone:
     Parameters
     ----------
     backbone : Backbone
-        Backbone that is not built yet; returned as it is if it reads all levels.
+        Backbone that has not been built. It is returned unchanged if it reads all levels.
     reference : Segmentation
         Reference segmentation of the patcher (one row).
 
@@ -192,8 +194,8 @@ def _divided(backbone: Backbone, num_levels: int) -> Backbone:
     """Divide the layers of a flat backbone among levels."""
     if "num_layers" not in BaseEstimator.get_params(backbone, deep=False):
         raise InvalidParameterError(
-            "A backbone is divided among the patcher's levels by its 'num_layers' parameter. "
-            f"{type(backbone).__name__} has none. Pass a MultiLevelBackbone.",
+            f"{type(backbone).__name__} cannot be divided among the patcher's levels, because it "
+            "has no 'num_layers' parameter. Pass a MultiLevelBackbone.",
             parameter="backbone",
         )
     num_layers = backbone.num_layers

@@ -24,17 +24,17 @@ class PatchTSTBackbone(Backbone):
     num_layers : int, default=3
         Number of encoder layers.
     num_heads : int, default=4
-        Number of attention heads; divides `d_model`.
+        Number of attention heads; it must divide `d_model`.
     d_ff : int, default=128
         Feed-forward width.
     dropout : float, default=0.3
-        Probability of dropout on tokens, on residual branches and in the feed-forward block; there
-        is none on attention weights, as published.
+        Probability of dropout on tokens, on residual branches and in the feed-forward block. As
+        published, there is no dropout on attention weights.
 
     Notes
     -----
-    BatchNorm statistics are those of the batch of one process. Training on several CPU processes
-    therefore differs from training on one. `TransformerBackbone` has no batch statistics.
+    Each process computes BatchNorm statistics from its own part of a batch. Training on several CPU
+    processes therefore differs from training on one. `TransformerBackbone` has no batch statistics.
 
     Deviation from PatchTST: learned positions are interpolated to the start times of the patches,
     relative to the reference segmentation.

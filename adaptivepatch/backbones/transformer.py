@@ -14,8 +14,8 @@ from adaptivepatch.segmentation import Segmentation
 class TransformerBackbone(Backbone):
     """Pre-norm transformer encoder with learned positions.
 
-    Use it if rows must not influence each other in training (it has no batch statistics), on
-    several processes, or for speed with padded patches.
+    Use it if rows must not influence each other in training (it has no batch statistics), for
+    training on several processes, or for speed with padded patches.
 
     Parameters
     ----------
@@ -24,14 +24,14 @@ class TransformerBackbone(Backbone):
     num_layers : int, default=2
         Number of encoder layers.
     num_heads : int, default=4
-        Number of attention heads; divides `d_model`.
+        Number of attention heads; it must divide `d_model`.
     d_ff : int, optional
         Feed-forward width; four times `d_model` by default.
     dropout : float, default=0.1
         Probability of dropout on tokens, on residual branches and in the feed-forward block.
     causal : bool, default=False
         Whether a token attends only to itself and earlier tokens. Patchers with a loss on the next
-        points need it (`ScoreFunctionPatcher`); forecasts do not.
+        points, such as `ScoreFunctionPatcher`, need a causal backbone; forecasts do not.
 
     References
     ----------

@@ -1,1 +1,1 @@
-"""Patch boundaries without a forecaster: where they are, and measures of their quality."""
+"""Patch boundaries without a forecaster: their positions, and measures of their quality."""

@@ -1,6 +1,6 @@
 """Segmentation of rows by a patcher outside a network.
 
-Rows are normalised as `adaptivepatch.network.PatchNetwork.segment` does it inside a network.
+Rows are normalised in the same way as in `adaptivepatch.network.PatchNetwork.segment`.
 
 Tensor suffixes: N rows, T steps.
 """
@@ -30,7 +30,7 @@ class Cut(NamedTuple):
     boundary_prob : Tensor of shape (N, T) or None
         Probability that a step starts a patch, in float64. None if the patcher does not provide it.
     series : Tensor of shape (N, T)
-        Rows that the patcher was given: normalised, gaps filled.
+        Rows that the patcher was given: normalised, with filled gaps.
     observed : Tensor of bool, shape (N, T), or None
         False at gaps. None if every step is observed.
     """
@@ -55,14 +55,14 @@ def cut_rows(
     Parameters
     ----------
     patcher : Patcher
-        Patcher; it is used in eval mode, and its previous mode is restored.
+        Patcher to apply. It is used in eval mode, and its previous mode is restored afterwards.
     rows : Tensor of shape (N, T)
-        Look-backs, NaN at gaps.
+        Look-backs with NaN at gaps.
     group : Tensor of int, shape (N,), optional
         Group of each row. Rows of a group share one segmentation, so the patcher is called once for
         all rows. Default: every row has its own segmentation.
     normalise : bool, default=True
-        Normalise every row by its own mean and deviation, as a network does.
+        Whether to normalise every row by its own mean and standard deviation, as a network does.
     rows_at_once : int, default=256
         Number of rows in one call of the patcher.
 

@@ -1,6 +1,6 @@
 """Measures of boundaries: enrichment with surprise, churn, and agreement of two patchers.
 
-Step 0 always starts a patch, so all measures are over the steps after it.
+Step 0 always starts a patch, so all measures use only the later steps.
 
 Tensor suffixes: N rows, T steps, M = T - 1 steps after the first.
 """
@@ -39,7 +39,7 @@ class Enrichment(NamedTuple):
 
     @property
     def z_of_mean(self) -> float:
-        """Standard score of the mean over rows, taken as independent; NaN if no row has a score."""
+        """Standard score of the mean over independent rows; NaN if no row has a score."""
         known = self.value.isfinite() & (self.null_std > 0)
         excess = (self.value - self.null_mean)[known].sum()
         return (
@@ -65,21 +65,22 @@ def enrichment(segmentation: Segmentation, surprise: Tensor) -> Enrichment:
     Notes
     -----
     ``B = mean of h over boundaries / mean of h``. The null distribution shifts the boundaries
-    circularly, which keeps their number and all distances except the one across the ends. The fast
-    Fourier transform computes the correlation with h for all M shifts, in float64; the mean of B
-    over them is exactly 1.
+    circularly, which keeps their number and all distances between them except the distance across
+    the ends. A fast Fourier transform in float64 computes the correlation with h for all M shifts.
+    The mean of B over all shifts is exactly 1.
 
     References
     ----------
-    P. Neitemeier et al., "SOMBRERO", arXiv:2601.22805, 2026. Deviation: their h is -log p of bytes;
-    -log p of a density may be negative, and a ratio of means would be meaningless.
+    P. Neitemeier et al., "SOMBRERO", arXiv:2601.22805, 2026. Deviation: in that paper, h is -log p
+    of bytes. For real values, -log p of a density may be negative, and a ratio of means would be
+    meaningless.
     """
     mask = segmentation.boundary_mask[:, 1:].double()
     later = surprise[:, 1:].double()
     count, mean = mask.sum(1, keepdim=True), later.mean(1, keepdim=True)
     steps = mask.shape[1]
     spectrum = torch.fft.rfft(mask, dim=1).conj() * torch.fft.rfft(later, dim=1)
-    total = torch.fft.irfft(spectrum, n=steps, dim=1)  # for boundaries moved by 0, 1, ... steps
+    total = torch.fft.irfft(spectrum, n=steps, dim=1)  # for boundaries shifted by 0, 1, ... steps
     rotated = total / (count * mean)  # NaN without boundaries or without surprise
     value = (mask * later).sum(1) / (count * mean)[:, 0]
     return Enrichment(value, rotated.mean(1), _spread(rotated))
@@ -92,10 +93,10 @@ def _spread(values: Tensor) -> Tensor:
 
 
 def ranks(surprise: Tensor) -> Tensor:
-    """Return the ranks (N, T) of steps among those after the first, from 0 to 1.
+    """Return the rank of each step's surprise among the steps after the first, from 0 to 1.
 
-    Ties get their mean rank, and step 0 gets 0. With ranks, the size of the largest surprise does
-    not matter.
+    The shape is (N, T). Ties get their mean rank, and step 0 gets 0. With ranks, the size of the
+    largest surprise does not matter.
     """
     later = surprise[:, 1:].contiguous()
     ordered = later.sort(1).values
@@ -113,13 +114,13 @@ def churn(before: Segmentation, after: Segmentation, slide: int = 1) -> Tensor:
     before, after : Segmentation
         Segmentations of N rows each; look-backs of `after` begin and end `slide` steps later.
     slide : int, default=1
-        Distance of the look-backs in time steps, less than T.
+        Distance between the look-backs in time steps, less than T.
 
     Notes
     -----
-    Jaccard distance: one minus the number of boundaries in both over the number in either. Steps
-    count if both look-backs contain them and they are the first step of neither. Rows without such
-    boundaries get 0.
+    The share is a Jaccard distance: one minus the number of boundaries in both segmentations
+    divided by the number in at least one. A step counts if both look-backs contain it and it is not
+    the first step of either look-back. Rows without such boundaries get 0.
     """
     old = before.boundary_mask[:, slide + 1 :]
     new = after.boundary_mask[:, 1 : after.num_steps - slide]
@@ -133,10 +134,10 @@ class Agreement(NamedTuple):
     Parameters
     ----------
     value : Tensor of shape (N,)
-        Share of one patcher's boundaries that the other has too, averaged over both patchers. NaN
-        for a row where one patcher has no boundaries.
+        Share of one patcher's boundaries that the other patcher has too, averaged over both
+        patchers. NaN for a row in which one of the patchers has no boundaries.
     chance : Tensor of shape (N,)
-        This share, averaged over all circular shifts of one patcher's boundaries.
+        Mean of this share over all circular shifts of one patcher's boundaries.
     """
 
     value: Tensor
@@ -144,7 +145,7 @@ class Agreement(NamedTuple):
 
     @property
     def beyond_chance(self) -> float:
-        """Agreement over all rows: 1 for equal boundaries, 0 for chance; NaN if chance is 1."""
+        """Agreement over all rows: 1 for equal boundaries, 0 as by chance; NaN if chance is 1."""
         known = self.value.isfinite()
         value, chance = self.value[known].sum(), self.chance[known].sum()
         room = float(known.sum() - chance)
@@ -152,14 +153,14 @@ class Agreement(NamedTuple):
 
 
 def agreement(one: Segmentation, other: Segmentation, tolerance: int = 0) -> Agreement:
-    """Compare the boundaries of two patchers, or of one trained twice, in the same look-backs.
+    """Compare the boundaries of two patchers, or of one patcher trained twice, in equal rows.
 
     Parameters
     ----------
     one, other : Segmentation
         Segmentations of N rows of T steps each.
     tolerance : int, default=0
-        Largest distance of matching boundaries, in time steps.
+        Largest distance between matching boundaries, in time steps.
 
     Returns
     -------
@@ -168,8 +169,9 @@ def agreement(one: Segmentation, other: Segmentation, tolerance: int = 0) -> Agr
 
     Notes
     -----
-    Chance is the share of steps within `tolerance` of a boundary of `other`: the probability that a
-    boundary at a random step matches, and the mean over circular shifts.
+    The chance is the share of steps within `tolerance` of a boundary of `other`. It is the
+    probability that a boundary at a random step matches, and also the mean over all circular
+    shifts. Both results are averaged with `one` and `other` exchanged.
     """
     marks = [segmentation.boundary_mask[:, 1:].double() for segmentation in (one, other)]
     width = 2 * tolerance + 1

@@ -1,4 +1,4 @@
-"""Table of boundary measures: number, enrichment, churn and agreement of each series."""
+"""Table of boundary measures of each series: number of patches, enrichment, churn, agreement."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.segmentation import Segmentation
 
 _WINDOWS = 32  # look-backs of each series, evenly spaced
-_TOLERANCE = 1  # largest distance of boundaries that agree, in time steps
+_TOLERANCE = 1  # largest distance between boundaries that agree, in time steps
 
 
 def report_boundaries(
@@ -36,15 +36,15 @@ def report_boundaries(
     Parameters
     ----------
     patcher : Patcher
-        Patcher; it is used in eval mode.
+        Patcher to measure. It is used in eval mode.
     panel : Panel
         Series of at least `context_length` + 1 steps.
     context_length : int
         Look-back T, in time steps.
     share_segmentation : bool or lists of str, default=False
-        Channels that share their patches.
+        Whether all channels of an item share their patches, or lists of channels that do.
     others : sequence of Patcher, default=()
-        Patchers to compare the boundaries with.
+        Patchers whose boundaries are compared with those of `patcher`.
 
     Returns
     -------
@@ -54,8 +54,8 @@ def report_boundaries(
     Notes
     -----
     Surprise is the squared error of a `NextPointPredictor`, trained with a fixed seed on these
-    look-backs. Columns ``_z`` treat look-backs as independent although neighbouring ones overlap,
-    so they are orders of magnitude.
+    look-backs. The columns whose names end in ``_z`` treat look-backs as independent although
+    neighbouring look-backs overlap, so these columns give only orders of magnitude.
     """
     rows = _rows(panel, context_length)  # (items, windows, channels, T + 1)
     items, windows, channels, _ = rows.shape
@@ -94,14 +94,14 @@ def report_boundaries(
 
 
 def _rows(panel: Panel, context_length: int) -> NDArray[np.float64]:
-    """Return look-backs and one more step, (items, windows, channels, T + 1), NaN at gaps."""
+    """Return look-backs with one more step, shape (items, windows, channels, T + 1)."""
     short = [n for n, rows in enumerate(panel.lengths) if rows <= context_length]
     if short:
         raise InvalidFrameError(
-            f"Boundaries are measured in sliding look-backs, so {context_length + 1} steps are "
-            f"needed. Series {panel.item_ids[short[0]]!r} has {int(panel.lengths[short[0]])} (a "
-            "forecaster keeps one look-back of its training series). Pass more of its history, "
-            "use a shorter context_length, or leave the series out.",
+            f"Boundaries are measured in sliding look-backs, which need {context_length + 1} "
+            f"steps, but series {panel.item_ids[short[0]]!r} has {int(panel.lengths[short[0]])} (a "
+            "forecaster keeps only one look-back of each training series). Pass more of the "
+            "series, use a shorter context_length, or leave the series out.",
             parameter="context_length",
         )
     parts = []
@@ -116,12 +116,12 @@ def _rows(panel: Panel, context_length: int) -> NDArray[np.float64]:
     if (count < 2).any():
         item, _, channel = np.argwhere(count < 2)[0]
         raise InvalidFrameError(
-            f"Every look-back must hold 2 observed steps. Channel {panel.channels[channel]!r} of "
-            f"series {panel.item_ids[item]!r} has one with {int(count.min())}. Leave the series "
-            "out, or use a longer context_length.",
+            "Every look-back must hold at least 2 observed steps, but a look-back of channel "
+            f"{panel.channels[channel]!r} of series {panel.item_ids[item]!r} holds "
+            f"{int(count.min())}. Leave the series out, or use a longer context_length.",
             parameter="context_length",
         )
-    centred = rows - np.nanmean(rows, axis=-1, keepdims=True)  # float32 would lose large offsets
+    centred = rows - np.nanmean(rows, axis=-1, keepdims=True)  # float32 cannot hold large offsets
     size = np.nanmax(np.abs(centred), axis=-1, keepdims=True)
     return centred / np.where(size > 0, size, 1)
 
@@ -133,7 +133,7 @@ def _agreement(
     group: Tensor | None,
     shape: tuple[int, int],
 ) -> NDArray[np.float64]:
-    """Return the agreement beyond chance, (items, channels), as the mean over others."""
+    """Return the agreement beyond chance, averaged over others, shape (items, channels)."""
     items, channels = shape
     found = np.empty((len(others), items, channels))
     for number, other in enumerate(others):

@@ -49,7 +49,7 @@ def segment(
         Patcher, for example a result of `load_patcher`.
     data : pandas.DataFrame or array
         Wide or long frame, as for `Forecaster.fit`, or array of shape (steps,) or (series, steps).
-        Gaps and NaN are unobserved steps.
+        Gaps and NaN count as unobserved steps.
     context_length : int, default=336
         Look-back T, in time steps. Shorter series are padded and masked.
     item_id, timestamp : str
@@ -57,28 +57,30 @@ def segment(
     target : str or sequence of str, optional
         Channels. Default: every column that is not a key.
     freq : str, pandas offset or int, optional
-        One time step, if it cannot be inferred.
+        Length of one time step, if it cannot be inferred.
     share_segmentation : bool or lists of str, default=False
-        Give all channels of an item the same patches, or the channels of each list.
+        Whether all channels of an item get the same patches, or lists of channels that do.
     by : {"patch", "series"}, default="patch"
         Kind of rows to return.
     others : sequence of Patcher, default=()
-        Patchers to compare the boundaries with if ``by="series"``, for example of other seeds.
+        Patchers whose boundaries are compared with those of `patcher` if ``by="series"``, for
+        example patchers trained with other seeds.
 
     Returns
     -------
     pandas.DataFrame
-        By patch, as in `Forecaster.segment`: item_id, target_name, patch (from 0, oldest), start
-        and end (stamps of its first and last step), length in time steps, and boundary_prob
-        (probability of the patch's start) if the patcher provides it.
+        By patch, as in `Forecaster.segment`: item_id, target_name, patch (0 for the oldest one),
+        start and end (timestamps of the first and last step of the patch), length in time steps,
+        and boundary_prob (probability that the patch starts there) if the patcher provides it.
 
-        By series, as means over up to 32 look-backs: patches (their number), compression_rate,
-        churn (share of boundaries that change when the look-back slides by one step), enrichment
-        (squared error of a one-step forecast at boundaries, in units of its mean; 1 for unrelated
-        boundaries), enrichment_z (its excess over rotated boundaries, in standard deviations),
+        By series, with means over up to 32 look-backs: patches (number of patches),
+        compression_rate, churn (share of boundaries that change when the look-back slides by one
+        step), enrichment (mean squared error of a one-step forecast at boundaries, divided by the
+        mean over all steps; 1 if boundaries and errors are unrelated), enrichment_z (excess of the
+        enrichment over that of circularly shifted boundaries, in standard deviations),
         rank_enrichment and rank_enrichment_z (the same for the ranks of the errors) and, with
-        `others`, agreement (share of boundaries that match within one step: 1 for equal boundaries,
-        0 for chance). See `adaptivepatch.boundaries.measures`.
+        `others`, agreement (share of boundaries that match within one step, corrected for chance: 1
+        for equal boundaries, 0 as by chance). See `adaptivepatch.boundaries.measures`.
 
     Raises
     ------
@@ -86,7 +88,7 @@ def segment(
         If the data do not describe regular series with at least 2 observed points, or, by series,
         with more than `context_length` steps.
     InvalidParameterError
-        If a parameter is out of range, or `others` are given without ``by="series"``.
+        If a parameter is out of range, or `others` is given without ``by="series"``.
 
     Examples
     --------
@@ -106,7 +108,8 @@ def segment(
     check_choice(None, ("patch", "series"), by=by)
     if others and by != "series":
         raise InvalidParameterError(
-            f"Patchers are compared by series. Got others with by={by!r}. Use by='series'.",
+            f"The argument others needs by='series'. Got by={by!r}. Use by='series', or leave "
+            "others out.",
             parameter="by",
         )
     if by == "series":
@@ -141,7 +144,7 @@ def _as_frame(data: ArrayLike, item_id: str) -> pd.DataFrame:
 
 
 def _rows(panel: Panel, context_length: int) -> torch.Tensor:
-    """Return the last look-backs (rows, T), each in units of its own deviation, NaN at gaps."""
+    """Return the last look-backs, shape (rows, T), each in units of its own standard deviation."""
     windows = last_lookbacks(panel, context_length, 1, "A segmentation")
     past = windows.past().transpose(0, 2, 1)  # (items, T, C) -> (items, C, T)
     past = past.reshape(-1, past.shape[-1])

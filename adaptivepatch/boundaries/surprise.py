@@ -26,11 +26,11 @@ def reference_forecaster(
     Parameters
     ----------
     series : Tensor of shape (N, T)
-        Normalised rows, gaps filled.
+        Normalised rows with filled gaps.
     observed : Tensor of bool, shape (N, T), optional
         False at gaps. None: every step is observed.
     num_steps, batch_size : int
-        Number of training steps, and of rows per step.
+        Number of training steps, and number of rows in each step.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def surprise(
     forecaster : NextPointPredictor
         Result of `reference_forecaster`.
     series : Tensor of shape (N, T)
-        Normalised rows, gaps filled.
+        Normalised rows with filled gaps.
     observed : Tensor of bool, shape (N, T), optional
         False at gaps. None: every step is observed.
     """

@@ -55,7 +55,7 @@ class InstanceTag:
 
 
 class AskedLength(NamedTuple):
-    """Patch length that a parameter asks for, and the number of steps that there are to cut."""
+    """Patch length that a parameter asks for, and the number of steps that can be cut."""
 
     parameter: str
     length: float
@@ -75,14 +75,14 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
     name : str
         Registry name.
     causal, stochastic, trainable : bool
-        Whether a boundary depends on earlier steps only; whether training draws samples; whether
+        Whether a boundary depends only on earlier steps; whether training draws samples; whether
         there are parameters to train.
     decides, rate_kept, cost, trained_by, causality : str
         Short phrases for the table of patchers in the documentation: what decides where patches
         begin, how the compression rate is kept, what placing boundaries costs, how the patcher is
         trained, and whether it is causal.
     default_embedding : {"aligned", "resampled"}
-        Default way from points to tokens; see `embed_points`.
+        Default kind of embedding; see `embed_points`.
     card : str or None
         Text of the model card that the patcher was loaded with (`adaptivepatch.load_patcher`).
     """
@@ -112,7 +112,8 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
         observed : Tensor of bool, shape (N, T), optional
             False at filled gaps. None: every step is observed.
         group : Tensor of int, shape (N,), optional
-            Rows of equal group share one segmentation. None: every row has its own.
+            Group of each row. The rows of a group share one segmentation. None: every row has its
+            own segmentation.
 
         Returns
         -------
@@ -160,7 +161,7 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
         Parameters
         ----------
         series, observed, group
-            As in `forward`.
+            Arguments as in `forward`.
         """
 
     @abstractmethod
@@ -168,7 +169,7 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
         """Return the largest number of patch slots that a look-back of `num_steps` needs."""
 
     def reference_patches(self, num_steps: int) -> Segmentation:
-        """Return the one-row segmentation that head cells and positions refer to.
+        """Return the one-row segmentation that defines the head's cells and the positions.
 
         Parameters
         ----------
@@ -180,7 +181,7 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
     def lengths_asked_for(self, num_steps: int) -> list[AskedLength]:
         """Return the patch lengths that parameters ask for.
 
-        A compression rate asks for patches of this mean length.
+        A compression rate asks for patches with this mean length.
 
         Parameters
         ----------
@@ -210,14 +211,15 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
             if asked.length > asked.available:
                 warnings.warn(
                     f"The {asked.parameter!r} parameter of {type(self).__name__} asks for patches "
-                    f"of {asked.length:g} {asked.unit}, but the look-back has {asked.available}. "
-                    f"Patches are cut to it. Lower {asked.parameter!r}, or use a longer look-back.",
+                    f"of {asked.length:g} {asked.unit}, but the look-back has only "
+                    f"{asked.available}. Patches are cut to the look-back. Lower "
+                    f"{asked.parameter!r}, or use a longer look-back.",
                     UserWarning,
                     stacklevel=outside_level(),
                 )
 
     def nominal_length(self, num_steps: int) -> int:
-        """Return the patch length, in time steps, that the resampled embedding leaves as it is."""
+        """Return the patch length, in time steps, that the resampled embedding leaves unchanged."""
         return max(1, round(num_steps / self.capacity(num_steps)))
 
     def parts(
@@ -232,7 +234,7 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
         Parameters
         ----------
         num_steps, d_model, values_per_patch, embedding
-            See `embed_points`.
+            Arguments as in `embed_points`.
         """
         points = self.embed_points(num_steps, d_model, values_per_patch, embedding)
         return NetworkParts(points, self.reference_patches(num_steps))
@@ -247,8 +249,8 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
         num_steps, d_model : int
             Length T of the look-back and token width D.
         values_per_patch : int, optional
-            Values that a patch is resampled to. Default: nominal patch length plus halo, so that a
-            patch of nominal length loses no value.
+            Number of values to which a patch is resampled. Default: nominal patch length plus halo,
+            so that a patch of nominal length loses no value.
         embedding : {"aligned", "resampled", "both"}, optional
             `AlignedEmbedding`, `ResampleEmbedding` or their sum, `CombinedEmbedding`. Default:
             "resampled" if `values_per_patch` is given or patches overlap, else
@@ -272,21 +274,21 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
 
     @property
     def needs_causal_backbone(self) -> bool:
-        """Whether the backbone must be causal: no token reads a later one."""
+        """Whether the backbone must be causal, so that no token reads later tokens."""
         return False
 
     @property
     def halo(self) -> int:
-        """Steps after the patch that its embedding also reads; above 0 where patches overlap."""
+        """Number of steps after a patch that its embedding also reads; 0 without overlap."""
         return 0
 
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
-        """Fit the parts that are not trained by gradient, once, before training.
+        """Fit the parts that are not trained by gradient. A fit calls this once, before training.
 
         Parameters
         ----------
         series : Tensor of shape (N, T)
-            Normalised look-backs of training windows, gaps filled.
+            Normalised look-backs of training windows, with filled gaps.
         observed : Tensor of bool, shape (N, T), or None
             False at filled gaps.
         generator : torch.Generator
@@ -315,7 +317,7 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
     def take_metrics(self) -> dict[str, float]:
         """Return this patcher's metrics for the training history, and reset them.
 
-        Validation calls it, so that means are over the steps since the previous validation.
+        Every validation calls this method, so means cover the steps since the previous validation.
         """
         return {}
 
@@ -345,18 +347,18 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
         return super().__sklearn_clone__()
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; refused if frozen, because all clones are the same object then."""
+        """Set parameters; a frozen patcher refuses, because its clones are the same object."""
         if params and self.is_frozen:
             raise InvalidParameterError(
                 "A frozen patcher is shared by everything it was passed to, so its parameters "
-                f"cannot change. Got set_params({', '.join(params)}). Load another one: "
-                "load_patcher(..., compression_rate=...).",
+                f"cannot change. Got set_params({', '.join(params)}). Load the patcher again with "
+                "other parameters: load_patcher(..., compression_rate=...).",
                 parameter=next(iter(params)),
             )
         return super().set_params(**params)
 
     def _rebuild(self) -> None:
-        """Replace this patcher's state by that of a new one with the same parameters."""
+        """Replace this patcher's state by the state of a new patcher with the same parameters."""
         made = type(self)(**BaseEstimator.get_params(self, deep=False)).train(self.training)
         weight = next(self.parameters(), None)
         if weight is not None:  # keep the device and the dtype
@@ -373,7 +375,7 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
 
 
 class StaticPatcher(Patcher):
-    """Base class of patchers whose boundaries depend on the length of the look-back only."""
+    """Base class of patchers whose boundaries depend only on the length of the look-back."""
 
     default_embedding: ClassVar[str] = "resampled"
 

@@ -22,7 +22,7 @@ from adaptivepatch.patchers.base import Patcher, rate_capacity
 from adaptivepatch.segmentation import Segmentation
 
 _RESULTS_KEPT = 65_536
-_RAMP = 1e-4  # standard deviation of the tie-breaking ramp, in units of the signal's
+_RAMP = 1e-4  # standard deviation of the tie-breaking ramp, relative to the signal's
 
 
 class ChangePointPatcher(Patcher):
@@ -36,29 +36,30 @@ class ChangePointPatcher(Patcher):
     compression_rate : float, default=16.0
         Points per patch r; gives exactly K = max(1, floor(T / r)) patches.
     min_length : int, default=1
-        Length of the shortest patch, in observed time steps. If K is 1 it does not apply.
+        Smallest patch length, in observed time steps. It does not apply if K is 1.
 
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range or K patches of `min_length` do not fit into T.
+        If a value is out of range, or K patches of `min_length` do not fit into T. The parameters
+        are checked when the patcher is used.
     MissingDependencyError
-        When used, if ruptures is not installed.
+        If the patcher is used and ruptures is not installed.
 
     Notes
     -----
     ``ruptures.KernelCPD(kernel="linear")`` minimises the sum over patches of ``(x - mean)**2`` by
     dynamic programming in O(K T**2), in float64, on the CPU.
 
-    Patches depend on the values alone, so each look-back is searched only once: the last 65,536
-    results are kept, about 4 K + 250 bytes each. They are not saved, copied or pickled with the
-    patcher.
+    Patches depend only on the values, so each look-back is searched only once: the last 65,536
+    results are kept, with about 4 K + 250 bytes each. Kept results are not saved, copied or pickled
+    with the patcher.
 
     Deviations from ruptures:
 
     * A slow ramp is added as a second, tiny signal (1e-8 of the variance). It breaks ties towards
       even patches, so a constant row is cut evenly.
-    * The rows of a group share the patches with the least squared error over all of them.
+    * The rows of a group share the patches with the least squared error over all rows of the group.
     * Filled gaps are left out: the search runs on observed steps only, and a patch starts at an
       observed step. In a group, a step counts as observed if any row is observed there; the other
       rows contribute their filled values. A row with fewer than ``K * min_length`` observed steps
@@ -104,9 +105,8 @@ class ChangePointPatcher(Patcher):
         num_patches = rate_capacity(self, num_steps, self.compression_rate)
         if num_patches > 1 and num_patches * self.min_length > num_steps:
             raise InvalidParameterError(
-                f"{num_patches} patches of at least {self.min_length} steps must fit into the "
-                f"look-back. It has {num_steps} steps. Lower 'min_length', or raise "
-                "'compression_rate'.",
+                f"{num_patches} patches of at least {self.min_length} steps do not fit into a "
+                f"look-back of {num_steps} steps. Lower 'min_length', or raise 'compression_rate'.",
                 parameter="min_length",
             )
         return num_patches

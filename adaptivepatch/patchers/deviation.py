@@ -40,42 +40,45 @@ class DeviationPatcher(RatePatcher):
     compression_rate : float, default=16.0
         Points per patch r; K = max(1, floor(T / r)) patches.
     budget : {"exact", "min", "target"}, default="exact"
-        Exactly K patches in every row; at most K; or K on average over the training windows,
-        without a limit for a row.
+        "exact": exactly K patches in every row. "min": at most K. "target": K on average over the
+        training windows, without a limit for a single row.
     window : int, default=32
         Number of preceding steps that a change is compared with.
     min_length, max_length : int, optional
-        Limits of a patch length, in time steps; for the exact budget only. If K is 1 they do not
-        apply.
+        Limits of the patch length, in time steps. They require the exact budget, and do not apply
+        if K is 1.
 
     Attributes
     ----------
     causal : bool
-        Whether the budget is "target". The other budgets compare all steps of a look-back.
+        Whether the budget is "target". With the other budgets, a boundary depends on all steps of a
+        look-back.
     threshold : Tensor
         Threshold found by `prepare`; -1 before that, and for the exact budget.
 
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range, if K patches of these lengths do not fill T steps, or
-        if a threshold is needed but was found for another rate or window.
+        If a value is out of range, if K patches within the limits cannot fill T steps, or if a
+        threshold is needed but was found for another rate or window. The parameters are checked
+        when the patcher is used.
     NotFittedError
         If the budget is "min" or "target", and `prepare` has not been called.
 
     Notes
     -----
     The score of step t is ``|x_t - x_{t-1}| / sqrt(p_t)``, where p_t is the mean of ``x**2`` over
-    the observed steps among the `window` steps before t. It is at least 0.01 (a hundredth of the
+    the observed steps among the `window` steps before t. p_t is at least 0.01 (a hundredth of the
     variance of a normalised row), so that the first noise after a flat stretch does not count as a
-    jump. All values are float64. The exact budget takes the K - 1 highest scores, or with limits
+    jump. All values are float64. The exact budget takes the K - 1 highest scores or, with limits,
     the K patches with the greatest total score; ties, as in a constant row, go to the starts of
-    even patches. "min" and "target" compare scores with a threshold that leaves r points per patch
-    on average over the training windows; it is found from single rows, even if the rows of a group
-    share their patches.
+    even patches. "min" and "target" compare scores with a threshold that gives r points per patch
+    on average over the training windows. The threshold is found from single rows, even if the rows
+    of a group share their patches.
 
     If x_t or x_{t-1} is a filled gap, step t has no score and starts a patch only if an exact
-    budget has no scored step left. The rows of a group use the mean over the rows with a score.
+    budget has no scored step left. The rows of a group share the mean score of those rows that have
+    one.
 
     TimeSqueeze has no public code; this patcher follows reviewers' descriptions of it. Deviations
     and own choices:
@@ -84,9 +87,10 @@ class DeviationPatcher(RatePatcher):
       TimeSqueeze compares the change with a multiple tau of the power itself;
     * the threshold follows from a compression rate instead of a chosen tau;
     * the length of the window, the floor of the power and the treatment of gaps are own choices;
-    * TimeSqueeze always limits the patch size; here `max_length` does, for the exact budget only;
+    * TimeSqueeze always limits the patch size; here, `max_length` limits it, only with the exact
+      budget;
     * tokens are embedded patches; TimeSqueeze takes the features of a point encoder at the
-      boundaries. The head replaces its unpatching.
+      boundaries. The time-aligned head replaces TimeSqueeze's unpatching.
 
     References
     ----------
@@ -158,13 +162,13 @@ class DeviationPatcher(RatePatcher):
             cut = cut_exactly(scores, num_patches, self.min_length, self.max_length)
             return Deterministic(cut)
         self.check_prepared()
-        # float32 like the threshold: a score equal to it must not exceed it by rounding.
+        # In float32 like the threshold, so that an equal score does not exceed it by rounding.
         cut = cut_by_scores(scores.float(), num_patches, self.budget, float(self.threshold))
         return Deterministic(cut)
 
 
 def _scores(series: Tensor, observed: Tensor | None, window: int) -> tuple[Tensor, Tensor]:
-    """Return the score of every step (0 if it has none) and whether it has one, both (N, T)."""
+    """Return the score of every step, or 0, and whether the step has a score; both (N, T)."""
     values = series.double()
     seen = torch.ones_like(series, dtype=torch.bool) if observed is None else observed
     known = seen & F.pad(seen[:, :-1], (1, 0))

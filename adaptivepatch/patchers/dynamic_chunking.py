@@ -41,7 +41,7 @@ from adaptivepatch.patchers.rate import RatePatcher
 from adaptivepatch.segmentation import Segmentation
 
 WIRINGS = ("hnet", "encoder")
-_THRESHOLD_STEP = 0.05  # share of the way that a step moves a calibrated router's threshold
+_THRESHOLD_STEP = 0.05  # share of the difference by which a step corrects the threshold
 _SPACINGS = 4  # spacings per patch of nominal length
 _SURPRISE_WIDTH = 8  # width of the forecaster of the next value
 _MOST_CELLS = 512  # largest number of cells of a head that reads point vectors
@@ -50,52 +50,57 @@ _MOST_CELLS = 512  # largest number of cells of a head that reads point vectors
 class DynamicChunkingPatcher(RatePatcher):
     """Start patches where a small encoder's vectors of neighbouring points differ (H-Net).
 
-    Use it to learn boundaries by gradient, without rollouts. By default it only aims at its rate;
-    ``budget="exact"`` or ``"min"`` keeps it. Compare it with fixed patches of equal count.
+    Use it to learn boundaries by gradient, without rollouts. By default it only aims at its
+    compression rate; ``budget="exact"`` or ``"min"`` enforces the rate. Compare it with the same
+    number of fixed patches.
 
     Parameters
     ----------
     compression_rate : float, default=16.0
         Points per patch r.
     budget : {"target", "min", "exact"}, default="target"
-        Rate that training aims at ("target"); or at most ("min") or exactly ("exact")
-        K = max(1, floor(T / r)) patches, at the steps with the highest boundary probability.
+        "target": training aims at the rate, without a limit. "min" and "exact": at most or exactly
+        K = max(1, floor(T / r)) patches, which start at the steps with the highest boundary
+        probability.
     wiring : {"hnet", "encoder"}, default="hnet"
-        Way from points to the head. "hnet": the vectors at the starts are the tokens; after the
-        backbone they are expanded to points, which a decoder and then the head read. "encoder":
-        a token is made of the points of its patch, and the head reads the tokens.
+        Path from the points to the head. "hnet": the vectors at the starts are the tokens; after
+        the backbone, they are expanded to points, which a decoder and then the head read.
+        "encoder": a token is computed from the points of its patch, and the head reads the tokens
+        after the backbone.
     router : {"calibrated", "cosine", "even"}, default="calibrated"
-        Rule for boundary probabilities. "cosine" is the published one; on smooth series it begins
-        training with almost no boundaries, and encoder and decoder end in a norm, as published.
-        "calibrated" compares distances with a quantile that follows the data in training, keeps
-        starts more than a quarter of a nominal patch apart, and needs no norm. "even" is a control:
-        the same network with even patches.
+        Rule for boundary probabilities. "cosine" is the published rule; on smooth series, training
+        then begins with almost no boundaries. With "cosine", the encoder and the decoder end in a
+        norm, as published. "calibrated" compares distances with a quantile that follows the data
+        during training, keeps starts more than a quarter of a nominal patch apart, and needs no
+        norm. "even" is a control: the same network with even patches.
     mixer : {"convolution", "attention"}, default="convolution"
-        Layers of encoder and decoder: local and linear in T, or over all points.
+        Layers of the encoder and the decoder: local convolutions with a cost linear in T, or
+        attention over all points.
     width : int, default=16
-        Width W of the point vectors; at least 2, because a single value has no direction.
+        Width W of the point vectors. It must be at least 2, because a single value has no
+        direction.
     num_layers : int, default=2
         Number of layers of the encoder, and of the decoder.
     ratio_weight : float, default=0.03
         Weight of the ratio loss.
     alignment_weight : float, default=0.0
         Weight of a loss that draws boundaries to steps that surprise a small causal forecaster of
-        the next value, which is trained alongside (SOMBRERO, with 0.01).
+        the next value, which is trained alongside. SOMBRERO uses 0.01.
     smoothing : bool, default=False
-        Whether every point vector is mixed with those before it, weighted by the boundary
-        probabilities, before tokens are made (SOMBRERO).
+        Whether every point vector is mixed with the vectors before it, weighted by the boundary
+        probabilities, before tokens are computed (SOMBRERO).
     sharpness : float, optional
         Factor that moves probabilities towards 0 and 1 before training steps draw boundaries from
-        them; 6 in ConceptMoE. None: training uses the same boundaries as prediction.
+        them. ConceptMoE uses 6. None: training uses the same boundaries as prediction.
     learning_rate_factor : float, default=1.0
-        Learning rate of encoder, router and decoder, as a multiple of the trainer's.
+        Learning rate of the encoder, router and decoder, as a multiple of the trainer's rate.
 
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range, or if the rate is not the one it was trained for and
-        the budget is not exact. `router`, `mixer`, `width`, `num_layers` and `alignment_weight` are
-        checked at construction.
+        If a value is out of range, or if the patcher is used at a rate that it was not trained for
+        and the budget is not exact. `router`, `mixer`, `width`, `num_layers` and `alignment_weight`
+        are checked at construction, the other parameters when the patcher is used.
     NotFittedError
         If `prepare` has not been called; the router "cosine" and an exact budget do not need it.
 
@@ -108,26 +113,27 @@ class DynamicChunkingPatcher(RatePatcher):
     ratio loss moves every p in the same direction: up while there are too few patches, down while
     there are too many. Steps in a gap start no patch.
 
-    `as_published` is the preset nearest to the publication. Deviations from it:
+    `as_published` is the preset nearest to the publication. It deviates from the publication as
+    follows:
 
     * encoder and decoder are local convolutions, or attention, and see both directions; the
-      published ones are causal Mamba-2 layers. The backbone may be narrower than the encoder; the
-      published one is never narrower;
-    * the epsilon of RMSNorm is the machine epsilon; the published one is 1e-5;
+      published encoder and decoder are causal Mamba-2 layers. The backbone may be narrower than the
+      encoder; the published backbone is never narrower;
+    * the epsilon of RMSNorm is the machine epsilon; the published value is 1e-5;
     * statistics of the ratio loss leave out step 0 and gaps, where no decision is made;
     * with "hnet", the bias of the residual starts at zero as well; the head has no learning-rate
-      factor, reads all point vectors at once (means of them for look-backs above 512 steps), and
-      forecasts all steps from them.
+      factor, reads all point vectors (or their means over 512 cells, if the look-back is longer),
+      and forecasts all steps from them.
 
     Own constructions:
 
-    * "encoder" has no decoder and no smoothing of chunks: a token is made of the points of its
-      patch, the mean of their vectors and the vector at the start;
+    * "encoder" has no decoder and no smoothing of chunks: a token is computed from the points of
+      its patch, the mean of their vectors and the vector at the start;
     * "calibrated" standardises distances within a row and uses a quantile as threshold, so that
-      the ratio loss has little effect. A distance near a larger one gets almost no probability;
-      boundaries would otherwise come in runs of single points;
-    * with "calibrated", point vectors keep their size. With a norm, the forecast hardly depends on
-      the distance of a point from the mean (docs/decisions/015-norm-of-point-vectors.md).
+      the ratio loss has little effect. A step close to one with a larger distance gets almost no
+      probability, because boundaries would otherwise come in runs of single points;
+    * with "calibrated", point vectors keep their size. With a norm, the forecast would hardly
+      depend on the distance of a point from the mean (docs/decisions/015-norm-of-point-vectors.md).
 
     References
     ----------
@@ -297,7 +303,7 @@ class DynamicChunkingPatcher(RatePatcher):
         return super().parameter_groups(lr * self.learning_rate_factor)
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
-        """Return the ratio loss over the decided steps, plus the alignment losses if they are on.
+        """Return the ratio loss over the decided steps, plus the alignment losses if used.
 
         The threshold of a calibrated router is updated here, so that `forward` has no side effect.
         """
@@ -334,7 +340,7 @@ class DynamicChunkingPatcher(RatePatcher):
     def take_metrics(self) -> dict[str, float]:
         """Return the metrics; see `Patcher.take_metrics`.
 
-        ``compression_rate`` is that of training steps, ``router_prob`` the mean boundary
+        ``compression_rate`` is the mean rate of training steps, ``router_prob`` the mean boundary
         probability and ``router_confidence`` the mean probability of the decisions;
         ``router_gradient`` and ``encoder_gradient`` are the gradient norms of the last step.
         """
@@ -346,7 +352,7 @@ class DynamicChunkingPatcher(RatePatcher):
 
 
 class _Routed(SegmentationDistribution):
-    """Boundaries by a router's probabilities, thresholded or drawn."""
+    """Boundaries from a router's probabilities, by a threshold or by drawing."""
 
     def __init__(
         self,
@@ -366,7 +372,7 @@ class _Routed(SegmentationDistribution):
 
     @property
     def mode(self) -> Segmentation:
-        """Starts where the probability exceeds 1/2, or the most probable ones of a budget."""
+        """Patches that start where the probability exceeds 1/2, as far as the budget allows."""
         return self._mode
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
@@ -386,6 +392,6 @@ class _Routed(SegmentationDistribution):
 
 
 def _sharpened(prob: Tensor, sharpness: float) -> Tensor:
-    """Move probabilities away from 1/2: raise the larger of p and 1 - p to 1 / sharpness."""
+    """Move probabilities away from 1/2: raise the larger of p and 1 - p to power 1 / sharpness."""
     likelier = torch.maximum(prob, 1 - prob) ** (1 / sharpness)
     return torch.where(prob > 0.5, likelier, 1 - likelier)

@@ -35,43 +35,44 @@ from adaptivepatch.segmentation import Segmentation
 PREDICTORS = ("gumbel", "spikes")
 THRESHOLDS = ("calibrated", "half")
 
-# Share of the way that a step moves the threshold. It is large because all logits drift together
-# by more than they differ.
+# Share of the difference by which a step corrects the threshold. It is large because all logits
+# drift together by more than they differ.
 _THRESHOLD_STEP = 0.5
 
 
 class DynamicPoolingPatcher(RatePatcher):
     """Start patches where a boundary predictor, trained on its own samples, gives a high score.
 
-    Use it where boundaries should be explored by sampling in one pass per step or, with "spikes",
-    where a patch should start when the series becomes harder to predict. By default it only aims at
-    its rate; ``budget="exact"`` or ``"min"`` keeps it.
+    Use it to explore boundaries by sampling with one pass per step or, with "spikes", to start
+    patches where the series becomes harder to predict. By default it only aims at its compression
+    rate; ``budget="exact"`` or ``"min"`` enforces the rate.
 
     Parameters
     ----------
     compression_rate : float, default=16.0
         Points per patch r.
     budget : {"target", "min", "exact"}, default="target"
-        Rate that training aims at ("target"); or at most ("min") or exactly ("exact")
-        K = max(1, floor(T / r)) patches: those with the highest probability or, in training, the
-        highest relaxed sample.
+        "target": training aims at the rate, without a limit. "min" and "exact": at most or exactly
+        K = max(1, floor(T / r)) patches, which start at the steps with the highest probability or,
+        in training, with the highest relaxed sample.
     predictor : {"gumbel", "spikes"}, default="gumbel"
         Training signal of the probabilities. "gumbel": the forecast, through relaxed samples, and a
         prior on the number of starts. "spikes": spikes in the uncertainty of a next-point predictor
         that is trained alongside; no samples are drawn.
     threshold : {"calibrated", "half"}, default="calibrated"
         Threshold for starts: a quantile of the scores in training, or the probability 1/2. With
-        "half", "spikes" has no control of the rate, and "gumbel" predicts few starts until its
-        probabilities are far from even.
+        "half", the predictor "spikes" has no control of the rate, and "gumbel" predicts few starts
+        until its probabilities differ strongly between steps.
     temperature : float, default=0.5
         Temperature of the relaxed samples.
     prior_weight : float, default=1.0
         Weight of the prior on the number of starts.
     alignment_weight : float, default=0.0
         Weight of a loss that draws boundaries to steps that surprise a small causal forecaster of
-        the next value, which is trained alongside (SOMBRERO, with 0.01).
+        the next value, which is trained alongside. SOMBRERO uses 0.01.
     mixer : {"convolution", "attention"}, default="convolution"
-        Layers of the encoder: local and linear in T, or over all points.
+        Layers of the encoder: local convolutions with a cost linear in T, or attention over all
+        points.
     width : int, default=16
         Width W of the point vectors, at least 2.
     num_layers : int, default=2
@@ -85,9 +86,9 @@ class DynamicPoolingPatcher(RatePatcher):
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range, or if the calibrated threshold is needed but was
-        found for another rate. `predictor`, `mixer`, `width`, `num_layers` and `alignment_weight`
-        are checked at construction.
+        If a value is out of range, or if the calibrated threshold is needed but was found for
+        another rate. `predictor`, `mixer`, `width`, `num_layers` and `alignment_weight` are checked
+        at construction, the other parameters when the patcher is used.
     NotFittedError
         If the calibrated threshold is needed and `prepare` has not been called.
 
@@ -100,35 +101,36 @@ class DynamicPoolingPatcher(RatePatcher):
     ``-log Binomial(k; T - 1, share) / (T - 1)``, where k is the number of drawn starts before a cap
     and has the gradient of c (straight-through). The budget "exact" has no prior.
 
-    A token is the sum of its embedded points and a projection of the mean of
+    A token is the sum of its embedded points and a projection of a mean vector, namely the mean of
     ``(1 + c_t - stop(c_t)) h_t`` over the patch, normalised to mean 0 and variance 1. The forecast
     gradient of c_t thus says whether point t should weigh more *within its patch*, whether or not
     it starts that patch. It does not say what another boundary would change: these gradients sum to
     0 within a patch (in the first patch together with step 0, whose gradient is dropped), and a
-    patch of one point has none.
+    patch of one point has no gradient.
 
     The encoder reads which steps are gaps, and patches may start there.
 
     "spikes": ``H_t`` is the log-scale that a causal network predicts for step t; the target is 1
-    where H_t is greater than each of the two values before it. Binary cross-entropy trains MLP and
-    encoder; the next-point network is trained by its own likelihood only.
+    where H_t is greater than each of the two values before it. Binary cross-entropy trains the MLP
+    and the encoder; the next-point network is trained only by its own likelihood.
 
     Deviations from the published code:
 
     * boundaries mark the start of a patch, not its end: no unfinished patch is dropped and no empty
-      one is put in front. Step 0 always starts a patch and enters no statistic;
+      patch is put in front. Step 0 always starts a patch and is left out of all statistics;
     * prediction is deterministic; the published evaluation samples;
     * the threshold is a quantile of the logits relative to their row (`row_scale`), and each
-      training step moves it half of the way; the published threshold is 1/2;
+      training step moves the threshold halfway to the current quantile; the published threshold is
+      1/2;
     * p starts at the wanted share; the published p starts at 1/2;
     * the gradient is as described above; in the published code a boundary moves weight to the later
       points of its patch, so that a drawn boundary gets exactly zero gradient;
     * the head reads patches: nothing is expanded back to points and there is no residual. Tokens
       also contain the points;
     * the normalisation after pooling has no scale and shift, because a projection follows;
-    * spikes are those of a predicted scale, not of the entropy of the model's own output;
-    * the cross-entropy reads logits; the published one reads probabilities in their place, so that
-      a step that is a spike in less than 62 % of cases never becomes a boundary;
+    * spikes are found in a predicted scale, not in the entropy of the model's own output;
+    * the cross-entropy reads logits; the published code passes probabilities in their place, so
+      that a step that is a spike in less than 62 % of cases never becomes a boundary;
     * encoder layers are local convolutions, or attention, and see both directions.
 
     References
@@ -194,7 +196,7 @@ class DynamicPoolingPatcher(RatePatcher):
         self.scoring = nn.Sequential(Linear(width, 2 * width), nn.GELU(), last)
         surprised = predictor == "spikes" or alignment_weight
         next_point = NextPointPredictor(width=width) if surprised else None
-        self.register_module("next_point", next_point)  # None too: set_params may replace it
+        self.register_module("next_point", next_point)  # even None: set_params may replace it
         self.register_buffer("level", torch.zeros(()))
         self._metrics = MetricMeans()
 
@@ -282,10 +284,10 @@ class DynamicPoolingPatcher(RatePatcher):
     # ------------------------------------------------------------------ training
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
-        """Return the prior on the number of starts or the loss of spikes, and the other losses.
+        """Return the prior on the number of starts or the loss of spikes, plus the other losses.
 
-        These are the alignment loss and the loss of the forecaster of the next value, where they
-        are used. The threshold is updated here, so that `forward` has no side effect.
+        The other losses are the alignment loss and the loss of the next-point predictor, if used.
+        The threshold is updated here, so that `forward` has no side effect.
         """
         scored, num_steps = context.distribution, context.series.shape[1]
         if num_steps == 1:
@@ -310,7 +312,7 @@ class DynamicPoolingPatcher(RatePatcher):
     def _surprise_losses(
         self, next_point: NextPointPredictor, logits: Tensor, context: StepContext
     ) -> list[Tensor]:
-        """Return the forecaster's own loss, the loss of spikes and the alignment loss, if used."""
+        """Return the losses of the next-point predictor, of spikes and of alignment, if used."""
         series, observed = context.series, context.observed
         losses = [next_point.loss(series, observed)]
         if self.predictor == "spikes":
@@ -329,9 +331,9 @@ class DynamicPoolingPatcher(RatePatcher):
     def take_metrics(self) -> dict[str, float]:
         """Return the metrics; see `Patcher.take_metrics`.
 
-        ``compression_rate`` is that of training steps and ``predictor_prob`` the mean boundary
-        probability; ``predictor_gradient`` and ``encoder_gradient`` are the gradient norms of the
-        last step.
+        ``compression_rate`` is the mean rate of training steps and ``predictor_prob`` the mean
+        boundary probability; ``predictor_gradient`` and ``encoder_gradient`` are the gradient norms
+        of the last step.
         """
         return {
             **self._metrics.take(),
@@ -347,7 +349,7 @@ def _spikes(values: Tensor) -> Tensor:
 
 
 class _Scored(SegmentationDistribution):
-    """Boundaries by logits: drawn independently, or deterministic if there is no temperature."""
+    """Boundaries from logits: drawn independently, or deterministic without a temperature."""
 
     def __init__(
         self,
@@ -365,14 +367,14 @@ class _Scored(SegmentationDistribution):
 
     @cached_property
     def boundary_prob(self) -> Tensor | None:  # type: ignore[override]
-        """Probability of a drawn start before any budget; None where nothing is drawn."""
+        """Probability that a start is drawn, before any budget; None if nothing is drawn."""
         if self.temperature is None:
             return None
         return F.pad(self.logits[:, 1:].sigmoid(), (1, 0), value=1.0)
 
     @cached_property
     def mode(self) -> Segmentation:
-        """Starts where the score exceeds the threshold, or the highest scores of a budget."""
+        """Patches that start where the score exceeds the threshold, as far as the budget allows."""
         return self.cut(self.score, threshold=self.threshold)
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
@@ -398,7 +400,7 @@ class _MeanEmbedding(nn.Module):
     Parameters
     ----------
     width, d_model : int
-        Widths W of the vectors and D of the tokens.
+        Width W of the vectors and width D of the tokens.
     points : nn.Module
         Embedding of the points.
     """

@@ -33,10 +33,10 @@ from adaptivepatch.patchers.rate import RatePatcher, ThresholdParameters
 SCORES = ("entropy", "surprisal")
 RULES = ("level", "rise")
 
-_TICK = 1e-5  # nats; scores are whole multiples of it, so that rounding errors break no ties
+_TICK = 1e-5  # nats; scores are whole multiples of a tick, so that rounding errors break no ties
 _LARGEST = 1e4  # nats
 _UNKNOWN = -1e5  # nats; below every score and every difference of two scores
-_ROWS = 32  # a fixed number of rows per pass: the rounding of a convolution depends on it
+_ROWS = 32  # rows per pass, fixed because the rounding of a convolution depends on them
 _VALUES_KEPT = 2**25
 _STEP_POINTS = 6144  # points of a training step
 _PASSES = 30
@@ -56,35 +56,37 @@ class EntropyPatcher(RatePatcher):
     compression_rate : float, default=16.0
         Points per patch r; K = max(1, floor(T / r)) patches.
     budget : {"exact", "min", "target"}, default="exact"
-        Exactly K patches in every row; at most K; or K on average over the training windows,
-        without a limit for a row.
+        "exact": exactly K patches in every row. "min": at most K. "target": K on average over the
+        training windows, without a limit for a single row.
     score : {"entropy", "surprisal"}, default="entropy"
         Uncertainty of a step's forecast, or improbability of the value that followed.
     rule : {"level", "rise"}, default="level"
-        Quantity that is compared: the score itself, or its difference to the step before.
+        Quantity that is compared: the score itself, or its difference from the score of the
+        previous step.
     width : int, default=16
-        Channels of the forecaster, an even number.
+        Number of channels of the forecaster, which must be even.
     train_steps : int, default=400
-        Training steps of the forecaster, limited to 30 passes over the windows.
+        Number of training steps of the forecaster, limited to 30 passes over the windows.
     min_length, max_length : int, optional
-        Limits of a patch length, in time steps; for the exact budget only. If K is 1 they do not
-        apply.
+        Limits of the patch length, in time steps. They require the exact budget, and do not apply
+        if K is 1.
 
     Attributes
     ----------
     causal : bool
-        Whether the budget is "target". The other budgets compare all steps of a look-back.
+        Whether the budget is "target". With the other budgets, a boundary depends on all steps of a
+        look-back.
     threshold : Tensor
         Threshold in nats for the budgets "min" and "target", found by `prepare`.
     predictor : NextPointPredictor
-        The forecaster.
+        Forecaster whose uncertainty is compared.
 
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range, if K patches of these lengths do not fill T steps, or
-        if a threshold is needed but was found for another rate, score or rule. `width` is checked
-        at construction.
+        If a value is out of range, if K patches within the limits cannot fill T steps, or if a
+        threshold is needed but was found for another rate, score or rule. `width` is checked at
+        construction, the other parameters when the patcher is used.
     NotFittedError
         If `prepare` has not been called.
 
@@ -96,32 +98,34 @@ class EntropyPatcher(RatePatcher):
     starts at the uncertain step itself. The rule "level" fills an uncertain stretch with patches of
     one step unless `min_length` forbids them; "rise" starts fewer of these.
 
-    The exact budget takes the K - 1 highest scores, which equals a quantile per window, or with
-    limits the K patches with the greatest total score. Ties (within 1e-5) go to the starts of even
+    The exact budget takes the K - 1 highest scores, which equals a quantile per window, or, with
+    limits, the K patches with the greatest total score. Ties (within 1e-5) go to the starts of even
     patches, then to the earlier step. "min" and "target" compare scores with a threshold that
-    leaves r points per patch on average over 2,048 rows of the training windows. It is found from
-    single rows, even if the rows of a group share their patches. Calmer windows then have fewer
-    patches. Early steps have little past and so a higher entropy: the rule "level" places more
-    starts among them.
+    gives r points per patch on average over 2,048 rows of the training windows. The threshold is
+    found from single rows, even if the rows of a group share their patches. Calmer windows then
+    have fewer patches. Early steps have little past and therefore a higher entropy, so the rule
+    "level" places more starts among them.
 
     If x_t or x_{t-1} is a filled gap, step t has no score and starts a patch only if an exact
-    budget has no scored step left. The rows of a group use the mean over the rows with a score.
+    budget has no scored step left. The rows of a group share the mean score of those rows that have
+    one.
 
-    Scores depend on the row alone. On a CPU, 2**25 of them are kept (128 MiB, about 100,000 rows of
-    336 steps); the least recently used are dropped first. They are not saved, copied or pickled
-    with the patcher. Limits of length are applied to the kept scores.
+    Scores depend only on the row. On a CPU, 2**25 scores are kept (128 MiB, about 100,000 rows of
+    336 steps), and the least recently used scores are dropped first. Kept scores are not saved,
+    copied or pickled with the patcher. Limits of length are applied to the kept scores.
 
     Deviations from BLT and EntroPE:
 
     * the forecaster predicts a normal density of the value, whose entropy is a log-scale; the
-      published ones predict 256 classes. Values are neither quantised nor divided by the window's
-      mean absolute value;
+      published forecasters predict 256 classes. Values are neither quantised nor divided by the
+      window's mean absolute value;
     * the forecaster is a causal convolution over 31 steps, not a transformer;
-    * thresholds follow from a compression rate and are not chosen by hand. The exact budget is
-      BLT's choice of the highest scores of a sequence, and EntroPE's quantile per window;
+    * thresholds follow from a compression rate and are not chosen by hand. The exact budget
+      corresponds to BLT's choice of the highest scores of a sequence, and EntroPE's quantile per
+      window;
     * one of EntroPE's versions combines both rules;
-    * BLT forces a start at step 1, and both split patches above a largest length. This patcher does
-      neither; `max_length` moves starts and adds none;
+    * BLT forces a start at step 1, and both papers split patches above a largest length. This
+      patcher does neither; `max_length` moves starts and adds none;
     * one forecaster serves all series and channels, on normalised windows;
     * tokens are embedded patches; there is no local encoder or decoder with cross-attention.
 
@@ -177,7 +181,7 @@ class EntropyPatcher(RatePatcher):
         self.min_length = min_length
         self.max_length = max_length
         check_int(self, width=width)
-        if width % 2:  # as for `_ROWS`: in float64 an odd width rounds by the place of a row
+        if width % 2:  # in float64, rounding with an odd width depends on the place of a row
             raise InvalidParameterError(
                 f"The 'width' parameter of EntropyPatcher must be even. Got {width!r} instead. Use "
                 f"{width + 1}.",
@@ -254,14 +258,14 @@ class EntropyPatcher(RatePatcher):
             raise not_prepared(self)
         scores = mean_of_known(*self._scores(series, observed), group, _UNKNOWN)
         if self.budget != "exact":
-            # float32 like the threshold: a score equal to it must not exceed it by rounding.
+            # In float32 like the threshold, so that an equal score does not exceed it by rounding.
             cut = cut_by_scores(scores.float(), num_patches, self.budget, float(self.threshold))
             return Deterministic(cut)
         return Deterministic(cut_exactly(scores, num_patches, self.min_length, self.max_length))
 
     @torch.no_grad()
     def _scores(self, series: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the score of every step in nats and whether it has one, both (N, T)."""
+        """Return the score of every step in nats, and whether the step has one; both (N, T)."""
         with torch.autocast(series.device.type, enabled=False):
             if series.device.type == "cpu":
                 ticks = self._kept_ticks(series.detach()).long()
@@ -295,7 +299,7 @@ class EntropyPatcher(RatePatcher):
         keys = [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
         found: dict[bytes, bytes] = {}
         missing: dict[bytes, int] = {}
-        for n, key in enumerate(keys):  # single operations: threads can share a frozen patcher
+        for n, key in enumerate(keys):  # single operations, so threads can share a frozen patcher
             known = kept.pop(key, None)
             if known is None:
                 missing[key] = n

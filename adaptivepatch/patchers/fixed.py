@@ -22,10 +22,10 @@ class FixedPatcher(StaticPatcher):
     Parameters
     ----------
     patch_length : int, optional
-        Number of time steps that a token reads; 16 unless `compression_rate` is given.
+        Number of time steps that a token reads. Default: 16, unless `compression_rate` is given.
     stride : int, optional
-        Distance between patch starts, in time steps; at most `patch_length`, which is the default.
-        Patches overlap by ``patch_length - stride`` steps, called the halo.
+        Distance between patch starts, in time steps, at most `patch_length`. Default:
+        `patch_length`. Patches overlap by ``patch_length - stride`` steps, called the halo.
     compression_rate : float, optional
         Points per patch r; gives exactly K = max(1, floor(T / r)) patches, which start at
         round(k T / K) and have no halo.
@@ -33,19 +33,20 @@ class FixedPatcher(StaticPatcher):
     Raises
     ------
     InvalidParameterError
-        When used, if `compression_rate` comes with a length or a stride, or if a value is out of
-        range.
+        If `compression_rate` is given together with a length or a stride, or if a value is out of
+        range. The parameters are checked when the patcher is used.
 
     Notes
     -----
     Without `compression_rate`, a patch starts every `stride` steps, and the embedding also reads
     the halo. This equals PatchTST's unfolding (with end padding if there is a halo) whenever the
-    stride divides T and `patch_length` is `stride` or twice that. Deviations in other cases:
+    stride divides T and `patch_length` is the stride or twice the stride. Deviations in other
+    cases:
 
     * If the stride does not divide T, boundaries are counted back from the forecast origin, so
       that the *oldest* patch is shorter and no point is lost. (Unfolding without padding drops the
       newest points; with padding it repeats the last value.)
-    * A halo of more than one stride pads the end so that every start keeps its patch.
+    * If the halo is longer than one stride, the end is padded so that every start keeps its patch.
     * Even patches at a compression rate are an addition of this package.
 
     References
@@ -101,7 +102,8 @@ class FixedPatcher(StaticPatcher):
             raise InvalidParameterError(
                 "FixedPatcher takes either 'compression_rate' or 'patch_length' and 'stride'. Got "
                 f"compression_rate={self.compression_rate!r}, patch_length="
-                f"{self.patch_length!r}, stride={self.stride!r}. Leave out one of the two.",
+                f"{self.patch_length!r}, stride={self.stride!r}. Leave out compression_rate or the "
+                "other two.",
                 parameter="compression_rate",
             )
         num_patches = rate_capacity(self, num_steps, self.compression_rate)

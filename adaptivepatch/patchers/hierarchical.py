@@ -61,11 +61,11 @@ class HierarchicalPatcher(Patcher):
     Parameters
     ----------
     fine : Patcher, optional
-        Patcher that cuts the look-back. Default: even patches at 8 points per patch.
+        Patcher that cuts the look-back. Default: even patches of 8 points.
     coarse : Patcher, optional
         Patcher that cuts the sequence of fine patches; its compression rate counts fine patches per
-        coarse patch. Default: even patches at 6. Nested parameters such as
-        ``coarse__compression_rate`` need a patcher that is passed here.
+        coarse patch. Default: even patches of 6 fine patches. Nested parameters such as
+        ``coarse__compression_rate`` can be set only if a patcher is passed.
 
     Attributes
     ----------
@@ -75,31 +75,32 @@ class HierarchicalPatcher(Patcher):
     Raises
     ------
     InvalidParameterError
-        When used, if `fine` itself has several levels (nest `coarse` instead), or if a level needs
-        a causal backbone.
+        If `fine` itself has several levels (pass a hierarchical patcher as `coarse` instead), or if
+        a level needs a causal backbone. The levels are checked when the patcher is used.
 
     Notes
     -----
-    Own construction of this package, with no published source.
+    This patcher is an own construction of this package, with no published source.
 
     * The coarse patcher reads the means (N, P) of the fine patches over observed steps. Unused
       patch slots and patches without an observed step count as gaps. No coarse patch starts at an
       unused slot, whatever the coarse patcher proposes, so its budget holds.
-    * A rollout draws the fine level once, then the coarse level given the fine one. Its
-      ``log_prob`` is the sum over levels; its ``action`` holds the actions side by side, finest
-      first.
-    * ``boundary_prob``, ``features``, ``entropy`` and the halo are those of the fine level. A
+    * A rollout draws the fine level once, then the coarse level given the fine level. Its
+      ``log_prob`` is the sum over levels; its ``action`` holds the actions of the levels side by
+      side, finest first.
+    * ``boundary_prob``, ``features``, ``entropy`` and the halo are taken from the fine level. A
       coarse gate multiplies the tokens of all fine patches in its coarse patch.
-    * In training each level has its own `StepContext`, with its own distribution, rollout and
-      series, and the shared losses. The series, distribution and group of a coarse level have one
-      row per row and rollout, (G * N, P), because its input differs between rollouts; losses and
-      ``log_prob`` are always (G, N). The advantage of a rollout thus credits all levels.
-    * Only the boundaries, the gate and the own loss of a coarse patcher are used, not its `parts`.
-      Parameters that affect only `parts` have no effect there, such as `wiring` and `smoothing` of
-      dynamic chunking.
+    * In training, each level has its own `StepContext`, with its own distribution, rollout and
+      series, and with shared losses. The series, distribution and group of a coarse level have one
+      row for each row of each rollout, (G * N, P), because the input of this level differs between
+      rollouts; losses and ``log_prob`` always have shape (G, N). The advantage of a rollout thus
+      credits all levels.
+    * Of a coarse patcher, only the boundaries, the gate and its own loss are used, not its `parts`.
+      Parameters that affect only `parts`, such as `wiring` and `smoothing` of dynamic chunking,
+      have no effect at the coarse level.
     * The plan is the maximum over the levels. A level that is neither stochastic nor trained asks
-      for no samples, and neither does a frozen one, which takes part in rollouts with its mode. If
-      one level trains on the mode, all levels do.
+      for no samples. A frozen level asks for none either, and takes part in rollouts with its mode.
+      If one level trains on the mode, all levels do.
 
     Examples
     --------
@@ -140,8 +141,8 @@ class HierarchicalPatcher(Patcher):
         if patcher.needs_causal_backbone:  # its loss reads the hidden tokens of its own level
             raise InvalidParameterError(
                 "A level of HierarchicalPatcher must not need a causal backbone, because a "
-                f"backbone of several levels is not causal. Got {name}={patcher!r}. Use this "
-                "patcher alone, or another form of it.",
+                f"backbone with several levels is not causal. Got {name}={patcher!r}. Use this "
+                "patcher alone, or with another form.",
                 parameter=name,
             )
         return patcher
@@ -152,8 +153,8 @@ class HierarchicalPatcher(Patcher):
             nested = [key for key in params if key.startswith(f"{name}__")]
             if nested and getattr(self, name) is None and params.get(name) is None:
                 raise InvalidParameterError(
-                    f"The parameters of a level can be set only if its patcher was passed. {name} "
-                    f"is None in set_params({', '.join(nested)}). Pass a patcher first, such as "
+                    f"set_params({', '.join(nested)}) needs a patcher at the level {name!r}, but "
+                    f"{name} is None. Pass a patcher first, such as "
                     f"HierarchicalPatcher({name}=FixedPatcher(compression_rate=8)).",
                     parameter=name,
                 )
@@ -184,7 +185,7 @@ class HierarchicalPatcher(Patcher):
         return _attach(reference, coarse.reference_patches(reference.capacity))
 
     def lengths_asked_for(self, num_steps: int) -> list[AskedLength]:
-        """Return the lengths of both levels; the coarse one counts fine patches."""
+        """Return the lengths of both levels; coarse lengths count fine patches."""
         fine, coarse = self.levels
         num_fine = fine.reference_patches(num_steps).capacity
         own = {
@@ -312,7 +313,7 @@ class LevelsRollout(Rollout):
     Parameters
     ----------
     fine, coarse : Rollout
-        Rollouts of the levels; the coarse one has one sample for every row of the fine one.
+        Rollouts of the levels. The coarse rollout has one sample for every row of the fine rollout.
     view : _CoarseView
         Input and distribution of the coarse patcher.
     """
@@ -387,7 +388,7 @@ def _drawn_from(level: Patcher, distribution: SegmentationDistribution) -> Segme
 
 
 def _total(terms: list[Tensor | None]) -> Tensor | None:
-    """Return the sum of the terms that are not None, or None if all are."""
+    """Return the sum of the terms that are not None, or None if all terms are None."""
     known = [term for term in terms if term is not None]
     return sum(known[1:], known[0]) if known else None
 
@@ -432,8 +433,8 @@ def _attach(segmentation: Segmentation, parent: Segmentation) -> Segmentation:
     """Attach a coarser level, without its boundaries at unused slots."""
     if segmentation.parent is not None:
         raise InvalidParameterError(
-            "The 'fine' patcher of a HierarchicalPatcher must have one level. It has several. Pass "
-            "the hierarchical patcher as 'coarse'.",
+            "The 'fine' patcher of a HierarchicalPatcher must have only one level, but the given "
+            "one has several. Pass the hierarchical patcher as 'coarse'.",
             parameter="fine",
         )
     if not segmentation.exact:
@@ -442,7 +443,7 @@ def _attach(segmentation: Segmentation, parent: Segmentation) -> Segmentation:
 
 
 def _at_slots(segmentation: Segmentation, used: Tensor) -> Segmentation:
-    """Drop boundaries at slots (N, P) that are not used, also in all coarser levels."""
+    """Drop boundaries at slots (N, P) that are not used, in this and all coarser levels."""
     mask = segmentation.boundary_mask & used
     kept = replace(segmentation, boundary_mask=mask, parent=None, exact=False, validate=False)
     if segmentation.parent is None:

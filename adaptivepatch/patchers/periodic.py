@@ -21,15 +21,15 @@ from adaptivepatch.segmentation import Segmentation
 
 _SHORTEST = 2  # steps of the shortest cycle that can be found
 _LEAST_RISE = 0.05  # rise of the autocorrelation from a trough to the peak after it
-_LEAST_SHARE = 1e-8  # share of a row's variance left without its trend; less is rounding error
+_LEAST_SHARE = 1e-8  # share of a row's variance without its trend; a smaller share is rounding
 _ROWS_AT_ONCE = 4096
 
 
 class PeriodicPatcher(StaticPatcher):
     """Cut every look-back into patches of one cycle each, counted back from the forecast origin.
 
-    Use it for data with a cycle: the same place in every token is then, for example, the same hour
-    of the day.
+    Use it for data with a cycle: the same position in every token then stands, for example, for the
+    same hour of the day.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ class PeriodicPatcher(StaticPatcher):
     cycles : float, default=1.0
         Number of cycles in a patch; 0.5 makes two patches per cycle.
     nominal_period : int, default=24
-        Period that the embedding, the head's cells and the positions are made for if `period` is
-        "auto", because the network is built before the period is found. Any period works; one of
-        about this length loses least.
+        Period for which the embedding, the head's cells and the positions are built if `period` is
+        "auto", because the network is built before the period is found. Any period that is found
+        works; a period of about this length loses the least information.
 
     Attributes
     ----------
@@ -51,7 +51,8 @@ class PeriodicPatcher(StaticPatcher):
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range; in `prepare`, if "auto" finds no cycle.
+        If a value is out of range, or if "auto" finds no cycle. The parameters are checked when the
+        patcher is used; the cycle is searched for in `prepare`.
     NotFittedError
         If the period is "auto", and `prepare` has not been called.
 
@@ -59,20 +60,20 @@ class PeriodicPatcher(StaticPatcher):
     -----
     A patch has L = cycles * period steps, rounded. The newest patch ends at the forecast origin.
     The remainder at the oldest end is a patch of its own if it has at least L / 2 steps, and is
-    added to the oldest patch otherwise. There are round(T / L) patches, and at least 1.
+    added to the oldest patch otherwise. There are round(T / L) patches, but at least 1.
 
-    "auto" computes one autocorrelation from the pairs of observed steps of all rows, each row
-    without its linear trend. Candidates are the positive peaks at lags k from 2 to T / 2 that rise
-    by 0.05 above the lowest value since the last higher one. The one with the greatest
-    ``(1 - k / T) * autocorrelation`` is chosen, so that a day wins over its multiples. Peaks near
-    2 k, 3 k, and so on up to 3 T / 4 then refine it: the period is the lag of the last one divided
-    by its number. A look-back must therefore hold two cycles, and should hold more. Noise has no
-    such peak in many windows, but may have one in few. With "auto", `capacity` assumes cycles of 2
-    steps, the shortest that can be found.
+    "auto" computes one autocorrelation from the pairs of observed steps of all rows, after the
+    linear trend of each row is removed. Candidates are the positive peaks at lags k from 2 to T / 2
+    that rise by 0.05 above the lowest value since the last higher value. The candidate with the
+    greatest ``(1 - k / T) * autocorrelation`` is chosen, so that a day wins over its multiples.
+    Peaks near 2 k, 3 k, and so on up to 3 T / 4 then refine the lag: the period is the lag of the
+    last of these peaks, divided by its multiple. A look-back must therefore hold two cycles, and
+    should hold more. Many windows of noise have no such peak, but few windows of noise may have
+    one. With "auto", `capacity` assumes cycles of 2 steps, the shortest that can be found.
 
     Deviations from LightGTS:
 
-    * LightGTS resizes one projection to the length of a cycle by a pseudo-inverse; here the
+    * LightGTS resizes one projection to the length of a cycle by a pseudo-inverse; here, the
       embedding resamples a patch to a fixed number of values;
     * LightGTS is pretrained on many data sets, and its decoder forecasts cycle by cycle; neither is
       part of this patcher;
@@ -163,24 +164,23 @@ class PeriodicPatcher(StaticPatcher):
 
     @torch.no_grad()
     def prepare(self, series: Tensor, observed: Tensor | None, generator: torch.Generator) -> None:
-        """Find the period, where it is "auto"."""
+        """Find the period if `period` is "auto"."""
         if not self._is_found:
             return
         num_steps = series.shape[1]
         found = _find_period(*_autocorrelation(series, observed), num_steps)
         if found is None:
             raise InvalidParameterError(
-                "period='auto' needs training windows that repeat themselves. Their "
-                f"autocorrelation has no clear peak from 2 to {num_steps // 2} steps, half a "
-                "look-back. Pass the period as a number, such as period=24, or use a longer "
-                "look-back.",
+                "period='auto' found no cycle in the training windows: their autocorrelation has "
+                f"no clear peak from 2 to {num_steps // 2} steps, which is half a look-back. Pass "
+                "the period as a number, such as period=24, or use a longer look-back.",
                 parameter="period",
             )
         self.found_period.fill_(found)
 
 
 def _autocorrelation(series: Tensor, observed: Tensor | None) -> tuple[list[int], list[float]]:
-    """Return the lags that have pairs of observed steps, from 0, and the correlation at each."""
+    """Return the lags, from 0, that have pairs of observed steps, and their correlations."""
     num_steps = series.shape[1]
     products = torch.zeros(num_steps, dtype=torch.float64, device=series.device)
     pairs = torch.zeros_like(products)
@@ -230,7 +230,7 @@ def _find_period(lags: list[int], correlation: list[float], num_steps: int) -> i
     if not first:
         return None
     last, count = first, 1
-    while True:  # the slope under a peak shifts it; a multiple's shift is divided
+    while True:  # slopes shift peaks; at a multiple, the shift of the period is smaller
         wanted, reach = last * (count + 1) / count, last / count / 4
         near = [lags[k] for k in peaks if abs(lags[k] - wanted) <= reach]
         if not near:

@@ -33,7 +33,7 @@ class RandomPatcher(Patcher):
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range.
+        If a value is out of range. The parameters are checked when the patcher is used.
 
     Notes
     -----
@@ -42,7 +42,7 @@ class RandomPatcher(Patcher):
     the highest integer hash of (seed, step, bits of the float32 value): different rows get
     unrelated boundaries, and equal rows get the same ones.
 
-    Own construction of this package, with no published source.
+    This patcher is an own construction of this package, with no published source.
 
     Examples
     --------
@@ -88,7 +88,7 @@ class _UniformSubsets(SegmentationDistribution):
 
     @property
     def mode(self) -> Segmentation:
-        """One segmentation per row, which depends on the row's values and the seed only."""
+        """One segmentation per row, which depends only on the row's values and the seed."""
         bits = self.series.float().contiguous().view(torch.int32).long() & _MASK
         step = torch.arange(bits.shape[1], device=bits.device)
         mixed = bits ^ ((step + 1) * _MIX + (self.seed * 0x85EBCA6B & _MASK) & _MASK)
@@ -99,7 +99,7 @@ class _UniformSubsets(SegmentationDistribution):
         )
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
-        """Draw subsets; the rows of a group share one."""
+        """Draw subsets; the rows of a group share one subset."""
         num_rows, num_steps = self.series.shape
         scores = torch.rand(
             num_samples, num_rows, num_steps, device=self.series.device, generator=generator

@@ -22,23 +22,24 @@ ThresholdParameters = Mapping[str, tuple[str, ...] | None]
 class RatePatcher(Patcher):
     """Base class of patchers with a compression rate that they keep, or only aim at.
 
-    A subclass has the constructor arguments `compression_rate` and `budget`. If `prepare` finds a
-    threshold for its scores, it calls `mark_prepared` there, and `check_prepared` before each use:
-    a threshold is valid only for the rate that it was found for.
+    A subclass has the constructor arguments `compression_rate` and `budget`. If its `prepare` finds
+    a threshold for its scores, the subclass calls `mark_prepared` at the end of `prepare`, and
+    `check_prepared` before each use of the threshold, because a threshold is valid only for the
+    rate that it was found for.
 
     Attributes
     ----------
     compression_rate : float
         Points per patch r; K = max(1, floor(T / r)) patches.
     budget : {"exact", "min", "target"}
-        Exactly K patches in every row, at most K, or no limit: K only on average over the training
-        data.
+        "exact": exactly K patches in every row. "min": at most K. "target": K only on average over
+        the training data, without a limit for a single row.
     threshold_depends_on : mapping of str to tuple or None
-        Parameters that the threshold depends on (a class attribute), each with its possible values;
-        None stands for a number.
+        Class attribute: parameters that the threshold depends on, each with its possible values, or
+        None if the parameter is a number.
     prepared_for : Tensor
-        Values of these parameters at the last `prepare`, as an index where there is a choice; zeros
-        before.
+        Values of these parameters at the last `prepare`, with a choice stored as its index. Zeros
+        before the first `prepare`.
     """
 
     compression_rate: float
@@ -59,13 +60,14 @@ class RatePatcher(Patcher):
         """Return the wanted share of boundaries among the steps after the first, in (0, 1).
 
         The number of boundaries stays half a boundary away from none and from all. A "target" of T
-        or more points per patch thus means 1.5 patches per row: nothing can be learned at share 0.
+        or more points per patch thus means 1.5 patches per row, because nothing can be learned at
+        share 0.
         """
         wanted, most = num_steps / self.compression_rate - 1, max(1, num_steps - 1)
         return min(max(wanted, 0.5), most - 0.5) / most
 
     def capacity(self, num_steps: int) -> int:
-        """Return K, or T where the budget sets no limit."""
+        """Return K, or T if the budget sets no limit."""
         num_patches = self.num_patches(num_steps)
         return num_steps if self.budget == "target" else num_patches
 
@@ -106,9 +108,9 @@ class RatePatcher(Patcher):
         other = "" if self.budget == "exact" else ", or use budget='exact'"
         changed = int((found != asked.to(found.dtype)).nonzero()[0])
         raise InvalidParameterError(
-            f"The threshold of {type(self).__name__} is valid only for the values it was found "
-            f"for: {self._as_text(found)}. Got {self._as_text(asked)}. Call prepare again{other}. "
-            "A fit without init calls it unless the patcher is frozen.",
+            f"The threshold of {type(self).__name__} was found for {self._as_text(found)}, but the "
+            f"patcher is used with {self._as_text(asked)}. Call prepare again{other}. A fit "
+            "without init calls prepare unless the patcher is frozen.",
             parameter=list(self.threshold_depends_on)[changed],
         )
 

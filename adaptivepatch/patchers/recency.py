@@ -1,7 +1,7 @@
 """Patches that grow geometrically into the past: short near the forecast origin, long far back.
 
-A single partition replaces the one context per scale of log-sparse multi-scale inputs
-(arXiv:2407.15869).
+Log-sparse multi-scale inputs (arXiv:2407.15869) have one context per scale; here, a single
+partition of the look-back replaces them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RecencyPatcher(StaticPatcher):
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range.
+        If a value is out of range. The parameters are checked when the patcher is used.
 
     Notes
     -----
@@ -37,8 +37,8 @@ class RecencyPatcher(StaticPatcher):
     cumulative sums are rounded to whole steps. With T = 1344, K = 21 and shortest = 16, the lengths
     are 16, 18, 20, ..., 143, 161.
 
-    Own construction of this package. Deviation from log-sparse multi-scale inputs
-    (arXiv:2407.15869): one partition of the look-back in place of one context per scale.
+    This patcher is an own construction of this package. Deviation from log-sparse multi-scale
+    inputs (arXiv:2407.15869): one partition of the look-back replaces one context per scale.
 
     Examples
     --------

@@ -61,7 +61,7 @@ _NOISE_EVERY = 10  # updates between two measurements of the gradient's noise
 
 
 class ReinPatcher(Patcher):
-    """Let a policy choose the patch starts, trained by reinforcement on the forecast loss.
+    """Choose patch starts by a policy that is trained by reinforcement on the forecast loss.
 
     Use it where one token has to summarise many points: long look-backs, few tokens, uneven
     regimes. Compare it with fixed and random patches, and with its untrained policy
@@ -72,36 +72,38 @@ class ReinPatcher(Patcher):
     compression_rate : float, default=16.0
         Points per patch r; at most K = max(1, floor(T / r)) patches, in training and prediction.
     budget : {"exact", "min"}, default="exact"
-        Exactly K patches, or a compression rate of at least r.
+        "exact": exactly K patches. "min": a compression rate of at least r, that is, at most K
+        patches.
     policy : str, default="stratified"
         Family of distributions over starts: "stratified" (one start per block), "segmental" (patch
         lengths between two limits), "conditional_bernoulli" (any K starts), "capped_bernoulli"
-        (independent starts, of which surplus ones are dropped) or "capped_bernoulli_threshold" (the
-        same, but prediction keeps only starts with a probability above 1/2).
+        (independent starts, with surplus starts dropped) or "capped_bernoulli_threshold" (the same,
+        but prediction keeps only starts with a probability above 1/2).
     reference : {"uniform", "recency"}, default="uniform"
-        Patches of the untrained policy: even ones, or ones that grow into the past.
+        Patches of the untrained policy: even patches, or patches that grow into the past.
     shortest : int, default=16
         Length of the newest patch of the recency reference, in time steps.
     candidates : int or None, default=9
-        Number of candidate steps around every reference start, at least 6; all steps of the block
-        if it has fewer. None makes every step a candidate.
+        Number of candidate steps around every reference start, at least 6. If there are fewer steps
+        around a start, all of them are candidates. None makes every step a candidate.
     min_length, max_length : int, optional
-        Limits of a patch length, in time steps; for the segmental policy only. Default: a quarter
-        of the mean length (at least 1), and 4 times the mean length.
+        Limits of the patch length, in time steps, which only the segmental policy accepts. Default:
+        a quarter of the mean length (at least 1), and 4 times the mean length.
     prior : float, default=4.0
         Constant that is added to the logits of the reference starts.
     network : {"convolution", "normed", "transformer"}, default="convolution"
-        Network that computes the logits. "normed" is for series with spikes: convolutions that
-        treat a series and its negative alike, and a LayerNorm.
+        Network that computes the logits. "normed" is for series with spikes: it has convolutions
+        that treat a series and its negative alike, and a LayerNorm.
     width : int, default=8
-        Channels of the network; a multiple of 4 for the transformer.
+        Number of channels of the network, which must be a multiple of 4 for the transformer.
     gradient : GroupPolicyGradient, optional
         Settings of the policy gradient.
 
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range; `width` and `network` are checked at construction.
+        If a value is out of range. `width` and `network` are checked at construction, the other
+        parameters when the patcher is used.
 
     Notes
     -----
@@ -109,9 +111,9 @@ class ReinPatcher(Patcher):
     fixed (or recency) patching. Prediction uses the mode and draws no samples.
 
     The implementation follows the paper's abstract and descriptions of the paper; its equations,
-    hyper-parameters and code were not available. They describe a policy network apart from the
-    backbone, discrete boundary decisions, groups of sampled boundary sets, a reward from the
-    forecast loss, no relaxation, a strict compression rate enforced by the environment, joint
+    hyper-parameters and code were not available. The descriptions mention a policy network apart
+    from the backbone, discrete boundary decisions, groups of sampled boundary sets, a reward from
+    the forecast loss, no relaxation, a strict compression rate enforced by the environment, joint
     training, several levels, and a detachable patcher. Deviations and own choices:
 
     * the default policy (stratified, with exactly K starts near the reference), its prior, its
@@ -119,8 +121,8 @@ class ReinPatcher(Patcher):
       policy, without prior or candidates;
     * a leave-one-out baseline, one running scale for all advantages, and clipping;
     * rewards are computed with the network in eval mode;
-    * half of the rows train the backbone on the mode; in a last phase all rows do and the policy is
-      not trained;
+    * half of the rows train the backbone on the mode; in a last phase, all rows do, and the policy
+      is not trained;
     * the boundary network and its features, prediction by the mode, and the time-aligned embedding
       and head.
 
@@ -263,8 +265,8 @@ class ReinPatcher(Patcher):
         given = {name: value for name, value in limits.items() if value is not None}
         if given and self.policy != "segmental":
             raise InvalidParameterError(
-                f"Only the policy 'segmental' limits the lengths of patches. Got {given} with "
-                f"policy={self.policy!r}. Leave them out, or use 'segmental'.",
+                f"The lengths of patches can be limited only with policy='segmental'. Got {given} "
+                f"with policy={self.policy!r}. Leave out the limits, or use policy='segmental'.",
                 parameter="policy",
             )
         check_int(self, **given)
@@ -288,7 +290,7 @@ class ReinPatcher(Patcher):
         return Segmentation.shared(list(self._starts(num_steps)), num_steps)
 
     def nominal_length(self, num_steps: int) -> int:
-        """Return the mean patch length, or the newest patch's with the recency reference."""
+        """Return the mean patch length, or with the recency reference that of the newest patch."""
         if self.reference == "recency":
             return num_steps - self._starts(num_steps)[-1]
         return super().nominal_length(num_steps)
@@ -373,7 +375,7 @@ class ReinPatcher(Patcher):
         return super().parameter_groups(lr * self._settings.learning_rate)
 
     def auxiliary_loss(self, context: StepContext) -> Tensor | None:
-        """Return the policy's loss while it learns, plus the early exit's loss if it has one."""
+        """Return the policy's loss while it learns, plus the early exit's loss if there is one."""
         if self.is_frozen:
             return None
         phase = self._settings.phase(context.progress)
@@ -438,15 +440,16 @@ class ReinPatcher(Patcher):
             self._metrics.add({"policy_signal_to_noise": ratio})
 
     def take_metrics(self) -> dict[str, float]:
-        """Return the metrics; see `Patcher.take_metrics`. NaN: not measured since the last call.
+        """Return the metrics, or NaN for those not measured; see `Patcher.take_metrics`.
 
         ``policy_reward_spread`` is the standard deviation over a row's rollouts, in units of the
         loss; ``policy_entropy`` is in nats; ``policy_identical`` is the share of rows whose
-        rollouts are all the same, and ``policy_collapsed`` whether nearly every row is one of them;
-        ``compression_rate`` is that of the samples; ``mode_agreement`` is the share of reference
-        starts that the mode keeps; ``lengths_to_x`` is the share of the mode's patches of up to x
-        mean lengths (and more than the previous x); ``policy_signal_to_noise`` is that of the last
-        layer's gradient, about 1 for pure noise.
+        rollouts are all the same, and ``policy_collapsed`` is 1 if this share is above 0.99;
+        ``compression_rate`` is the mean rate of the samples; ``mode_agreement`` is the share of
+        reference starts that the mode keeps; ``lengths_to_x`` is the share of the mode's patches
+        that are at most x times as long as the mean (and longer than for the previous x);
+        ``policy_signal_to_noise`` is the signal-to-noise ratio of the last layer's gradient, about
+        1 for pure noise.
         """
         return self._metrics.take()
 

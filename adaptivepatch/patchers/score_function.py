@@ -41,7 +41,7 @@ from adaptivepatch.patchers.base import InstanceTag
 from adaptivepatch.patchers.rate import RatePatcher
 
 FORMS = ("direct", "next_patch")
-_THRESHOLD_STEP = 0.05  # share of the way that a step moves the threshold
+_THRESHOLD_STEP = 0.05  # share of the difference by which a step corrects the threshold
 _SMALLEST_LOSS = 1e-8
 _ON_MODE = 0.5  # share of the forecast gradient that is taken on the mode
 _AHEAD = 16  # number of points that "next_patch" predicts
@@ -53,44 +53,51 @@ class ScoreFunctionPatcher(RatePatcher):
     """Draw patch starts from a gate on every point, trained by the score function.
 
     Use it to learn boundaries by reward, at the cost of one more forecast per step. By default it
-    only aims at its rate; ``budget="min"`` or ``"exact"`` keeps it. Compare it with fixed patches.
+    only aims at its compression rate; ``budget="min"`` or ``"exact"`` enforces the rate. Compare it
+    with fixed patches.
 
     Parameters
     ----------
     compression_rate : float, default=16.0
         Points per patch r.
     budget : {"target", "min", "exact"}, default="target"
-        Rate that training aims at ("target"); or at most ("min") or exactly ("exact")
+        "target": training aims at the rate, without a limit. "min" and "exact": at most or exactly
         K = max(1, floor(T / r)) patches. The form "next_patch" requires "target".
     form : {"direct", "next_patch"}, default="direct"
-        Kind of reward. "direct": the accuracy of the row's forecast, one number for all its
-        decisions. "next_patch": at every step, the gain from the tokens so far in predicting the
-        next 16 points; it requires a causal backbone, ``TransformerBackbone(causal=True)``.
+        Kind of reward. "direct": the accuracy of the row's forecast, which is one number for all
+        decisions of the row. "next_patch": at every step, the gain from the tokens so far in
+        predicting the next 16 points; it requires a causal backbone,
+        ``TransformerBackbone(causal=True)``.
     window : int, default=1
-        Number of decisions, including the current one, that a decision depends on. 1: decisions
-        are independent and are drawn all at once.
+        Number of decisions, including the current one, that a decision depends on. With 1,
+        decisions are independent and are drawn in one pass.
     early_exit : bool, default=True
-        Whether rewards are compared with a forecast, or with predictions, that no decision affects.
+        Whether rewards are measured relative to a forecast that no decision affects (or, with
+        "next_patch", relative to such predictions).
     centred : bool, default=True
-        Whether the mean reward of the batch is subtracted; with "next_patch", that of each step.
+        Whether the mean reward of the batch is subtracted; with "next_patch", the mean of each
+        step.
     discount : float, optional
-        Weight of a reward one step later, for "next_patch"; 0.97 by default. None: 1.
+        Factor, used by "next_patch", by which a reward shrinks per step of delay. Default: 0.97.
+        None stands for 1.
     policy_weight, rate_weight : float, default=1.0
-        Weights of the score-function loss, a mean over decisions, and of the loss that moves the
-        mean probability to the rate.
+        Weight of the score-function loss (a mean over decisions), and weight of the loss that moves
+        the mean probability to the rate.
     early_weight : float, default=0.1
         Weight of the early exit's own loss. With "next_patch", predictions from tokens have the
         weight ``1 - early_weight``.
     width : int, default=16
-        Width W of the point vectors; with "next_patch" at most that of the backbone.
+        Width W of the point vectors. With "next_patch", it must not exceed the width of the
+        backbone.
     num_layers : int, default=2
         Number of layers of the encoder.
 
     Raises
     ------
     InvalidParameterError
-        When used, if a value is out of range, or if a threshold is needed but was found for another
-        rate. `form`, `window`, `early_exit`, `width` and `num_layers` are checked at construction.
+        If a value is out of range, or if a threshold is needed but was found for another rate.
+        `form`, `window`, `early_exit`, `width` and `num_layers` are checked at construction, the
+        other parameters when the patcher is used.
     NotFittedError
         If a threshold is needed ("next_patch", or a window above 1) and `prepare` has not been
         called.
@@ -99,15 +106,15 @@ class ScoreFunctionPatcher(RatePatcher):
     -----
     The encoder's vectors give every step after the first a logit (see
     `adaptivepatch.nn.policies.gates.WindowedBernoulli`), and training draws one action a per row.
-    With the advantage A, the loss is ``-mean(A log p(a)) + mean(logits) (mean(p) - share)``, where
-    A and ``mean(p) - share`` count as constants. The gradient of this loss flows into the encoder.
-    The forecast gradient reaches the encoder through the tokens, but not the gate.
+    Let A be the advantage. The loss is ``-mean(A log p(a)) + mean(logits) (mean(p) - share)``,
+    where A and ``mean(p) - share`` count as constants. The gradient of this loss flows into the
+    encoder. The forecast gradient reaches the encoder through the tokens, but not the gate.
 
-    "direct": ``A = log(early + e) - log(loss + e)`` minus the batch mean. Both losses are those of
-    the row; the second is computed in eval mode, by an additional forecast without gradient.
-    "next_patch": the reward of step t is the squared error of the early exit there minus that of
-    the predictions from tokens. A start at s is decided from the steps before it and is credited
-    with all rewards from s - 1 on, discounted.
+    "direct": ``A = log(early + e) - log(loss + e)`` minus the batch mean. `early` is the loss of
+    the early exit for the row. `loss` is the forecast loss of the row, computed in eval mode by an
+    additional forecast without gradient. "next_patch": the reward of step t is the squared error of
+    the early exit at t minus the squared error of the predictions from tokens. A start at s is
+    decided from the steps before s and is credited with all discounted rewards from s - 1 on.
 
     Prediction starts as many patches as a draw is expected to have, at the most probable steps.
     With "next_patch", or with a window above 1, it starts a patch where the logit exceeds a
@@ -117,24 +124,24 @@ class ScoreFunctionPatcher(RatePatcher):
     Deviations from the published code:
 
     * boundaries mark starts, not ends. Only step 0 is forced, before other decisions are
-      conditioned on it, and it enters no mean (published: the first and last step are forced after
-      drawing and are counted);
+      conditioned on it, and it is left out of all means (published: the first and last step are
+      forced after drawing and are counted);
     * prediction is deterministic; the published evaluation draws samples. Half of the forecast
       gradient is therefore taken on the mode: for half of the rows or, with "next_patch", in every
       other step;
-    * the soft limit of 6 applies to the network's part of the logit, also in prediction. That part
-      is not divided by 16; the gate starts with small weights instead. The window is 1 (published:
-      8), which was better in the authors' own table;
-    * the encoder has convolutions, not attention over 64 steps. A token is made of the points of
-      its patch and the mean of their vectors, not of the last vector;
+    * the soft limit of 6 applies to the network's part of the logit, in training and prediction.
+      That part is not divided by 16; the gate starts with small weights instead. The window is 1
+      (published: 8), which was better in the authors' own table;
+    * the encoder has convolutions, not attention over 64 steps. A token is computed from the points
+      of its patch and the mean of their vectors, not from the last vector;
     * "direct" has no published counterpart: it has one reward per row, no next-point loss and no
       discount;
     * "next_patch" predicts 16 points by least squares, not the distribution of one token. The
       forecast loss is trained as well, but is not part of the reward. There is no decoder between
       tokens and predictions, and rewards are computed with dropout. Look-backs are normalised by
-      their own mean and deviation, and gaps are filled from both sides, so that both predictions
-      contain a little information about the future;
-    * weights are 1; the published ones are 0.01, with sums of nats as rewards.
+      their own mean and standard deviation, and gaps are filled from both sides, so that both
+      predictions contain a little information about the future;
+    * weights are 1; the published weights are 0.01, with sums of nats as rewards.
 
     References
     ----------
@@ -216,9 +223,9 @@ class ScoreFunctionPatcher(RatePatcher):
         check_float(self, "[0, 1]", early_weight=self.early_weight)
         if self.budget != "target":
             raise InvalidParameterError(
-                "With form='next_patch' a decision must not depend on later ones, but a budget "
-                f"ranks all decisions of a row. Got budget={self.budget!r}. Use 'target', or "
-                "form='direct'.",
+                "With form='next_patch', a decision must not depend on later decisions, but a "
+                f"budget ranks all decisions of a row. Got budget={self.budget!r}. Use 'target', "
+                "or form='direct'.",
                 parameter="budget",
             )
 
@@ -290,7 +297,7 @@ class ScoreFunctionPatcher(RatePatcher):
     # ------------------------------------------------------------------ training
 
     def plan(self, progress: float) -> StepPlan:
-        """Return one sample: scored for "direct", alternating with the mode for "next_patch"."""
+        """Plan one sample: scored for "direct", only in every other step for "next_patch"."""
         if self.is_frozen:
             return StepPlan(num_samples=0)
         if self.form == "next_patch":
@@ -333,7 +340,7 @@ class ScoreFunctionPatcher(RatePatcher):
 
     @torch.no_grad()
     def policy_gradients(self, context: StepContext) -> Tensor:
-        """Return minus the gradient of `policy_loss` by the gate's weights, for each row.
+        """Return minus the gradient of each row's `policy_loss` for the gate's weights.
 
         Parameters
         ----------
@@ -412,7 +419,7 @@ class ScoreFunctionPatcher(RatePatcher):
         return _Rewards(value[None], error.counted[None].to(value.dtype), own)
 
     def _advantage(self, rewards: _Rewards) -> Tensor:
-        """Return the advantages: one per row (G, N, 1), or one per decision (G, N, C)."""
+        """Return the advantages: one per row, (G, N, 1), or one per decision, (G, N, C)."""
         value, counted = rewards.value, rewards.counted
         if self.centred:
             total = counted.sum((0, 1), keepdim=True).clamp(min=1e-12)
@@ -449,12 +456,12 @@ class ScoreFunctionPatcher(RatePatcher):
     def take_metrics(self) -> dict[str, float]:
         """Return the metrics; see `Patcher.take_metrics`.
 
-        ``compression_rate`` is that of the draws, ``gate_prob`` the mean probability of a start;
-        ``policy_reward`` and ``policy_reward_spread`` are mean and deviation of the rewards;
-        ``policy_signal_to_noise`` is that of the policy's gradient at the gate, about 1 for pure
-        noise, and ``gate_gradient`` the norm of this gradient; ``encoder_gradient`` is the norm of
-        the encoder's last gradient. With "next_patch", ``next_error`` is the squared error of the
-        predictions of the next points.
+        ``compression_rate`` is the mean rate of the draws and ``gate_prob`` the mean probability of
+        a start; ``policy_reward`` and ``policy_reward_spread`` are the mean and the standard
+        deviation of the rewards; ``policy_signal_to_noise`` is the signal-to-noise ratio of the
+        policy's gradient at the gate, about 1 for pure noise, and ``gate_gradient`` the norm of
+        this gradient; ``encoder_gradient`` is the norm of the encoder's last gradient. With
+        "next_patch", ``next_error`` is the squared error of the predictions of the next points.
         """
         return {**self._metrics.take(), "encoder_gradient": gradient_norm(self.encoder)}
 

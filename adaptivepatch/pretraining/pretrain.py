@@ -78,7 +78,7 @@ class PretrainingSettings:
     d_model, num_layers : int
         Width and depth of each forecaster.
     averages : tuple of int
-        Numbers of steps to average series over; see `SeriesPool`.
+        Numbers of steps over which copies of the series are averaged; see `SeriesPool`.
     validate_every : int, default=500
         Number of steps between validations. Each validation adds an entry to the history and writes
         a checkpoint.
@@ -100,7 +100,7 @@ class PretrainingSettings:
     seed: int = 0
 
     def check(self) -> None:
-        """Raise `InvalidParameterError` unless every value is in its range."""
+        """Raise `InvalidParameterError` if a value is out of its range."""
         sizes = ("steps", "d_model", "num_layers", "validate_every", "validation_rows")
         check_int(self, **{name: getattr(self, name) for name in sizes})
         check_int(self, low=2, batch_size=self.batch_size)
@@ -108,8 +108,9 @@ class PretrainingSettings:
         check_float(self, "(0, inf)", learning_rate=self.learning_rate)
         if not self.cells or len(set(self.cells)) < len(self.cells):
             raise InvalidParameterError(
-                "Pretraining needs at least one cell and no cell twice. Got "
-                f"{[str(cell) for cell in self.cells]}. Name look-backs and rates, such as 336x16.",
+                "Pretraining needs at least one cell, and no cell may be given twice. Got "
+                f"{[str(cell) for cell in self.cells]}. Name each cell by its look-back and rate, "
+                "such as 336x16.",
                 parameter="cells",
             )
 
@@ -127,7 +128,7 @@ class PretrainingRecord:
     num_steps : int
         Number of steps done.
     seconds : float
-        Wall time, including that before training was resumed.
+        Wall time, including the time before training was resumed.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -159,11 +160,13 @@ def pretrain(
         Settings of pretraining.
     checkpoint : CheckpointFile, optional
         File that the state is written to at every validation. If it holds a state of the same run,
-        training resumes from it, to the same weights bit for bit on the same machine.
+        training resumes from that state and ends with the same weights, bit for bit on the same
+        machine.
     on_step : callable, optional
         Function that is called after every step with the number of steps done.
     on_validation : callable, optional
-        Function that is called after every validation with this number and the metrics.
+        Function that is called after every validation with the number of steps done and the
+        metrics.
 
     Returns
     -------
@@ -187,7 +190,7 @@ def pretrain(
             pool = SeriesPool(corpora, settings.averages)
             for cell in settings.cells:
                 pool.check(cell)
-            for cell in settings.cells:  # raises before training, not hours later
+            for cell in settings.cells:  # an error is raised here, not after hours of training
                 pool.batch(cell, 2, np.random.default_rng(0))
             loop = PretrainingLoop(patcher, pool, settings, checkpoint)
             loop.run(on_step or _ignore, on_validation or _ignore)
@@ -292,7 +295,7 @@ def _check_patcher(patcher: Patcher) -> None:
         )
     if patcher.is_frozen:
         raise InvalidParameterError(
-            "Pretraining needs a trainable patcher. This one is frozen. Load it with "
+            "Pretraining needs a trainable patcher, but the given patcher is frozen. Load it with "
             "load_patcher(..., frozen=False).",
             parameter="frozen",
         )
@@ -385,7 +388,7 @@ class PretrainingLoop(TrainingLoop):
     # ------------------------------------------------------------------ validation
 
     def take_stock(self) -> dict[str, float]:
-        """Return the losses since the last call and those on held-out rows."""
+        """Return the losses since the last call and the losses on held-out rows."""
         forecast, auxiliary = self.take_losses().tolist()
         self.check_finite("training", forecast + auxiliary, self.settings.learning_rate)
         losses = [self._validate(number, cell) for number, cell in enumerate(self.settings.cells)]
@@ -443,7 +446,7 @@ class PretrainingLoop(TrainingLoop):
         Raises
         ------
         InvalidModelError
-            If the state is not that of such a run.
+            If the state does not belong to a run of this kind.
         """
         path = self.checkpoint.path
         check_facts(_FACTS, state.facts, path)

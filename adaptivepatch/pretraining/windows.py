@@ -72,7 +72,7 @@ CELLS = tuple(
 
 
 class SeriesPool:
-    """Series of several corpora, stored end to end, each in units of its own deviation.
+    """Series of several corpora, stored end to end, each scaled by its own standard deviation.
 
     Parameters
     ----------
@@ -80,7 +80,8 @@ class SeriesPool:
         Corpora to draw from. The weight of a corpus is the square root of its size; the weight of a
         series in its corpus is its number of windows.
     averages : tuple of int
-        Numbers of steps. Copies of every long series, averaged over each of them, are added.
+        Numbers of steps. For each number, a copy of every long series is added that is averaged
+        over this number of steps.
     """
 
     def __init__(self, corpora: Sequence[Corpus], averages: tuple[int, ...] = ()) -> None:
@@ -95,8 +96,8 @@ class SeriesPool:
                 corpus += [number] * len(kept)
         if not values:
             raise DatasetError(
-                "Pretraining needs series that vary. All series of the given corpora are constant "
-                "or empty. Choose other corpora."
+                "All series of the given corpora are constant or empty, but pretraining needs "
+                "series that vary. Choose other corpora."
             )
         self.lengths = np.array([len(series) for series in values])
         self.offset = np.cumsum(self.lengths) - self.lengths
@@ -116,8 +117,9 @@ class SeriesPool:
         if not self.fits(cell):
             raise DatasetError(
                 f"The cell {cell} needs a series of about {cell.context_length + cell.horizon} "
-                f"points before its last tenth, which is held out. The longest has "
-                f"{int(self.lengths.max())}. Choose a shorter look-back, or add longer series."
+                "points, not counting its last tenth, which is held out. The longest series has "
+                f"{int(self.lengths.max())} points in all. Choose a shorter look-back, or add "
+                "longer series."
             )
 
     def _ranges(
@@ -138,7 +140,7 @@ class SeriesPool:
         random: np.random.Generator,
         part: Literal["train", "validation"] = "train",
     ) -> Batch:
-        """Draw look-backs and targets, standardised by mean and deviation of the look-back.
+        """Draw look-backs and targets, standardised by the mean and deviation of the look-back.
 
         Parameters
         ----------
@@ -169,9 +171,9 @@ class SeriesPool:
             if sum(len(batch.series) for batch in found) >= num_rows:
                 return _joined(found, num_rows)
         raise DatasetError(
-            "Pretraining needs windows that vary and of which half the steps are observed. Fewer "
-            f"than {num_rows} of {_DRAWS * num_rows} windows of the cell {cell} qualify. Choose "
-            "other corpora."
+            "Pretraining needs windows that vary and have at least half of their steps observed. "
+            f"For the cell {cell}, fewer than {num_rows} of {_DRAWS * num_rows} windows meet these "
+            "conditions. Choose other corpora."
         )
 
     def _rows(self, cell: Cell, start: NDArray[np.int64]) -> Batch:
@@ -207,7 +209,7 @@ def _or_none(observed: Tensor) -> Tensor | None:
 
 
 def _averaged(values: NDArray[np.float64], width: int) -> NDArray[np.float64] | None:
-    """Return means of `width` steps, NaN if a step is missing; None if they would be too few."""
+    """Return means of `width` steps, NaN if a step is missing; None if there would be too few."""
     count = len(values) // width
     if count < _SHORTEST_AVERAGED:
         return None
@@ -216,7 +218,7 @@ def _averaged(values: NDArray[np.float64], width: int) -> NDArray[np.float64] | 
 
 
 def _standardised(values: NDArray[np.float64]) -> NDArray[np.float32] | None:
-    """Return a series in units of its deviation around its mean, or None if it is constant."""
+    """Return a series scaled to mean 0 and standard deviation 1, or None if it is constant."""
     known = values[np.isfinite(values)]
     if len(known) < 2 or known.min() == known.max():
         return None

@@ -1,8 +1,8 @@
 """`CheckpointFile`: the state from which a training run is resumed, in one file.
 
 A single file can be replaced atomically: a process killed at any moment leaves either the old state
-or the new one. The file has the safetensors format, with the JSON part in its header and no pickle.
-The header also has a digest of the whole state, so that a changed file is refused.
+or the new state. The file has the safetensors format, with the JSON part in its header and no
+pickle. The header also has a digest of the whole state, so that a changed file is refused.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class TrainingState(NamedTuple):
     facts: dict[str, Any]
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """Return the tensors whose names begin with a prefix and a dot, named without them."""
+        """Return the tensors whose names begin with a prefix and a dot, which are cut off."""
         start = prefix + "."
         return {
             name.removeprefix(start): value
@@ -76,7 +76,7 @@ class CheckpointFile:
     identity: Mapping[str, Any]
 
     def write(self, state: TrainingState) -> None:
-        """Replace the file atomically by one with a new state.
+        """Replace the file atomically by a file with a new state.
 
         Raises
         ------
@@ -109,8 +109,8 @@ class CheckpointFile:
         state = read_state(self.path)
         if state.facts["identity"] != self.identity:
             raise InvalidModelError(
-                f"A run resumes from its own state only. {str(self.path)!r} holds that of a run "
-                f"with different data or settings. Delete the folder {str(self.path.parent)!r} and "
+                f"{str(self.path)!r} holds the state of a run with different data or settings, so "
+                f"this run cannot resume from it. Delete the folder {str(self.path.parent)!r} and "
                 "train from the start."
             )
         return state
@@ -160,7 +160,7 @@ def read_state(path: Path, *, tensors: bool = True) -> TrainingState:
     path : Path
         File to read.
     tensors : bool, default=True
-        Read the tensors too; otherwise the state has none.
+        Whether to read the tensors. If False, the returned state has no tensors.
 
     Raises
     ------
@@ -182,9 +182,9 @@ def read_state(path: Path, *, tensors: bool = True) -> TrainingState:
         )
     if found > FORMAT:
         raise InvalidModelError(
-            f"{str(path)!r} is a checkpoint of format {shortened(str(found))}; this version reads "
-            f"up to format {FORMAT}. Resume with the version that wrote it, or train from the "
-            "start."
+            f"{str(path)!r} is a checkpoint of format {shortened(str(found))}, but this version "
+            f"reads only formats up to {FORMAT}. Resume with the version that wrote it, or train "
+            "from the start."
         )
     check_facts(_COMMON, facts, path)
     digest = metadata.get(_DIGEST)  # absent from checkpoints of earlier versions
@@ -209,7 +209,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _read_file(path: Path, *, tensors: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors of a safetensors file, unless they are not wanted, and its metadata."""
+    """Return the tensors of a safetensors file, if they are wanted, and its metadata."""
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys() if tensors else ()
@@ -239,7 +239,7 @@ def check_facts(facts_schema: schema.Schema, facts: Mapping[str, Any], path: obj
 def check_tensors(
     stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor], name: str, path: object
 ) -> None:
-    """Raise `InvalidModelError` unless stored tensors have the names, types and shapes of others.
+    """Raise `InvalidModelError` unless stored tensors have the wanted names, types and shapes.
 
     Parameters
     ----------
@@ -263,8 +263,8 @@ def check_tensors(
 
 def _misfit(path: object, found: str) -> InvalidModelError:
     return InvalidModelError(
-        f"{str(path)!r} does not fit this run: {found}. It is damaged or was changed. Train from "
-        "the start."
+        f"{str(path)!r} does not fit this run: {found}. The file is damaged or was changed. Train "
+        "from the start."
     )
 
 
@@ -278,7 +278,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], origin: object) -> None:
-    """Load stored tensors into AdamW with the same parameters; its groups stay as they are.
+    """Load stored tensors into AdamW with the same parameters; its groups stay unchanged.
 
     Raises
     ------

@@ -51,8 +51,8 @@ def resolve_device(device: str) -> torch.device:
         )
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise InvalidParameterError(
-            f"device={requested!r} needs a CUDA device, and torch {torch.__version__} sees "
-            f"{torch.cuda.device_count()}. Use device='cpu' or device='auto'.",
+            f"device={requested!r} is not available, because torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} CUDA devices. Use device='cpu' or device='auto'.",
             parameter="device",
         )
     return resolved
@@ -77,22 +77,22 @@ def resolve_precision(precision: str) -> tuple[torch.dtype, torch.dtype | None]:
 
 @dataclass
 class Processes:
-    """Processes that train one model together: one process unless launched distributed.
+    """Processes that train one model together: a single process, unless several are launched.
 
     ``accelerate launch`` and ``torchrun`` set the environment variable ``WORLD_SIZE``. A single
-    process does not import accelerate: its state is global and would refuse a second model with
-    another device or precision.
+    process does not import accelerate, because the state of accelerate is global and would refuse a
+    second model with another device or precision.
 
     Parameters
     ----------
     device : torch.device
         Device of this process.
     count, rank : int
-        Number of processes, and index of this one.
+        Number of processes, and index of this process.
     wrap : callable
-        Wraps a module for distributed training.
+        Function that wraps a module for distributed training.
     mean : callable
-        Returns the mean of a tensor over the processes.
+        Function that returns the mean of a tensor over the processes.
     """
 
     device: torch.device
@@ -126,5 +126,5 @@ class Processes:
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
-    """Return a context that computes in a lower precision; None changes nothing."""
+    """Return a context that computes in a lower precision; with None it changes nothing."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)

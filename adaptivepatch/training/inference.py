@@ -27,7 +27,7 @@ def predict_windows(
     rows_per_window: int = 1,
     precision: torch.dtype | None = None,
 ) -> Tensor:
-    """Forecast windows; the forecast of a window does not depend on the others, bit for bit.
+    """Forecast windows; a window's forecast has the same bits whatever the other windows are.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def predict_windows(
     windows : Tensor of int, shape (W,)
         Numbers of the windows to forecast.
     rows_per_window : int, default=1
-        Number of rows per window: its channels C.
+        Number of rows per window, which is the number of channels C.
     precision : torch.dtype, optional
         Lower precision to compute in.
 
@@ -50,9 +50,10 @@ def predict_windows(
     Notes
     -----
     The rounding of a matrix product depends on its number of rows. All micro-batches therefore have
-    one size: the last one is filled with repeats of its first window. Rows are added up to a
-    multiple of 8, because other kernels compute the rows beyond it (see also `nn.layers.linear`).
-    Forecasts are equal bit for bit on one CPU thread, if the head's width is a multiple of 4.
+    the same size: the last micro-batch is filled with repeats of its first window. Rows are added
+    up to a multiple of 8, because rows beyond a multiple of 8 are computed by other kernels (see
+    also `nn.layers.linear`). Forecasts are equal bit for bit on one CPU thread, if the head's width
+    is a multiple of 4.
     """
     network.eval()
     device = next(network.parameters()).device
@@ -83,9 +84,9 @@ def segment_windows(
 def window_boundary_prob(
     network: PatchNetwork, lookbacks: Lookbacks, windows: Tensor, rows_per_window: int = 1
 ) -> Tensor | None:
-    """Return the probability that a step starts a patch, (W * C, T) on the CPU.
+    """Return the probability that a step starts a patch, shape (W * C, T), on the CPU.
 
-    None if the patcher does not provide probabilities.
+    Return None if the patcher does not provide probabilities.
     """
     network.eval()
     device = next(network.parameters()).device

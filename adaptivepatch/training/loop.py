@@ -1,8 +1,8 @@
 """`TrainingLoop`: steps, validations and checkpoints of one training run, and `train_step`.
 
-Subclasses choose the batch of each step and the validation: the loop of a forecaster is in
-``trainer.py``, that of a pretrained patcher in ``pretraining/pretrain.py``. The loss of a step is
-in ``step.py``.
+Subclasses choose the batch of each step and the validation: the loop for forecasters is in
+``trainer.py``, the loop for pretraining in ``pretraining/pretrain.py``. The loss of a step is in
+``step.py``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class TrainingLoop(ABC):
     total_steps, steps_per_epoch : int
         Length of the schedule and of an epoch, in steps.
     last_step : int
-        Step to stop at; at most `total_steps`.
+        Step at which to stop, at most `total_steps`.
     validate_every : int
         Number of steps between validations.
     gradient_clip : float, optional
@@ -70,12 +70,12 @@ class TrainingLoop(ABC):
     checkpoint : CheckpointFile or NoCheckpoint
         File that the state is written to at every validation, and that a run resumes from.
     device : torch.device
-        Device that losses are summed on.
+        Device on which losses are summed.
 
     Attributes
     ----------
     loss_dtype : torch.dtype
-        Floating-point type that losses are summed in.
+        Floating-point type in which losses are summed.
     """
 
     loss_dtype: ClassVar[torch.dtype] = torch.float32
@@ -114,7 +114,8 @@ class TrainingLoop(ABC):
         on_step : callable
             Function that is called after every step with the number of steps done.
         on_validation : callable
-            Function that is called after every validation with this number and the metrics.
+            Function that is called after every validation with the number of steps done and the
+            metrics.
         """
         if not self._resume():
             self.begin()
@@ -151,7 +152,7 @@ class TrainingLoop(ABC):
 
     @abstractmethod
     def next_step(self, done: int) -> NextStep:
-        """Return module, batch and generator of the step that follows `done` steps."""
+        """Return the module, batch and generator of the step that follows `done` steps."""
 
     @abstractmethod
     def take_stock(self) -> dict[str, float]:
@@ -168,7 +169,7 @@ class TrainingLoop(ABC):
     # ------------------------------------------------------------------ shared by subclasses
 
     def seconds(self) -> float:
-        """Return the wall time so far, including that before the run was resumed."""
+        """Return the wall time so far, including the time before the run was resumed."""
         return time.perf_counter() - self.started
 
     def take_losses(self) -> Tensor:
@@ -191,9 +192,8 @@ class TrainingLoop(ABC):
         """
         if not math.isfinite(loss):
             raise TrainingDivergedError(
-                f"The {kind} loss must stay finite. It is {loss!r} by step "
-                f"{self.record.num_steps}. Lower learning_rate={learning_rate!r} or set "
-                "gradient_clip=1.0.",
+                f"The {kind} loss became {loss!r} by step {self.record.num_steps}. Lower "
+                f"learning_rate={learning_rate!r} or set gradient_clip=1.0.",
                 parameter="learning_rate",
             )
 

@@ -66,7 +66,7 @@ def pinball(forecast: Tensor, target: Tensor, quantiles: Tensor) -> Tensor:
 
 
 def _known(target: Tensor, observed: Tensor | None) -> Tensor:
-    """Set unobserved targets to 0: a NaN would reach the gradient even if it is masked."""
+    """Set unobserved targets to 0, because even a masked NaN would reach the gradient."""
     return target if observed is None else torch.where(observed, target, torch.zeros_like(target))
 
 

@@ -25,7 +25,7 @@ def make_optimizer(
     learning_rate : float
         Base learning rate.
     weight_decay : float
-        Weight decay of all groups; 0 makes AdamW Adam.
+        Weight decay of all groups. With 0, AdamW equals Adam.
     first_beta : float, default=0.9
         Decay of the running mean of gradients.
     """

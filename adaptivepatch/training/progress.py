@@ -16,7 +16,7 @@ class TrainingProgress:
     total : int
         Number of steps of the whole run.
     enabled : bool
-        Show the bar.
+        Whether to show the bar.
     """
 
     def __init__(self, total: int, *, enabled: bool) -> None:

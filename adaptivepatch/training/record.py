@@ -72,11 +72,11 @@ class TrainingRecord:
         Number of windows that were held out; `num_validation_windows` of them, evenly spaced, are
         validated on.
     seconds : float
-        Wall time, including that before training was resumed.
+        Wall time, including the time before training was resumed.
     interrupted : bool
         Whether Ctrl-C ended training early.
     refit_interrupted : bool
-        Whether Ctrl-C ended the refit on all rows. The model is then the one before the refit.
+        Whether Ctrl-C ended the refit on all rows. The model from before the refit is then kept.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)

@@ -76,8 +76,8 @@ class SeriesSource:
 
     Notes
     -----
-    The number of a window is the stored step at which its look-back starts. An item whose
-    look-backs reach before its start is stored behind unobserved steps.
+    The number of a window is the stored step at which its look-back starts. If look-backs of an
+    item reach back before its first step, unobserved steps are stored in front of the item.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ def split_gaps(values: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 class ShuffledBatches:
-    """Endless batches of windows, in a new order for each epoch, whose last batch may be smaller.
+    """Endless batches of windows in a new order each epoch; an epoch's last batch may be smaller.
 
     Parameters
     ----------
@@ -213,7 +213,8 @@ class ShuffledBatches:
         self._position = 0
 
     def state(self) -> tuple[Tensor, int]:
-        """Return the generator's state at the start of the epoch, and the windows drawn since."""
+        """Return the generator's state at the epoch's start, and how many windows were drawn
+        since."""
         return self._epoch_state, self._position
 
     def restore(self, epoch_state: Tensor, position: int) -> None:

@@ -70,6 +70,6 @@ def make_schedule(name: str) -> Schedule:
 def first_beta(name: str) -> float:
     """Return the first beta of Adam that goes with a schedule: 0.9 unless the schedule states one.
 
-    It is the decay of Adam's running mean of gradients.
+    This beta is the decay of Adam's running mean of gradients.
     """
     return 0.95 if name == "patchtst_as_run" else 0.9

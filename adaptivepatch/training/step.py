@@ -151,7 +151,7 @@ def _training_rollout(
     chance = torch.rand(sampled.num_rows, generator=generator, device=sampled.device)
     on_mode = chance < plan.mode_share
     gate = rollout.gate
-    if gate is not None:  # it rates the sampled boundaries, not those of the mode
+    if gate is not None:  # the gate rates the sampled boundaries, not the mode's
         gate = torch.where(on_mode[:, None], torch.ones_like(gate), gate)
     mixed = Segmentation.where(on_mode, mode.repeat(sampled.num_rows // mode.num_rows), sampled)
     return Rollout(mixed, gate=gate)

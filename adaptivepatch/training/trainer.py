@@ -103,7 +103,7 @@ class Trainer(Configurable):
     learning_rate : float, default=1e-3
         Base learning rate of AdamW.
     weight_decay : float, default=0.0
-        Weight decay of AdamW; 0 makes it Adam.
+        Weight decay of AdamW. With 0, AdamW equals Adam.
     schedule : str, default="cosine"
         Schedule of the learning rate over all steps: "cosine", "constant", "one_cycle", "patchtst"
         (as PatchTST's settings state it) or "patchtst_as_run" (as PatchTST's code runs it: the
@@ -123,7 +123,7 @@ class Trainer(Configurable):
     precision : {"float32", "float64", "bfloat16"}, default="float32"
         Floating-point type; "bfloat16" keeps weights in float32 and computes under autocast.
     progress : bool, default=False
-        Show a progress bar.
+        Whether to show a progress bar.
 
     Notes
     -----
@@ -171,7 +171,7 @@ class Trainer(Configurable):
         self.progress = progress
 
     def check(self) -> None:
-        """Raise `InvalidParameterError` unless every parameter is in its range."""
+        """Raise `InvalidParameterError` if a parameter is out of its range."""
         counts = ("max_steps", "max_epochs", "batch_rows", "batch_size", "validate_every")
         for name in (*counts, "patience"):
             if getattr(self, name) is not None:
@@ -212,7 +212,7 @@ class Trainer(Configurable):
         Parameters
         ----------
         network : PatchNetwork
-            Network with the device and type of the batches of `source`.
+            Network on the device and with the floating-point type of the batches of `source`.
         source : WindowSource
             Source of batches.
         windows : WindowSets
@@ -224,14 +224,15 @@ class Trainer(Configurable):
         callback : callable, optional
             Function that is called as ``callback(step, metrics)`` after every validation.
         plan : TrainingRecord, optional
-            Record of a run to repeat on other windows: with its schedule, up to its best step,
-            without validation.
+            Record of a run to repeat on other windows. The repetition uses the schedule of that
+            run, ends at its best step and has no validation.
         checkpoint : CheckpointFile, optional
             File that the state is written to at every validation. If it holds a state of the same
-            run, training resumes from it, to the same weights bit for bit on the same machine.
+            run, training resumes from that state and ends with the same weights, bit for bit on the
+            same machine.
         validate_start : bool, default=False
-            Validate before the first step too, so that the initial weights are kept if no step
-            improves on them.
+            Whether to validate before the first step, too, so that the initial weights are kept if
+            no step improves on them.
 
         Returns
         -------
@@ -251,8 +252,8 @@ class Trainer(Configurable):
         """
         if len(windows.train) == 0:
             raise InvalidParameterError(
-                "Training needs at least one window. There is none. Shorten the look-back or the "
-                "horizon, or pass longer series."
+                "Training needs at least one window, but there is none. Shorten the look-back or "
+                "the horizon, or pass longer series."
             )
         processes = Processes.current(resolve_device(self.device))
         if processes.count > 1 and not isinstance(checkpoint, NoCheckpoint):
@@ -294,7 +295,7 @@ class Trainer(Configurable):
         Parameters
         ----------
         fallback : str, optional
-            Device to use if this machine lacks the named one.
+            Device to use if this machine lacks the named device.
         """
         try:
             device = resolve_device(self.device)
@@ -423,7 +424,7 @@ class ForecastLoop(TrainingLoop):
         self.autocast = resolve_precision(trainer.precision)[1]
         step = TrainingStep(network, row_loss, total_weight=processes.mean, precision=self.autocast)
         self.step = processes.wrap(step)
-        self.stale = 0  # validations since the best one
+        self.stale = 0  # validations since the best validation
         self.kept: dict[str, Tensor] | None = None  # weights of the best validation
         network.train()
 
@@ -481,7 +482,7 @@ class ForecastLoop(TrainingLoop):
 
     def _validation_loss(self, windows: Tensor) -> float:
         loss = self.validate(windows)
-        if self.processes.count > 1:  # BatchNorm statistics differ, decisions must not
+        if self.processes.count > 1:  # BatchNorm differs between processes, decisions must not
             own = torch.tensor(loss, dtype=torch.float64, device=self.processes.device)
             loss = float(self.processes.mean(own))
         self.check_finite("validation", loss, self.trainer.learning_rate)
@@ -504,8 +505,8 @@ class ForecastLoop(TrainingLoop):
         self.network.train()
         if weight == 0:
             raise InvalidParameterError(
-                f"Validation needs an observed target. None of the {len(windows)} windows to "
-                "validate on has one. Leave such windows out."
+                f"None of the {len(windows)} validation windows has an observed target. Leave such "
+                "windows out."
             )
         return total / weight
 
@@ -543,16 +544,16 @@ class ForecastLoop(TrainingLoop):
         InvalidParameterError
             If the state was written on another kind of device.
         InvalidModelError
-            If the state is not that of such a run.
+            If the state does not belong to a run of this kind.
         """
         device, facts, random = self.processes.device, state.facts, state.part("random")
         path = self.checkpoint.path
         check_facts(_FACTS, facts, path)
         if facts["device"] != device.type:
             raise InvalidParameterError(
-                f"A run must be resumed on the kind of device it began on, {facts['device']!r}. "
-                f"Got device={self.trainer.device!r}, which is {device.type!r} here. Resume there, "
-                "or train from the start.",
+                f"The run began on a device of kind {facts['device']!r} and must be resumed on "
+                f"one. Got device={self.trainer.device!r}, which is of kind {device.type!r} here. "
+                "Resume on such a device, or train from the start.",
                 parameter="device",
             )
         generators = {

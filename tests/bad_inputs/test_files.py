@@ -538,18 +538,18 @@ ARGUMENTS = [
         "--patcher of no module",
         "--patcher nowhere:Mine",
         (
-            "The name of a patcher must be a registered name, a pretrained patcher, or "
-            "module:Class. 'nowhere:Mine' cannot be imported (ModuleNotFoundError: No module "
-            "named 'nowhere'). Check the name, and run from the folder that holds the module, or "
-            "install it. (Option: --patcher.)"
+            "The patcher 'nowhere:Mine' cannot be imported (ModuleNotFoundError: No module named "
+            "'nowhere'). Pass a registered name, a pretrained patcher, or module:Class. To use a "
+            "module of your own, run from the folder that holds it, or install it. (Option: "
+            "--patcher.)"
         ),
     ),
     fit(
         "--patcher that is none",
         "--patcher os:getcwd",
         (
-            "module:Class must name a subclass of Patcher. 'os:getcwd' is <built-in function "
-            "getcwd>. Name the class. (Option: --patcher.)"
+            "'os:getcwd' is <built-in function getcwd>, which is not a subclass of Patcher. Name a "
+            "subclass of Patcher as module:Class. (Option: --patcher.)"
         ),
     ),
     fit(
@@ -704,8 +704,8 @@ ARGUMENTS = [
         "--device not there",
         "--device cuda:99",
         (
-            "device='cuda:99' needs a CUDA device, and torch … sees 0. Use device='cpu' or "
-            "device='auto'. (Option: --device.)"
+            "device='cuda:99' is not available, because torch … sees 0 CUDA devices. Use "
+            "device='cpu' or device='auto'. (Option: --device.)"
         ),
     ),
     fit(
@@ -760,8 +760,8 @@ ARGUMENTS = [
         "--init absent",
         "--init absent",
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'absent/config.json' does not exist. Pass the folder of a saved model."
+            "'absent/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     fit(
@@ -832,16 +832,16 @@ FOLDERS = [
         "predict without a model",
         "predict absent",
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'absent/config.json' does not exist. Pass the folder of a saved model."
+            "'absent/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     Command(
         "predict with a file for a model",
         "predict load.csv",
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'load.csv/config.json' does not exist. Pass the folder of a saved model."
+            "'load.csv/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     Command(
@@ -854,8 +854,8 @@ FOLDERS = [
         "predict with a foreign folder",
         "predict bert",
         (
-            "'bert' must hold a 'forecaster'. Its config.json has kind=None and format=None. Load "
-            "it with the class that saved it."
+            "'bert' does not hold a saved 'forecaster': its config.json has kind=None and "
+            "format=None. Load the folder with the class that saved it."
         ),
         {"bert/config.json": '{"model_type": "bert"}', "bert/model.safetensors": b"x"},
     ),
@@ -863,8 +863,8 @@ FOLDERS = [
         "predict with a newer model",
         "predict new",
         (
-            "'new' was saved in format 7 by adaptivepatch 3.0; this version, …, reads up to "
-            "format 1. Update adaptivepatch-forecasting."
+            "'new' was saved in format 7 by adaptivepatch 3.0, but this version, …, reads only "
+            "formats up to 1. Update adaptivepatch-forecasting."
         ),
         {
             "new/config.json": '{"kind": "forecaster", "format": 7, "adaptivepatch": "3.0"}',
@@ -922,10 +922,10 @@ FOLDERS = [
         "predict with a plug-in",
         "predict out --patcher mine:Patcher",
         (
-            "The name of a patcher must be a registered name, a pretrained patcher, or "
-            "module:Class. 'mine:Patcher' cannot be imported (ModuleNotFoundError: No module "
-            "named 'mine'). Check the name, and run from the folder that holds the module, or "
-            "install it. (Option: --patcher.)"
+            "The patcher 'mine:Patcher' cannot be imported (ModuleNotFoundError: No module named "
+            "'mine'). Pass a registered name, a pretrained patcher, or module:Class. To use a "
+            "module of your own, run from the folder that holds it, or install it. (Option: "
+            "--patcher.)"
         ),
     ),
     Command(
@@ -1066,8 +1066,8 @@ DISK = [
         "disk full at the output",
         "predict out --out f.csv",
         (
-            "Writing needs a writable folder with free space. 'f.csv' cannot be written: No space "
-            "left on device. Free space, change permissions, or name another path."
+            "'f.csv' cannot be written: No space left on device. Free space, change permissions, "
+            "or name another path."
         ),
         broken=(files.os, "fsync", full),
     ),
@@ -1075,8 +1075,8 @@ DISK = [
         "disk full at a parquet file",
         "predict out --out f.parquet",
         (
-            "Writing needs a writable folder with free space. 'f.parquet' cannot be written: No "
-            "space left on device. Free space, change permissions, or name another path."
+            "'f.parquet' cannot be written: No space left on device. Free space, change "
+            "permissions, or name another path."
         ),
         broken=(files.os, "fsync", full),
     ),
@@ -1084,8 +1084,8 @@ DISK = [
         "disk full at the picture",
         "segment out --plot f.png",
         (
-            "Writing needs a writable folder with free space. 'f.png' cannot be written: No space "
-            "left on device. Free space, change permissions, or name another path."
+            "'f.png' cannot be written: No space left on device. Free space, change permissions, "
+            "or name another path."
         ),
         broken=(files.os, "fsync", full),
     ),
@@ -1093,9 +1093,8 @@ DISK = [
         "disk full at the checkpoint",
         "",
         (
-            "Writing needs a writable folder with free space. 'm/checkpoint/train.safetensors' "
-            "cannot be written: No space left on device. Free space, change permissions, or name "
-            "another path."
+            "'m/checkpoint/train.safetensors' cannot be written: No space left on device. Free "
+            "space, change permissions, or name another path."
         ),
         broken=(files.os, "fsync", full),
     ),

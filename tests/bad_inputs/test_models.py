@@ -135,8 +135,8 @@ LOADING = [
         lambda at: Forecaster.load(at / "absent"),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'…/absent/config.json' does not exist. Pass the folder of a saved model."
+            "'…/absent/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     Case(
@@ -144,8 +144,8 @@ LOADING = [
         lambda at: ((at / "x").write_text("x"), Forecaster.load(at / "x")),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. '…/x/config.json' "
-            "does not exist. Pass the folder of a saved model."
+            "'…/x/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     Case(
@@ -153,8 +153,8 @@ LOADING = [
         lambda at: Forecaster.load(at),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. '…/config.json' "
-            "does not exist. Pass the folder of a saved model."
+            "'…/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     Case(
@@ -168,8 +168,8 @@ LOADING = [
         lambda at: Forecaster.load(""),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. 'config.json' "
-            "does not exist. Pass the folder of a saved model."
+            "'config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     Case(
@@ -183,8 +183,8 @@ LOADING = [
         lambda at: Forecaster.load("a\0b"),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'a\\x00b/config.json' does not exist. Pass the folder of a saved model."
+            "'a\\x00b/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     load(
@@ -192,9 +192,9 @@ LOADING = [
         tensors(lambda t: t | {"naive_scale": t["naive_scale"] * 2}, of_an_earlier_version=False),
         MODEL,
         (
-            "The files of a model must be of one save. In '…/model', model.safetensors does not "
-            "have the digest that config.json states: a save was interrupted, or a file was "
-            "changed or copied alone. Save the model again, or copy the whole folder."
+            "The model.safetensors in '…/model' does not have the digest that config.json states: "
+            "a save was interrupted, or one of the two files was changed or copied without the "
+            "other. Save the model again, or copy the whole folder."
         ),
     ),
     load(
@@ -285,8 +285,8 @@ LOADING = [
         lambda at: (at / "model.safetensors").unlink(),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'…/model/model.safetensors' does not exist. Pass the folder of a saved model."
+            "'…/model/model.safetensors' does not exist. Pass the folder of a saved model, which "
+            "holds config.json and model.safetensors."
         ),
     ),
     load(
@@ -294,8 +294,8 @@ LOADING = [
         lambda at: (at / "config.json").unlink(),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'…/model/config.json' does not exist. Pass the folder of a saved model."
+            "'…/model/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     load(
@@ -303,8 +303,8 @@ LOADING = [
         folder_of_that_name,
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'…/model/config.json' does not exist. Pass the folder of a saved model."
+            "'…/model/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     load(
@@ -390,8 +390,8 @@ LOADING = [
         tensors(lambda t: {**t, (bias := "network.head.projection.bias"): t[bias] / 0}),
         MODEL,
         (
-            "Weights must be finite. Those of 'head.projection.bias' in '…/model' are not. Save "
-            "the model again."
+            "The weights of 'head.projection.bias' in '…/model' are not all finite. Save the model "
+            "again."
         ),
     ),
     load(
@@ -458,9 +458,8 @@ LOADING = [
         lambda at: Forecaster.load("x" * 300),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. "
-            "'…/config.json' "
-            "does not exist. Pass the folder of a saved model."
+            "'…/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
     load(
@@ -474,8 +473,8 @@ LOADING = [
         text('{"model_type": "bert"}'),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster'. Its config.json has kind=None and format=None. "
-            "Load it with the class that saved it."
+            "'…/model' does not hold a saved 'forecaster': its config.json has kind=None and "
+            "format=None. Load the folder with the class that saved it."
         ),
     ),
     load(
@@ -492,8 +491,8 @@ LOADING = [
         put(format=99, adaptivepatch="9.9"),
         MODEL,
         (
-            "'…/model' was saved in format 99 by adaptivepatch 9.9; this version, …, reads up to "
-            "format 1. Update adaptivepatch-forecasting."
+            "'…/model' was saved in format 99 by adaptivepatch 9.9, but this version, …, reads "
+            "only formats up to 1. Update adaptivepatch-forecasting."
         ),
     ),
     config(
@@ -501,8 +500,8 @@ LOADING = [
         put(format=0),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster'. Its config.json has kind='forecaster' and "
-            "format=0. Load it with the class that saved it."
+            "'…/model' does not hold a saved 'forecaster': its config.json has kind='forecaster' "
+            "and format=0. Load the folder with the class that saved it."
         ),
     ),
     config(
@@ -510,8 +509,8 @@ LOADING = [
         put(format=True),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster'. Its config.json has kind='forecaster' and "
-            "format=True. Load it with the class that saved it."
+            "'…/model' does not hold a saved 'forecaster': its config.json has kind='forecaster' "
+            "and format=True. Load the folder with the class that saved it."
         ),
     ),
     config(
@@ -519,8 +518,8 @@ LOADING = [
         put(format="1"),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster'. Its config.json has kind='forecaster' and "
-            "format='1'. Load it with the class that saved it."
+            "'…/model' does not hold a saved 'forecaster': its config.json has kind='forecaster' "
+            "and format='1'. Load the folder with the class that saved it."
         ),
     ),
     config(
@@ -528,8 +527,8 @@ LOADING = [
         put(kind="window_regressor"),
         MODEL,
         (
-            "'…/model' must hold a 'forecaster'. Its config.json has kind='window_regressor' and "
-            "format=1. Load it with the class that saved it."
+            "'…/model' does not hold a saved 'forecaster': its config.json has "
+            "kind='window_regressor' and format=1. Load the folder with the class that saved it."
         ),
     ),
     config(
@@ -619,7 +618,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher that is not registered. Unknown patcher 'mine'. Available: "
-            "['change_point', …]. For a class of your own pass classes=[YourClass] to load."
+            "['change_point', …]. To load a class of your own, pass classes=[YourClass]."
         ),
     ),
     config(
@@ -628,8 +627,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher that is not registered. Unknown patcher '../../etc/passwd'. "
-            "Available: ['change_point', …]. For a class of your own pass classes=[YourClass] to "
-            "load."
+            "Available: ['change_point', …]. To load a class of your own, pass classes=[YourClass]."
         ),
     ),
     config(
@@ -638,8 +636,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher that is not registered. Unknown patcher 'os.system'. "
-            "Available: ['change_point', …]. For a class of your own pass classes=[YourClass] to "
-            "load."
+            "Available: ['change_point', …]. To load a class of your own, pass classes=[YourClass]."
         ),
     ),
     config(
@@ -666,8 +663,7 @@ LOADING = [
         MODEL,
         (
             "The model uses a patcher that is not registered. Unknown patcher 'transformer'. "
-            "Available: ['change_point', …]. For a class of your own pass classes=[YourClass] to "
-            "load."
+            "Available: ['change_point', …]. To load a class of your own, pass classes=[YourClass]."
         ),
     ),
     config(
@@ -915,8 +911,8 @@ WRITING = [
         save_into_file,
         OUTPUT,
         (
-            "Writing needs a writable folder with free space. '…/m' cannot be written: File "
-            "exists. Free space, change permissions, or name another path."
+            "'…/m' cannot be written: File exists. Free space, change permissions, or name another "
+            "path."
         ),
     ),
     Case(
@@ -924,8 +920,8 @@ WRITING = [
         lambda at: ((at / "f").write_text(""), fitted().save(at / "f" / "m")),
         OUTPUT,
         (
-            "Writing needs a writable folder with free space. '…/f/m' cannot be written: Not a "
-            "directory. Free space, change permissions, or name another path."
+            "'…/f/m' cannot be written: Not a directory. Free space, change permissions, or name "
+            "another path."
         ),
     ),
     Case(
@@ -939,8 +935,8 @@ WRITING = [
         lambda at: fitted().save(at / ("x" * 300)),
         OUTPUT,
         (
-            "Writing needs a writable folder with free space. '…' cannot be written: File name too "
-            "long. Free space, change permissions, or name another path."
+            "'…' cannot be written: File name too long. Free space, change permissions, or name "
+            "another path."
         ),
     ),
     Case(
@@ -948,8 +944,8 @@ WRITING = [
         lambda at: tiny(share_segmentation=True).fit(wide()).set_params(loss=object()).save(at),
         PARAMETER,
         (
-            "A saved model is made of numbers, strings and lists. 'config.parameters.loss' is "
-            "<object object at …>. Set it to one of these before saving."
+            "'config.parameters.loss' is <object object at …>, which cannot be saved. Set it to a "
+            "number, a string or a list before saving."
         ),
     ),
     Case(
@@ -966,8 +962,8 @@ WRITING = [
         lambda at: ((at / "f").write_text(""), tiny().fit(wide(), checkpoint=at / "f")),
         OUTPUT,
         (
-            "Writing needs a writable folder with free space. '…/f' cannot be written: File "
-            "exists. Free space, change permissions, or name another path."
+            "'…/f' cannot be written: File exists. Free space, change permissions, or name another "
+            "path."
         ),
     ),
     Case(
@@ -1072,8 +1068,8 @@ WRITING = [
         header(format=99, identity={}),
         MODEL,
         (
-            "'…/run/train.safetensors' is a checkpoint of format 99; this version reads up to "
-            "format 1. Resume with the version that wrote it, or train from the start."
+            "'…/run/train.safetensors' is a checkpoint of format 99, but this version reads only "
+            "formats up to 1. Resume with the version that wrote it, or train from the start."
         ),
     ),
     resumed(
@@ -1108,8 +1104,8 @@ WRITING = [
         edited(lambda t: {k: v for k, v in t.items() if "network" not in k}, has_digest=False),
         MODEL,
         (
-            "'…/run/train.safetensors' does not fit this run: network lacks '…'. It is damaged or "
-            "was changed. Train from the start."
+            "'…/run/train.safetensors' does not fit this run: network lacks '…'. The file is "
+            "damaged or was changed. Train from the start."
         ),
     ),
     resumed(
@@ -1121,8 +1117,8 @@ WRITING = [
         MODEL,
         (
             "'…/run/train.safetensors' does not fit this run: optimizer.0 has 'exp_avg_sq' of "
-            "(torch.float32, …), not (torch.float32, …). It is damaged or was changed. Train from "
-            "the start."
+            "(torch.float32, …), not (torch.float32, …). The file is damaged or was changed. Train "
+            "from the start."
         ),
     ),
     resumed(
@@ -1133,8 +1129,8 @@ WRITING = [
         MODEL,
         (
             "'…/run/train.safetensors' does not fit this run: network has 'head.…' of "
-            "(torch.float64, …), not (torch.float32, …). It is damaged or was changed. Train from "
-            "the start."
+            "(torch.float64, …), not (torch.float32, …). The file is damaged or was changed. Train "
+            "from the start."
         ),
     ),
     resumed(
@@ -1143,7 +1139,7 @@ WRITING = [
         MODEL,
         (
             "'…/run/train.safetensors' does not fit this run: optimizer has the unknown tensor "
-            "'x.step'. It is damaged or was changed. Train from the start."
+            "'x.step'. The file is damaged or was changed. Train from the start."
         ),
     ),
     resumed(
@@ -1152,7 +1148,7 @@ WRITING = [
         MODEL,
         (
             "'…/run/train.safetensors' does not fit this run: header.record.best_loss must be a "
-            "number, not 'low'. It is damaged or was changed. Train from the start."
+            "number, not 'low'. The file is damaged or was changed. Train from the start."
         ),
     ),
     resumed(
@@ -1160,7 +1156,7 @@ WRITING = [
         edited(facts=lambda f: f.pop("position"), has_digest=False),
         MODEL,
         (
-            "'…/run/train.safetensors' does not fit this run: header lacks 'position'. It is "
+            "'…/run/train.safetensors' does not fit this run: header lacks 'position'. The file is "
             "damaged or was changed. Train from the start."
         ),
     ),
@@ -1169,8 +1165,8 @@ WRITING = [
         lambda at: tiny().fit(wide(), init=at),
         MODEL,
         (
-            "A saved model is a folder with config.json and model.safetensors. '…/config.json' "
-            "does not exist. Pass the folder of a saved model."
+            "'…/config.json' does not exist. Pass the folder of a saved model, which holds "
+            "config.json and model.safetensors."
         ),
     ),
 ]
@@ -1204,8 +1200,8 @@ def test_a_failed_save_leaves_the_model_that_was_there(
         lambda: fitted().save(tmp_path / "m", overwrite=True),
         OUTPUT,
         (
-            "Writing needs a writable folder with free space. …model.safetensors' cannot be "
-            f"written: {SYSTEM[name]}. Free space, change permissions, or name another path."
+            f"…model.safetensors' cannot be written: {SYSTEM[name]}. Free space, change "
+            "permissions, or name another path."
         ),
     )
     assert_refused(case)
@@ -1241,9 +1237,8 @@ def test_a_full_disk_ends_a_checkpointed_fit(failure, tmp_path, monkeypatch):
         lambda: tiny().fit(wide(), checkpoint=tmp_path),
         OUTPUT,
         (
-            "Writing needs a writable folder with free space. …train.safetensors' cannot be "
-            "written: …No space left on device…. Free space, change permissions, or name another "
-            "path."
+            "…train.safetensors' cannot be written: …No space left on device…. Free space, change "
+            "permissions, or name another path."
         ),
     )
     assert_refused(case)

@@ -534,7 +534,8 @@ PARTS = [
         PARAMETER,
         (
             "FixedPatcher takes either 'compression_rate' or 'patch_length' and 'stride'. Got "
-            "compression_rate=2.0, patch_length=4, stride=None. Leave out one of the two."
+            "compression_rate=2.0, patch_length=4, stride=None. Leave out compression_rate or the "
+            "other two."
         ),
         patcher=FixedPatcher(4, compression_rate=2.0),
     ),
@@ -816,8 +817,8 @@ TRAINING = [
         "device not there",
         PARAMETER,
         (
-            "device='cuda:99' needs a CUDA device, and torch … sees 0. Use device='cpu' or "
-            "device='auto'."
+            "device='cuda:99' is not available, because torch … sees 0 CUDA devices. Use "
+            "device='cpu' or device='auto'."
         ),
         device="cuda:99",
     ),
@@ -870,8 +871,8 @@ TRAINING = [
         "diverges",
         TrainingDivergedError,
         (
-            "The validation loss must stay finite. It is nan by step 1. Lower learning_rate=1e+30 "
-            "or set gradient_clip=1.0."
+            "The validation loss became nan by step 1. Lower learning_rate=1e+30 or set "
+            "gradient_clip=1.0."
         ),
         learning_rate=1e30,
         max_steps=50,

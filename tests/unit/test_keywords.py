@@ -86,7 +86,10 @@ def test_constructors_name_what_was_meant(kind, name, hint):
         (lambda m: m.predict(fh=[1]), "Forecaster.predict has no parameter 'fh'. Use 'horizon'."),
         (lambda m: m.fit(None, val_size=3), "has no parameter 'val_size'. Use 'validation_rows'."),
         (lambda m: m.fit(None, horizon=3), "'horizon'. Use Forecaster(..., horizon=...)"),
-        (lambda m: m.fit(None, futr_df=3), "Covariates are not yet supported. Leave it out."),
+        (
+            lambda m: m.fit(None, futr_df=3),
+            "Covariates are not yet supported. Leave this",
+        ),
         (lambda m: m.backtest(None, step=3), "has no parameter 'step'. Use 'stride'."),
         (lambda m: m.score(None, strides=3), "Did you mean 'stride'?"),
         (lambda m: m.segment(unit="patch"), "Its parameters: 'df', 'by'."),

@@ -143,7 +143,7 @@ def test_rates_and_look_backs_may_change(tmp_path):
 
 def test_what_the_weights_depend_on_may_not_change(tmp_path):
     wild().save_pretrained(tmp_path)
-    with pytest.raises(InvalidParameterError, match="weights do not depend on.*width=4"):
+    with pytest.raises(InvalidParameterError, match="weights do not fit.*width=4"):
         load_patcher(tmp_path, width=4)
     with pytest.raises(InvalidParameterError, match=r"Did you mean 'compression_rate'"):
         load_patcher(tmp_path, compresion_rate=4)
@@ -160,7 +160,7 @@ def test_from_pretrained_checks_the_class(tmp_path):
     wild().save_pretrained(tmp_path)
     assert isinstance(ReinPatcher.from_pretrained(tmp_path, frozen=False), ReinPatcher)
     assert Patcher.from_pretrained(tmp_path).is_frozen
-    with pytest.raises(InvalidModelError, match="must hold a FixedPatcher. It holds a ReinPatcher"):
+    with pytest.raises(InvalidModelError, match="holds a ReinPatcher, not a FixedPatcher"):
         FixedPatcher.from_pretrained(tmp_path)
 
 
@@ -179,8 +179,8 @@ def test_a_class_of_ones_own_is_built_only_if_given(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda c: c.update(kind="forecaster"), "must hold a 'patcher'"),
-        (lambda c: c.update(format=99), "reads up to format"),
+        (lambda c: c.update(kind="forecaster"), "does not hold a saved 'patcher'"),
+        (lambda c: c.update(format=99), "reads only formats up to"),
         (lambda c: c.pop("patcher"), "not one that save_pretrained"),
         (lambda c: c["patcher"].update(name="os.system"), "Unknown patcher 'os.system'"),
         (lambda c: c["patcher"]["parameters"].update(width=4), "do not fit its config.json"),
@@ -204,7 +204,7 @@ def test_pickles_are_never_read(tmp_path):
 
 
 def test_names_that_are_nothing_are_refused(tmp_path):
-    with pytest.raises(InvalidModelError, match="'nothing' is none"):
+    with pytest.raises(InvalidModelError, match="'nothing' is neither"):
         load_patcher("nothing")
     with pytest.raises(InvalidModelError, match=r"config.json.* does not exist"):
         load_patcher(tmp_path / "nothing")
@@ -265,14 +265,17 @@ def test_a_revision_is_of_the_hub_only(hub, make):
 
 
 def test_troubles_of_the_hub_are_said_in_one_line(hub, monkeypatch):
-    with pytest.raises(InvalidModelError, match="The download failed: 404: no such repository"):
+    with pytest.raises(
+        InvalidModelError,
+        match="Hugging Face Hub failed: 404: no such repository",
+    ):
         load_patcher("me/absent")
 
     def refuse(*args, **options):
         raise OSError("401")
 
     monkeypatch.setattr(Hub, "create_repo", refuse)
-    with pytest.raises(OutputError, match="write access to 'me/patcher'. It failed: 401"):
+    with pytest.raises(OutputError, match="Publishing to 'me/patcher' failed: 401"):
         wild().push_to_hub("me/patcher")
 
 

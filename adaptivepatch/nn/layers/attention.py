@@ -15,21 +15,21 @@ from torch.autograd.function import once_differentiable
 
 _CHUNK_VALUES = 2**17  # scores per chunk; 512 KiB in float32
 
-# Products of a short and a long matrix take the short one first: in MKL, (V, P) by (P, P) costs a
-# quarter of (P, P) by (P, V).
+# Products of a narrow and a wide matrix take the narrow one first: in MKL, (V, P) by (P, P) takes a
+# quarter of the time of (P, P) by (P, V).
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Average values with the softmax over keys of the query-key products as weights.
+    """Average values, weighted by the softmax of the query-key products over keys.
 
     Parameters
     ----------
     query, key : Tensor of shape (B, E, P)
-        Queries, already scaled, and keys; tokens are the last dimension.
+        Scaled queries, and keys. Tokens are the last dimension.
     value : Tensor of shape (B, V, P)
-        Values; tokens are the last dimension.
+        Values. Tokens are the last dimension.
     mask : Tensor of bool, shape (B, P), optional
-        Keys to attend to, at least one per row. Default: all.
+        True at keys to attend to, at least one per row. Default: all keys.
 
     Returns
     -------
@@ -52,15 +52,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
 
 
 def in_chunks(values: Tensor) -> bool:
-    """Tell whether to work in chunks of cache size: on a CPU, without autocast."""
+    """Tell whether to work in chunks of cache size, which is done on a CPU without autocast."""
     return values.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 class _ChunkedAttention(torch.autograd.Function):
     """`attend` with an explicit backward pass.
 
-    With scores s, their softmax over keys w, the result o and its gradient g, the gradient of w is
-    g v and that of s is w (g v - g o).
+    Let s be the scores, w their softmax over keys, o the result and g the gradient of o. The
+    gradient of w is g v, and the gradient of s is w (g v - g o).
     """
 
     @staticmethod
@@ -90,13 +90,14 @@ class _ChunkedAttention(torch.autograd.Function):
 
 
 def _weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the softmax over keys of the scores, (B, P, P)."""
+    """Return the softmax of the scores over keys, shape (B, P, P)."""
     scores = torch.bmm(query.mT, key)
     if mask is not None:
         scores.masked_fill_(~mask[:, None, :], -torch.inf)
     if scores.shape[-1] >= 16:
         return scores.softmax(-1)
-    # `softmax` is slow on rows shorter than its vectors: for 7 keys it takes 1.4 times as long.
+    # `softmax` is slow on rows shorter than a vector register: with 7 keys it takes 1.4 times as
+    # long as the lines below.
     scores.sub_(scores.amax(-1, keepdim=True)).exp_()
     return scores.div_(scores.sum(-1, keepdim=True))
 

@@ -15,14 +15,14 @@ from torch.nn import functional as F
 def convolve(convolution: Callable[[Tensor], Tensor], vectors: Tensor) -> Tensor:
     """Apply a two-dimensional convolution of height 1 along the steps of vectors (N, T, W).
 
-    With channels last, it takes a third of the time of a one-dimensional convolution on a CPU.
+    On a CPU, a channels-last image takes a third of the time of a one-dimensional convolution.
     """
     image = vectors.mT[:, :, None]
     return convolution(image.contiguous(memory_format=torch.channels_last))[:, :, 0].mT
 
 
 class ConvolutionLayer(nn.Module):
-    """Residual branch of a norm, a convolution of five taps and GELU.
+    """Residual layer with a norm, a convolution of five taps and GELU.
 
     Parameters
     ----------
@@ -31,12 +31,13 @@ class ConvolutionLayer(nn.Module):
     index : int
         Number of the layer in its stack. The dilation is 1 in even layers and 4 in odd ones.
     causal : bool, default=False
-        Whether the five taps are a step and four before it, instead of two on each side.
+        Whether the five taps are a step and the four steps before it, instead of a step and two on
+        each side.
 
     Notes
     -----
-    The first and the last point are repeated beyond the ends. Zeros would be a jump that every row
-    has there, and boundaries would gather at the ends.
+    The first and the last point are repeated beyond the ends. With zeros, every row would have a
+    jump at its ends, and boundaries would gather there.
     """
 
     def __init__(self, width: int, index: int, causal: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Dropout that, on a CPU, draws the masks of eight values from one random word."""
+"""Dropout that, on a CPU, draws the mask of eight values from one random word."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ def random_bytes(count: int) -> Tensor:
 def scaled_mask(bytes_: Tensor, p: float, dtype: torch.dtype) -> Tensor:
     """Map uniform bytes to 0 with probability `p`, rounded to 1/256, else to 1 / (1 - p)."""
     dropped = min(255, round(256 * p))
-    # A comparison in the floating-point type is several times as fast as one of bytes.
+    # A comparison in the floating-point type is several times as fast as a comparison of bytes.
     return bytes_.to(dtype).ge_(dropped).mul_(256 / (256 - dropped))

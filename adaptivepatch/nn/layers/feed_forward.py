@@ -43,7 +43,8 @@ class FeedForward(nn.Sequential):
         wide, activation, dropout, narrow = self
         if not (self.training and in_chunks(tokens)):
             middle = wide(tokens)
-            # In place if no gradient needs the inputs: memory costs more time than GELU itself.
+            # In place if no gradient needs the inputs: allocating memory takes longer than GELU
+            # itself.
             middle = activation(middle) if middle.requires_grad else torch.ops.aten.gelu_(middle)
             result: Tensor = narrow(dropout(middle))
             return result

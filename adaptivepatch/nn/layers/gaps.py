@@ -15,7 +15,7 @@ def interpolate_gaps(series: Tensor, observed: Tensor) -> Tensor:
     Parameters
     ----------
     series : Tensor of shape (N, T)
-        Values; those at unobserved steps are ignored and may be NaN.
+        Values. Unobserved steps are ignored and may be NaN.
     observed : Tensor of bool, shape (N, T)
         True at observed steps.
 
@@ -23,7 +23,7 @@ def interpolate_gaps(series: Tensor, observed: Tensor) -> Tensor:
     -------
     Tensor of shape (N, T)
         Series without gaps; observed values are unchanged. Steps before the first and after the
-        last observed one take the nearest observed value; a row without observed steps is 0.
+        last observed step take the nearest observed value. A row without observed steps is 0.
     """
     num_steps = series.shape[1]
     step = torch.arange(num_steps, device=series.device).expand_as(series)

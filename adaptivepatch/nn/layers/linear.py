@@ -15,9 +15,10 @@ class Linear(nn.Linear):
     Notes
     -----
     On a CPU the kernel of a matrix product depends on the size of the result and on the address of
-    a row, so equal rows at different positions of a batch can differ in the last bit. Measured
-    with MKL 2024.2 and AVX-512: in float32 with fewer than 12 outputs and a number of inputs that
-    is not a multiple of 4, and with a single output; in float64 with any odd number of inputs.
+    a row, so equal rows at different positions of a batch can differ in the last bit. With MKL
+    2024.2 and AVX-512 this was measured in float32 with a single output, in float32 with fewer than
+    12 outputs and a number of inputs that is not a multiple of 4, and in float64 with any odd
+    number of inputs.
     """
 
     def forward(self, values: Tensor) -> Tensor:

@@ -33,15 +33,15 @@ class InstanceNorm(nn.Module):
     Parameters
     ----------
     enabled : bool, default=True
-        False keeps the values unscaled. Gaps are filled either way.
+        Whether to normalise. If False, the values keep their scale. Gaps are filled in both cases.
     eps : float, default=1e-5
         Constant added to the variance, in squared units of the series.
 
     Notes
     -----
-    The variance is the biased one and there is no learned affine map, as in PatchTST's published
-    configuration (``affine=0``). Only observed points enter the statistics; gaps are then filled
-    by linear interpolation (``docs/decisions/002-gaps.md``).
+    The variance is the biased estimate, and there is no learned affine map, as in PatchTST's
+    published configuration (``affine=0``). Only observed points enter the statistics; gaps are then
+    filled by linear interpolation (``docs/decisions/002-gaps.md``).
     """
 
     def __init__(self, enabled: bool = True, eps: float = 1e-5) -> None:
@@ -50,7 +50,7 @@ class InstanceNorm(nn.Module):
         self.eps = eps
 
     def forward(self, series: Tensor, observed: Tensor | None = None) -> tuple[Tensor, Scale]:
-        """Return the normalised series (N, T), gaps filled, and the scale removed from it."""
+        """Return the normalised series (N, T) with filled gaps, and the scale of the original."""
         if not self.enabled:
             one = torch.ones_like(series[:, :1])
             filled = series if observed is None else interpolate_gaps(series, observed)

@@ -26,10 +26,10 @@ class PointEncoder(nn.Module):
     num_layers : int
         Number of layers.
     mixer : {"convolution", "attention"}
-        Kind of layer. "convolution": local, with a cost linear in T; five taps with dilations 1, 4,
-        1, 4, ... "attention": every point reads all others, with a cost quadratic in T.
+        Kind of layer. A "convolution" has five taps, with dilations 1, 4, 1, 4, ..., and a cost
+        linear in T. In "attention" every point reads all others, at a cost quadratic in T.
     normed : bool, default=True
-        Whether to end with a norm of every vector, which removes the size of the value.
+        Whether to end with a norm of every vector. The norm removes the size of the point's value.
     """
 
     def __init__(self, width: int, num_layers: int, mixer: str, normed: bool = True) -> None:
@@ -38,7 +38,7 @@ class PointEncoder(nn.Module):
         self.layers = PointLayers(width, num_layers, mixer, normed)
 
     def forward(self, series: Tensor, observed: Tensor | None) -> Tensor:
-        """Map normalised rows (N, T), gaps filled, to point vectors (N, T, W).
+        """Map normalised rows (N, T) with filled gaps to point vectors (N, T, W).
 
         The inputs of a point are its value, its change from the point before, and whether it is
         observed.
@@ -82,7 +82,7 @@ def _attention_layer(width: int, index: int) -> PreNormLayer:
 
 
 def _sinusoidal_positions(points: Tensor) -> Tensor:
-    """Return sines and cosines of each point's distance to the newest point, (T, W)."""
+    """Return sines and cosines of each point's distance to the newest point, shape (T, W)."""
     num_steps, width = points.shape[1:]
     age = torch.arange(num_steps - 1, -1, -1, device=points.device, dtype=torch.float64)
     rate = 10_000.0 ** -(torch.arange((width + 1) // 2, device=points.device) * 2.0 / width)

@@ -34,8 +34,8 @@ def smooth(values: Tensor, share: Tensor) -> Tensor:
 
     Notes
     -----
-    A prefix scan in ceil(log2 P) passes, which join neighbouring runs of 1, 2, 4, ... elements. It
-    takes no logarithms, so the gradient is exact near s = 1.
+    The method is a prefix scan in ceil(log2 P) passes, which join neighbouring runs of 1, 2, 4, ...
+    elements. It needs no logarithms, so the gradient is exact near s = 1.
     """
     exact = torch.promote_types(values.dtype, torch.float32)
     share = share.to(exact).clamp(EDGE, 1 - EDGE)[..., None]

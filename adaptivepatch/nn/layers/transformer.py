@@ -25,7 +25,7 @@ class ReferencePositions(nn.Module):
     Parameters
     ----------
     reference : Segmentation
-        Reference segmentation of one row and K patches, each with one learned vector.
+        Reference segmentation: one row of K patches. There is one learned vector for each patch.
     d_model : int
         Width D.
     span : float, default=0.02
@@ -63,9 +63,10 @@ class ResidualAttentionLayer(nn.Module):
 
     Notes
     -----
-    The scores of all previous layers are added before the softmax (RealFormer, arXiv:2012.11747);
-    their sum is the product of the concatenated queries and keys. BatchNorm statistics are taken
-    over all real tokens of a batch; each of several CPU processes has its own.
+    The scores of all previous layers are added before the softmax (RealFormer, arXiv:2012.11747).
+    The sum equals the product of the concatenated queries and keys. BatchNorm statistics are taken
+    over all real tokens of a batch. If training runs on several CPU processes, each process has its
+    own statistics.
     """
 
     def __init__(self, d_model: int, num_heads: int, d_ff: int, dropout: float) -> None:
@@ -82,7 +83,7 @@ class ResidualAttentionLayer(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None, earlier: QueriesKeys | None
     ) -> tuple[Tensor, QueriesKeys]:
-        """Return the next tokens (N, P, D), and the queries and keys including this layer's."""
+        """Return the next tokens (N, P, D), and the queries and keys up to this layer."""
         attended, queries_keys = self._attend(tokens, mask, earlier)
         tokens = self.attention_norm(tokens + self.attention_dropout(attended), mask)
         forward = self.feed_forward_dropout(self.feed_forward(tokens))
@@ -111,7 +112,9 @@ def _heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class TokenBatchNorm(nn.Module):
-    """BatchNorm over the real tokens of a batch; for a single token, with running statistics.
+    """BatchNorm over the real tokens of a batch.
+
+    A batch with a single real token has no variance, so it is normalised by the running statistics.
 
     Parameters
     ----------
@@ -133,7 +136,7 @@ class TokenBatchNorm(nn.Module):
 
     def _normalise(self, tokens: Tensor) -> Tensor:
         norm = self.norm
-        if self.training and len(tokens) == 1:  # torch raises: a single token has no variance
+        if self.training and len(tokens) == 1:  # torch refuses it: one token has no variance
             return F.batch_norm(
                 tokens, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
             )

@@ -24,7 +24,7 @@ def shared_in_groups(noise: Tensor, group: Tensor | None) -> Tensor:
 
 
 def mean_of_known(values: Tensor, known: Tensor, group: Tensor | None, otherwise: float) -> Tensor:
-    """Average (N, T) over the rows of a group whose value is known; `otherwise` if none is."""
+    """Average the known values (N, T) over each group; `otherwise` where no value is known."""
     share = mean_in_groups(known.double(), group)
     average = mean_in_groups(values * known, group) / share.clamp(min=1e-12)
     return torch.where(share > 0, average, otherwise)

@@ -23,8 +23,8 @@ def ratio_loss(boundary_mask: Tensor, boundary_prob: Tensor, compression_rate: f
 
     Notes
     -----
-    With the share F of boundaries and the mean probability G over all rows, the loss is
-    ``r / (r - 1) ((r - 1) F G + (1 - F)(1 - G))``. Only G has a gradient, of the sign of
+    Let F be the share of boundaries and G the mean probability over all rows. The loss is
+    ``r / (r - 1) ((r - 1) F G + (1 - F)(1 - G))``. Only G has a gradient, with the sign of
     ``r F - 1``: all probabilities are raised if there are too few boundaries and lowered if there
     are too many. The loss is 1 at the target F = G = 1/r; it can be below 1 elsewhere.
 
@@ -53,7 +53,7 @@ def binomial_loss(count: Tensor, num_trials: int, share: float) -> Tensor:
     Notes
     -----
     The derivative of log Binomial with respect to k is
-    ``digamma(n - k + 1) - digamma(k + 1) + logit(share)``, zero near k = share n.
+    ``digamma(n - k + 1) - digamma(k + 1) + logit(share)``. It is zero near k = share n.
 
     References
     ----------
@@ -78,8 +78,9 @@ def target_rate_loss(logits: Tensor, share: float) -> Tensor:
 
     Notes
     -----
-    ``mean(logits) (mean(sigmoid(logits)) - share)``, without a gradient through the second factor.
-    The gradient is the same for every logit, also where the probability is saturated.
+    The loss is ``mean(logits) (mean(sigmoid(logits)) - share)``, without a gradient through the
+    second factor. The gradient is the same for every logit, even where the probability is
+    saturated.
 
     References
     ----------
@@ -97,22 +98,22 @@ def alignment_loss(
     ----------
     tail_probability : Tensor of shape (N, T)
         Probability P, under a one-step forecast, of values farther from the forecast than the
-        actual one; small at surprising steps. It gets no gradient.
+        actual value. It is small at surprising steps and gets no gradient.
     boundary_prob : Tensor of shape (N, T)
         Boundary probabilities p of the same steps.
     observed : Tensor of bool, shape (N, T), optional
-        True at observed steps. A step counts if it and the one before it are observed. None: all
-        steps are observed.
+        True at observed steps. A step counts if the step itself and the previous step are observed.
+        None: all steps are observed.
 
     Notes
     -----
-    The mean of ``(1 - P_t - p_t)^2`` over the steps after the first, with P and p clamped to
-    [1e-6, 1 - 1e-6].
+    The loss is the mean of ``(1 - P_t - p_t)^2`` over the steps after the first, with P and p
+    clamped to [1e-6, 1 - 1e-6].
 
     References
     ----------
-    SOMBRERO's confidence-alignment boundary loss, arXiv:2601.22805. There, P is the probability of
-    the byte itself, and is taken at the byte after the start.
+    SOMBRERO's confidence-alignment boundary loss, arXiv:2601.22805. In that paper, P is the
+    probability of the byte itself, and it is taken at the byte after the start.
     """
     edge = 1e-6
     expected = tail_probability[:, 1:].detach().clamp(edge, 1 - edge)

@@ -1,6 +1,6 @@
 """Routers of dynamic chunking: the probability that an element of a sequence starts a chunk.
 
-The elements are points of a look-back or patches of a finer level. ``nn/tokens/chunks.py`` makes
+The elements are points of a look-back or patches of a finer level. ``nn/tokens/chunks.py`` computes
 the tokens of the chunks. Reference: S. Hwang, B. Wang, A. Gu, arXiv:2507.07955 (2025), and its
 public code.
 
@@ -20,7 +20,7 @@ from adaptivepatch.nn.placement.score_rules import spaced_maxima, standardise
 from adaptivepatch.nn.policies.candidates import even_starts
 from adaptivepatch.nn.policies.group_policy_gradient import mean_over_processes
 
-_SUPPRESSION = 1e-3  # factor of suppressed probabilities; above 0, so that they keep their order
+_SUPPRESSION = 1e-3  # factor of suppressed probabilities; not 0, so that they keep their order
 
 
 def set_rate_factor(module: nn.Module, factor: float) -> None:
@@ -29,13 +29,14 @@ def set_rate_factor(module: nn.Module, factor: float) -> None:
 
 
 class Router(nn.Module, ABC):
-    """Base class of modules that compute boundary probabilities; that of element 0 is always 1."""
+    """Base class of modules that compute boundary probabilities; element 0 always has 1."""
 
     @abstractmethod
     def distance(self, points: Tensor) -> Tensor:
         """Return distances (N, T - 1), from 0 to 2, between neighbouring vectors of (N, T, W).
 
-        The computation uses at least float32, also under autocast, as neighbours hardly differ.
+        The computation uses at least float32, even under autocast, because neighbours hardly
+        differ.
         """
 
     @abstractmethod
@@ -49,10 +50,11 @@ class Router(nn.Module, ABC):
         distance : Tensor of shape (N, T - 1)
             Distances that the method `distance` returned.
         counted : Tensor of bool, shape (N, T), or None
-            Elements that may start a chunk. The others get 0, except element 0. None: all elements.
+            True at elements that may start a chunk. The other elements get probability 0, except
+            for element 0, which always gets 1. None: all elements may start a chunk.
         spacing : int, default=0
-            Number of elements without a start on each side of a start. Only `CalibratedRouter`
-            reads it.
+            Number of elements on each side of a start that should not start a chunk. Only
+            `CalibratedRouter` reads it.
         """
 
     def calibrate(
@@ -72,8 +74,8 @@ class Router(nn.Module, ABC):
         share : float
             Desired share of boundaries.
         weight : float, default=1.0
-            Step size: 1 replaces the current setting, a smaller value moves it by that fraction of
-            the difference.
+            Step size: 1 replaces the current setting; a smaller value moves the setting by that
+            fraction of the difference.
         """
 
 
@@ -88,8 +90,8 @@ class CosineRouter(Router):
     Notes
     -----
     ``p_t = (1 - cos(W_q x_{t-1}, W_k x_t)) / 2`` and p_0 = 1; both matrices start as the identity.
-    If neighbours differ by a small e, p and its gradient are of order e squared: on smooth series
-    the router starts without boundaries and stays there.
+    If neighbours differ by a small e, p and its gradient are of order e squared, so that on smooth
+    series the router begins without boundaries and never finds any.
     """
 
     def __init__(self, width: int) -> None:
@@ -105,11 +107,11 @@ class CosineRouter(Router):
             return self._distance(points.to(self.query.weight.dtype))
 
     def _distance(self, points: Tensor) -> Tensor:
-        """Return 1 - cosine as half the squared distance of directions, which is more precise."""
+        """Return 1 - cosine, as half the squared distance of the directions for precision."""
         return self._direction_change(points).square().sum(-1) / 2
 
     def _direction_change(self, points: Tensor) -> Tensor:
-        """Return the difference of the directions of neighbours, (N, T - 1, W)."""
+        """Return the difference between the directions of neighbours, shape (N, T - 1, W)."""
         left, right = self.query(points[:, :-1]), self.key(points[:, 1:])
         return F.normalize(left, dim=-1) - F.normalize(right, dim=-1)
 
@@ -122,7 +124,7 @@ class CosineRouter(Router):
 
 
 class CalibratedRouter(CosineRouter):
-    """Router that finds boundaries where the distance of neighbours is among the largest.
+    """Router that finds boundaries where the distance between neighbours is among the largest.
 
     Parameters
     ----------
@@ -137,11 +139,12 @@ class CalibratedRouter(CosineRouter):
     Notes
     -----
     ``p_t = sigmoid(|a| (s_t - threshold))`` and p_0 = 1. The score s_t is the distance between the
-    directions of ``W_q n_{t-1}`` and ``W_k n_t``, standardised over the row by `standardise`. n is
-    a normalised projection of a vector and the one before; W_q and W_k start as the identity; the
-    learned slope a starts at 2. Own construction: the scores do not depend on how similar
-    neighbours are, so neither p nor its gradient vanishes on smooth series, and the threshold keeps
-    the compression rate from the first step on, also on other data (docs/decisions/014-rates.md).
+    directions of ``W_q n_{t-1}`` and ``W_k n_t``, standardised over the row by `standardise`. n_t
+    is a normalised projection of vector t and the vector before it. W_q and W_k start as the
+    identity, and the learned slope a starts at 2. This router is an own construction: its scores do
+    not depend on how similar neighbours are, so neither p nor its gradient vanishes on smooth
+    series, and the threshold keeps the compression rate from the first step on, even on other data
+    (docs/decisions/014-rates.md).
     """
 
     threshold: Tensor
@@ -165,8 +168,8 @@ class CalibratedRouter(CosineRouter):
     ) -> Tensor:
         """See `Router.boundary_prob`.
 
-        With a spacing, the probability of elements that close to a maximum or to element 0 is
-        multiplied by 1/1000; see `spaced_maxima`.
+        With a spacing, the probability of elements that are too close to a maximum or to element 0
+        is multiplied by 1/1000; see `spaced_maxima`.
         """
         score = standardise(distance, counted)
         prob = (self.slope.abs() * (score - self.threshold)).sigmoid()
@@ -255,5 +258,5 @@ ROUTERS: dict[str, type[Router]] = {
 
 
 def _with_first(later: Tensor, counted: Tensor | None) -> Tensor:
-    """Prepend probability 1 for element 0, and set elements that are not counted to 0."""
+    """Prepend probability 1 for element 0, and set elements that do not count to 0."""
     return F.pad(later if counted is None else later * counted[:, 1:], (1, 0), value=1.0)

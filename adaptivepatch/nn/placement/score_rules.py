@@ -20,31 +20,33 @@ _SMALLEST_DEVIATION = 1e-5
 _TIE_BREAK = 1e-9  # far below any real difference of two scores
 
 BUDGETS = ("exact", "min", "target")
-"""Exactly K patches per row, at most K, or K on average over the data of the threshold."""
+"""Exactly K patches per row, at most K, or K on average over the data that set the threshold."""
 
 
 def cut_by_scores(
     scores: Tensor, num_patches: int, budget: str, threshold: float | None = None
 ) -> Segmentation:
-    """Start patches at the steps of highest score.
+    """Start patches at the steps with the highest scores.
 
     Parameters
     ----------
     scores : Tensor of shape (N, T)
-        Finite scores; a larger one means a likelier start. That of step 0 is not read.
+        Finite scores; a step with a higher score is a likelier start. The score of step 0 is not
+        read.
     num_patches : int
         Number of patches K, from 1 to T.
     budget : {"exact", "min", "target"}
-        Kind of budget. "exact": see `cut_exactly`. "min": starts are those of the K - 1 highest
-        scores that exceed `threshold`; ties go to the earlier step. "target": starts are all steps
-        whose score exceeds `threshold`.
+        Kind of budget. "exact": see `cut_exactly`. "min": patches start at the steps with the K - 1
+        highest scores, as far as these exceed `threshold`; ties go to the earlier step. "target":
+        patches start at all steps whose score exceeds `threshold`.
     threshold : float, optional
-        Threshold of "min" and "target", which require it.
+        Threshold of the budgets "min" and "target", which require one.
 
     Returns
     -------
     Segmentation
-        N rows, of capacity K; for "target", the capacity is the largest number of patches of a row.
+        Segmentation of N rows. The capacity is K or, for "target", the largest number of patches in
+        a row.
     """
     if budget == "exact":
         return cut_exactly(scores, num_patches)
@@ -62,17 +64,18 @@ def cut_exactly(
     min_length: int | None = None,
     max_length: int | None = None,
 ) -> Segmentation:
-    """Start exactly K patches at the highest scores; among equal scores, at even patches.
+    """Start exactly K patches at the highest scores, preferring even patches for equal scores.
 
     Parameters
     ----------
     scores : Tensor of shape (N, T)
-        Finite scores; a larger one means a likelier start. That of step 0 is not read.
+        Finite scores; a step with a higher score is a likelier start. The score of step 0 is not
+        read.
     num_patches : int
         Number of patches K, from 1 to T.
     min_length, max_length : int, optional
-        Limits of patch lengths, valid according to `check_lengths`. With limits, the starts are
-        those of greatest total score that satisfy them. A single patch has no limits.
+        Limits of patch lengths that `check_lengths` accepts. With limits, the starts are those with
+        the greatest total score among all that satisfy the limits. A single patch has no limits.
     """
     num_steps = scores.shape[1]
     even = Segmentation.even(num_steps, num_patches, device=scores.device).boundary_mask
@@ -88,7 +91,7 @@ def cut_exactly(
 def check_lengths(owner: Any, num_patches: int, num_steps: int) -> None:
     """Raise `InvalidParameterError` unless K patches can satisfy a patcher's limits of length.
 
-    A single patch is the whole look-back, under any limits.
+    A single patch covers the whole look-back, whatever the limits are.
 
     Parameters
     ----------
@@ -101,7 +104,7 @@ def check_lengths(owner: Any, num_patches: int, num_steps: int) -> None:
     given = {name: value for name, value in limits.items() if value is not None}
     if given and owner.budget != "exact":
         raise InvalidParameterError(
-            f"Only the exact budget limits the lengths of patches. Got {given} with "
+            f"The lengths of patches can be limited only with budget='exact'. Got {given} with "
             f"budget={owner.budget!r}. Remove the limits, or use budget='exact'.",
             parameter="budget",
         )
@@ -109,9 +112,8 @@ def check_lengths(owner: Any, num_patches: int, num_steps: int) -> None:
     shortest, longest = _lengths(num_steps, owner.min_length, owner.max_length)
     if num_patches > 1 and not num_patches * shortest <= num_steps <= num_patches * longest:
         raise InvalidParameterError(
-            f"{num_patches} patches of {shortest} to {longest} steps must fill the look-back. "
-            f"It has {num_steps} steps. Lower min_length, raise max_length, or change "
-            "compression_rate.",
+            f"{num_patches} patches of {shortest} to {longest} steps cannot fill a look-back of "
+            f"{num_steps} steps. Lower min_length, raise max_length, or change compression_rate.",
             parameter="max_length" if num_patches * longest < num_steps else "min_length",
         )
 
@@ -130,13 +132,13 @@ def threshold_for(scores: Tensor, compression_rate: float, counted: Tensor | Non
     compression_rate : float
         Points per patch r.
     counted : Tensor of bool, shape (N, T), optional
-        Steps that count, such as observed ones. Default: all steps.
+        True at steps that count, such as observed steps. Default: all steps count.
 
     Returns
     -------
     float
-        Threshold that a share (T / r - 1) / (T - 1) of the scores after step 0 exceed, or fewer if
-        scores are equal.
+        Threshold that a share (T / r - 1) / (T - 1) of the scores after step 0 exceeds. With equal
+        scores, the share may be smaller.
     """
     num_steps = scores.shape[1]
     if num_steps == 1:
@@ -156,12 +158,13 @@ def standardise(scores: Tensor, counted: Tensor | None = None) -> Tensor:
     scores : Tensor of shape (N, T - 1)
         Scores of the steps after the first.
     counted : Tensor of bool, shape (N, T), or None
-        Steps that count; the others get 0. None: all steps.
+        True at steps that count. Other steps get 0. None: all steps count.
 
     Notes
     -----
-    About the same share of such scores exceeds a given threshold in every row, also in rows that
-    training has not seen. The standard deviation would depend more on a row's few largest scores.
+    About the same share of standardised scores exceeds a given threshold in every row, even in rows
+    that training has not seen. The standard deviation, in contrast, would depend more on the few
+    largest scores of a row.
     """
     if counted is None:
         centred = scores - scores.mean(1, keepdim=True)
@@ -175,7 +178,7 @@ def standardise(scores: Tensor, counted: Tensor | None = None) -> Tensor:
 
 @torch.no_grad()
 def row_scale(scores: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Return the offset and scale of each row's scores with which one threshold serves all rows.
+    """Return the offset and scale of each row's scores that let one threshold serve all rows.
 
     Parameters
     ----------
@@ -191,11 +194,11 @@ def row_scale(scores: Tensor, share: float) -> tuple[Tensor, Tensor]:
 
     Notes
     -----
-    The offset is halfway between the row's mean and its quantile that the desired share of scores
-    exceeds; the scale is the standard deviation. A threshold on plain scores keeps the rate only on
-    data similar to those of its calibration, and the row's own quantile gives every row the same
-    number of patches. Halfway, rows still differ, and other data have nearly the same rate. Own
-    construction.
+    The offset is halfway between two values of the row: the mean, and the quantile that the desired
+    share of scores exceeds. The scale is the standard deviation. A threshold on plain scores keeps
+    the rate only on data similar to the calibration data, and an offset at the quantile would give
+    every row the same number of patches. With an offset halfway between, the number of patches can
+    differ between rows, and the rate is nearly kept on other data. This is an own construction.
     """
     if scores.shape[1] == 0:
         return scores.new_zeros(len(scores), 1), scores.new_ones(len(scores), 1)
@@ -212,16 +215,17 @@ def rank_above(share: float, number: int) -> int:
 
 @torch.no_grad()
 def spaced_maxima(scores: Tensor, counted: Tensor | None, spacing: int) -> Tensor:
-    """Choose steps of highest score, none within `spacing` of another.
+    """Choose the steps with the highest scores, no two of them within `spacing` steps.
 
     Parameters
     ----------
     scores : Tensor of shape (N, T - 1)
-        Scores of the steps after the first, which is always chosen. NaN is never chosen.
+        Scores of the steps after the first. The first step is always chosen, and a step with NaN
+        never.
     counted : Tensor of bool, shape (N, T), or None
-        Steps that can be chosen. None: all steps.
+        True at steps that can be chosen. None: all steps can be chosen.
     spacing : int
-        Number of steps, at least 1, that are excluded on each side of a chosen one.
+        Number of steps, at least 1, that are excluded on each side of a chosen step.
 
     Returns
     -------
@@ -230,8 +234,9 @@ def spaced_maxima(scores: Tensor, counted: Tensor | None, spacing: int) -> Tenso
 
     Notes
     -----
-    Greedy non-maximum suppression, for many steps at a time: all steps that are the highest within
-    the spacing are chosen and their neighbours excluded, until no step is left.
+    The method is greedy non-maximum suppression for many steps at a time. In each round, all steps
+    that are the highest within the spacing are chosen, and their neighbours are excluded, until no
+    step is left.
     """
     chosen = torch.zeros_like(scores, dtype=torch.bool)
     left = ~scores.isnan() if counted is None else counted[:, 1:] & ~scores.isnan()
@@ -247,7 +252,7 @@ def spaced_maxima(scores: Tensor, counted: Tensor | None, spacing: int) -> Tenso
 
 
 def _highest_near(values: Tensor, reach: int) -> tuple[Tensor, Tensor]:
-    """Return the highest of the `reach` values before each step of (N, T), and of those after."""
+    """Return the highest of the `reach` values (N, T) before each step, and of those after it."""
     num_steps = values.shape[1]
     ends = F.pad(values, (reach, reach), value=-torch.inf)
     highest = F.max_pool1d(ends[:, None], reach, stride=1)[:, 0]

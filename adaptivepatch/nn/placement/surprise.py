@@ -17,7 +17,7 @@ _TAPS = 3
 
 
 class NextPointPredictor(nn.Module):
-    """Forecaster of a normal distribution of every step, conditional on the steps before it.
+    """Forecaster that predicts a normal distribution for every step from the steps before it.
 
     Parameters
     ----------
@@ -27,13 +27,13 @@ class NextPointPredictor(nn.Module):
     Notes
     -----
     Four causal convolutions of three taps with dilations 1, 2, 4 and 8 on residual branches read
-    the 31 steps before a step. The mean is predicted as an offset to the last value. Scales are at
-    least 1e-3, in the units of the normalised rows.
+    the 31 steps before a step. The mean is predicted as an offset to the last value. Standard
+    deviations are at least 1e-3, in the units of the normalised rows.
     """
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
-        # Two-dimensional and with channels last: a third of the time of `nn.Conv1d` on a CPU.
+        # With channels last, these layers take a third of the time of `nn.Conv1d` on a CPU.
         self.lift = nn.Conv2d(2, width, 1)
         self.layers = nn.ModuleList(
             nn.Conv2d(width, width, (1, _TAPS), dilation=(1, dilation)) for dilation in _DILATIONS
@@ -43,7 +43,7 @@ class NextPointPredictor(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, series: Tensor) -> tuple[Tensor, Tensor]:
-        """Forecast every step of normalised rows (N, T) from those before it.
+        """Forecast every step of normalised rows (N, T) from the steps before it.
 
         Returns
         -------
@@ -63,20 +63,20 @@ class NextPointPredictor(nn.Module):
         return before + offset, scale.log()
 
     def entropy(self, series: Tensor) -> Tensor:
-        """Return the differential entropy of the forecast of every step in nats, (N, T)."""
+        """Return the differential entropy of the forecast of every step in nats, shape (N, T)."""
         return self(series)[1] + 0.5 * math.log(2 * math.pi * math.e)
 
     def surprisal(self, series: Tensor) -> Tensor:
-        """Return -log p of every step, conditional on those before it, in nats, (N, T)."""
+        """Return -log p of every step, given the steps before it, in nats, shape (N, T)."""
         mean, log_scale = self(series)
         return _surprisal(series, mean, log_scale)
 
     def squared_error(self, series: Tensor) -> Tensor:
-        """Return the squared error of the mean of every step, (N, T)."""
+        """Return the squared error of the mean of every step, shape (N, T)."""
         return (series - self(series)[0]).square()
 
     def tail_probability(self, series: Tensor) -> Tensor:
-        """Return the probability of values farther from the mean than the actual one, (N, T)."""
+        """Return the probability (N, T) of values farther from the mean than the actual value."""
         mean, log_scale = self(series)
         score = (series - mean).abs() * (-log_scale).exp()
         return torch.special.erfc(score / math.sqrt(2))
@@ -87,10 +87,10 @@ class NextPointPredictor(nn.Module):
         Parameters
         ----------
         series : Tensor of shape (N, T)
-            Normalised look-backs, gaps filled.
+            Normalised look-backs with filled gaps.
         observed : Tensor of bool, shape (N, T), optional
-            True at observed steps. A step counts if it and the one before it are observed. None:
-            all steps are observed.
+            True at observed steps. A step counts if the step itself and the previous step are
+            observed. None: all steps are observed.
         """
         surprisal = self.surprisal(series)[:, 1:]
         if observed is None:
@@ -121,13 +121,13 @@ def fit_next_point(
     predictor : NextPointPredictor
         Predictor to train, from its current weights.
     series : Tensor of shape (N, T)
-        Normalised look-backs, gaps filled.
+        Normalised look-backs with filled gaps.
     observed : Tensor of bool, shape (N, T), or None
         True at observed steps. None: all steps are observed.
     generator : torch.Generator
         Generator that draws the rows of each batch.
     num_steps, batch_size : int
-        Number of AdamW steps, and rows per batch.
+        Number of AdamW steps, and number of rows per batch.
     learning_rate : float, default=3e-3
         Initial learning rate, which decays to zero along a cosine.
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 def even_starts(num_steps: int, num_patches: int) -> list[int]:
-    """Return the starts round(k T / K) of K even patches, halves rounded up."""
+    """Return the starts round(k T / K) of K even patches, with halves rounded up."""
     return [(2 * k * num_steps + num_patches) // (2 * num_patches) for k in range(num_patches)]
 
 
@@ -59,7 +59,7 @@ class Sites(NamedTuple):
     positions : tuple of int
         Steps of the sites, increasing.
     blocks : tuple of int
-        Block of each site: the number, from 0, of the reference start that it lies around.
+        Block of each site: the number, from 0, of the reference start that the site belongs to.
     reference : tuple of int
         Indices of the sites that are reference starts.
     num_steps : int

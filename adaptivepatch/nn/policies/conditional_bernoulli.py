@@ -31,11 +31,11 @@ class ConditionalBernoulli(SubsetPolicy):
 
     Notes
     -----
-    log p(S) = sum of logits in S - log Z, where Z is the sum over all sets: the elementary
-    symmetric polynomial e_k. It is computed from Poisson-binomial probabilities in linear space.
-    The logits are shifted so that the expected number of starts is k, which avoids underflow of the
-    relevant quantities, and the shift is removed exactly. The cost is O(C k), in float64. Patch
-    lengths are not limited.
+    log p(S) = sum of logits in S - log Z, where Z is the sum of the weights of all allowed sets.
+    With exactly k starts, Z is the elementary symmetric polynomial e_k. Z is computed from
+    Poisson-binomial probabilities in linear space. The logits are shifted so that the expected
+    number of starts is k, which avoids underflow of the relevant quantities, and the result is
+    corrected exactly for the shift. The cost is O(C k), in float64. Patch lengths are not limited.
     """
 
     def __init__(self, logits: Tensor, num_starts: int, at_most: bool = False) -> None:
@@ -73,8 +73,9 @@ class ConditionalBernoulli(SubsetPolicy):
     @cached_property
     def boundary_prob(self) -> Tensor:
         """See `SubsetPolicy.boundary_prob`."""
-        # Probability, by starts so far, that the remaining sites lead to an allowed number of
-        # starts, weighted by `_log_counts`. The extra column is for a start at the current site.
+        # For each number of starts so far: probability that the remaining sites lead to an allowed
+        # number of starts, weighted by `_log_counts`. The extra column is for a start at the
+        # current site.
         total = self._log_counts.logsumexp(1, keepdim=True)
         weight = (self._log_counts - total).exp() / self._forward[-1]
         weight = torch.where(torch.isneginf(self._log_counts), 0.0, weight)
@@ -101,7 +102,8 @@ class ConditionalBernoulli(SubsetPolicy):
         action = torch.zeros(num_samples, rows, sites, dtype=torch.bool, device=device)
         for t in reversed(range(sites)):
             table = self._forward[t].expand(num_samples, -1, -1)
-            # Weights of a start and of no start here, up to the common probability of `left`.
+            # Weights of a start and of no start here, up to a common factor, the probability of
+            # `left`.
             with_it = table.gather(2, (left - 1).clamp(min=0)[..., None])[..., 0] * self.prob[:, t]
             without = table.gather(2, left[..., None])[..., 0] * (1 - self.prob[:, t])
             chosen = (left > 0) & (uniform[..., t] * (with_it + without) < with_it)
@@ -111,7 +113,10 @@ class ConditionalBernoulli(SubsetPolicy):
 
     @property
     def mode(self) -> Tensor:
-        """The k sites of largest logit, ties to the earlier; with `at_most`, positive ones only."""
+        """The k sites with the largest logits; with `at_most`, only those with positive logits.
+
+        Ties go to the earlier site.
+        """
         logits = self.logits.detach()
         order = logits.argsort(dim=1, descending=True, stable=True)[:, : self.num_starts]
         chosen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, order, True)

@@ -23,7 +23,7 @@ class PolicyDistribution(SegmentationDistribution):
     Parameters
     ----------
     policy : SubsetPolicy
-        Policy of N rows, or of the groups that they form.
+        Policy for a batch of N rows, or for the groups that these rows form.
     sites : Sites
         Positions of the C sites.
     capacity : int
@@ -31,7 +31,7 @@ class PolicyDistribution(SegmentationDistribution):
     exact : bool
         Whether every row has exactly K patches.
     place : Tensor of int, shape (N,), or None
-        Index of each row's group, if the policy is one of groups.
+        Index of each row's group, if the policy is for groups. None: the policy is for rows.
     hidden : Tensor of shape (N, C, W)
         Vectors from which the logits were computed.
     """
@@ -50,7 +50,7 @@ class PolicyDistribution(SegmentationDistribution):
         self._positions = torch.tensor(sites.positions, device=hidden.device)
 
     def _rows(self, values: Tensor) -> Tensor:
-        """Expand values (..., groups, C) of a policy of groups to rows (..., N, C)."""
+        """Expand values (..., groups, C) of a policy for groups to rows (..., N, C)."""
         return values if self.place is None else values[..., self.place, :]
 
     def _on_steps(self, chosen: Tensor, first: bool) -> Tensor:
@@ -86,7 +86,7 @@ class PolicyDistribution(SegmentationDistribution):
 
     @cached_property
     def boundary_prob(self) -> Tensor:  # type: ignore[override]
-        """Marginal probabilities of the raw action, (N, T), without gradient; 1 at step 0."""
+        """Marginal probabilities (N, T) of the raw action, without gradient; 1 at step 0."""
         prob = self._rows(self.policy.boundary_prob)
         marginal = prob.new_zeros(len(prob), self.sites.num_steps)
         marginal[:, self._positions] = prob
@@ -103,8 +103,8 @@ class PolicyDistribution(SegmentationDistribution):
         """Return the signal-to-noise ratio of the policy gradient, about 1 for pure noise.
 
         For all policies here, the gradient of the log-probability with respect to the logits is the
-        action minus its marginal. The ratio compares, over rows, the gradients of the network's
-        last layer.
+        action minus its marginal probability. The ratio is computed from each row's gradient for
+        the last layer of the network.
 
         Parameters
         ----------

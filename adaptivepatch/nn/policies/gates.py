@@ -35,7 +35,8 @@ class WindowedBernoulli:
     Parameters
     ----------
     terms : Tensor of shape (N, T, w)
-        Terms V of the logits. Those of step 0, which always starts a patch, are not read.
+        Terms V of the logits. The terms of step 0 are not read, because step 0 always starts a
+        patch.
     share : float
         Probability of a start where V is zero.
 
@@ -43,7 +44,7 @@ class WindowedBernoulli:
     -----
     ``logit_t = 6 tanh(u_t / 6) + logit(share)`` with
     ``u_t = V_{t,w} + sum_{j=1}^{w-1} a_{t-j} V_{t,w-j}``, a_0 = 1 and no decisions before step 0.
-    With w = 1 decisions are independent.
+    With w = 1, decisions are independent.
     """
 
     def __init__(self, terms: Tensor, share: float) -> None:
@@ -53,7 +54,7 @@ class WindowedBernoulli:
 
     @property
     def window(self) -> int:
-        """Window w: the decision itself plus the number of earlier ones that it depends on."""
+        """Window w: one plus the number of earlier decisions that a decision depends on."""
         return self.terms.shape[2]
 
     def _logit(self, total: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ class WindowedBernoulli:
         action : Tensor of bool, shape (N, T)
             Decisions, True at step 0.
         logits : Tensor of shape (N, T - 1)
-            Logits of the steps after the first, conditional on that action.
+            Logits of the steps after the first, conditional on these decisions.
         """
         return self._chosen(self.terms[:, 0, 0], lambda _, logit: logit > self.prior + threshold)
 
@@ -123,8 +124,8 @@ class WindowedBernoulli:
     ) -> tuple[Tensor, Tensor]:
         """Choose step by step; return actions (..., N, T) and their logits.
 
-        The leading sizes are those of `like`. `choose` maps a step (or a slice of steps) and its
-        logits to decisions.
+        The leading dimensions (..., N) are those of `like`. `choose` maps a step (or a slice of
+        steps) and its logits to decisions.
         """
         first = torch.ones_like(like, dtype=torch.bool)
         if self.window == 1:  # independent decisions: one pass
@@ -135,7 +136,7 @@ class WindowedBernoulli:
         past = deque([first.to(terms.dtype)], maxlen=self.window - 1)
         for t in range(1, len(terms)):
             total = terms[t, -1].expand_as(like)
-            for back, before in enumerate(past, start=1):  # in the order of `logits`: equal sums
+            for back, before in enumerate(past, start=1):  # the order of `logits`, for equal sums
                 total = total + before * terms[t, -1 - back]
             logit = self._logit(total)
             actions.append(choose(t, logit))
@@ -146,7 +147,7 @@ class WindowedBernoulli:
 
 
 class Gate(nn.Module):
-    """Map from point vectors to the terms of a policy, with the threshold of its mode.
+    """Map from point vectors to the terms of a policy, with a threshold for the policy's mode.
 
     Parameters
     ----------
@@ -161,9 +162,9 @@ class Gate(nn.Module):
 
     Notes
     -----
-    Initial weights and biases are a 16th of their usual size. The published gate instead divides
-    its output by 16 throughout. With narrow vectors that slows learning: Adam moves a logit by
-    about the learning rate times W / 16 per step.
+    Initial weights and biases are a 16th of their usual size. The published gate instead always
+    divides its output by 16. With narrow vectors, that division slows learning: Adam moves a logit
+    by only about the learning rate times W / 16 per step.
     """
 
     level: Tensor
@@ -182,24 +183,24 @@ class Gate(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, policy: WindowedBernoulli, share: float, weight: float = 1.0) -> None:
-        """Move the threshold so that a share of the steps after the first starts a patch.
+        """Move the threshold so that the given share of the steps after the first starts a patch.
 
         Parameters
         ----------
         policy : WindowedBernoulli
-            Policy of rows from the data.
+            Policy for rows of the data.
         share : float
             Desired share of starts.
         weight : float, default=1.0
-            Step size: 1 replaces the threshold, a smaller value moves it by that fraction of the
-            difference.
+            Step size: 1 replaces the threshold; a smaller value moves the threshold by that
+            fraction of the difference.
 
         Notes
         -----
         The target is a quantile of the logits. If the window exceeds 1, logits depend on earlier
-        decisions and hence on the threshold. A weight below 1 moves towards the quantile of the
-        logits under the current threshold, whose fixed point has the desired share. A weight of 1
-        finds the threshold by bisection.
+        decisions and hence on the threshold. With a weight below 1, the threshold moves towards the
+        quantile of the logits under the current threshold; at the fixed point of this iteration,
+        the share is the desired one. With a weight of 1, the threshold is found by bisection.
         """
         if policy.terms.shape[1] == 1:  # a single step leaves nothing to decide
             return
@@ -211,7 +212,7 @@ class Gate(nn.Module):
 
 
 def calibrated_threshold(policy: WindowedBernoulli, share: float) -> Tensor:
-    """Return the threshold, a scalar, at which a share of the decisions are starts."""
+    """Return the threshold, a scalar, at which the given share of decisions are starts."""
     if policy.window == 1:
         return _quantile(policy.decide(0.0)[1], share) - policy.prior
     low, high = -LARGEST_LOGIT, LARGEST_LOGIT
@@ -223,16 +224,16 @@ def calibrated_threshold(policy: WindowedBernoulli, share: float) -> Tensor:
 
 
 def _quantile(logits: Tensor, share: float) -> Tensor:
-    """Return the logit that a share of the logits exceeds."""
+    """Return the logit that the given share of all logits exceeds."""
     flat = logits.flatten()
     return flat.kthvalue(rank_above(share, len(flat))).values
 
 
 def _expected_count_threshold(logits: Tensor) -> Tensor:
-    """Return the threshold (N, 1) that the expected number of starts exceed.
+    """Return a threshold (N, 1) that as many logits exceed as starts are expected.
 
-    That number is the rounded sum of the probabilities of the logits (N, T - 1). With ties, fewer
-    logits exceed the threshold.
+    The expected number of starts is the rounded sum of the probabilities of the logits (N, T - 1).
+    If logits are equal, fewer of them may exceed the threshold.
     """
     number = logits.sigmoid().sum(1, keepdim=True).round().long()
     ordered = F.pad(logits.sort(1, descending=True).values, (0, 1), value=-torch.inf)
@@ -245,16 +246,17 @@ class GatedDistribution(SegmentationDistribution):
     Parameters
     ----------
     policy : WindowedBernoulli
-        Policy of N rows.
+        Policy for a batch of N rows.
     features, inputs : Tensor of shape (N, T, W)
-        Point vectors for embeddings, with gradient, and the inputs of the gate.
+        Two sets of point vectors: `features`, which embeddings read and which have a gradient, and
+        `inputs`, which the gate reads.
     cut : callable
         Function that maps scores (N, T) and the keyword `threshold` to a segmentation; see
         `adaptivepatch.nn.placement.score_rules.cut_by_scores`.
     threshold : callable or None
-        Function that returns the threshold of `WindowedBernoulli.decide`. None, allowed for
-        independent decisions only: the mode starts patches at the likeliest steps, as many as a
-        draw has on average.
+        Function that returns the threshold of `WindowedBernoulli.decide`. If None, the mode has as
+        many patches as a draw has on average, and they start at the likeliest steps. None is
+        allowed only if decisions are independent.
     group : Tensor of shape (N,), optional
         Group of each row. Rows of a group have equal terms and share their noise.
     """
@@ -284,7 +286,7 @@ class GatedDistribution(SegmentationDistribution):
 
     @property
     def mode(self) -> Segmentation:
-        """Starts where the logit, conditional on earlier decisions, exceeds the threshold."""
+        """Patches that start where the logit, given earlier decisions, exceeds the threshold."""
         return self._mode
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Rollout:
@@ -317,7 +319,7 @@ class GatedDistribution(SegmentationDistribution):
         return -(torch.xlogy(prob, prob) + torch.xlogy(1 - prob, 1 - prob)).sum(1)
 
     def gate_gradients(self, action: Tensor, advantage: Tensor) -> Tensor:
-        """Return each row's gradient of ``mean(A log p)`` for the weights of the gate's projection.
+        """Return the gradient of each row's ``mean(A log p)`` for the gate's projection weights.
 
         Parameters
         ----------

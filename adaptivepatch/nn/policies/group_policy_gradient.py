@@ -31,8 +31,8 @@ def group_advantage(reward: Tensor, baseline: Literal["rloo", "mean", "std"]) ->
     baseline : {"rloo", "mean", "std"}
         Baseline that is subtracted. "rloo": the mean of the other rollouts, which is unbiased.
         "mean": the mean of all rollouts, which scales the expected gradient by (G - 1) / G. "std"
-        (GRPO): as "mean", divided by the row's standard deviation plus 1e-4, so that all rows have
-        equal weight, even those on which patches hardly matter.
+        (GRPO): the same as "mean", but the difference is divided by the row's standard deviation
+        plus 1e-4, so that all rows have equal weight, even rows for which patches hardly matter.
 
     Returns
     -------
@@ -56,12 +56,13 @@ def group_advantage(reward: Tensor, baseline: Literal["rloo", "mean", "std"]) ->
 def score_function_loss(advantage: Tensor, log_prob: Tensor, weight: Tensor) -> Tensor:
     """Return a scalar loss whose gradient is minus the policy gradient.
 
-    ``- sum_n w_n mean_g A_gn log p(b_gn) / sum_n w_n``; no gradient flows through the advantage.
+    The loss is ``- sum_n w_n mean_g A_gn log p(b_gn) / sum_n w_n``. No gradient flows through the
+    advantage.
 
     Parameters
     ----------
     advantage, log_prob : Tensor of shape (G, N)
-        Advantages A, and log-probabilities of the raw actions b.
+        Advantages A and log-probabilities of the raw actions b.
     weight : Tensor of shape (N,)
         Weight w of each row.
     """
@@ -75,7 +76,7 @@ def reconstruction_error(series: Tensor, segmentation: Segmentation) -> Tensor:
     Parameters
     ----------
     series : Tensor of shape (N, T)
-        Normalised look-backs, gaps filled.
+        Normalised look-backs with filled gaps.
     segmentation : Segmentation
         Segmentations of G * N rows, rollout-major.
     """
@@ -95,7 +96,7 @@ def signal_to_noise(gradient: Tensor) -> Tensor:
 
 
 class GroupPolicyGradient(Configurable):
-    """Settings by which a boundary policy learns from the forecast loss (GRPG).
+    """Settings for training a boundary policy on the forecast loss (GRPG).
 
     Parameters
     ----------
@@ -109,8 +110,8 @@ class GroupPolicyGradient(Configurable):
         Reward: minus the forecast loss of the row, or minus its logarithm, which gives rows of
         different scales equal weight.
     learning_rate : float, default=3.0
-        Learning rate of the policy, as a multiple of the trainer's; 0 leaves the policy as
-        initialised.
+        Learning rate of the policy, as a multiple of the trainer's rate; 0 keeps the initial
+        policy.
     entropy_bonus : float, default=0.0
         Weight of the policy's entropy, in units of the reward's scale per nat.
     clip : float, default=5.0
@@ -131,9 +132,10 @@ class GroupPolicyGradient(Configurable):
 
     Notes
     -----
-    Training is joint and needs no relaxation: at every step the policy follows
-    ``E[(R - baseline) grad log p]`` and the backbone the forecast loss on one of the segmentations.
-    Advantages are divided by one running root mean square for all rows, then clipped.
+    Training is joint and needs no relaxation: at every step, the policy follows
+    ``E[(R - baseline) grad log p]``, and the backbone follows the gradient of the forecast loss for
+    one of the segmentations. Advantages are divided by one running root mean square for all rows,
+    then clipped.
 
     References
     ----------
@@ -169,7 +171,7 @@ class GroupPolicyGradient(Configurable):
         self.every = every
 
     def check(self) -> None:
-        """Raise `InvalidParameterError` unless every parameter is in its range."""
+        """Raise `InvalidParameterError` if a parameter is out of its range."""
         check_int(self, num_samples=self.num_samples, every=self.every)
         check_choice(self, BASELINES, baseline=self.baseline)
         check_choice(self, ("loss", "log_loss"), reward=self.reward)
@@ -181,7 +183,7 @@ class GroupPolicyGradient(Configurable):
         check_float(self, "[0, 1]", **{name: getattr(self, name) for name in shares})
         if self.num_samples == 1 and self.baseline in GROUP_BASELINES:
             raise InvalidParameterError(
-                f"The baseline {self.baseline!r} compares the rollouts of a row. Got "
+                f"The baseline {self.baseline!r} compares several rollouts of a row. Got "
                 "num_samples=1. Use at least 2, or baseline='greedy' or 'early_exit'.",
                 parameter="num_samples",
             )
@@ -194,7 +196,7 @@ class GroupPolicyGradient(Configurable):
             )
 
     def phase(self, progress: float) -> Literal["delay", "warmup", "learn", "frozen"]:
-        """Return the policy's phase at a share of training done, from 0 to 1."""
+        """Return the policy's phase when the share `progress` of training, from 0 to 1, is done."""
         if progress >= 1 - self.frozen_share:
             return "frozen"
         if self.learning_rate == 0 or progress < self.delay:

@@ -34,7 +34,7 @@ class MetricMeans:
             self._found.setdefault(name, []).append(value.detach())
 
     def take(self) -> dict[str, float]:
-        """Return the mean of every name and reset all means."""
+        """Return the mean for every name, and reset all means."""
         found, self._found = self._found, {}
         return {
             name: float(torch.stack([v.double().cpu() for v in values]).mean())
@@ -43,10 +43,10 @@ class MetricMeans:
 
 
 class PolicyMetrics(MetricMeans):
-    """Means of the metrics of a policy, always of the same names."""
+    """Means of the metrics of a policy, always under the same names."""
 
     def take(self) -> dict[str, float]:
-        """Return the mean of every name, NaN where it has no values, and reset all means."""
+        """Return the mean for every name, or NaN if it has no values, and reset all means."""
         means = dict.fromkeys(_NAMES, math.nan) | super().take()
         identical = means["policy_identical"]
         means["policy_collapsed"] = identical if math.isnan(identical) else float(identical > 0.99)
@@ -66,7 +66,7 @@ def policy_metrics(loss: Tensor, rollout: Segmentation, entropy: Tensor) -> dict
     Parameters
     ----------
     loss : Tensor of shape (G or 1, N)
-        Loss of every rollout and row, or of one rollout if they were not scored.
+        Loss of every rollout and row, or of one rollout if rollouts were not scored.
     rollout : Segmentation
         Segmentations of G * N rows, rollout-major.
     entropy : Tensor of shape (N,) or (G * N,)

@@ -42,18 +42,19 @@ class Segmental(SubsetPolicy):
     Raises
     ------
     InvalidParameterError
-        If the minimum length exceeds the maximum, or, on use, if no segmentation at these sites
-        satisfies the limits.
+        If the minimum length exceeds the maximum, or, when the policy is used, if no segmentation
+        at these sites satisfies the limits.
 
     Notes
     -----
     A segmentation is a path of K edges from step 0 through K - 1 sites to the end; an edge joins
     nodes at an allowed distance. The weight of a path is the product of exp(logit) at its sites:
     log p = sum of logits - log Z. Z, marginals and samples come from the forward recursion
-    ``a_k = (a_{k-1} v) A``, with weights v and the 0/1 matrix A of edges, and from its reverse, as
-    matrix products in float64 with a scale per row. A is tilted by exp(-c length). The lengths of a
-    path sum to T, so the tilt cancels, but it concentrates the recursion on paths that end at T. If
-    linear space underflows nevertheless, the recursion is repeated in log space.
+    ``a_k = (a_{k-1} v) A``, with weights v and the 0/1 matrix A of edges, and from the reverse
+    recursion. Both are computed as matrix products in float64 with one scale per row. The entries
+    of A are multiplied by a tilt, exp(-c length). Since the lengths of a path sum to T, the tilt
+    cancels, but it concentrates the recursion on paths that end at T. If linear space underflows
+    nevertheless, the recursion is repeated in log space.
     """
 
     def __init__(
@@ -67,8 +68,8 @@ class Segmental(SubsetPolicy):
     ) -> None:
         if lengths[0] > lengths[1]:
             raise InvalidParameterError(
-                f"min_length must not exceed max_length. Got min_length={lengths[0]} and "
-                f"max_length={lengths[1]}, given or by default. Set both.",
+                f"min_length={lengths[0]} exceeds max_length={lengths[1]} (one of them may be the "
+                "default). Set both.",
                 parameter="min_length",
             )
         self.logits, self.num_patches, self.at_most = logits, num_patches, at_most
@@ -84,7 +85,7 @@ class Segmental(SubsetPolicy):
 
     @cached_property
     def _tables(self) -> tuple[Tensor, Tensor]:
-        """Log-weights (K + 1, N, J): of paths of k edges to each node, and from it to the end."""
+        """Log-weights (K + 1, N, J) of paths of k edges to each node, and of paths to the end."""
         forward, backward = self._linear(), self._linear(reverse=True)
         if self._underflows(forward, backward):
             forward, backward = self._logarithmic(), self._logarithmic(reverse=True)
@@ -155,13 +156,13 @@ class Segmental(SubsetPolicy):
         return self._checked(self._total(self._tables[0]))
 
     def _checked(self, total: Tensor) -> Tensor:
-        """Return the log-weight (N,) of the paths to the end, or raise if there is no path."""
+        """Return the log-weight (N,) of the paths to the end; raise an error without any path."""
         if bool(torch.isneginf(total).any()):
             raise InvalidParameterError(
-                f"The patches must fill the look-back, but {self.num_patches} patches of "
-                f"{self.lengths[0]} to {self.lengths[1]} steps at {len(self.nodes) - 2} sites "
-                f"cannot fill {int(self.nodes[-1])} steps. Lower min_length, raise max_length, or "
-                "raise candidates."
+                f"{self.num_patches} patches of {self.lengths[0]} to {self.lengths[1]} steps with "
+                f"starts at {len(self.nodes) - 2} candidate sites cannot fill a look-back of "
+                f"{int(self.nodes[-1])} steps. Lower min_length, raise max_length, or raise "
+                "candidates."
             )
         return total
 
@@ -206,7 +207,7 @@ class Segmental(SubsetPolicy):
         def choose(k: int, before: Tensor, real: Tensor) -> Tensor:
             score = forward[k].expand(num_samples, -1, -1).gather(2, before)
             score = score.masked_fill(~real, -torch.inf)
-            # The bound is for finished rows, which have no path.
+            # The bound is needed for finished rows, which have no path.
             largest = score.amax(-1, keepdim=True).clamp(min=-1e300)
             cumulative = (score - largest).exp().cumsum(-1)
             return (uniform[..., k : k + 1] * cumulative[..., -1:] > cumulative).sum(-1)
@@ -215,7 +216,7 @@ class Segmental(SubsetPolicy):
 
     @property
     def mode(self) -> Tensor:
-        """Path of largest weight (Viterbi); ties go to fewer patches, then to earlier sites."""
+        """Path with the largest weight (Viterbi); ties go to fewer patches, then earlier sites."""
         total = torch.full_like(self.weights, -torch.inf)
         total[:, 0] = 0
         totals = [total]

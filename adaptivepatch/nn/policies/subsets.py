@@ -2,7 +2,7 @@
 
 Every policy covers N rows of C candidate sites and has `sample`, `log_prob` of a raw action,
 `mode`, `boundary_prob` (marginals) and `entropy`. All returned sets satisfy the budget of k starts,
-except the raw actions of `CappedBernoulli`, which `project` brings under it.
+except the raw actions of `CappedBernoulli`, which `project` reduces to the budget.
 
 Two further policies are in ``segmental.py`` and ``conditional_bernoulli.py``.
 
@@ -25,7 +25,7 @@ class SubsetPolicy(ABC):
     Attributes
     ----------
     logits : Tensor of shape (N, C)
-        Logits of the sites; a larger one makes a site likelier. float64 avoids loss of precision.
+        Logits of the sites; a larger logit makes a site likelier. float64 avoids loss of precision.
     """
 
     logits: Tensor
@@ -39,7 +39,7 @@ class SubsetPolicy(ABC):
         """Return the log-probability (G, N), with gradient, of raw actions in the support."""
 
     def project(self, action: Tensor) -> Tensor:
-        """Return the sets (G, N, C) within the budget that raw actions (G, N, C) lead to."""
+        """Reduce raw actions (G, N, C) to sets (G, N, C) within the budget."""
         return action
 
     @property
@@ -58,16 +58,16 @@ class SubsetPolicy(ABC):
 
 
 class Stratified(SubsetPolicy):
-    """Policy with exactly one start in every block of sites, drawn independently.
+    """Policy that draws exactly one start in every block of sites, independently of other blocks.
 
     Parameters
     ----------
     logits : Tensor of shape (N, C)
-        Logits of the sites, compared within a block only.
+        Logits of the sites. Only their differences within a block matter.
     blocks : Tensor of int, shape (C,)
         Block of each site, from 0, non-decreasing.
     at_most : bool, default=False
-        Whether a block may have no start; this option has logit 0.
+        Whether a block may have no start. The choice of no start has logit 0.
 
     Notes
     -----
@@ -132,7 +132,7 @@ class Stratified(SubsetPolicy):
 
     @property
     def mode(self) -> Tensor:
-        """Likeliest site of every block; the first of equal ones."""
+        """Likeliest site of every block, or the first of equally likely sites."""
         return self._sites(self._table.detach().argmax(-1))
 
     @property
@@ -156,20 +156,22 @@ class CappedBernoulli(SubsetPolicy):
     max_starts : int
         Budget k.
     threshold : bool, default=False
-        Whether the mode drops those of the k most probable sites that are not likelier than 1/2.
+        Whether the mode keeps only sites with a probability above 1/2 among the k most probable
+        sites.
 
     Notes
     -----
-    log p is that of the *raw* action: capping is part of the environment. This makes the
-    score-function gradient unbiased, which log p of the capped action would not. If a raw action
-    has more than k starts, the k likeliest are kept; ties go to the earlier site.
+    log p is the log-probability of the *raw* action: capping is part of the environment. The
+    score-function gradient is therefore unbiased; with log p of the capped action it would be
+    biased. If a raw action has more than k starts, the k likeliest are kept; ties go to the earlier
+    site.
     """
 
     def __init__(self, logits: Tensor, max_starts: int, threshold: bool = False) -> None:
         self.logits, self.max_starts, self.threshold = logits, max_starts, threshold
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw each candidate step independently.
+        """Draw each site independently.
 
         A draw may have more starts than the budget allows; `project` drops the surplus.
         """
@@ -196,7 +198,7 @@ class CappedBernoulli(SubsetPolicy):
 
     @property
     def mode(self) -> Tensor:
-        """The k most probable sites; with `threshold`, those of them likelier than 1/2."""
+        """The k most probable sites; with `threshold`, only those with a probability above 1/2."""
         likeliest = self._rank < self.max_starts
         return likeliest & (self.logits.detach() > 0) if self.threshold else likeliest
 

@@ -1,8 +1,8 @@
 """Predictions of the next points at every step, with and without the tokens so far.
 
-Parts of the causal form of score-function tokenization besides its policy: a causal encoder, two
-predictions whose errors are compared, and discounted sums of rewards. Reference: S. Dauncey, R.
-Wattenhofer, arXiv:2602.13940 (2026).
+This module holds all parts of the causal form of score-function tokenization except its policy: a
+causal encoder, two predictions whose errors are compared, and discounted sums of rewards.
+Reference: S. Dauncey, R. Wattenhofer, arXiv:2602.13940 (2026).
 
 Tensor suffixes: N rows, T steps, W width of point vectors, h points ahead, P patches, D width of
 tokens, H horizon.
@@ -24,14 +24,14 @@ from adaptivepatch.segmentation import Segmentation
 
 
 def discounted(reward: Tensor, discount: float) -> Tensor:
-    """Return the discounted sum of the rewards from every step on, shape (..., T).
+    """Return the discounted sum of the rewards of every step and all later steps, shape (..., T).
 
     Parameters
     ----------
     reward : Tensor of shape (..., T)
         Reward of every step.
     discount : float
-        Factor per step of delay of a reward, from 0 to 1.
+        Factor, from 0 to 1, by which a reward shrinks per step of delay.
     """
     step = torch.arange(reward.shape[-1], device=reward.device)
     ahead = step[:, None] - step  # row: step of the reward; column: step that receives it
@@ -40,7 +40,7 @@ def discounted(reward: Tensor, discount: float) -> Tensor:
 
 
 class CausalPointEncoder(PointEncoder):
-    """Convolutional `PointEncoder` whose vectors depend only on their step and earlier ones.
+    """Convolutional `PointEncoder` whose vectors depend only on their step and earlier steps.
 
     Parameters
     ----------
@@ -83,14 +83,15 @@ class NextPoints(nn.Module):
     ahead : int
         Number h of points to predict.
     with_early : bool
-        Whether there is also a prediction without tokens. Its head starts as a copy of the other.
+        Whether there is also a prediction without tokens. Its head starts as a copy of the head
+        with tokens.
 
     Notes
     -----
     The predictions are ``s_t + A (x_t + z_t)`` with tokens and ``s_t + B x_t`` without, where s_t
-    is the value of step t and x_t its vector. z_t is the first W values of the token of the newest
-    patch that is complete at step t, and 0 if there is none. A patch is complete at its last step,
-    where the start of the next patch is decided.
+    is the value of step t and x_t its vector. z_t consists of the first W values of the token of
+    the newest patch that is complete at step t, and is 0 if no patch is complete. A patch is
+    complete at its last step, where the start of the next patch is decided.
     """
 
     def __init__(self, width: int, ahead: int, with_early: bool) -> None:

@@ -21,7 +21,7 @@ from adaptivepatch.segmentation import Segmentation
 
 
 def confidence_gate(boundary_prob: Tensor, boundary_mask: Tensor) -> Tensor:
-    """Return ones (N, T) with the gradient of the confidence in the given boundaries.
+    """Return ones (N, T) that carry the gradient of the confidence in the given boundaries.
 
     The confidence is p at a boundary and 1 - p elsewhere.
     """
@@ -30,14 +30,14 @@ def confidence_gate(boundary_prob: Tensor, boundary_mask: Tensor) -> Tensor:
 
 
 class SelectEmbedding(nn.Module):
-    """Embedding that takes the vector at a chunk's start as its token.
+    """Embedding that takes the vector at the start of a chunk as the token of the chunk.
 
     Parameters
     ----------
     width, d_model : int
-        Widths W of the vectors and D of the tokens. If D is larger, learned values are appended; if
-        it is smaller, a linear map narrows the vectors. As in H-Net, either is trained at the
-        learning rate of the stage that reads the tokens.
+        Width W of the vectors and width D of the tokens. If D is larger than W, learned values are
+        appended to the vectors; if D is smaller, a linear map narrows the vectors. As in H-Net,
+        these weights are trained at the learning rate of the stage that reads the tokens.
     """
 
     def __init__(self, width: int, d_model: int) -> None:
@@ -55,7 +55,7 @@ class SelectEmbedding(nn.Module):
         gate: Tensor | None = None,
         features: Tensor | None = None,
     ) -> Tensor:
-        """Return tokens (N, P, D), from the features (N, T, W) only; see `ResampleEmbedding`."""
+        """Return tokens (N, P, D) of the features (N, T, W); see `ResampleEmbedding`."""
         del series, halo, observed, gate
         assert features is not None
         tokens = at_starts(features, segmentation)
@@ -66,19 +66,19 @@ class SelectEmbedding(nn.Module):
 
 
 class PooledEmbedding(nn.Module):
-    """Embedding of a patch's points, plus a linear map of its vectors.
+    """Embedding of a patch's points, plus a linear map of the patch's vectors.
 
     Parameters
     ----------
     width, d_model : int
-        Widths W of the vectors and D of the tokens.
+        Width W of the vectors and width D of the tokens.
     points : nn.Module
         Embedding of the points.
 
     Notes
     -----
     The linear map reads the mean of the patch's vectors plus the vector at its start. The sum of
-    both parts is multiplied by the gate at the start.
+    both parts is multiplied by the gate at the start of the patch.
     """
 
     def __init__(self, width: int, d_model: int, points: nn.Module) -> None:
@@ -104,19 +104,20 @@ class PooledEmbedding(nn.Module):
 
 
 class Dechunk(nn.Module):
-    """Map from the vectors of chunks back to the elements they hold.
+    """Map from the vectors of chunks back to the elements inside the chunks.
 
     Parameters
     ----------
     width, d_model : int
-        Widths W of the elements and D of the chunks. If D is larger, the first W values are used;
-        if it is smaller, a linear map widens the chunks.
+        Width W of the elements and width D of the chunks. If D is larger than W, the first W values
+        of each chunk are used; if D is smaller, a linear map widens the chunks.
 
     Notes
     -----
-    Chunks h are smoothed, ``z_k = p_k h_k + (1 - p_k) z_{k-1}``, with the probability p_k of their
-    boundary. Every element receives its chunk's z times the gate, plus a linear map, initially
-    zero, of its own vector. The computation uses at least float32, also under autocast.
+    Chunks h are smoothed, ``z_k = p_k h_k + (1 - p_k) z_{k-1}``, where p_k is the probability of
+    the boundary at the start of chunk k. Every element receives its chunk's z times the gate, plus
+    a linear map of its own vector. The linear map is zero initially. The computation uses at least
+    float32, even under autocast.
     """
 
     def __init__(self, width: int, d_model: int) -> None:
@@ -168,7 +169,7 @@ class PointUnpatch(nn.Module):
     decoder : nn.Module
         Decoder from (N, T, W) to (N, T, W).
     width, d_model : int
-        Widths W of the points and D of the chunks.
+        Width W of the points and width D of the chunks.
     """
 
     def __init__(self, decoder: nn.Module, width: int, d_model: int) -> None:

@@ -30,9 +30,10 @@ class TimeAlignedHead(nn.Module):
 
     Notes
     -----
-    A cell holds the mean of the tokens of its patches, weighted by overlap. If the patches are the
-    cells, this is the identity and the head equals PatchTST's flatten head. Quantile forecasts are
-    the median plus or minus cumulative softplus increments, so they cannot cross.
+    A cell holds the mean of the tokens of its patches, weighted by overlap. If the patches equal
+    the cells, this mean is the identity and the head equals PatchTST's flatten head. Quantile
+    forecasts are the median plus or minus cumulative softplus increments, so that they cannot
+    cross.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class TimeAlignedHead(nn.Module):
 class SlotHead(nn.Module):
     """Head that flattens the patch slots and projects them to the horizon.
 
-    Use it if the index of a patch carries meaning. If patches only divide time, it penalises
+    Use it if the index of a patch carries meaning. If patches only divide time, this head penalises
     segmentations whose k-th patch moves, and `TimeAlignedHead` is better.
 
     Parameters

@@ -26,19 +26,21 @@ def resample(series: Tensor, segmentation: Segmentation, num_values: int, halo: 
     num_values : int
         Number V of values per patch.
     halo : int, default=0
-        Steps after the patch that are also read; beyond the look-back the last value is repeated.
+        Number of steps after the patch that are also read. Beyond the look-back, the last value is
+        repeated.
 
     Returns
     -------
     Tensor of shape (N, P, V)
-        Resampled values; the original ones if patch length + halo equals V. Values of unused slots
-        are finite and have no meaning.
+        Resampled values. They are the original values if patch length + halo equals V. Values of
+        unused slots are finite and have no meaning.
 
     Notes
     -----
-    The series is taken as piecewise constant: an interval averages the steps it touches, the first
-    and the last weighted by the fraction covered. Prefix sums are avoided because they lose digits
-    in float32. For V = 1 on a CPU, `pool_mean` is used, which takes a fifth of the time.
+    The series is treated as piecewise constant: the value of an interval is the mean of the steps
+    that it touches, where the first and the last step are weighted by the fraction covered. Prefix
+    sums are avoided because they lose digits in float32. For V = 1 on a CPU, `pool_mean` is used,
+    which takes a fifth of the time.
     """
     if num_values == 1 and halo == 0 and series.device.type == "cpu":
         return pool_mean(series[..., None], segmentation)
@@ -48,7 +50,8 @@ def resample(series: Tensor, segmentation: Segmentation, num_values: int, halo: 
     longest = int(length.max())
     is_whole = bool((length % num_values == 0).all())
     touched = max(1, -(-longest // num_values) + (0 if is_whole else 1))
-    # Intervals by patch length, in units of 1 / V of a step: integers, so there is no rounding.
+    # Intervals by patch length, in units of 1 / V of a step. They are integers, so nothing is
+    # rounded.
     lengths = torch.arange(longest + 1, device=series.device)[:, None]  # (L, 1)
     left = lengths * torch.arange(num_values, device=series.device)  # (L, V)
     first = left // num_values
@@ -125,11 +128,11 @@ class ResampleEmbedding(nn.Module):
         Parameters
         ----------
         series : Tensor of shape (N, T)
-            Normalised look-backs, gaps filled.
+            Normalised look-backs with filled gaps.
         segmentation : Segmentation
             Segmentation of N rows into P patches.
         halo : int
-            Steps after a patch that are also read; see `resample`.
+            Number of steps after a patch that are also read; see `resample`.
         observed : Tensor of bool, shape (N, T), optional
             False at filled gaps. None: all steps are observed.
         gate : Tensor of shape (N, T), optional
@@ -155,14 +158,15 @@ class AlignedEmbedding(nn.Module):
     num_steps, d_model : int
         Length T of the look-back and token width D.
     nominal_length : int
-        Patch length, in time steps, at which initial tokens have the size of PatchTST's.
+        Patch length, in time steps, at which initial tokens are as large as PatchTST's tokens.
 
     Notes
     -----
     ``token = b + sum of (x_t w_t + e_t)`` over the observed steps t of the patch. A point therefore
-    counts the same for every start of its patch, and the forecast can remain a linear function of
-    the look-back under any segmentation. Resampling instead shifts and stretches points with their
-    patch, which no linear map can undo. Own construction: docs/decisions/013-aligned-embedding.md.
+    has the same effect wherever its patch starts, and the forecast can remain a linear function of
+    the look-back under any segmentation. Resampling, in contrast, shifts and stretches points with
+    their patch, which no linear map can undo. This embedding is an own construction; see
+    docs/decisions/013-aligned-embedding.md.
     """
 
     def __init__(self, num_steps: int, d_model: int, nominal_length: int) -> None:
@@ -186,7 +190,8 @@ class AlignedEmbedding(nn.Module):
         assert halo == 0
         num_rows, num_steps = series.shape
         row = torch.arange(num_rows, device=series.device)[:, None]
-        # Bags of points, with all rows joined in time order; those of unused slots are empty.
+        # One bag of points per patch slot, with all rows joined in time order. Unused slots have
+        # empty bags.
         first = (segmentation.patch_starts + num_steps * row).flatten()
         step = torch.arange(num_steps, device=series.device).repeat(num_rows)
         seen = torch.ones_like(series) if observed is None else observed.to(series.dtype)
@@ -250,6 +255,7 @@ def check_aligned(owner: object, values_per_patch: int | None, halo: int) -> Non
         raise InvalidParameterError(
             "embedding='aligned' reads every point exactly once, without resampling. Got "
             f"values_per_patch={values_per_patch!r}, and patches of {owner!r} that overlap by "
-            f"{halo} steps. Remove both, or use embedding='resampled'.",
+            f"{halo} steps. Use patches without overlap and leave values_per_patch out, or use "
+            "embedding='resampled'.",
             parameter="embedding",
         )

@@ -42,13 +42,13 @@ def pool_mean(values: Tensor, segmentation: Segmentation, counted: Tensor | None
 
 
 def broadcast(patches: Tensor, segmentation: Segmentation) -> Tensor:
-    """Assign the vector of its patch to every step: (N, P, D) to (N, T, D)."""
+    """Give every step the vector of its patch: (N, P, D) to (N, T, D)."""
     index = segmentation.patch_index[..., None].expand(-1, -1, patches.shape[-1])
     return patches.gather(1, index)
 
 
 def at_starts(values: Tensor, segmentation: Segmentation) -> Tensor:
-    """Take values (N, T) or (N, T, D) at patch starts, (N, P) or (N, P, D).
+    """Take the values at patch starts: (N, T) to (N, P), or (N, T, D) to (N, P, D).
 
     Unused slots take the value of the last step.
     """
@@ -75,8 +75,8 @@ def overlap_matrix(
     Returns
     -------
     Tensor of shape (N or 1, K, P)
-        Matrices whose rows sum to 1; the identity if the patches are the cells. A shared
-        segmentation gives one matrix.
+        Matrices whose rows sum to 1. The matrix is the identity if the patches equal the cells. A
+        shared segmentation gives one matrix.
     """
     rows = slice(0, 1) if segmentation.is_shared else slice(None)
     start = segmentation.patch_starts[rows][:, None, :].to(dtype)  # exact: integers

@@ -394,7 +394,7 @@ def test_nested_parameters_are_set():
             InvalidParameterError,
             "'d_ff' parameter of PatchTSTBackbone",
         ),
-        (Listening(), InvalidParameterError, "by its 'num_layers' parameter. Listening"),
+        (Listening(), InvalidParameterError, "Listening cannot be divided"),
         (PatchTSTBackbone(num_layers=0), InvalidParameterError, "'num_layers'.*Got 0"),
         (PatchTSTBackbone(num_layers="3"), InvalidParameterError, "'num_layers'.*Got '3'"),
     ],

@@ -104,7 +104,7 @@ def test_patchers_are_compared_series_by_series(gaps):
 
 
 def test_what_is_compared_must_be_patchers_and_by_series():
-    with pytest.raises(InvalidParameterError, match="others with by='patch'.*by='series'"):
+    with pytest.raises(InvalidParameterError, match="Got by='patch'.*Use by='series'"):
         segment(FixedPatcher(8), frame(), context_length=64, others=[FixedPatcher(8)])
     with pytest.raises(TypeError, match="segment needs a Patcher instance. Got 'fixed'"):
         segment(FixedPatcher(8), frame(), context_length=64, by="series", others=["fixed"])
@@ -120,16 +120,16 @@ def test_a_forecaster_reports_its_own():
     ).fit(frame())
     expected = segment(model.patcher_, frame(), context_length=64, by="series")
     pd.testing.assert_frame_equal(model.segment(frame(), by="series"), expected)
-    with pytest.raises(InvalidFrameError, match="a forecaster keeps one look-back"):
+    with pytest.raises(InvalidFrameError, match="a forecaster keeps only one look-back"):
         model.segment(by="series")
 
 
 def test_series_that_are_too_short_or_empty_are_refused():
-    with pytest.raises(InvalidFrameError, match="65 steps are needed.*has 64.*shorter context_len"):
+    with pytest.raises(InvalidFrameError, match="need 65 steps.*has 64.*shorter context_len"):
         segment(FixedPatcher(8), frame(64), context_length=64, by="series")
     empty = frame()
     empty.iloc[100:200, 1] = np.nan
-    with pytest.raises(InvalidFrameError, match="must hold 2 observed steps.*'a'.*has one with 0"):
+    with pytest.raises(InvalidFrameError, match="at least 2 observed steps.*'a'.*holds 0"):
         segment(FixedPatcher(8), empty, context_length=64, by="series")
     with pytest.raises(InvalidParameterError, match="'by' parameter must be one of"):
         segment(FixedPatcher(8), frame(), context_length=64, by="step")

@@ -465,7 +465,7 @@ def test_another_shape_cannot_be_fine_tuned(tmp_path):
         forecaster().fit(FRAME, init=forecaster())
     with pytest.raises(TypeError, match=r"must be a fitted Forecaster .*Got 3 instead"):
         forecaster().fit(FRAME, init=3)
-    with pytest.raises(InvalidModelError, match="A saved model is a folder"):
+    with pytest.raises(InvalidModelError, match="Pass the folder of a saved model"):
         forecaster().fit(FRAME, init=tmp_path / "absent")
 
 

@@ -202,7 +202,7 @@ def test_ruptures_is_asked_for_by_its_extra(monkeypatch):
     [
         (
             {"min_length": 5},
-            r"15 patches of at least 5 steps must fit into the look-back. It has 60 steps. Lower "
+            r"15 patches of at least 5 steps do not fit into a look-back of 60 steps. Lower "
             r"'min_length', or raise 'compression_rate'.",
         ),
         ({"min_length": 0}, r"'min_length' parameter of ChangePointPatcher must be an int"),

@@ -219,7 +219,7 @@ def test_the_threshold_travels_with_the_weights_and_between_types():
 
 @pytest.mark.parametrize("budget", ["min", "target"])
 def test_a_threshold_is_found_before_it_is_used(budget):
-    with pytest.raises(NotFittedError, match="DeviationPatcher must see training windows before"):
+    with pytest.raises(NotFittedError, match="A DeviationPatcher cannot place patches before"):
         DeviationPatcher(5, budget)(rows())
 
 
@@ -233,15 +233,15 @@ def test_a_threshold_is_found_before_it_is_used(budget):
         ({"max_length": "9"}, r"'max_length' parameter of DeviationPatcher must be an int"),
         (
             {"budget": "target", "max_length": 9},
-            r"Only the exact budget limits the lengths of patches. Got {'max_length': 9} with "
+            r"patches can be limited only with budget='exact'. Got {'max_length': 9} with "
             r"budget='target'. Remove the limits, or use budget='exact'.",
         ),
         (
             {"min_length": 5},
-            r"15 patches of 5 to 60 steps must fill the look-back. It has 60 steps. Lower "
+            r"15 patches of 5 to 60 steps cannot fill a look-back of 60 steps. Lower "
             r"min_length, raise max_length, or change compression_rate.",
         ),
-        ({"max_length": 3}, r"15 patches of 1 to 3 steps must fill the look-back. It has 60"),
+        ({"max_length": 3}, r"15 patches of 1 to 3 steps cannot fill a look-back of 60"),
     ],
 )
 def test_parameter_errors(options, message):

@@ -49,7 +49,7 @@ def batch(horizon=4):
 @pytest.mark.parametrize("budget", ["target", "min"])
 def test_a_rate_needs_windows_to_set_the_router_by(router, budget):
     patcher = DynamicChunkingPatcher(4, budget, router=router)
-    with pytest.raises(NotFittedError, match="DynamicChunkingPatcher must see training windows"):
+    with pytest.raises(NotFittedError, match="DynamicChunkingPatcher cannot place patches"):
         patcher(series(dtype=torch.float32))
     exact = DynamicChunkingPatcher(4, "exact", router=router)(series(dtype=torch.float32)).mode
     assert set(exact.num_patches.tolist()) == {STEPS // 4}
@@ -58,7 +58,7 @@ def test_a_rate_needs_windows_to_set_the_router_by(router, budget):
 @pytest.mark.parametrize("router", ["calibrated", "cosine", "even"])
 def test_another_rate_than_the_prepared_one_is_refused_where_the_router_sets_it(router):
     patcher = prepared(compression_rate=4, router=router).set_params(compression_rate=8)
-    with pytest.raises(InvalidParameterError, match=r"compression_rate=4\. Got compression_rate=8"):
+    with pytest.raises(InvalidParameterError, match=r"for compression_rate=4, .*rate=8"):
         patcher(series())
     patcher.set_params(budget="exact")
     if router == "even":  # its boundaries are those of the other rate

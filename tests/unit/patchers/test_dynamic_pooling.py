@@ -537,7 +537,7 @@ def test_set_params_makes_networks_anew_only_where_it_must():
 
 
 def test_a_threshold_that_is_needed_and_unknown_is_refused():
-    message = "DynamicPoolingPatcher must see training windows"
+    message = "DynamicPoolingPatcher cannot place patches"
     for budget in ("target", "min"):
         with pytest.raises(NotFittedError, match=message):
             made(budget=budget)(series())

@@ -256,12 +256,12 @@ def test_few_windows_are_passed_over_30_times(monkeypatch):
 def test_only_prepared_weights_are_used(trained):
     series = regimes(ROWS)[0]
     fresh = clone(trained)
-    with pytest.raises(NotFittedError, match="must see training windows"):
+    with pytest.raises(NotFittedError, match="cannot place patches before"):
         fresh(series)
     fresh.load_state_dict(trained.state_dict())
     assert torch.equal(fresh(series).mode.boundary_mask, trained(series).mode.boundary_mask)
     assert fresh.set_params(train_steps=9)(series).mode.exact
-    with pytest.raises(NotFittedError, match="must see training windows"):
+    with pytest.raises(NotFittedError, match="cannot place patches before"):
         fresh.set_params(width=4)(series)
     assert not any(weight.requires_grad for weight in fresh.parameters())
 
@@ -298,18 +298,18 @@ def test_kept_scores_are_the_computed_ones_and_are_not_copied(trained):
 
 def test_what_is_not_possible_is_said(trained):
     series = regimes(ROWS)[0]
-    with pytest.raises(NotFittedError, match="EntropyPatcher must see training windows"):
+    with pytest.raises(NotFittedError, match="EntropyPatcher cannot place patches before"):
         EntropyPatcher(6)(series)
     other = copy.deepcopy(trained).set_params(budget="target", compression_rate=8.0)
-    with pytest.raises(InvalidParameterError, match="for: compression_rate=6, score='entropy'"):
+    with pytest.raises(InvalidParameterError, match="for compression_rate=6, score='entropy'"):
         other(series)
     with pytest.raises(InvalidParameterError, match="'width' parameter.*must be even.*Use 8"):
         EntropyPatcher(width=7)
     for params, message in (
         ({"score": "spread"}, "'score' parameter.*must be one of"),
         ({"rule": "fall"}, "'rule' parameter.*must be one of"),
-        ({"budget": "min", "min_length": 2}, "Only the exact budget limits"),
-        ({"min_length": 20}, "10 patches of 20 to 60 steps must fill the look-back"),
+        ({"budget": "min", "min_length": 2}, "can be limited only with budget='exact'"),
+        ({"min_length": 20}, "10 patches of 20 to 60 steps cannot fill"),
         ({"train_steps": 0}, r"'train_steps' parameter.*\[1, inf\)"),
     ):
         with pytest.raises(InvalidParameterError, match=message):

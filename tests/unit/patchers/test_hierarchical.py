@@ -563,7 +563,7 @@ def test_nested_parameters_are_set():
 
 def test_parameters_of_a_default_level_need_its_patcher():
     patcher = HierarchicalPatcher(FixedPatcher(4))
-    with pytest.raises(InvalidParameterError, match="coarse is None in set_params.coarse__seed"):
+    with pytest.raises(InvalidParameterError, match="set_params.coarse__seed.*but coarse is None"):
         patcher.set_params(coarse__seed=1)
     assert patcher.set_params(coarse=RandomPatcher(2), coarse__seed=1).coarse.seed == 1
 
@@ -571,7 +571,7 @@ def test_parameters_of_a_default_level_need_its_patcher():
 def test_levels_are_nested_in_the_coarse_patcher():
     patcher = HierarchicalPatcher(HierarchicalPatcher(), FixedPatcher(2))
     for use in (lambda: patcher(look_backs()).mode, lambda: patcher.reference_patches(NUM_STEPS)):
-        with pytest.raises(InvalidParameterError, match="one level. It has several.*as 'coarse'"):
+        with pytest.raises(InvalidParameterError, match="has several.*as 'coarse'"):
             use()
 
 

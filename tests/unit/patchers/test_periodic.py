@@ -18,7 +18,7 @@ from adaptivepatch.patchers.periodic import PeriodicPatcher, _autocorrelation
 from adaptivepatch.patchers.random import RandomPatcher
 from tests.builders import small_network
 
-NO_CYCLE = r"period='auto' needs training windows.*clear peak from 2 to 84 steps.*period=24"
+NO_CYCLE = r"period='auto' found no cycle in .*clear peak from 2 to 84 steps.*period=24"
 
 
 def sines(periods, num_rows=40, num_steps=168, noise=0.5, seed=0):
@@ -211,7 +211,7 @@ def test_the_day_of_public_data_is_found(ltsf_data, name, context_length, period
 
 
 def test_auto_is_found_before_it_is_used():
-    with pytest.raises(NotFittedError, match="PeriodicPatcher must see training windows before"):
+    with pytest.raises(NotFittedError, match="A PeriodicPatcher cannot place patches before"):
         PeriodicPatcher("auto")(torch.zeros(1, 48))
     given_ = PeriodicPatcher(24)
     given_.prepare(torch.zeros(1, 48), None, torch.Generator())  # nothing to find

@@ -423,9 +423,9 @@ def test_networks_decide_by_local_shape(network):
         ({"candidates": 3}, r"'candidates'.*\[6, inf\)"),
         ({"prior": -1.0}, r"'prior'.*\[0, inf\)"),
         ({"shortest": 0}, r"'shortest'.*\[1, inf\)"),
-        ({"min_length": 3}, "Only the policy 'segmental'.*'min_length': 3"),
+        ({"min_length": 3}, "only with policy='segmental'.*'min_length': 3"),
         ({"policy": "segmental", "max_length": 0}, r"'max_length'.*\[1, inf\)"),
-        ({"policy": "segmental", "min_length": 40}, "cannot fill 48 steps"),
+        ({"policy": "segmental", "min_length": 40}, "cannot fill a look-back of 48 steps"),
         ({"policy": "capped_bernoulli"}, "budget='exact'.*'conditional_bernoulli'"),
         ({"gradient": GroupPolicyGradient(clip=-1)}, "'clip'"),
     ],
@@ -477,8 +477,8 @@ def test_sizes_that_do_not_fit_are_named():
     with pytest.raises(InvalidParameterError, match=r"multiple of 4. Got width=6. Use 8"):
         ReinPatcher(network="transformer", width=6)
     for limits, said in (
-        ({"min_length": 5, "max_length": 3}, "min_length=5 and max_length=3"),
-        ({"min_length": 40}, "min_length=40 and max_length=16"),
+        ({"min_length": 5, "max_length": 3}, "min_length=5 exceeds max_length=3"),
+        ({"min_length": 40}, "min_length=40 exceeds max_length=16"),
     ):
         with pytest.raises(InvalidParameterError, match=said):
             ReinPatcher(4, policy="segmental", **limits)(noise(2, 32))

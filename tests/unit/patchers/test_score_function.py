@@ -267,7 +267,7 @@ def test_untrained_draws_hold_the_rate(rate):
 def test_it_must_see_data_before_it_decides():
     distribution = made(window=3)(series())
     distribution.sample(2, seeded())  # needs no level
-    with pytest.raises(NotFittedError, match="ScoreFunctionPatcher must see training windows"):
+    with pytest.raises(NotFittedError, match="ScoreFunctionPatcher cannot place patches"):
         distribution.mode.num_patches  # noqa: B018
     assert made(budget="exact")(series()).mode.num_patches.unique().tolist() == [4]
 
@@ -546,7 +546,7 @@ def test_set_params_makes_networks_anew_only_where_it_must():
         ({"form": "next_patch", "early_weight": 2.0}, r"'early_weight' parameter.*\[0, 1\]"),
         (
             {"form": "next_patch", "budget": "min"},
-            "must not depend on later ones.*Got budget='min'.*Use 'target'",
+            "must not depend on later decisions.*Got budget='min'.*Use 'target'",
         ),
     ],
 )

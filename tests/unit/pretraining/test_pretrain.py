@@ -125,7 +125,7 @@ def test_series_that_are_too_short_or_flat_are_refused(tmp_path, corpus):
     empty = series(400, 0)
     empty[40:] = np.where(np.arange(360) % 3 == 0, empty[40:], np.nan)
     pool = SeriesPool([load_corpus(write_corpus(tmp_path / "holes.parquet", {"a": empty}))])
-    with pytest.raises(DatasetError, match="half the steps are observed"):
+    with pytest.raises(DatasetError, match="half of their steps observed"):
         pool.batch(Cell(64, 8), 100, np.random.default_rng(0), "validation")
 
 
@@ -167,7 +167,7 @@ def test_patchers_that_cannot_be_pretrained_are_refused(corpus):
     for patcher in (FixedPatcher(), RandomPatcher()):
         with pytest.raises(InvalidParameterError, match="Use ReinPatcher"):
             pretrain(patcher, corpora, SETTINGS)
-    with pytest.raises(InvalidParameterError, match="This one is frozen"):
+    with pytest.raises(InvalidParameterError, match="the given patcher is frozen"):
         pretrain(make_patcher().freeze(), corpora, SETTINGS)
     for wrong in ({"steps": 0}, {"batch_size": 1}, {"learning_rate": 0.0}, {"cells": ()}):
         with pytest.raises(InvalidParameterError):

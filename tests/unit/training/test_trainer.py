@@ -230,7 +230,7 @@ def test_a_plan_of_the_same_windows_gives_the_same_weights():
 
 def test_a_diverging_training_loss_raises():
     trainer = Trainer(max_steps=50, batch_size=8, learning_rate=1e200, device="cpu")
-    message = r"The training loss must stay finite.*by step \d+.*Lower learning_rate=1e\+200"
+    message = r"The training loss became nan by step \d+.*Lower learning_rate=1e\+200"
     with pytest.raises(TrainingDivergedError, match=message) as error:
         fit(trainer, validation=False)
     assert isinstance(error.value, AdaptivePatchError)
@@ -239,7 +239,7 @@ def test_a_diverging_training_loss_raises():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_validation_loss_that_is_not_finite_raises(bad):
-    with pytest.raises(TrainingDivergedError, match="validation loss must stay finite.*by step 4"):
+    with pytest.raises(TrainingDivergedError, match="validation loss became (nan|inf) by step 4"):
         scripted_fit([100, bad, 80])
 
 
@@ -388,7 +388,7 @@ def test_parameter_errors(options, message):
 
 def test_no_training_window_is_refused():
     source, _ = series_source()
-    with pytest.raises(InvalidParameterError, match=r"at least one window\. There is none"):
+    with pytest.raises(InvalidParameterError, match=r"at least one window, but there is none"):
         Trainer(device="cpu").fit(
             small_network(), source, WindowSets(torch.arange(0)), make_loss("mse"), seed=0
         )
@@ -400,7 +400,7 @@ def test_validation_without_a_target_is_refused():
     source = SeriesSource(values, 24, 4, device=torch.device("cpu"), dtype=torch.float64)
     sets = WindowSets(torch.arange(40), torch.arange(130, 132))
     with pytest.raises(
-        InvalidParameterError, match="Validation needs an observed target.*2 windows"
+        InvalidParameterError, match="None of the 2 validation windows has an observed"
     ):
         Trainer(max_steps=2, device="cpu").fit(
             small_network(), source, sets, make_loss("mse"), seed=0

@@ -143,7 +143,7 @@ def test_signal_to_noise_is_one_for_noise():
     ("parameters", "message"),
     [
         ({"num_samples": 0}, r"'num_samples'.*range \[1, inf\)"),
-        ({"num_samples": 1}, "'rloo' compares the rollouts.*num_samples=1.*'greedy'"),
+        ({"num_samples": 1}, "'rloo' compares several rollouts.*num_samples=1.*'greedy'"),
         ({"baseline": "gredy"}, r"'baseline'.*one of \['rloo'.*Got 'gredy'.*mean 'greedy'"),
         ({"reward": "mse"}, r"'reward'.*one of \['loss', 'log_loss'\]"),
         ({"clip": 0}, r"'clip'.*\(0, inf\)"),
