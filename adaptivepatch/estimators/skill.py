@@ -125,5 +125,9 @@ def warn_if_worse(pairs: Sequence[PairedErrors]) -> None:
 def _compared(pair: PairedErrors, metric: str) -> str:
     skill, naive = pair.skill(metric), f"{pair.naive[metric]:.4g} of {pair.name!r}"
     above = f"{-100 * skill:.1f} % above" if np.isfinite(skill) else "above"
-    where = "" if pair.share == 1 else f" on the {100 * pair.share:.0f} % of the targets that it forecasts"
+    where = (
+        ""
+        if pair.share == 1
+        else f" on the {100 * pair.share:.0f} % of the targets that it forecasts"
+    )
     return f"{pair.model[metric]:.4g}, {above} the {naive}{where}"
