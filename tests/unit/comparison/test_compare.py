@@ -287,10 +287,10 @@ def test_yes_says_by_how_much_and_what_it_is_due_to():
     assert result.answer == "yes"
     assert result.verdict == (
         "Yes, adaptive patches help here. Going from fixed, the best fixed patches on validation "
-        "data, to new, the best adaptive ones there, changes the error (MSE) by -9.7 % (-10.2 % to "
-        "-9.2 % with 95 % confidence; minus means less error) and takes 2.0 times the training "
+        "data, to new, the best adaptive ones there, changes the error (MSE) by -9.7 % (-10.3 % to "
+        "-9.1 % with 95 % confidence; minus means less error) and takes 2.0 times the training "
         "time. The gain comes from where patches begin: compared with random (the same number of "
-        "patches, which begin at random) the change is -18.1 % (-18.5 % to -17.7 %)."
+        "patches, which begin at random) the change is -18.3 % (-18.9 % to -17.7 %)."
     )
     assert result.table.verdict.tolist() == ["baseline", "less error", "more error"]
 
