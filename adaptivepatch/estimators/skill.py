@@ -90,6 +90,25 @@ def skill_of(pairs: Sequence[PairedErrors], metric: str) -> float:
     return np.nan if best is None else best.skill(metric)
 
 
+def say_if_worse(pairs: Sequence[PairedErrors], subject: str = "The model") -> str:
+    """Return a sentence on the naive forecasts that are better than the model, or "".
+
+    Parameters
+    ----------
+    pairs : sequence of PairedErrors
+        Errors with each naive forecast.
+    subject : str, default="The model"
+        Subject of the sentence.
+    """
+    best = {metric: best_naive(pairs, metric) for metric in SKILLS}
+    lost = [
+        f"its {metric} is {_compared(pair, metric)}"
+        for metric, pair in best.items()
+        if pair is not None and pair.skill(metric) < 0
+    ]
+    return f"{subject} is worse than a naive forecast: {', and '.join(lost)}." if lost else ""
+
+
 def warn_if_worse(pairs: Sequence[PairedErrors]) -> None:
     """Warn the caller of the calling function if the model is worse than a naive forecast.
 
@@ -103,18 +122,9 @@ def warn_if_worse(pairs: Sequence[PairedErrors]) -> None:
     UserWarning
         If the skill by MSE or by MAE is negative. The warning names the naive forecast.
     """
-    best = {metric: best_naive(pairs, metric) for metric in SKILLS}
-    lost = [
-        f"its {metric} is {_compared(pair, metric)}"
-        for metric, pair in best.items()
-        if pair is not None and pair.skill(metric) < 0
-    ]
-    if lost:
-        warnings.warn(
-            f"The model is worse than a naive forecast: {', and '.join(lost)}.",
-            UserWarning,
-            stacklevel=3,
-        )
+    sentence = say_if_worse(pairs)
+    if sentence:
+        warnings.warn(sentence, UserWarning, stacklevel=3)
 
 
 def _compared(pair: PairedErrors, metric: str) -> str:
