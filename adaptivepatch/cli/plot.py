@@ -133,7 +133,7 @@ def plot(
     left out. --item-id, --timestamp and --date-format describe the file of --history.
     """
     from adaptivepatch.cli.outputs import check_figure, write_figure
-    from adaptivepatch.cli.stamps import parse_start
+    from adaptivepatch.cli.stamps import parse_stamp
     from adaptivepatch.cli.tables import Columns, read_table
     from adaptivepatch.plotting import forecasts
 
@@ -157,7 +157,7 @@ def plot(
         known |= {"timestamp": table.columns.timestamp or "timestamp"}
     chosen: Any = cutoff or 3
     if cutoff and "cutoff" in rows:
-        chosen = [parse_start(text, rows["cutoff"], None) for text in cutoff]
+        chosen = [parse_stamp(text, "--cutoff", rows["cutoff"], None) for text in cutoff]
     figure = forecasts.plot(
         rows,
         **known,

@@ -73,6 +73,7 @@ class Effort:
             schedule="cosine",
             gradient_clip=None,
             validate_every=min(self.max_steps // self.num_validations, max(1, steps // 4)),
+            validation_share=None,
             patience=self.patience,
             device="auto",
             precision="float32",
