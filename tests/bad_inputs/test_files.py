@@ -1042,6 +1042,30 @@ FOLDERS = [
         ("The name of a figure must end in .png, .svg or .pdf. Got 'patches.bmp'. Rename it."),
     ),
     Command(
+        "picture of a forecast, of unknown ending",
+        "predict out --plot forecast.jpg",
+        ("The name of a figure must end in .png, .svg or .pdf. Got 'forecast.jpg'. Rename it."),
+    ),
+    Command(
+        "picture of windows that is there",
+        "evaluate out load.csv --plot p.png",
+        (
+            "An existing file is replaced only with --force. 'p.png' exists. Pass --force or name"
+            " another file."
+        ),
+        {"p.png": b"x"},
+    ),
+    Command(
+        "picture of a file that is not there",
+        "plot forecast.csv --out p.png",
+        ("A data file is needed. 'forecast.csv' does not exist. Did you mean 'load.csv'?"),
+    ),
+    Command(
+        "picture of a table that holds no forecasts",
+        "plot load.csv --out p.png",
+        ("'load.csv' must have the column 'item_id'. It has 'date', 'a', 'b'."),
+    ),
+    Command(
         "picture that is there",
         "segment out --plot p.png",
         (
