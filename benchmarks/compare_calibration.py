@@ -14,8 +14,8 @@ independent sets of five fits do.
 * ``a_a_default`` (80 repeats, 16,000 rows of 3 channels): as ``a_a`` with the default of
   `compare`, which uses every fourth validation and test window of these series.
 
-The fits of all three are equally small and have the trainer below: the intervals are calibrated, not
-the length of the training.
+The fits of all three are equally small and have the trainer below: the intervals are calibrated,
+not the length of the training.
 
 Appends one row per repeat to ``results/compare_calibration.csv``; repeats that have a row are
 skipped.
