@@ -139,8 +139,15 @@ def _same_number_of_patches(findings: Findings) -> str:
 
 
 def _controls(findings: Findings) -> list[Contrast]:
-    """Return the comparisons that tell what a gain of the headline is due to."""
-    return [c for c in (findings.to_unlearned, findings.to_random) if c is not None]
+    """Return the comparisons that tell what a gain is due to; none if an important one is missing.
+
+    Random patches tell nothing about a patcher that learns, or that has layers of its own, without
+    the same patcher without learned boundaries: its gain may be that of its layers.
+    """
+    headline, own = findings.headline.runs, findings.to_unlearned
+    if own is None and (headline.is_trainable or headline.kind in _UNLEARNED):
+        return []
+    return [control for control in (own, findings.to_random) if control is not None]
 
 
 def _reason(findings: Findings) -> str:
@@ -150,8 +157,9 @@ def _reason(findings: Findings) -> str:
     controls = _controls(findings)
     if not controls:
         return (
-            "No control with the same number of patches was run, such as random ones, so that the "
-            "reason is unknown."
+            "The reason of the gain is unknown, because no control with the same number of patches "
+            "was run: the same model without learned patches or, for patches that are not learned, "
+            "random ones."
         )
     beaten = [control for control in controls if control.interval.verdict == "helps"]
     if len(beaten) == len(controls):
