@@ -89,6 +89,14 @@ TUNED = {
 }
 ARMS: dict[str, Callable[[EverydaySet], Forecaster]] = {
     "default": lambda data: Forecaster(data.horizon, missing="mask"),
+    "old_default": lambda data: Forecaster(
+        data.horizon,
+        context_length=336,
+        backbone="patchtst",
+        loss="mse",
+        missing="mask",
+        trainer=Trainer(max_steps=1000, batch_size=32, learning_rate=1e-3, validation_share=None),
+    ),
     **TUNED,
 }
 

@@ -45,8 +45,17 @@ def make_forecaster(forecaster: Callable[..., Model], run: Run) -> Model:
         if "backbone" in settings:
             settings["backbone"] = backbone_from_settings(settings["backbone"])
         # Results are compared across versions, so they do not follow the defaults of the package.
-        trainer = {"batch_size": 32, "validation_share": None, **settings.get("trainer", {})}
-        settings = {"embedding": None, **settings, "trainer": Trainer(**trainer)}
+        trainer = {
+            **{"max_steps": None if "max_epochs" in settings.get("trainer", {}) else 1000},
+            **{"batch_size": 32, "learning_rate": 1e-3, "validation_share": None},
+            **settings.get("trainer", {}),
+        }
+        settings = {
+            "backbone": "patchtst",
+            "loss": "mse",
+            **settings,
+            "trainer": Trainer(**trainer),
+        }
         task = run.task
         return forecaster(task.horizon, task.context_length, random_state=run.seed, **settings)
     except TypeError as error:  # an argument that a constructor does not have

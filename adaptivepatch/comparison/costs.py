@@ -97,9 +97,7 @@ class TrialTrainer(Trainer):
         """
         del settings
         began = time.process_time()
-        _, _, steps, every = self.setup.trainer.lengths(
-            len(windows.train), windows.rows_per_window
-        )
+        _, _, steps, every = self.setup.trainer.lengths(len(windows.train), windows.rows_per_window)
         self.max_epochs, self.max_steps = None, WARM_UP + MEASURED
         self.validate_every = self.max_steps
         processes = Processes.current(resolve_device(self.device))

@@ -86,17 +86,18 @@ class Forecaster(Estimator):
         of the longest series (at least 24) if that series has fewer than 672 rows.
     patcher : Patcher or str, default="fixed"
         Patcher that decides where patches begin. A name means a patcher with default parameters.
-    backbone : Backbone or str, default="patchtst"
-        Backbone that reads the patches. A name means a backbone with default parameters.
+    backbone : Backbone or str, optional
+        Backbone that reads the patches. A name means a backbone with default parameters. Default:
+        a `PatchTSTBackbone` of width 32 with 2 layers, a feed-forward width of 64 and dropout 0.1.
     values_per_patch : int, optional
         Number of values that a patch is resampled to. Default: patch length plus halo.
-    embedding : {"both", "aligned", "resampled"} or None, default="both"
+    embedding : {"aligned", "resampled", "both"}, optional
         Embedding of a patch: its points by their time ("aligned"), the patch resampled from border
-        to border ("resampled", as in PatchTST), or the sum of the two. None means "resampled" for
-        patches that do not move or with `values_per_patch`, and "aligned" for patches that move.
+        to border ("resampled", as in PatchTST), or the sum of the two. Default: "resampled" for
+        patches that do not move or with `values_per_patch`, "aligned" for patches that move.
     quantiles : sequence of float, optional
         Quantiles to forecast, increasing; they contain 0.5, which is the point forecast.
-    loss : {"mse", "mae", "huber"}, default="mse"
+    loss : {"mae", "mse", "huber"}, default="mae"
         Point loss, on series scaled to unit variance, after `transform` if one is given. With
         `quantiles` the pinball loss is used.
     share_segmentation : bool or lists of str, default=False
@@ -165,11 +166,11 @@ class Forecaster(Estimator):
         horizon: int,
         context_length: int | None = None,
         patcher: Any = "fixed",
-        backbone: Any = "patchtst",
+        backbone: Any = None,
         values_per_patch: int | None = None,
-        embedding: str | None = "both",
+        embedding: str | None = None,
         quantiles: Sequence[float] | None = None,
-        loss: str = "mse",
+        loss: str = "mae",
         share_segmentation: bool | Sequence[Sequence[str]] = False,
         missing: Literal["error", "mask"] = "error",
         trainer: Any = None,

@@ -51,11 +51,12 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, Estimator):
     ----------
     patcher : Patcher or str, default="fixed"
         Patcher that decides where patches begin. A name means a patcher with default parameters.
-    backbone : Backbone or str, default="patchtst"
-        Backbone that reads the patches. A name means a backbone with default parameters.
+    backbone : Backbone or str, optional
+        Backbone that reads the patches. A name means a backbone with default parameters. Default:
+        a `PatchTSTBackbone` of width 32 with 2 layers, a feed-forward width of 64 and dropout 0.1.
     values_per_patch : int, optional
         Number of values that a patch is resampled to. Default: patch length plus halo.
-    embedding : {"both", "aligned", "resampled"} or None, default="both"
+    embedding : {"aligned", "resampled", "both"}, optional
         Embedding of a patch; see `Forecaster`.
     loss : {"mse", "mae", "huber"}, default="mse"
         Point loss. With `quantiles` the pinball loss is used.
@@ -117,9 +118,9 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, Estimator):
     def __init__(
         self,
         patcher: Any = "fixed",
-        backbone: Any = "patchtst",
+        backbone: Any = None,
         values_per_patch: int | None = None,
-        embedding: str | None = "both",
+        embedding: str | None = None,
         loss: str = "mse",
         instance_norm: bool = True,
         validation_fraction: float = 0.1,
