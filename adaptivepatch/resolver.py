@@ -102,7 +102,7 @@ def patcher_instance(value: object) -> Patcher:
 
 
 def default_backbone() -> Backbone:
-    """Return the backbone of a forecaster that is given none; see docs/decisions/020-defaults.md."""
+    """Return the backbone of a forecaster that is given none: docs/decisions/020-defaults.md."""
     made: Backbone = backbone_class("patchtst")(
         d_model=32, num_layers=2, num_heads=4, d_ff=64, dropout=0.1
     )
