@@ -152,6 +152,12 @@ def evaluate(
     Errors are in the units of the file. MASE is relative to a naive forecast: 1 is
     the error of repeating the previous season, on the rows used in fit. Only
     observed values count.
+
+    The rows below "all" are naive forecasts of the same windows: the last value,
+    and the value a day, a week or a year before. The skill of the model is 1
+    minus its error divided by that of the best naive forecast; it is negative if
+    the model is worse. share is the part of the values that a forecast exists
+    for, since a season can be longer than the rows before a window.
     """
     _check(out, file, force=force)
     options.set_threads(threads)
@@ -183,7 +189,8 @@ def evaluate(
         }
         write_json(document | ({} if out is None else {"written": [str(out)]}))
         return
-    show_table(records(metrics), dict.fromkeys(metrics.columns[1:], ".4g"))
+    numbers = metrics.columns[1:].drop("best_naive", errors="ignore")
+    show_table(records(metrics), dict.fromkeys(numbers, ".4g"))
     note(f"{len(backtest)} window(s) of {forecaster.horizon} steps, stride {stride}.")
 
 

@@ -22,9 +22,9 @@ _PER_MONTHS = (
     pd.offsets.BusinessMonthEnd,
 )
 _MOST_ROWS = 1 << 15  # rows of an item in which seasons are searched for
-_LEAST_HEIGHT = 0.1  # autocorrelation of a season
-_LEAST_RISE = 0.03  # rise of the autocorrelation from a trough to the peak after it
-_LEAST_GAIN = 0.05  # rise of a season's autocorrelation above that of all shorter seasons
+_LEAST_FALL = 0.03  # fall of the error from a larger one to a season after it
+_ROUNDING = 1e-6  # error of a lag that is due to rounding
+_LEAST_GAIN = 0.1  # share of the error of noise, or of a shorter season, that a season saves
 
 
 def default_season(step: Step) -> int:
@@ -155,27 +155,37 @@ def find_seasons(training: Panel) -> tuple[int, ...]:
 
     Notes
     -----
-    The autocorrelation is computed from all pairs of observed values of one item and channel, each
-    without its linear trend and in units of its deviation, on the last 32768 rows of an item. A
-    season is a peak of at least 0.1 that rises by 0.03 above the lowest value since the last higher
-    one, is larger than 4 deviations of white noise, and is higher than all shorter seasons by 0.05
-    and 2 deviations, so that a week is found next to a day, but two days are not.
+    The error of a lag is half the mean squared difference of all pairs of observed values of one
+    item and channel that are this far apart, each channel without its linear trend and in units of
+    its deviation, on the last 32768 rows of an item. It is 1 for white noise. A lag is a candidate
+    if its error is a local minimum, at most 0.9, 4 deviations of white noise below 1, and 0.03
+    below the largest error since the last lower one. The first season is the shortest candidate
+    whose error exceeds the lowest one by at most a tenth and 4 deviations of white noise, so that
+    it is not a multiple of the true season. The search is repeated among the shorter candidates.
     """
     longest = int(min(training.lengths.max(initial=0), _MOST_ROWS))
-    correlation, noise = _autocorrelation(training, longest // 3)
+    error, noise = _error_of_lags(training, longest // 3)
+    candidates = _candidates(error, noise)
     seasons: list[int] = []
-    highest = -np.inf
-    for lag in range(2, len(correlation) - 1):
-        height = correlation[lag]
-        if not correlation[lag - 1] < height >= correlation[lag + 1]:
+    while candidates:
+        lowest = min(candidates, key=lambda lag: error[lag])
+        most = error[lowest] * (1 + _LEAST_GAIN + 4 * noise[lowest]) + _ROUNDING
+        seasons.append(min(lag for lag in candidates if error[lag] <= most))
+        candidates = [lag for lag in candidates if lag < seasons[-1]]
+    return tuple(reversed(seasons))
+
+
+def _candidates(error: NDArray[np.float64], noise: NDArray[np.float64]) -> list[int]:
+    """Return the lags from 2 on whose error is a clear local minimum."""
+    lags = []
+    for lag in range(2, len(error) - 1):
+        if not error[lag - 1] > error[lag] <= error[lag + 1]:
             continue
-        higher = np.flatnonzero(correlation[:lag] > height)[-1]  # lag 0 is 1, the highest
-        rises = height - correlation[higher:lag].min() >= _LEAST_RISE
-        least = max(_LEAST_HEIGHT, 4 * noise[lag], highest + _LEAST_GAIN + 2 * noise[lag])
-        if rises and height >= least:
-            seasons.append(lag)
-            highest = height
-    return tuple(seasons)
+        lower = np.flatnonzero(error[:lag] < error[lag])  # lag 0 has error 0
+        fall = error[lower[-1] if len(lower) else 0 : lag].max() - error[lag]
+        if fall >= _LEAST_FALL and error[lag] <= 1 - max(_LEAST_GAIN, 4 * noise[lag]):
+            lags.append(lag)
+    return lags
 
 
 def _whole(seasons: dict[str, float]) -> dict[int, str]:
@@ -183,24 +193,22 @@ def _whole(seasons: dict[str, float]) -> dict[int, str]:
     return {int(n): name for name, n in seasons.items() if n >= 2 and n == int(n)}
 
 
-def _autocorrelation(
-    panel: Panel, most_lags: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the correlation of values at each lag from 0, and its deviation for white noise."""
-    products, pairs = np.zeros(most_lags + 1), np.zeros(most_lags + 1)
+def _error_of_lags(panel: Panel, most_lags: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the error of each lag from 0, and its deviation for white noise."""
+    squares, pairs = np.zeros(most_lags + 1), np.zeros(most_lags + 1)
     for start, stop in pairwise(panel.row_offsets.tolist()):
         rows = panel.values[max(start, stop - _MOST_ROWS) : stop]
+        size, lags = 2 * len(rows), min(len(rows), most_lags + 1)
         seen = ~np.isnan(rows)
-        for total, values in ((products, _standardised(rows, seen)), (pairs, seen.astype(float))):
-            size = 2 * len(rows)
-            power = (np.abs(np.fft.rfft(values, size, axis=0)) ** 2).sum(axis=1)
-            lags = min(len(rows), most_lags + 1)
-            total[:lags] += np.fft.irfft(power, size)[:lags]
+        values = _standardised(rows, seen)
+        x, x2, mask = (np.fft.rfft(v, size, axis=0) for v in (values, values**2, seen * 1.0))
+        # (a - b)^2 = a^2 + b^2 - 2 a b, summed over the pairs at each lag
+        power = (x2 * mask.conj() + x2.conj() * mask - 2 * x * x.conj()).sum(axis=1)
+        squares[:lags] += np.fft.irfft(power, size)[:lags]
+        pairs[:lags] += np.fft.irfft((mask * mask.conj()).sum(axis=1), size)[:lags]
     count = np.maximum(np.round(pairs), 1)
-    covariance = products / count
-    if covariance[0] <= 0:
-        return np.zeros(0), np.zeros(0)
-    return np.minimum(covariance / covariance[0], 1), 1 / np.sqrt(count)
+    error = np.where(pairs > 0.5, np.maximum(squares, 0) / (2 * count), 1.0)
+    return error, 1 / np.sqrt(count)
 
 
 def _standardised(rows: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArray[np.float64]:

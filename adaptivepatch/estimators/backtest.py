@@ -107,11 +107,11 @@ class Backtest:
         -------
         pandas.DataFrame
             Columns MSE, MAE, RMSE, sMAPE and MASE; with quantiles also QuantileLoss and Coverage
-            (of the interval between the outermost two). Only observed targets count. Columns
-            skill_MSE and skill_MAE: 1 minus the model's error divided by that of the best naive
-            forecast. The last column without `by` is share, the part of these targets for which
-            the forecast exists. The last column with `by` is best_naive, the naive forecast of
-            skill_MAE.
+            (of the interval between the outermost two). Only observed targets count. The columns
+            skill_MSE and skill_MAE are 1 minus the model's error divided by that of the best naive
+            forecast. Without `by`, the last column is share, the part of the observed targets for
+            which the forecast of the row exists. With `by`, the last column is best_naive, the name
+            of the naive forecast that skill_MAE compares with.
 
         Raises
         ------
@@ -125,14 +125,16 @@ class Backtest:
 
         Notes
         -----
-        The naive forecasts are "last value" and the values of one season before, such as
-        "week before", for each of `naive_seasons`. They use the rows of the frame up to each
-        cutoff, gaps left out (see `adaptivepatch.data.naive.seasonal_naive`). A season longer than
-        these rows has no forecast; its row has the errors, and the skill compares both forecasts,
-        on the targets for which it exists. The best naive forecast is the one with the lowest
-        skill of the model on these same windows, among those that exist for at least half of
-        the targets. With quantiles the skill is that of the point forecast, because naive forecasts
-        have no quantiles.
+        There is one naive forecast for each of `naive_seasons`. "last value" repeats the latest
+        observed value, and for example "week before" the latest observed value that is a whole
+        number of weeks older than the target. All of them use the rows of the frame up to the
+        cutoff of a window (see `adaptivepatch.data.naive.seasonal_naive`).
+
+        A naive forecast does not exist where the season is longer than these rows. Its row shows
+        the errors on the targets for which it exists, and the skill compares both forecasts on
+        these targets. The best naive forecast is the one that gives the lowest skill on the same
+        windows, among those that exist for at least half of the targets. Naive forecasts have no
+        quantiles, so that the skill of a model with quantiles is the skill of its point forecast.
         """
         groups: dict[Hashable, Any] = {"all": ...} if by is None else self._groups(by)
         rows = [self._measure(where) for where in groups.values()]
@@ -178,6 +180,7 @@ class Backtest:
                         actual=actual,
                         quantile_prediction=None,
                         quantiles=None,
+                        naive_seasons=(),
                     ),
                 )
 

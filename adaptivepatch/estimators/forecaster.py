@@ -581,6 +581,11 @@ class Forecaster(Estimator):
         ------
         InvalidFrameError
             If the naive error on training rows, the unit of MASE, is unknown or 0 for all items.
+
+        Warns
+        -----
+        UserWarning
+            If the model is worse than a naive forecast of the same windows, by MSE or by MAE.
         """
         return -self.backtest(df, stride).mase()
 

@@ -90,25 +90,6 @@ def skill_of(pairs: Sequence[PairedErrors], metric: str) -> float:
     return np.nan if best is None else best.skill(metric)
 
 
-def say_if_worse(pairs: Sequence[PairedErrors], subject: str = "The model") -> str:
-    """Return a sentence on the naive forecasts that are better than the model, or "".
-
-    Parameters
-    ----------
-    pairs : sequence of PairedErrors
-        Errors with each naive forecast.
-    subject : str, default="The model"
-        Subject of the sentence.
-    """
-    best = {metric: best_naive(pairs, metric) for metric in SKILLS}
-    lost = [
-        f"its {metric} is {_compared(pair, metric)}"
-        for metric, pair in best.items()
-        if pair is not None and pair.skill(metric) < 0
-    ]
-    return f"{subject} is worse than a naive forecast: {', and '.join(lost)}." if lost else ""
-
-
 def warn_if_worse(pairs: Sequence[PairedErrors]) -> None:
     """Warn the caller of the calling function if the model is worse than a naive forecast.
 
@@ -116,13 +97,28 @@ def warn_if_worse(pairs: Sequence[PairedErrors]) -> None:
     ----------
     pairs : sequence of PairedErrors
         Errors with each naive forecast.
+
+    Warns
+    -----
+    UserWarning
+        If the skill by MSE or by MAE is negative. The warning names the naive forecast.
     """
-    sentence = say_if_worse(pairs)
-    if sentence:
-        warnings.warn(sentence, UserWarning, stacklevel=3)
+    best = {metric: best_naive(pairs, metric) for metric in SKILLS}
+    lost = [
+        f"its {metric} is {_compared(pair, metric)}"
+        for metric, pair in best.items()
+        if pair is not None and pair.skill(metric) < 0
+    ]
+    if lost:
+        warnings.warn(
+            f"The model is worse than a naive forecast: {', and '.join(lost)}.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _compared(pair: PairedErrors, metric: str) -> str:
+<<<<<<< HEAD
     skill, naive = pair.skill(metric), f"{pair.naive[metric]:.4g} of {pair.name!r}"
     above = f"{-100 * skill:.1f} % above" if np.isfinite(skill) else "above"
     where = (
@@ -131,3 +127,14 @@ def _compared(pair: PairedErrors, metric: str) -> str:
         else f" on the {100 * pair.share:.0f} % of the targets that it forecasts"
     )
     return f"{pair.model[metric]:.4g}, {above} the {naive}{where}"
+=======
+    skill, naive = pair.skill(metric), f"{_digits(pair.naive[metric])} of {pair.name!r}"
+    percent = f"{-100 * skill:.1f}" if skill > -1 else f"{-100 * skill:,.0f}"
+    above = f"{percent} % above" if np.isfinite(skill) else "above"
+    where = "" if pair.share == 1 else f" (on {100 * pair.share:.0f} % of the targets)"
+    return f"{_digits(pair.model[metric])}, {above} the {naive}{where}"
+
+
+def _digits(error: float) -> str:
+    return f"{error:.4g}" if error < 10_000 else f"{error:,.0f}"
+>>>>>>> naive
