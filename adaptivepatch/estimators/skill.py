@@ -118,16 +118,6 @@ def warn_if_worse(pairs: Sequence[PairedErrors]) -> None:
 
 
 def _compared(pair: PairedErrors, metric: str) -> str:
-<<<<<<< HEAD
-    skill, naive = pair.skill(metric), f"{pair.naive[metric]:.4g} of {pair.name!r}"
-    above = f"{-100 * skill:.1f} % above" if np.isfinite(skill) else "above"
-    where = (
-        ""
-        if pair.share == 1
-        else f" on the {100 * pair.share:.0f} % of the targets that it forecasts"
-    )
-    return f"{pair.model[metric]:.4g}, {above} the {naive}{where}"
-=======
     skill, naive = pair.skill(metric), f"{_digits(pair.naive[metric])} of {pair.name!r}"
     percent = f"{-100 * skill:.1f}" if skill > -1 else f"{-100 * skill:,.0f}"
     above = f"{percent} % above" if np.isfinite(skill) else "above"
@@ -137,4 +127,3 @@ def _compared(pair: PairedErrors, metric: str) -> str:
 
 def _digits(error: float) -> str:
     return f"{error:.4g}" if error < 10_000 else f"{error:,.0f}"
->>>>>>> naive
