@@ -71,8 +71,9 @@ SETTINGS: Mapping[str, str] = {
     **{
         name: f"trainer__{name}"
         for name in (
-            *("batch_size", "gradient_clip", "learning_rate", "patience"),
-            *("precision", "progress", "schedule", "validate_every", "weight_decay"),
+            *("batch_rows", "batch_size", "gradient_clip", "learning_rate", "patience"),
+            *("precision", "progress", "schedule", "validate_every", "validation_share"),
+            "weight_decay",
         )
     },
 }

@@ -236,7 +236,7 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> [duration(s) for s in (0.4, 42, 247, 4000)]
+    >>> [duration(s) for s in (0.4, 42, 247, 4020)]
     ['1 s', '42 s', '4 min 7 s', '1 h 7 min']
     """
     whole = max(1, round(seconds))

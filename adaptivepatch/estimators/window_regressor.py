@@ -482,7 +482,7 @@ class ArrayTrainingData:
         trainer: Trainer,
     ) -> None:
         self.past, self.future = past, future
-        self.numbers = torch.as_tensor(np.flatnonzero(usable))
+        self.numbers = np.flatnonzero(usable)
         self.held_out, self.placement = held_out, trainer.placement()
 
     def selection(self) -> TrainingSet:
@@ -491,12 +491,12 @@ class ArrayTrainingData:
             return self.everything()
         numbers, gap = self.numbers, self.future.shape[1] - 1
         border = len(self.past) - self.held_out
-        windows = WindowSets(numbers[numbers < border - gap], numbers[numbers >= border])
-        return TrainingSet(self._source(), windows)
+        before, after = numbers[numbers < border - gap], numbers[numbers >= border]
+        return TrainingSet(self._source(), WindowSets(*map(torch.as_tensor, (before, after))))
 
     def everything(self) -> TrainingSet:
         """Return all windows as training windows."""
-        return TrainingSet(self._source(), WindowSets(self.numbers))
+        return TrainingSet(self._source(), WindowSets(torch.as_tensor(self.numbers)))
 
     def _source(self) -> ArraySource:
         parts = (torch.tensor(values, **self.placement) for values in (self.past, self.future))

@@ -986,14 +986,14 @@ WRITING = [
     ),
     Case(
         "resume with other settings",
-        other(patcher=FixedPatcher(6), loss="mae"),
+        other(patcher=FixedPatcher(6), loss="mse"),
         PARAMETER,
         (
             "A fit resumes with the data and settings it began with. Since the checkpoint in "
             "'…/run', patcher was {'name': 'fixed', 'parameters': {'compression_rate': None, "
             "'patch_length': 4, 'stride': None}} and is {'name': 'fixed', 'parameters': "
-            "{'compression_rate': None, 'patch_length': 6, 'stride': None}}; loss was 'mse' and is "
-            "'mae'. Restore them, or begin a new fit in another folder."
+            "{'compression_rate': None, 'patch_length': 6, 'stride': None}}; loss was 'mae' and is "
+            "'mse'. Restore them, or begin a new fit in another folder."
         ),
     ),
     Case(
