@@ -53,6 +53,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "--stride": ("stride",),
     "--target": ("target", "channels"),
     "--test-share": ("test_share",),
+    "--thorough": ("thorough",),
     "--timestamp": ("timestamp",),
     "--transform": ("transform",),
     "--title": ("title",),
