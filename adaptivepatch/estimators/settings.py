@@ -22,7 +22,7 @@ _MOST_STEPS = 1 << 20  # longest look-back or horizon, in time steps
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Settings that a network is built from.
+    """Settings from which a network is built.
 
     Parameters
     ----------
@@ -80,15 +80,15 @@ class NetworkSettings:
 
 @contextmanager
 def _enough_memory() -> Iterator[None]:
-    """Replace torch's error about memory by one that names the sizes to reduce."""
+    """Replace torch's error about memory by an error that names the sizes to reduce."""
     try:
         yield
     except (RuntimeError, MemoryError, OverflowError) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         found = re.sub(r"^\[enforce fail[^]]*\] err == 0\. ", "", found).rstrip(". ")
         raise InvalidParameterError(
-            f"The network must fit into memory. Creating its weights failed ({found}). Reduce the "
-            "horizon, the look-back or the sizes of the backbone."
+            f"The weights of the network do not fit into memory ({found}). Reduce the horizon, the "
+            "look-back or the sizes of the backbone."
         ) from error
 
 
@@ -118,7 +118,7 @@ def check_steps(owner: object, low: int = 1, **values: int) -> None:
 
 
 def check_embedding(owner: object, values_per_patch: int | None, embedding: str | None) -> None:
-    """Raise `InvalidParameterError` unless the parameters of the embedding are in their range.
+    """Raise `InvalidParameterError` if a parameter of the embedding is out of its range.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def check_quantiles(owner: object, quantiles: Sequence[float] | None) -> tuple[f
     Raises
     ------
     InvalidParameterError
-        If they do not increase inside (0, 1) or do not contain 0.5.
+        If the quantiles do not increase inside (0, 1), or do not contain 0.5.
     """
     if quantiles is None:
         return None

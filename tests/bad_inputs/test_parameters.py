@@ -328,7 +328,7 @@ CHOICES = [
         "share_segmentation twice",
         PARAMETER,
         (
-            "Each channel may be in only one group of 'share_segmentation'. 'a' is named 2 "
+            "Each channel may be in only one group of 'share_segmentation', but 'a' is named 2 "
             "times. Name it once."
         ),
         share_segmentation=[["a", "b"], ["a"]],
@@ -892,8 +892,8 @@ FITTING = [
         PARAMETER,
         (
             "Covariates are not yet supported. Got future_covariates of type DataFrame and shape "
-            "(30, 2). Leave it out. If the frame has columns of covariates, list the channels to "
-            "forecast with target=[...]."
+            "(30, 2). Leave this argument out. If the frame has columns of covariates, list the "
+            "channels to forecast with target=[...]."
         ),
         future_covariates=wide(),
     ),
@@ -932,8 +932,8 @@ FITTING = [
         lambda: tiny(horizon=5).fit(wide(), init=fitted()),
         PARAMETER,
         (
-            "Fine-tuning needs a model of the same shape. Its horizon is 4, but that of this "
-            "forecaster is 5. Set the same horizon, or fit the loaded model itself."
+            "Fine-tuning needs a model of the same shape. The horizon of the model is 4, but the "
+            "horizon of this forecaster is 5. Set the same horizon, or fit the loaded model itself."
         ),
     ),
     fit(
@@ -1181,7 +1181,7 @@ REQUESTS = [
         FRAME,
         (
             "Training before start='2024-01-01 02:00' needs a series of at least 6 earlier rows (2 "
-            "look-back points plus the horizon). The longest has 2. Pass a later start."
+            "look-back points plus the horizon), but the longest series has 2. Pass a later start."
         ),
         wide(10),
         refit_every=5,
@@ -1191,8 +1191,8 @@ REQUESTS = [
         "network beyond memory",
         PARAMETER,
         (
-            "The network must fit into memory. Creating its weights failed (…). Reduce the "
-            "horizon, the look-back or the sizes of the backbone."
+            "The weights of the network do not fit into memory (…). Reduce the horizon, the "
+            "look-back or the sizes of the backbone."
         ),
         backbone=TransformerBackbone(10**15, num_heads=1),
     ),
