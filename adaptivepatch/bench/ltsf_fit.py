@@ -47,7 +47,7 @@ def make_forecaster(forecaster: Callable[..., Model], run: Run) -> Model:
         settings["trainer"] = Trainer(**settings.get("trainer", {}))
         task = run.task
         return forecaster(task.horizon, task.context_length, random_state=run.seed, **settings)
-    except TypeError as error:  # a constructor lacks an argument
+    except TypeError as error:  # from a constructor that does not know an argument
         raise InvalidParameterError(
             f"The arm {run.arm.name!r} has a setting that its class does not accept ({error}). "
             "Correct the suite."

@@ -196,7 +196,7 @@ def _patcher_class(name: str) -> type[Patcher]:
 
 
 class PlantedFit(NamedTuple):
-    """A trained network, the source of its windows, the course of training and its time."""
+    """Trained network, source of its windows, and record, duration and provenance of training."""
 
     network: PatchNetwork
     source: PlantedSource

@@ -146,7 +146,7 @@ def read_suite(name_or_path: str | Path) -> list[Run]:
     required, allowed = {"tasks", "arms", "seeds"}, {"about", "tasks", "base", "arms", "seeds"}
     if not isinstance(text, dict) or not required <= set(text) <= allowed:
         raise InvalidParameterError(
-            "A suite must have the keys tasks, arms and seeds, and no other keys than "
+            "A suite must have the keys tasks, arms and seeds, and may have only the keys "
             f"{sorted(allowed)}. Got {shorten(str(found), 90)} in {str(path)!r}. Correct the keys.",
             parameter="name_or_path",
         )

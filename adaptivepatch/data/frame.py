@@ -503,7 +503,7 @@ def _items(
     except TypeError as error:
         raise InvalidFrameError(
             f"Item ids must be hashable, such as strings or numbers, but column {item_id!r} holds "
-            f"other values ({error}). Convert it with .astype(str)."
+            f"other values ({error}). Convert the column with .astype(str)."
         ) from error
     if (seen_codes < 0).any():
         row = int(np.flatnonzero(seen_codes < 0)[0])

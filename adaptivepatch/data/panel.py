@@ -179,14 +179,14 @@ class Panel:
         Raises
         ------
         InvalidFrameError
-            If `start` is not a stamp of the panel's kind (datetime or integer).
+            If `start` is not of the same kind as the panel's stamps (datetimes or integers).
         """
         try:
             return np.array([index.searchsorted(_like(index, start)) for index in self.index])
         except (TypeError, ValueError) as error:
             raise InvalidFrameError(
-                f"start must be a stamp of the frame's kind, such as {str(self.index[0][0])!r}. "
-                f"Got {start!r} instead ({error}).",
+                "start must be a stamp of the same kind as the frame's stamps, such as "
+                f"{str(self.index[0][0])!r}. Got {start!r} instead ({error}).",
                 parameter="start",
             ) from error
 

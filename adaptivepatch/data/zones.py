@@ -1,4 +1,4 @@
-"""Time zones as text that gives the same moments and the same wall clock when it is read again."""
+"""Conversion of time zones to text and back, without a change of moments or wall clock times."""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ class PanelModel:
     context_length, horizon : int
         Look-back T and horizon H, in time steps.
     share_segmentation : bool or sequence of sequences of str
-        Whether all channels of a window share their patches, or groups of channels that do.
+        Channels of a window that share patches: all (True), none (False), or the channels of each
+        group.
     quantiles : tuple of float, optional
         Quantiles that the network forecasts.
     precision : torch.dtype, optional

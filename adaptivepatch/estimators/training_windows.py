@@ -36,7 +36,7 @@ class PanelTrainingData:
     context_length, horizon : int
         Look-back T and horizon H.
     share_segmentation : bool or sequence of sequences of str
-        Whether all channels share their patches, or groups of channels that do.
+        Channels that share patches: all (True), none (False), or the channels of each group.
     placement : dict
         Device and dtype of the series; see `adaptivepatch.Trainer.placement`.
     """
@@ -101,7 +101,7 @@ class PanelSource:
     windows : sequence of Windows
         All windows of the panel that will be requested.
     share_segmentation : bool or sequence of sequences of str
-        Whether all channels share their patches, or groups of channels that do.
+        Channels that share patches: all (True), none (False), or the channels of each group.
     **placement
         Arguments `device` and `dtype` of `SeriesSource`.
 

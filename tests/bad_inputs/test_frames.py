@@ -814,7 +814,7 @@ NAMES = [
         FRAME,
         (
             "Item ids must be hashable, such as strings or numbers, but column 'item_id' holds "
-            "other values (unhashable type: 'list'). Convert it with .astype(str)."
+            "other values (unhashable type: 'list'). Convert the column with .astype(str)."
         ),
     ),
     fit(

@@ -1079,8 +1079,8 @@ REQUESTS = [
         "backtest",
         FRAME,
         (
-            "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got 5 "
-            "instead (a number is not a date)."
+            "start must be a stamp of the same kind as the frame's stamps, such as '2024-01-01 "
+            "00:00:00'. Got 5 instead (a number is not a date)."
         ),
         wide(),
         start=5,
@@ -1090,8 +1090,8 @@ REQUESTS = [
         "backtest",
         FRAME,
         (
-            "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got "
-            "'monday' instead (Unable to parse datetime string: monday)."
+            "start must be a stamp of the same kind as the frame's stamps, such as '2024-01-01 "
+            "00:00:00'. Got 'monday' instead (Unable to parse datetime string: monday)."
         ),
         wide(),
         start="monday",
@@ -1101,9 +1101,9 @@ REQUESTS = [
         "backtest",
         FRAME,
         (
-            "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got "
-            "['2024-01-01'] instead (Cannot convert input [['2024-01-01']] of type <class "
-            "'list'> to Timestamp)."
+            "start must be a stamp of the same kind as the frame's stamps, such as '2024-01-01 "
+            "00:00:00'. Got ['2024-01-01'] instead (Cannot convert input [['2024-01-01']] of type "
+            "<class 'list'> to Timestamp)."
         ),
         wide(),
         start=["2024-01-01"],
@@ -1124,9 +1124,9 @@ REQUESTS = [
         "backtest",
         FRAME,
         (
-            "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got "
-            "Timestamp('2024-01-01 00:00:00+0000', tz='UTC') instead (Cannot compare tz-naive "
-            "and tz-aware datetime-like objects.)."
+            "start must be a stamp of the same kind as the frame's stamps, such as '2024-01-01 "
+            "00:00:00'. Got Timestamp('2024-01-01 00:00:00+0000', tz='UTC') instead (Cannot "
+            "compare tz-naive and tz-aware datetime-like objects.)."
         ),
         wide(),
         start=pd.Timestamp("2024-01-01", tz="UTC"),
@@ -1136,9 +1136,9 @@ REQUESTS = [
         "backtest",
         FRAME,
         (
-            "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got "
-            "'9999-01-01T00:00' instead (Cannot cast 9999-01-01 00:00:00 to unit='ns' without "
-            "overflow.)."
+            "start must be a stamp of the same kind as the frame's stamps, such as '2024-01-01 "
+            "00:00:00'. Got '9999-01-01T00:00' instead (Cannot cast 9999-01-01 00:00:00 to "
+            "unit='ns' without overflow.)."
         ),
         wide(),
         start="9999-01-01T00:00",
@@ -1148,8 +1148,8 @@ REQUESTS = [
         lambda: tiny().fit(stamped(range(30))).backtest(stamped(range(30)), start="x"),
         FRAME,
         (
-            "start must be a stamp of the frame's kind, such as '0'. Got 'x' instead (invalid "
-            "literal for int() with base 10: 'x')."
+            "start must be a stamp of the same kind as the frame's stamps, such as '0'. Got 'x' "
+            "instead (invalid literal for int() with base 10: 'x')."
         ),
     ),
     asked(

@@ -188,7 +188,7 @@ def _rate(patcher: Patcher, rows: Tensor, *, normalise: bool = True) -> float:
 
 def _planted_rate(dataset: str, patcher: Patcher, truth: Patcher | None) -> float:
     """Return points per patch on validation windows, which are drawn like training windows."""
-    if truth is not None:  # it knows boundaries only if a source delivers them
+    if truth is not None:  # it needs a source that delivers the boundaries
         return 24.0
     rows = held_out(dataset, VALIDATION).series[:_LOOK_BACKS]
     return _rate(patcher, rows, normalise=False)
