@@ -232,7 +232,8 @@ class Forecaster(Estimator):
             them out with a warning.
         validation_rows : int, optional
             Number of rows at the end of each item whose windows select the number of steps.
-            Default: max(horizon, 10 %) of each item that keeps at least one training window.
+            Default: 10 % of the rows of each item, but at least the horizon. Items that would keep
+            no training window hold out no rows.
         refit : bool, default=True
             Train again on all rows for the best number of steps.
         callback : callable, optional
