@@ -285,8 +285,7 @@ def weights_to_begin_with(
     ------
     InvalidParameterError
         If the model does not have the shape or the transform that the settings describe, or has
-        different frozen
-        weights.
+        different frozen weights.
     """
     network, theirs, power = settings.make(), trained.network, trained.scaling.power
     pairs = {

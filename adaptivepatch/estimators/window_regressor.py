@@ -491,8 +491,9 @@ class ArrayTrainingData:
             return self.everything()
         numbers, gap = self.numbers, self.future.shape[1] - 1
         border = len(self.past) - self.held_out
-        before, after = numbers[numbers < border - gap], numbers[numbers >= border]
-        return TrainingSet(self._source(), WindowSets(*map(torch.as_tensor, (before, after))))
+        before = torch.as_tensor(numbers[numbers < border - gap])
+        after = torch.as_tensor(numbers[numbers >= border])
+        return TrainingSet(self._source(), WindowSets(before, after))
 
     def everything(self) -> TrainingSet:
         """Return all windows as training windows."""

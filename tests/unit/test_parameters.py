@@ -14,7 +14,6 @@ from adaptivepatch import (
     HierarchicalPatcher,
     InvalidParameterError,
     MultiLevelBackbone,
-    PatchTSTBackbone,
     ReinPatcher,
     Trainer,
     WindowRegressor,

@@ -13,7 +13,7 @@ from adaptivepatch.training.losses import make_loss
 from adaptivepatch.training.record import TrainingDivergedError, TrainingRecord, WindowSets
 from adaptivepatch.training.sampler import ArraySource, SeriesSource
 from adaptivepatch.training.schedules import make_schedule
-from adaptivepatch.training.trainer import Trainer, default_steps
+from adaptivepatch.training.trainer import Trainer
 from tests.builders import series_source, small_network
 
 every_backbone = pytest.mark.parametrize("backbone", ["patchtst", "transformer"])
