@@ -277,7 +277,7 @@ class Forecaster(Estimator):
         panel, skipped = without_short(panel, self.horizon, short)
         data_digest = panel.digest()
         _check_arguments(self, validation_rows, refit, callback)
-        settings = self._with_look_back(settings, panel, init)
+        settings = self._with_look_back(settings, int(panel.lengths.max()), init)
         settings.warn_if_patches_are_too_long()
         arguments = {"validation_rows": validation_rows, "refit": refit}
         held_out = held_out_rows(panel, self.horizon, validation_rows)
@@ -376,14 +376,14 @@ class Forecaster(Estimator):
         )
 
     def _with_look_back(
-        self, settings: NetworkSettings, panel: Panel, init: Any = None
+        self, settings: NetworkSettings, longest: int, init: Any = None
     ) -> NetworkSettings:
-        """Return settings whose look-back, if none was given, follows from the series."""
+        """Return settings whose look-back, if none was given, follows from the longest series."""
         if self.context_length is not None:
             return settings
         if init is not None:
             return replace(settings, context_length=self._trained_model(init).context_length)
-        return replace(settings, context_length=default_context_length(int(panel.lengths.max())))
+        return replace(settings, context_length=default_context_length(longest))
 
     def _checkpoints(
         self,
