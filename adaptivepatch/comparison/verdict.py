@@ -87,10 +87,13 @@ def _opening(findings: Findings) -> str:
     if found == "yes":
         return _opening_of_yes(findings)
     naive = _better_naive(findings, baseline)
-    advice = f"keep {baseline.name}" if naive is None else f"{_repeating(naive)} has less error"
+    if naive is None:
+        advice = f"so keep {baseline.name}"
+    else:
+        advice = f"and {_repeating(naive)} has less error than {baseline.name}"
     if found == "no":
-        return f"No, {advice}: the best adaptive patches have more error than {baseline.name}."
-    return f"Not shown that adaptive patches help here: {advice}."
+        return f"No, the best adaptive patches have more error than {baseline.name}, {advice}."
+    return f"Not shown that adaptive patches help here, {advice}."
 
 
 def _opening_of_yes(findings: Findings) -> str:
@@ -115,10 +118,10 @@ def _change_of_error(findings: Findings) -> str:
     cost = np.median(headline.fit_seconds) / max(float(np.median(baseline.fit_seconds)), 1e-9)
     text = (
         f"Going from {baseline.name}, the best {'fixed patches' if fixed else 'baseline'} on "
-        f"validation data, to "
-        f"{headline.name}, the best adaptive ones there, changes the error ({settings['metric']}) "
-        f"by {_percent(interval.difference)} ({_range(interval, settings['confidence'])}; minus "
-        f"means less error) and takes {cost:.1f} times the training time."
+        f"validation data, to {headline.name}, the best adaptive ones there, changes the error "
+        f"({settings['metric']}) by {_percent(interval.difference)} "
+        f"({_range(interval, settings['confidence'])}; minus means less error) and takes "
+        f"{cost:.1f} times the training time."
     )
     if interval.verdict == "no evidence" and np.isfinite(interval.low):
         text += " The range includes 0 %, so that the difference may be chance."
