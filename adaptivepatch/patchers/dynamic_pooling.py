@@ -35,7 +35,7 @@ from adaptivepatch.segmentation import Segmentation
 PREDICTORS = ("gumbel", "spikes")
 THRESHOLDS = ("calibrated", "half")
 
-# Share of the difference by which a step corrects the threshold. It is large because all logits
+# Share of the way to its target that the threshold moves per step. It is large because all logits
 # drift together by more than they differ.
 _THRESHOLD_STEP = 0.5
 
