@@ -99,7 +99,7 @@ class SegmentationDistribution(ABC):
 
 
 class _Repeated(SegmentationDistribution):
-    """Distribution that repeats the rows of another one, lazily for its tensors."""
+    """Distribution that repeats the rows of another one; its tensors are repeated lazily."""
 
     def __init__(self, once: SegmentationDistribution, copies: int) -> None:
         self.once, self.copies = once, copies

@@ -17,7 +17,7 @@ from adaptivepatch.nn.placement.routers import ROUTERS, set_rate_factor
 from adaptivepatch.nn.tokens.chunks import Dechunk, SelectEmbedding, confidence_gate
 from adaptivepatch.segmentation import Segmentation
 
-_THRESHOLD_STEP = 0.05  # share of the difference by which a step corrects the threshold
+_THRESHOLD_STEP = 0.05  # share of the way to its target that the threshold moves per step
 
 
 class DynamicChunkingBackbone(Backbone):

@@ -48,7 +48,7 @@ class Windows:
     item : ndarray of shape (num_windows,)
         Position of each window's item in the panel.
     cutoff_row : ndarray of shape (num_windows,)
-        Row within the item of the last look-back step; the first target is the row after it.
+        Row of the last look-back step within the item. The first target is in the next row.
     context_length, horizon, stride : int
         Look-back, horizon and distance between cutoffs, in time steps.
     skipped : tuple of hashable

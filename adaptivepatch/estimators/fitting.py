@@ -171,7 +171,7 @@ def _new_network(job: FitJob, training: TrainingSet) -> PatchNetwork:
 
 @torch.no_grad()
 def _prepare(network: PatchNetwork, source: WindowSource, windows: Tensor, seed: int) -> None:
-    """Fit the patcher's parts without gradient, on rows of evenly spaced training windows."""
+    """Prepare the patcher (`Patcher.prepare`) on rows of evenly spaced training windows."""
     if type(network.patcher).prepare is Patcher.prepare or network.patcher.is_frozen:
         return
     num_channels = len(source.batch(windows[:1]).series)

@@ -229,9 +229,9 @@ def warn_if_far(panel: Panel, model: PanelModel) -> Panel:
     channel = int(far.argmax())
     after = "" if power is None else f", after the transform {power.name!r}"
     warnings.warn(
-        "A wide frame is taken for the series of fit and scaled by the values of fit. Channel "
+        "A wide frame is treated as the series of fit, and is scaled by the values of fit. Channel "
         f"{panel.channels[channel]!r} had mean {mean[channel]:.4g} and deviation "
-        f"{std[channel]:.4g} there, and has {own.mean[0, channel]:.4g} and "
+        f"{std[channel]:.4g} in fit, but has mean {own.mean[0, channel]:.4g} and deviation "
         f"{own.std[0, channel]:.4g} at the end of this frame{after}. If this is another series, "
         "pass it as an item of a long frame, so that it is scaled by its own values.",
         UserWarning,

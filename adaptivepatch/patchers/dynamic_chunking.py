@@ -41,7 +41,7 @@ from adaptivepatch.patchers.rate import RatePatcher
 from adaptivepatch.segmentation import Segmentation
 
 WIRINGS = ("hnet", "encoder")
-_THRESHOLD_STEP = 0.05  # share of the difference by which a step corrects the threshold
+_THRESHOLD_STEP = 0.05  # share of the way to its target that the threshold moves per step
 _SPACINGS = 4  # spacings per patch of nominal length
 _SURPRISE_WIDTH = 8  # width of the forecaster of the next value
 _MOST_CELLS = 512  # largest number of cells of a head that reads point vectors

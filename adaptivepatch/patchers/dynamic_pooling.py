@@ -35,7 +35,7 @@ from adaptivepatch.segmentation import Segmentation
 PREDICTORS = ("gumbel", "spikes")
 THRESHOLDS = ("calibrated", "half")
 
-# Share of the difference by which a step corrects the threshold. It is large because all logits
+# Share of the way to its target that the threshold moves per step. It is large because all logits
 # drift together by more than they differ.
 _THRESHOLD_STEP = 0.5
 
@@ -60,9 +60,9 @@ class DynamicPoolingPatcher(RatePatcher):
         prior on the number of starts. "spikes": spikes in the uncertainty of a next-point predictor
         that is trained alongside; no samples are drawn.
     threshold : {"calibrated", "half"}, default="calibrated"
-        Threshold for starts: a quantile of the scores in training, or the probability 1/2. With
-        "half", the predictor "spikes" has no control of the rate, and "gumbel" predicts few starts
-        until its probabilities differ strongly between steps.
+        Threshold for starts. "calibrated": a quantile of the scores in training. "half": the
+        probability 1/2; the predictor "spikes" then has no control of the rate, and "gumbel"
+        predicts few starts until its probabilities differ strongly between steps.
     temperature : float, default=0.5
         Temperature of the relaxed samples.
     prior_weight : float, default=1.0
@@ -305,7 +305,7 @@ class DynamicPoolingPatcher(RatePatcher):
             prior = binomial_loss(starts, num_steps - 1, self.boundary_share(num_steps))
             terms.append(self.prior_weight * prior.to(action.dtype))
         if self.next_point is not None:
-            with torch.autocast(context.series.device.type, enabled=False):  # differences are small
+            with torch.autocast(context.series.device.type, enabled=False):  # logits hardly differ
                 terms += self._surprise_losses(self.next_point, scored.logits, context)
         return torch.stack(terms).sum() if terms else None
 

@@ -61,11 +61,11 @@ _NOISE_EVERY = 10  # updates between two measurements of the gradient's noise
 
 
 class ReinPatcher(Patcher):
-    """Choose patch starts by a policy that is trained by reinforcement on the forecast loss.
+    """Choose patch starts with a policy that is trained by reinforcement on the forecast loss.
 
     Use it where one token has to summarise many points: long look-backs, few tokens, uneven
     regimes. Compare it with fixed and random patches, and with its untrained policy
-    (``GroupPolicyGradient(learning_rate=0)``), at equal token count.
+    (``GroupPolicyGradient(learning_rate=0)``), at an equal token count.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ from adaptivepatch.patchers.base import InstanceTag
 from adaptivepatch.patchers.rate import RatePatcher
 
 FORMS = ("direct", "next_patch")
-_THRESHOLD_STEP = 0.05  # share of the difference by which a step corrects the threshold
+_THRESHOLD_STEP = 0.05  # share of the way to its target that the threshold moves per step
 _SMALLEST_LOSS = 1e-8
 _ON_MODE = 0.5  # share of the forecast gradient that is taken on the mode
 _AHEAD = 16  # number of points that "next_patch" predicts

@@ -68,7 +68,7 @@ class TrainingLoop(ABC):
     gradient_clip : float, optional
         Largest norm of the gradient. Default: no clipping.
     checkpoint : CheckpointFile or NoCheckpoint
-        File that the state is written to at every validation, and that a run resumes from.
+        File to which the state is written at every validation, and from which a run resumes.
     device : torch.device
         Device on which losses are summed.
 

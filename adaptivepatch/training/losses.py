@@ -78,7 +78,7 @@ def _row_mean(loss: Tensor, observed: Tensor | None) -> Tensor:
 
 
 def weighted_sum(row_loss: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the sum over rows weighted by observed target steps, and the sum of the weights."""
+    """Return the sum of losses, weighted by shares of observed targets, and the sum of weights."""
     if observed is None:
         return row_loss.sum(), row_loss.new_tensor(float(len(row_loss)))
     weight = observed.to(row_loss.dtype).mean(1)

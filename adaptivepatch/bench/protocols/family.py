@@ -181,7 +181,7 @@ def _enrichments(found: Segmentation, errors: Tensor) -> dict[str, Any]:
 
 
 def _rate(patcher: Patcher, rows: Tensor, *, normalise: bool = True) -> float:
-    """Return points per patch, over all rows together."""
+    """Return the number of points per patch, over all rows together."""
     patches = _coarsest(cut_rows(patcher, rows, normalise=normalise).patches)
     return rows.shape[1] / float(patches.num_patches.double().mean())
 

@@ -100,9 +100,9 @@ class ResampleEmbedding(nn.Module):
 
     Notes
     -----
-    ``token = W r + b + w log(length / nominal_length)`` with r from `resample`. If all patches have
-    the nominal length and V is that length plus the halo, this is PatchTST's projection of the
-    points. A patch without an observed step becomes a learned token.
+    ``token = W r + b + w log(length / nominal_length)``, where r is the result of `resample`. If
+    all patches have the nominal length and V is that length plus the halo, this equals PatchTST's
+    projection of the points. A patch without an observed step becomes a learned token.
     """
 
     def __init__(self, num_values: int, d_model: int, nominal_length: int) -> None:

@@ -1,4 +1,4 @@
-"""Pooling of the values of steps over patches, and the inverse direction.
+"""Pooling of step values over patches, and broadcasting of patch values to steps.
 
 Tensor suffixes: N rows, T steps, P patches, D width.
 """

@@ -401,7 +401,7 @@ def test_another_series_in_wide_form_is_noticed(values):
     model = make().fit(wide(np.arange(ROWS)))
     other = wide(np.arange(ROWS), values)
     with pytest.warns(
-        UserWarning, match=r"taken for the series of fit.*as an item of a long frame"
+        UserWarning, match=r"treated as the series of fit.*as an item of a long frame"
     ):
         model.predict(other)
     with warnings.catch_warnings():
