@@ -153,7 +153,7 @@ def _draw_window(
     for (low, high), shade in zip(bands, _SHADES, strict=False):
         label = f"{100 * (high - low):.10g} % interval"
         _draw_band(ax, when, window.quantiles[low], window.quantiles[high], shade, label)
-    if start:
+    if not np.isnan(window.observed[:start]).all():
         _draw_line(ax, when, window.observed, slice(start), PAST, "history", linewidth=1.1)
     actual = window.observed[start:]
     if not np.isnan(actual).all():

@@ -207,10 +207,12 @@ def test_a_forecast_is_not_joined_to_a_history_that_ends_earlier():
 def test_history_that_is_not_drawn_is_mentioned():
     frame = forecast_of(HOURS[190:])
     assert plot(frame, SERIES, history_steps=0).get_supxlabel() == "This figure shows no history."
-    old = pd.concat([SERIES[:20], SERIES[190:]])
-    figure = plot(frame, old, freq="h")
-    assert legend(figure) == ["actual", "forecast"]
-    assert figure.get_supxlabel() == "This figure shows no history."
+    old = plot(frame, SERIES[:20], actual=SERIES[190:])
+    assert legend(old) == ["actual", "forecast"]
+    assert old.get_supxlabel() == "This figure shows no history."
+    gap = plot(frame, pd.concat([SERIES[:20], SERIES[190:]]), freq="h")
+    assert legend(gap) == ["actual", "forecast"]
+    assert gap.get_supxlabel() == "This figure shows the last 30 steps of the history."
     whole = plot(frame, SERIES[:190], history_steps=10**12)
     assert len(line(whole.axes[0], "history")[0]) == 190
     assert whole.get_supxlabel() == ""
