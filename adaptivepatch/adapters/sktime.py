@@ -26,8 +26,8 @@ from adaptivepatch.errors import (
     require,
 )
 from adaptivepatch.estimators.forecaster import Forecaster
-from adaptivepatch.patchers.deviation import DeviationPatcher
 from adaptivepatch.patchers.fixed import FixedPatcher
+from adaptivepatch.patchers.random import RandomPatcher
 from adaptivepatch.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ _QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 _ROUNDING = 1e-9  # sktime computes (1 - coverage) / 2
 _COMPONENTS = ("patcher", "backbone", "trainer")
 _FIT_ARGUMENTS = ("short", "validation_rows", "refit")
-_ITEM, _STAMP = "item_id", "timestamp"  # names of the key columns in the frames of the forecaster
 
 
 class _Adapter(BaseForecaster):
@@ -244,7 +243,8 @@ class _Adapter(BaseForecaster):
         rows.index = panel.stamps
         if panel.layout.was_long:
             ids = pd.Series(list(panel.item_ids)).take(items)
-            rows.index = pd.MultiIndex.from_arrays([ids, panel.stamps], names=[_ITEM, _STAMP])
+            names = [panel.layout.item_id, panel.layout.timestamp]
+            rows.index = pd.MultiIndex.from_arrays([ids, panel.stamps], names=names)
         _, rows = adapter._check_X_y(y=rows)  # what sktime's `fit` does around `_fit`
         adapter._update_y_X(rows)
         adapter._is_vectorized = False
@@ -314,8 +314,12 @@ class _Adapter(BaseForecaster):
             )
         rows = _appended(self._cur_y, y)
         if update_params:
-            frame, fitted = self._frame(rows), self.forecaster_
-            self.forecaster_ = clone(fitted).fit(frame, init=fitted, **self._fit_arguments(rows))
+            fitted = self.forecaster_
+            arguments = {name: getattr(self, name) for name in _FIT_ARGUMENTS}
+            if rows.index.nlevels > 1:
+                arguments |= self._keys()
+            frame, step = self._frame(rows), fitted.freq_
+            self.forecaster_ = clone(fitted).fit(frame, init=fitted, freq=step, **arguments)
         self._cur_y = rows
         return self
 
@@ -371,7 +375,7 @@ class _Adapter(BaseForecaster):
         }
         return [
             {**small, "patcher": FixedPatcher(patch_length=4, stride=4)},
-            {**small, "horizon": 5, "patcher": DeviationPatcher(4), "quantiles": (0.02, 0.5, 0.98)},
+            {**small, "horizon": 5, "patcher": RandomPatcher(compression_rate=4.0), "quantiles": (0.02, 0.5, 0.98)},
         ]
 
     # ------------------------------------------------------------------------- delegation
@@ -384,13 +388,10 @@ class _Adapter(BaseForecaster):
         parameters = {name: getattr(self, name) for name in names}
         parameters |= {"horizon": self._horizon(y, fh, start), "patcher": patcher}
         core = Forecaster(**parameters)
-        return core.fit(self._frame(y), init=start, **self._fit_arguments(y))
-
-    def _fit_arguments(self, y: pd.DataFrame) -> dict[str, Any]:
-        """Return arguments of `Forecaster.fit`; sktime counts integer stamps in steps of 1."""
         stamps = y.index.get_level_values(-1)
-        freq = 1 if pd.api.types.is_integer_dtype(stamps.dtype) else None
-        return {name: getattr(self, name) for name in _FIT_ARGUMENTS} | {"freq": freq}
+        freq = 1 if pd.api.types.is_integer_dtype(stamps.dtype) else None  # as sktime counts
+        arguments = {name: getattr(self, name) for name in _FIT_ARGUMENTS}
+        return core.fit(self._frame(y), init=start, freq=freq, **arguments)
 
     def _horizon(self, y: pd.DataFrame, fh: Any, start: Forecaster | None) -> int:
         """Return the number of steps to train for, and check that it includes `fh`."""
@@ -404,9 +405,9 @@ class _Adapter(BaseForecaster):
             )
         if fh is None:
             return int(given)
-        # The stamps of fh are the most steps away from the series that ends first.
+        # Stamps in fh are the most steps away from the series that ends first.
         ends = pd.Series(y.index.get_level_values(-1)).groupby(_item_codes(y.index)[0]).last()
-        cutoff = y.index.get_level_values(-1)[:1].append(pd.Index([ends.min()]))[1:]
+        cutoff = pd.Index([ends.min()])
         if isinstance(cutoff, pd.DatetimeIndex):
             cutoff = pd.DatetimeIndex(cutoff, freq=getattr(self._cutoff, "freq", None))
         last = int(np.max(fh.to_relative(cutoff).to_numpy()))
@@ -421,29 +422,34 @@ class _Adapter(BaseForecaster):
 
     def _frame(self, y: pd.DataFrame) -> pd.DataFrame:
         """Return rows as a frame for `Forecaster`: wide for one series, else long."""
+        keys = self._keys()
         frame = y.set_axis([str(name) for name in y.columns], axis="columns")
-        clash = [name for name in frame.columns if name in (_ITEM, _STAMP)]
+        clash = [name for name in frame.columns if name in keys.values()]
         if clash:
             raise InvalidFrameError(
-                f"No variable may be called {_ITEM!r} or {_STAMP!r}, the names of the keys. Got "
-                f"{clash}. Rename it."
+                f"Variables must not have the names {list(keys.values())}, which stand for the "
+                f"series and the stamps. Got {clash}. Rename the variable."
             )
         if y.index.nlevels == 1:
             return frame
-        columns = getattr(getattr(self, "forecaster_", None), "columns_", {})
-        keys = pd.DataFrame(
-            {
-                columns.get(_ITEM, _ITEM): pd.Series(list(y.index.droplevel(-1))),
-                columns.get(_STAMP, _STAMP): y.index.get_level_values(-1),
-            }
-        )
-        return pd.concat([keys, frame.reset_index(drop=True)], axis="columns")
+        of_rows = {
+            keys["item_id"]: pd.Series(list(y.index.droplevel(-1))),
+            keys["timestamp"]: y.index.get_level_values(-1),
+        }
+        return pd.concat([pd.DataFrame(of_rows), frame.reset_index(drop=True)], axis="columns")
+
+    def _keys(self) -> dict[str, str]:
+        """Return the names of the key columns in the frames of the forecaster."""
+        fitted = getattr(self, "forecaster_", None)
+        if fitted is None:
+            return {"item_id": "item_id", "timestamp": "timestamp"}
+        return {name: fitted.columns_[name] for name in ("item_id", "timestamp")}
 
     def _forecast(self, fh: Any) -> tuple[pd.Index[Any], NDArray[np.float64]]:
         """Return the index of `fh` and forecasts of shape (quantiles, rows, variables)."""
         y = self._cur_y
         tidy = self.forecaster_.predict(self._frame(y))
-        horizon, num_channels = self.forecaster_.horizon, y.shape[1]
+        horizon, num_channels = self.forecaster_.model_.horizon, y.shape[1]
         values = tidy.iloc[:, 3:].to_numpy()
         if self.quantiles is not None:
             values = values[:, 1:]  # "prediction" repeats the quantile 0.5
