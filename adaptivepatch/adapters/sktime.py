@@ -1,8 +1,8 @@
-"""`AdaptivePatchForecaster`: a forecaster for sktime that delegates to `adaptivepatch.Forecaster`.
+"""`AdaptivePatchForecaster`: a forecaster for sktime that delegates to `Forecaster`.
 
-The class derives from sktime's ``BaseForecaster``, and sktime is optional. Its methods are therefore
-in `_Adapter`, and `__getattr__` at the end of this file joins the two when the class is first asked
-for. sktime checks and converts the data before it calls a method whose name begins with an
+The class derives from sktime's ``BaseForecaster``, and sktime is optional. The methods are therefore
+in `_Adapter`, and `__getattr__` at the end of this file derives the class from both when it is first
+asked for. sktime checks and converts the data before it calls a method whose name begins with an
 underscore, such as ``_fit``.
 """
 
@@ -209,8 +209,8 @@ class _Adapter(BaseForecaster):
             name, is_nested, _ = key.partition("__")
             if is_nested and name in _COMPONENTS:
                 made[name] = Forecaster(1)._component(name, made.get(name, getattr(self, name)))
-        self_with_params: Self = super().set_params(**made)
-        return self_with_params
+        super().set_params(**made)
+        return self
 
     # ------------------------------------------------------------------------ conversion
 
@@ -375,7 +375,12 @@ class _Adapter(BaseForecaster):
         }
         return [
             {**small, "patcher": FixedPatcher(patch_length=4, stride=4)},
-            {**small, "horizon": 5, "patcher": RandomPatcher(compression_rate=4.0), "quantiles": (0.02, 0.5, 0.98)},
+            {
+                **small,
+                "horizon": 5,
+                "patcher": RandomPatcher(compression_rate=4.0),
+                "quantiles": (0.02, 0.5, 0.98),
+            },
         ]
 
     # ------------------------------------------------------------------------- delegation
