@@ -251,8 +251,8 @@ class StepContext:
     mode_loss : Tensor of shape (N,) or None
         Loss of the mode, if the plan scores it.
     scale : Scale or None
-        Mean and standard deviation by which `series` was normalised: ``(target - mean) / std`` has
-        the units of `series`. None: `series` was not normalised.
+        Mean and standard deviation by which `series` was normalised: ``(target - mean) / std`` is
+        on the same scale as `series`. None: `series` was not normalised.
     """
 
     series: Tensor

@@ -304,7 +304,7 @@ def _read_weights(file: Path, digest: object) -> dict[str, Tensor]:
         content = file.read_bytes()  # once, as another process may replace the file
         if digest is None or digest == hashlib.sha256(content).hexdigest():
             return load(content)
-        load(content)  # raises if the file is damaged, which is another fault
+        load(content)  # raises if the file is damaged, which is a different fault
     except (SafetensorError, OSError, KeyError) as error:  # KeyError: a type that torch lacks
         raise InvalidModelError(
             f"{str(file)!r} is damaged or not a safetensors file ({shortened(str(error))}). Save "

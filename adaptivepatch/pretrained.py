@@ -274,7 +274,7 @@ def save_patcher(
     if card is not None and not isinstance(card, PatcherCard):
         raise TypeError(
             f"The card argument of save_pretrained must be a PatcherCard. Got {card!r} instead. "
-            "Leave card out to keep the one that the patcher was loaded with."
+            "Leave card out to keep the card that the patcher was loaded with."
         )
     text = patcher.card if card is None else card.render(patcher)
     text = PatcherCard().render(patcher) if text is None else text
@@ -491,13 +491,13 @@ def _reading(folder: Path) -> Iterator[None]:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise InvalidModelError(
-            f"The {CONFIG} in {str(folder)!r} is not one that save_pretrained() wrote "
+            f"The {CONFIG} in {str(folder)!r} was not written by save_pretrained() "
             f"({schema.reason(error)}). Save the patcher again."
         ) from error
 
 
 def _find(path: str | Path, revision: str | None) -> Path:
-    """Return the folder of a patcher, which is downloaded first if it is on the Hub."""
+    """Return the folder of a patcher; a patcher on the Hub is downloaded first."""
     folder = as_path(path)
     if isinstance(path, str) and not is_folder(folder):
         if path in shipped_patchers():

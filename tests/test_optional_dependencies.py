@@ -111,6 +111,17 @@ def test_an_adapter_names_the_extra_that_is_missing():
     )
 
 
+def test_plot_names_the_extra_that_is_missing():
+    output = run_without_optional_packages(
+        "import pandas as pd\n"
+        "from adaptivepatch import MissingDependencyError, plot\n"
+        "keys = {'item_id': 'a', 'timestamp': range(3), 'target_name': 'x'}\n"
+        "try:\n    plot(pd.DataFrame(keys | {'prediction': 1.0}))\n"
+        "except MissingDependencyError as error:\n    print(error)\n"
+    )
+    assert output.endswith('Install it with: pip install "adaptivepatch-forecasting[plot]".\n')
+
+
 def test_require_returns_the_module():
     assert require("json.decoder", extra="none", purpose="Nothing").__name__ == "json.decoder"
 

@@ -2,8 +2,8 @@
 
 The class derives from sktime's ``BaseForecaster``, and sktime is optional. The methods are
 therefore in `_Adapter`, and `__getattr__` at the end of this file derives the class from both when
-it is first asked for. sktime checks and converts the data before it calls a method whose name begins
-with an underscore, such as ``_fit``.
+it is first asked for. sktime checks and converts the data before it calls a method whose name
+begins with an underscore, such as ``_fit``.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class DynamicChunkingBackbone(Backbone):
         Backbone of the same width as the encoder that reads the expanded tokens. None: there is no
         decoder.
     compression_rate : float, default=3.0
-        Number of tokens per chunk that the stage aims at, on average and without a limit.
+        Average number of tokens per chunk that the stage aims at. It is not a limit.
     router : {"cosine", "calibrated", "even"}, default="calibrated"
         Rule for boundary probabilities; see `adaptivepatch.nn.placement.routers`.
     ratio_weight : float, default=0.03

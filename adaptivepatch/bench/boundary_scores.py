@@ -1,4 +1,4 @@
-"""F1 score of predicted boundaries where the true ones are known."""
+"""F1 score of predicted boundaries, where the true boundaries are known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TOLERANCE = 2
-"""Distance in time steps up to which a predicted boundary matches a true one."""
+"""Distance in time steps up to which a predicted boundary matches a true boundary."""
 MAX_SHIFT = 16
 """Largest constant shift of boundaries that `best_shift` tries, in time steps."""
 
@@ -24,9 +24,9 @@ def boundary_f1(
     predicted, true : ndarray of bool, shape (W, T)
         Steps at which patches start.
     tolerance : int, default=2
-        Distance, in time steps, up to which a predicted boundary matches a true one.
+        Distance, in time steps, up to which a predicted boundary matches a true boundary.
     shift : int, default=0
-        Time steps that are first added to the predicted boundaries.
+        Number of time steps that is first added to the predicted boundaries.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def boundary_f1(
 
     Notes
     -----
-    True boundaries are matched in order, each with the earliest free predicted one within the
+    True boundaries are matched in order, each with the earliest free predicted boundary within the
     tolerance. As all tolerances are equal, no other matching has more pairs.
 
     Examples
@@ -61,22 +61,22 @@ def boundary_f1(
 def best_shift(
     predicted: NDArray[np.bool_], true: NDArray[np.bool_], tolerance: int = TOLERANCE
 ) -> tuple[float, int]:
-    """Return the best F1 over constant shifts of the predicted boundaries, and that shift.
+    """Return the best F1 over constant shifts of the predicted boundaries, and the best shift.
 
-    All boundaries of a policy may be late by the same few steps, for which the forecast can
-    compensate and `boundary_f1` cannot. Shifts go up to 16 steps either way; of equally good ones
-    the smallest is returned.
+    All boundaries of a policy may be late by the same few steps. The forecast can compensate for
+    such a delay, but `boundary_f1` cannot. Shifts go up to 16 steps in both directions; of equally
+    good shifts, the smallest is returned.
 
     Parameters
     ----------
     predicted, true, tolerance
-        See `boundary_f1`.
+        Arguments as in `boundary_f1`.
 
     Returns
     -------
     f1 : float
     shift : int
-        Time steps that were added to the predicted boundaries.
+        Number of time steps that was added to the predicted boundaries.
     """
     shifts = sorted(range(-MAX_SHIFT, MAX_SHIFT + 1), key=abs)
     scores = [boundary_f1(predicted, true, tolerance, shift) for shift in shifts]

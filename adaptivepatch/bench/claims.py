@@ -1,4 +1,4 @@
-"""Exclusive claims of files that end with the process that holds them."""
+"""Exclusive claims of files. A claim ends with the process that holds it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ except ImportError:  # Windows
 
 
 class Claim:
-    """Exclusive use of something that a file stands for, until `release` or the process ends.
+    """Exclusive use of what a file stands for, until `release` or the end of the process.
 
-    Make it with `claim_file`. As a context manager it releases itself at the end.
+    `claim_file` makes a claim. As a context manager, a claim is released at the end of the block.
     """
 
     def __init__(self, path: Path, handle: int | None) -> None:
         self.path, self._handle = path, handle
 
     def release(self) -> None:
-        """Remove the file, and then let go of its lock."""
+        """Remove the file, and then release its lock."""
         self.path.unlink(missing_ok=True)
         if self._handle is not None:
             os.close(self._handle)
@@ -43,9 +43,9 @@ class Claim:
 def claim_file(path: Path) -> Claim | None:
     """Claim a file, or return None if another claim holds it.
 
-    The operating system locks the file (``flock``) and ends the lock with the process. Where it has
-    no such locks, the file is created exclusively with the process and the host in it; a claim of
-    a process of this host that is known to have ended is removed.
+    The operating system locks the file (``flock``) and ends the lock with the process. On a system
+    without such locks, the file is created exclusively, with the process and the host in it; if the
+    process ran on this host and is known to have ended, its claim is removed.
 
     Parameters
     ----------
@@ -61,9 +61,8 @@ def claim_file(path: Path) -> Claim | None:
         return _create(path) if fcntl is None else _lock(path)
     except OSError as error:
         raise OutputError(
-            f"A claim needs a writable folder on a disk with file locks. {str(path)!r} cannot be "
-            f"claimed: {error.strerror or error}. Free space, change permissions, or write the "
-            "results to another folder."
+            f"{str(path)!r} cannot be claimed: {error.strerror or error}. Free space, change "
+            "permissions, or write the results to a folder on a disk with file locks."
         ) from error
 
 
@@ -143,7 +142,7 @@ def _remove_stale(path: Path) -> bool:
         path.replace(aside)
     except FileNotFoundError:
         return True
-    if aside.read_text(encoding="utf-8") != text:  # a new claim took the place of the stale one
+    if aside.read_text(encoding="utf-8") != text:  # a new claim has replaced the stale one
         aside.replace(path)
         return False
     aside.unlink()

@@ -1,4 +1,4 @@
-"""Data of the long-horizon literature: its borders, scaling and number of test windows.
+"""Data sets of the long-horizon literature: borders, scaling and number of test windows.
 
 Series are scaled with the mean and the standard deviation of their training rows. Test windows have
 stride 1 and all their targets in the test rows.
@@ -18,15 +18,15 @@ from adaptivepatch.datasets.loading import load_dataset
 from adaptivepatch.errors import InvalidParameterError, suggest
 
 BATCH_OF_CONVENTION = {"full": 1, "drop_last_32": 32, "drop_last_128": 128}
-"""Conventions of counting test windows: batch size whose incomplete last batch is dropped.
+"""Batch size whose incomplete last batch is dropped, by convention of counting test windows.
 
-With batches of 1 ("full") every window counts, as in all results of this package. The others are
-those of older code.
+With batches of 1 ("full"), every window counts, as in all results of this package. Older code
+follows the other conventions.
 """
 
 
 def load_ltsf(name: str, folder: str | Path | None = None) -> tuple[pd.DataFrame, SplitBorders]:
-    """Read a data set without its unused last rows, and its borders.
+    """Read a data set, without its unused last rows, and its split borders.
 
     Parameters
     ----------
@@ -47,14 +47,14 @@ def load_ltsf(name: str, folder: str | Path | None = None) -> tuple[pd.DataFrame
 
 
 def scaled_panel(frame: pd.DataFrame, borders: SplitBorders) -> tuple[Panel, Scaling]:
-    """Return the series scaled by their training rows, and the scaling that undoes it."""
+    """Return the series, scaled by their training rows, and the scaling."""
     panel = read_frame(frame)
     scaling = Scaling.fit(panel, borders.train_end)
     return scaling.apply(panel), scaling
 
 
 def num_test_windows(borders: SplitBorders, horizon: int, convention: str = "full") -> int:
-    """Return the number of test windows; it does not depend on the look-back.
+    """Return the number of test windows, which does not depend on the look-back.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def num_test_windows(borders: SplitBorders, horizon: int, convention: str = "ful
     Raises
     ------
     InvalidParameterError
-        If there is no such convention.
+        If the convention is unknown.
 
     Examples
     --------

@@ -26,12 +26,12 @@ def make_forecaster(forecaster: Callable[..., Model], run: Run) -> Model:
     Parameters
     ----------
     forecaster : type
-        The class `Forecaster`. The caller imports it, so that this module stands below the
+        The class `Forecaster`. The caller imports it, so that this module does not depend on the
         estimators.
     run : Run
-        Run whose arm's settings are arguments of `Forecaster`. Of these, ``patcher``, ``backbone``
-        and ``trainer`` are mappings; the first two hold the registered ``name``, and hold their
-        parts in the same form.
+        Run to make a forecaster for. The settings of its arm are arguments of `Forecaster`, of
+        which ``patcher``, ``backbone`` and ``trainer`` are mappings. A patcher or backbone is given
+        by its registered ``name`` and its arguments, and so are the components inside it.
 
     Raises
     ------
@@ -45,14 +45,23 @@ def make_forecaster(forecaster: Callable[..., Model], run: Run) -> Model:
         if "backbone" in settings:
             settings["backbone"] = backbone_from_settings(settings["backbone"])
         # Results are compared across versions, so they do not follow the defaults of the package.
-        trainer = {"batch_size": 32, "validation_share": None, **settings.get("trainer", {})}
-        settings = {"embedding": None, **settings, "trainer": Trainer(**trainer)}
+        trainer = {
+            **{"max_steps": None if "max_epochs" in settings.get("trainer", {}) else 1000},
+            **{"batch_size": 32, "learning_rate": 1e-3, "validation_share": None},
+            **settings.get("trainer", {}),
+        }
+        settings = {
+            "backbone": "patchtst",
+            "loss": "mse",
+            **settings,
+            "trainer": Trainer(**trainer),
+        }
         task = run.task
         return forecaster(task.horizon, task.context_length, random_state=run.seed, **settings)
-    except TypeError as error:  # an argument that a constructor does not have
+    except TypeError as error:  # from a constructor that does not know an argument
         raise InvalidParameterError(
-            f"The settings of an arm must be arguments of its parts. {run.arm.name!r} has others "
-            f"({error}). Correct the suite."
+            f"The arm {run.arm.name!r} has a setting that its class does not accept ({error}). "
+            "Correct the suite."
         ) from error
 
 
@@ -108,8 +117,8 @@ def fit_ltsf(
     expected = num_test_windows(borders, run.task.horizon)
     if len(test) != expected:
         raise AdaptivePatchError(
-            f"Every test window must be forecast: {expected} windows, but the backtest holds "
-            f"{len(test)}. Report this as a bug."
+            f"The backtest holds {len(test)} windows, but there are {expected} test windows. "
+            "Report this as a bug."
         )
     error = (test.prediction - test.actual) / model.scaling_.std[0]
     return Tested(error, fitted.since(started), predicted.since(fitted), origin)

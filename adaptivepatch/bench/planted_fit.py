@@ -1,8 +1,8 @@
 """Training and testing of a small network on planted tasks, whose boundaries are known.
 
-Every arm trains the same network on the same windows (``datasets/planted.py``): a token is the mean
-of a patch with its log length and start; a transformer and a head over the K patch slots follow.
-Arms differ in their patcher and in what trains it.
+Every arm trains the same network on the same windows (``datasets/planted.py``): a token is computed
+from the mean, the log length and the start of a patch; a transformer and a head over the K patch
+slots follow. Arms differ in their patcher and in what trains it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class PlantedTensors(NamedTuple):
     boundary_mask: Tensor
 
     def part(self, first: int) -> PlantedTensors:
-        """Return up to 64 windows from a given one on."""
+        """Return up to 64 windows, beginning at a given number."""
         rows = slice(first, first + WINDOWS_PER_DRAW)
         return PlantedTensors(*(tensor[rows] for tensor in self))
 
@@ -96,11 +96,11 @@ def _draw_windows(task: str, num_windows: int, seed: list[int]) -> PlantedTensor
 
 
 class PlantedSource:
-    """Batches of a planted task, by the numbers of draws; a draw has 64 windows.
+    """Windows of a planted task, in numbered draws of 64 windows each.
 
-    Numbers from 0 on are training draws. A draw is a function of the seed and the number, so that
-    training can be resumed anywhere. Negative numbers are slices of the validation windows, which
-    are the same for all seeds.
+    Numbers from 0 on are training draws. The seed and the number determine a draw, so that training
+    can be resumed anywhere. Negative numbers are slices of the validation windows, which are the
+    same for all seeds.
 
     Parameters
     ----------
@@ -161,8 +161,8 @@ def build_planted_network(settings: Mapping[str, Any], seed: int) -> PatchNetwor
     Parameters
     ----------
     settings : mapping
-        Settings of the arm. Of these, ``patcher`` and ``backbone`` are mappings that hold a
-        ``name``; patchers of `adaptivepatch.bench.planted_patchers` have names as well.
+        Settings of the arm, of which ``patcher`` and ``backbone`` are mappings that hold a
+        ``name``. The patchers of `adaptivepatch.bench.planted_patchers` have names, too.
     seed : int
         Seed of the initial weights.
 
@@ -183,20 +183,20 @@ def build_planted_network(settings: Mapping[str, Any], seed: int) -> PatchNetwor
     capacity = patcher.capacity(CONTEXT_LENGTH)
     if capacity != NUM_REGIMES:
         raise InvalidParameterError(
-            f"A patcher of the planted benchmark must have {NUM_REGIMES} patches. {patcher!r} has "
-            f"{capacity}. Set its compression_rate to {CONTEXT_LENGTH // NUM_REGIMES}.",
+            f"{patcher!r} has {capacity} patches, but a patcher of the planted benchmark must have "
+            f"{NUM_REGIMES}. Set its compression_rate to {CONTEXT_LENGTH // NUM_REGIMES}.",
             parameter="compression_rate",
         )
     return PatchNetwork(patcher, embedding, backbone, head, instance_norm=False)
 
 
 def _patcher_class(name: str) -> type[Patcher]:
-    """Return a patcher class of this benchmark, or a registered one."""
+    """Return a patcher class of this benchmark, or a registered patcher class."""
     return _PATCHERS[name] if name in _PATCHERS else PATCHERS.find(name)
 
 
 class PlantedFit(NamedTuple):
-    """A trained network, the source of its windows, the course of training and its time."""
+    """Trained network, source of its windows, and record, duration and provenance of training."""
 
     network: PatchNetwork
     source: PlantedSource
@@ -222,7 +222,7 @@ def fit_planted(run: Run, *, device: str = "auto", callback: Callback | None = N
     Raises
     ------
     InvalidParameterError
-        If the task is not a planted one or the arm has other settings.
+        If the task is not a planted task, or the arm has other settings.
     KeyboardInterrupt
         If training was interrupted: a run that was cut short has no result.
     """
@@ -258,8 +258,8 @@ def _check(run: Run) -> None:
     allowed = {"reward", "patcher", "backbone", "trainer"}
     if set(run.arm.settings) != allowed:
         raise InvalidParameterError(
-            f"An arm of the planted benchmark must have the settings {sorted(allowed)}. "
-            f"{run.arm.name!r} has {sorted(run.arm.settings)}. Correct the suite."
+            f"The arm {run.arm.name!r} has the settings {sorted(run.arm.settings)}, but an arm of "
+            f"the planted benchmark must have {sorted(allowed)}. Correct the suite."
         )
 
 

@@ -29,7 +29,7 @@ class _RulePatcher(Patcher):
     def propose(
         self, series: Tensor, observed: Tensor | None, group: Tensor | None
     ) -> SegmentationDistribution:
-        """Return the boundaries that the rule finds, as certain ones."""
+        """Return the boundaries that the rule finds, without uncertainty."""
         del observed, group  # planted windows have neither gaps nor groups
         capacity = self.capacity(series.shape[1])
         mask = self.boundaries(series, capacity)
@@ -67,8 +67,9 @@ class TruePatcher(_RulePatcher):
         if mask is None or mask.shape != series.shape:
             shape = None if mask is None else tuple(mask.shape)
             raise AdaptivePatchError(
-                f"The true boundaries of {tuple(series.shape)} rows and steps must be known. "
-                f"boundary_mask has the shape {shape}. Set it before each batch.",
+                "boundary_mask must hold the true boundaries of the batch, which has the shape "
+                f"{tuple(series.shape)}. Got the shape {shape}. Set boundary_mask before each "
+                "batch.",
                 parameter="boundary_mask",
             )
         return mask
@@ -82,12 +83,13 @@ class LeastSquaresPatcher(_RulePatcher):
     compression_rate : float, default=24.0
         Points per patch r.
     min_length : int, default=1
-        Shortest patch, in time steps.
+        Smallest patch length, in time steps.
 
     Notes
     -----
-    The optimum over all partitions into K patches: ``cost[k, j] = min_i cost[k - 1, i] +
-    sse(i, j)``, then the starts from the last to the first. O(K T^2) per row, in float64.
+    The result is the optimum over all partitions into K patches. Dynamic programming computes
+    ``cost[k, j] = min_i cost[k - 1, i] + sse(i, j)``, and then the starts from the last to the
+    first. The cost is O(K T^2) per row, in float64.
     """
 
     name = "change_points"
@@ -103,8 +105,8 @@ class LeastSquaresPatcher(_RulePatcher):
         check_int(self, min_length=self.min_length)
         if num_patches * self.min_length > num_steps:
             raise InvalidParameterError(
-                f"{num_patches} patches of {self.min_length} steps must fit into the look-back. "
-                f"It has {num_steps} steps. Lower 'min_length'.",
+                f"{num_patches} patches of {self.min_length} steps do not fit into a look-back of "
+                f"{num_steps} steps. Lower 'min_length'.",
                 parameter="min_length",
             )
         starts = _best_starts(_squared_errors(series, self.min_length), num_patches)
@@ -112,9 +114,9 @@ class LeastSquaresPatcher(_RulePatcher):
 
 
 def _squared_errors(series: Tensor, min_length: int) -> Tensor:
-    """Return the squared error of a patch of the steps i to j - 1 at (j, i), (N, T + 1, T + 1).
+    """Return the squared errors of all patches, shape (N, T + 1, T + 1).
 
-    Patches that are too short have inf.
+    Entry (j, i) is the error of a patch of the steps i to j - 1, or inf if the patch is too short.
     """
     values = series.double()
     values = values - values.mean(1, keepdim=True)  # keeps the difference of sums precise
@@ -130,7 +132,7 @@ def _squared_errors(series: Tensor, min_length: int) -> Tensor:
 
 
 def _best_starts(error: Tensor, num_patches: int) -> Tensor:
-    """Return the starts (N, K) of the partition of least total error."""
+    """Return the starts (N, K) of the partition with the least total error."""
     best = [error[:, :, 0]]  # least error of the steps before j in 1, 2, ... patches
     for _ in range(num_patches - 1):
         best.append((error + best[-1][:, None, :]).amin(-1))
@@ -151,14 +153,14 @@ class TwoWindowPatcher(_RulePatcher):
     compression_rate : float, default=24.0
         Points per patch r.
     window : int, default=8
-        Number of steps w of each mean, and the smallest distance of two boundaries.
+        Number of steps w of each mean, and smallest distance between two boundaries.
 
     Notes
     -----
-    The score of a step is |mean of the w steps from it - mean of the w steps before it|, of fewer
-    steps at the ends of the look-back. The choice is greedy: the step with the highest score is
-    taken and steps nearer than w are dropped, K - 1 times. If no step is left, the step with the
-    highest score that was not taken follows.
+    The score of a step is |mean of the w steps from this step on - mean of the w steps before it|,
+    with fewer steps at the ends of the look-back. The choice is greedy: the step with the highest
+    score is taken and steps nearer than w are dropped, K - 1 times. If no step is left, the step
+    with the highest score among those not taken is chosen.
     """
 
     name = "two_window"
@@ -184,7 +186,7 @@ class TwoWindowPatcher(_RulePatcher):
 
 
 def _mean_changes(series: Tensor, window: int) -> Tensor:
-    """Return |mean after - mean before| of every step, (N, T); 0 at the first."""
+    """Return |mean after - mean before| of every step, shape (N, T); 0 at the first step."""
     num_steps = series.shape[1]
     sums = F.pad(series.double().cumsum(1), (1, 0))
     step = torch.arange(num_steps, device=series.device)

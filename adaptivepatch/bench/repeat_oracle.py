@@ -83,7 +83,7 @@ def verify_repeat_oracle(
     Parameters
     ----------
     progress : callable, optional
-        Function called with every check as soon as it is made.
+        Function that is called with every check as soon as the check is made.
     cells : iterable of Cell
         Cells to check; by default all.
     conventions : iterable of str, default=("full", "drop_last_32")
@@ -145,7 +145,7 @@ def repeat_errors(
     """Yield the errors of the Repeat forecast per test window, for one horizon after another.
 
     Windows are not cut out: the errors at step h of all windows are the difference of two slices
-    that are h rows apart. A longer horizon continues the sums of a shorter one.
+    that are h rows apart. A longer horizon continues the sums of a shorter horizon.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""`ResultRow`: one finished run, with its measures, its costs and what it takes to repeat it."""
+"""`ResultRow`: one finished run, with its settings, measures, costs and provenance."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ResultRow:
     run : Run
         Identity and settings.
     measures : mapping
-        Results by name; the protocol of the task states the names.
+        Results by name; the protocol of the task defines the names.
     costs : mapping
         Size and time by name, from `costs`.
     provenance : mapping
@@ -62,8 +62,8 @@ class ResultRow:
 class Measured(NamedTuple):
     """Result of one run: its row, its validations, and the error of each test window.
 
-    ``curve`` holds a row per validation (`curve_rows`). ``window_mse`` has the shape (windows,);
-    None where windows are not kept.
+    ``curve`` holds a row per validation (`curve_rows`). ``window_mse`` has the shape (windows,), or
+    is None if the errors of windows are not kept.
     """
 
     row: ResultRow
@@ -112,8 +112,8 @@ def costs(num_parameters: int, fit: Seconds, predict: Seconds | None = None) -> 
 def curve_rows(run: Run, history: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
     """Return one row per validation, with the key of the run.
 
-    What the patcher adds to an entry of the history is one column of JSON, so that all arms have
-    the same columns.
+    The patcher's own entries in the history become one column of JSON, so that all arms have the
+    same columns.
     """
     key = {column: run.identity[column] for column in KEY}
     return [{**key, **_curve_row(entry)} for entry in history]

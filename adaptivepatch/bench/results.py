@@ -1,4 +1,4 @@
-"""Tables of results: CSV files whose lines are kept as they are when others are added."""
+"""Tables of results: CSV files whose lines stay unchanged when other lines are added."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Line(NamedTuple):
 
 
 def read_lines(path: Path) -> list[Line]:
-    """Read a CSV file without changing any of its lines; the first one holds the columns.
+    """Read a CSV file without changing any of its lines; the first line holds the columns.
 
     Bytes that are not UTF-8 are kept (``surrogateescape``). A value in quotes may contain line
     breaks.
@@ -38,7 +38,7 @@ def read_lines(path: Path) -> list[Line]:
     Raises
     ------
     InvalidParameterError
-        If a line is incomplete, as after a process was killed while it wrote.
+        If a line is incomplete, for example because a process was killed while writing it.
     """
     if not path.exists():
         return []
@@ -49,10 +49,10 @@ def read_lines(path: Path) -> list[Line]:
         is_ended = text.endswith("\n")
         if not is_ended or len(values) != num_columns:
             raise InvalidParameterError(
-                f"Every line of a table of results must be complete. Line {number} of "
-                f"{str(path)!r} has {len(values)} of {num_columns} values"
-                f"{'' if is_ended else ' and no line break at its end'}. Delete all lines of its "
-                "run, also in the other tables of these results, and do the run again.",
+                f"Line {number} of the table of results {str(path)!r} is incomplete. It has "
+                f"{len(values)} of {num_columns} "
+                f"values{'' if is_ended else ' and no line break at its end'}. Delete all lines of "
+                "this run, here and in the other tables of these results, and do the run again.",
                 parameter="path",
             )
         lines.append(Line(text, values))
@@ -73,7 +73,7 @@ def _split(text: str) -> Iterator[tuple[int, str]]:
 
 
 def render_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, header: bool) -> str:
-    """Return rows as lines of a CSV file, after the line of their columns if `header`."""
+    """Return rows as lines of a CSV file, after a line of column names if `header` is True."""
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
     if header:
@@ -88,7 +88,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     Parameters
     ----------
     path : Path
-        CSV file; its folder is made.
+        CSV file; its folder is created if needed.
     rows : iterable of mapping
         Rows with the same keys in the same order.
 
@@ -109,12 +109,12 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def check_columns(path: Path, columns: Sequence[str]) -> None:
-    """Raise `InvalidParameterError` if the file has rows of different columns."""
+    """Raise `InvalidParameterError` if the file has rows with different columns."""
     lines, columns = read_lines(path), list(columns)
     if lines and lines[0].values != columns:
         raise InvalidParameterError(
-            f"Rows must have the columns of the file they are appended to. {str(path)!r} has "
-            f"{lines[0].values}, the new rows {columns}. Write to a new file.",
+            f"{str(path)!r} has the columns {lines[0].values}, but the new rows have {columns}. "
+            "Write to a new file.",
             parameter="path",
         )
 
@@ -133,8 +133,8 @@ def keyed_lines(path: Path) -> list[tuple[tuple[str, ...], str]]:
     columns = lines[0].values
     if not {*KEY} <= {*columns}:
         raise InvalidParameterError(
-            f"Rows are appended to a file of results, with the columns {list(KEY)}. {str(path)!r} "
-            "lacks some of them. Write to a new file.",
+            f"{str(path)!r} is not a file of results, because it lacks some of the columns "
+            f"{list(KEY)}. Write to a new file.",
             parameter="path",
         )
     places = [columns.index(column) for column in KEY]
@@ -142,12 +142,12 @@ def keyed_lines(path: Path) -> list[tuple[tuple[str, ...], str]]:
 
 
 def beside(results: Path, suffix: str) -> Path:
-    """Return the path beside a results file ``NAME.csv`` that is called ``NAME`` plus a suffix."""
+    """Return the path ``NAME`` plus a suffix, beside a results file ``NAME.csv``."""
     return results.with_name(results.name.removesuffix(".csv") + suffix)
 
 
 def windows_path(results: Path, row: Mapping[str, Any]) -> Path:
-    """Return the path of the errors of a run's windows, given its row."""
+    """Return the path of the window errors of a run, given the run's row."""
     names = ("dataset", "horizon", "context_length", "arm", "settings_id", "seed")
     name = "-".join(str(row[key]) for key in names)
     return beside(results, ".windows") / f"{name}.npy"

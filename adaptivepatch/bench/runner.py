@@ -28,8 +28,8 @@ def run_suite(
 ) -> list[ResultRow]:
     """Do the missing runs of a suite, one after another.
 
-    Several processes may do this with one results file at once: a run that another process has
-    claimed is skipped. After an interruption, call it again: only the current run is lost.
+    Several processes may work on the same results file: a run that another process has claimed is
+    skipped. After an interruption, call the function again; only the current run is lost.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def run_suite(
         CSV file ``NAME.csv`` that receives a row per run; the folder ``NAME.results`` beside it
         receives a file per run (`adaptivepatch.bench.store.Store`).
     only : callable, optional
-        Function of a `Run` that returns whether to do it; by default all runs are done.
+        Function that tells whether to do a `Run`. Default: all runs are done.
     device : str, default="auto"
         Device to train on, unless a trainer of the suite names one.
     on_start : callable, optional
@@ -50,18 +50,18 @@ def run_suite(
     Returns
     -------
     list of ResultRow
-        Records of the runs that this call did.
+        Rows of the runs that this call did.
 
     Raises
     ------
     InvalidParameterError
-        If the suite is wrong, or the file has the columns of another protocol or an incomplete
+        If the suite is not valid, or the file has the columns of another protocol or an incomplete
         line.
     OutputError
         If a result cannot be written. Earlier results remain.
     AdaptivePatchError
-        If a file of results is damaged, or the Repeat forecast does not have its known errors on a
-        data set of the suite.
+        If a file of results is damaged, or the Repeat forecast does not reproduce its known errors
+        on a data set of the suite.
     """
     provenance(torch.device("cpu"))  # reads the commit before it can change
     wanted = [run for run in read_suite(suite) if only is None or only(run)]
@@ -70,12 +70,12 @@ def run_suite(
     todo = [run for run in wanted if run.key not in done]
     protocols = {name: find_protocol(name) for name in sorted({run.task.protocol for run in todo})}
     _check_columns(protocols, store)
-    store.tables()  # an interrupted call may have left them behind the results
+    store.tables()  # after an interrupted call, results may be missing in the tables
     _verify_data({r.task.dataset for r in todo if protocols[r.task.protocol].verifies_data})
     rows: list[ResultRow] = []
     for number, run in enumerate(todo, start=1):
         claim = store.claim(run)
-        if claim is None:  # another process does it, or has done it meanwhile
+        if claim is None:  # another process is doing the run, or has done it
             continue
         with claim:
             if on_start is not None:
@@ -94,19 +94,20 @@ def _check_columns(protocols: Mapping[str, Protocol], store: Store) -> None:
         store.check_columns(protocol.columns)
     if len({protocol.columns for protocol in protocols.values()}) > 1:
         raise InvalidParameterError(
-            "All rows of a results file have the same columns. The chosen runs have protocols with "
-            f"different ones: {list(protocols)}. Choose the runs of one protocol.",
+            "All rows of a results file must have the same columns, but the protocols of the "
+            f"chosen runs have different columns: {list(protocols)}. Choose the runs of one "
+            "protocol.",
             parameter="only",
         )
 
 
 def _verify_data(datasets: set[str]) -> None:
-    """Raise an error unless the Repeat forecast has its known errors on these data sets."""
+    """Raise an error unless the Repeat forecast reproduces its known errors on these data sets."""
     cells = [cell for cell in CELLS if cell.dataset in datasets]
     wrong = [check for check in verify_repeat_oracle(cells=cells) if not check.is_reproduced]
     if wrong:
         raise AdaptivePatchError(
-            "The last-value forecast must reproduce its known errors before anything is measured. "
-            f"{wrong[0].dataset}-{wrong[0].horizon} gives {wrong[0].mse!r} instead of "
-            f"{wrong[0].expected_mse!r}. Check the file, or report this as a bug."
+            "The last-value forecast does not reproduce its known errors, so nothing is measured: "
+            f"on {wrong[0].dataset}-{wrong[0].horizon} its MSE is {wrong[0].mse!r} instead of "
+            f"{wrong[0].expected_mse!r}. Check the data file, or report this as a bug."
         )

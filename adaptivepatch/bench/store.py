@@ -1,4 +1,4 @@
-"""`Store`: the results of runs, one file each, and the tables that are made of them."""
+"""`Store`: the results of runs, one file each, and the tables that are built from them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FORMAT = 1
 
 
 class Unit(NamedTuple):
-    """Result of one run, as its file holds it: the rows of its tables, and its window errors.
+    """Result of one run, as stored in its file: the rows of its tables, and its window errors.
 
     Values are text, as in the CSV files. ``window_mse`` has the shape (windows,) and is float32.
     """
@@ -52,24 +52,24 @@ class Unit(NamedTuple):
 
     @property
     def place(self) -> tuple[Any, ...]:
-        """Place in the tables: by suite and seed, so that complete seeds are together."""
+        """Sort key in the tables: first suite and seed, so that complete seeds are together."""
         row = self.row
         numbers = (int(row[name]) for name in ("seed", "horizon", "context_length"))
         return row["suite"], *numbers, row["dataset"], row["arm"], self.key
 
 
 class Store:
-    """Results of runs beside a results file ``NAME.csv``, for any number of processes at once.
+    """Results of runs beside a results file ``NAME.csv``, shared by any number of processes.
 
-    The folder ``NAME.results`` holds one file per result, which appears at once and is never
+    The folder ``NAME.results`` holds one file per result, which is written atomically and never
     changed. The tables ``NAME.csv`` and ``NAME.curves.csv`` and the folder ``NAME.windows`` are
-    made of these files (`tables`). Rows of the tables whose run has no file, such as those of
-    earlier versions, count as finished runs and stay as they are, byte for byte.
+    built from these files (`tables`). If a row of the tables has no such file, for example because
+    an earlier version wrote it, it counts as a finished run and stays unchanged, byte for byte.
 
     Parameters
     ----------
     results : path
-        File ``NAME.csv``; neither it nor the folder needs to exist.
+        File ``NAME.csv``. Neither the file nor its folder needs to exist.
 
     Examples
     --------
@@ -78,7 +78,7 @@ class Store:
         store = Store("results.csv")
         for run in runs:
             claim = store.claim(run)
-            if claim is None:  # finished, or another process does it
+            if claim is None: # finished, or another process is doing it
                 continue
             with claim:
                 store.put(protocol.measure(run))
@@ -101,7 +101,7 @@ class Store:
         return self._rows() | {unit.key for unit in self._read()[0]}
 
     def claim(self, run: Run) -> Claim | None:
-        """Claim a run for this process; the claim ends with the process or its `with` block.
+        """Claim a run for this process; the claim ends with the process or the `with` block.
 
         Parameters
         ----------
@@ -153,25 +153,26 @@ class Store:
         path = self._path(unit.key)
         if path.exists():
             raise OutputExistsError(
-                f"A run has one result. {str(path)!r} holds that of {unit.key} already. Claim "
-                "runs before they are done."
+                f"{str(path)!r} already holds the result of the run {unit.key}. Claim each run "
+                "before doing it."
             )
         make_folder(self.folder)
         return write_atomic(path, lambda temporary: temporary.write_bytes(_encode(unit)))
 
     def tables(self) -> None:
-        """Bring the tables up to date with the files of results, and remove what is left over.
+        """Update the tables from the files of results, and remove leftover claims.
 
-        Each table is replaced at once. Rows without a file of results come first, as they are;
-        those of files follow in the order of `Unit.place`. Does nothing without the folder of
-        results.
+        Each table is replaced atomically. Rows without a file of results come first, unchanged; the
+        rows from files follow in the order of `Unit.place`. If the folder of results does not
+        exist, nothing is done.
 
         Raises
         ------
         OutputError
             If a table cannot be written; the files of results remain.
         AdaptivePatchError
-            If files of results are damaged or have other columns; the tables hold the others.
+            If files of results are damaged or have other columns. The tables then hold all other
+            results.
         """
         if not self.folder.is_dir():
             return
@@ -184,7 +185,8 @@ class Store:
                     make_folder(path.parent)
                     _replace(path, _npy(unit.window_mse))
             keys = {unit.key for unit in units}
-            # The table of runs is last: a run with a row has its curve and its window errors.
+            # The table of runs is replaced last, so that a run with a row has its curve and its
+            # window errors.
             _replace_rows(self.curves, [row for unit in units for row in unit.curve], keys)
             _replace_rows(self.results, [unit.row for unit in units], keys)
         for path in self.folder.glob("*.claim"):
@@ -192,16 +194,15 @@ class Store:
                 claim.release()
         if problems:
             raise AdaptivePatchError(
-                f"Results in a store must be readable. In {str(self.folder)!r} these are not: "
-                f"{'; '.join(problems)}. Delete these files or move them to another folder, and "
-                "repeat the command: runs that have no row are then done again. The tables hold "
-                "all other results."
+                f"Some result files in {str(self.folder)!r} cannot be read: {'; '.join(problems)}. "
+                "Delete these files or move them to another folder, and repeat the command. Runs "
+                "without a row are then done again. The tables hold all other results."
             )
 
     def check_columns(self, columns: Sequence[str]) -> None:
-        """Raise `InvalidParameterError` if the results file has rows of other columns.
+        """Raise `InvalidParameterError` if the results file has rows with other columns.
 
-        Incomplete lines of either table are errors, too.
+        An incomplete line in one of the two tables is an error, too.
         """
         check_columns(self.results, columns)
         read_lines(self.curves)
@@ -217,7 +218,7 @@ class Store:
         return self.folder / f"{readable[:80]}-{named['seed']}-{digest}.json"
 
     def _read(self) -> tuple[list[Unit], list[str]]:
-        """Return the readable units, and for each other file its path and what is wrong."""
+        """Return the readable units, and the path and fault of every other file."""
         units: list[Unit] = []
         problems: list[str] = []
         lines = read_lines(self.results)
@@ -226,10 +227,10 @@ class Store:
             try:
                 unit = _decode(path.read_bytes())
                 if path != self._path(unit.key):
-                    raise ValueError("its name is not that of its run")
+                    raise ValueError("its name does not belong to its run")
                 columns = columns or list(unit.row)
                 if list(unit.row) != columns:
-                    raise ValueError("its columns are not those of the table")
+                    raise ValueError("its columns differ from those of the table")
             except (OSError, ValueError, KeyError, TypeError) as error:
                 problems.append(f"{str(path)!r} ({error})")
             else:
@@ -270,7 +271,7 @@ def _decode(content: bytes) -> Unit:
     if found["sha256"] != _digest(result):
         raise ValueError("its checksum differs")
     if result["format"] != _FORMAT:
-        raise ValueError(f"it has format {result['format']}, this version reads {_FORMAT}")
+        raise ValueError(f"it has format {result['format']}, but this version reads {_FORMAT}")
     text = result["window_mse"]
     errors = None if text is None else np.frombuffer(base64.b64decode(text), "<f4")
     return Unit(result["row"], result["curve"], errors)
@@ -287,7 +288,7 @@ def _npy(array: NDArray[np.float32]) -> bytes:
 
 
 def _replace_rows(path: Path, rows: list[dict[str, str]], keys: Iterable[Key]) -> None:
-    """Replace the rows of some keys in a CSV file; the other lines stay as they are."""
+    """Replace the rows of some keys in a CSV file; the other lines stay unchanged."""
     if not rows:
         return
     columns = list(rows[0])
@@ -300,6 +301,6 @@ def _replace_rows(path: Path, rows: list[dict[str, str]], keys: Iterable[Key]) -
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Replace a file at once, unless it has this content."""
+    """Replace a file atomically, unless it already has this content."""
     if not path.exists() or path.read_bytes() != content:
         write_atomic(path, lambda temporary: temporary.write_bytes(content))

@@ -22,7 +22,7 @@ KEY = ("suite", "task", "arm", "settings_id", "seed")
 
 @dataclass(frozen=True)
 class Task:
-    """A data set and what is forecast of it.
+    """Data set, horizon and look-back of a forecast, with the protocol that measures it.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Arm:
-    """A model under a name, with its settings as a suite file writes them.
+    """Model with a name, and with its settings as they are written in a suite file.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Arm:
         Name, unique within the suite.
     settings : mapping
         Settings that the protocol of the task reads. In most protocols they are arguments of
-        `Forecaster` (`adaptivepatch.bench.ltsf_fit.make_forecaster`); in planted tasks see
+        `Forecaster` (`adaptivepatch.bench.ltsf_fit.make_forecaster`); for planted tasks, see
         `adaptivepatch.bench.planted_fit.fit_planted`.
     """
 
@@ -73,7 +73,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Run:
-    """One training: an arm on a task with a seed."""
+    """One run of the benchmark: an arm on a task with a seed."""
 
     suite: str
     task: Task
@@ -97,7 +97,7 @@ class Run:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Values of the columns `KEY`, as text; a row with the same values is of this run."""
+        """Values of the columns `KEY`, as text; a row with the same values belongs to this run."""
         identity = self.identity
         return tuple(str(identity[column]) for column in KEY)
 
@@ -108,20 +108,21 @@ def read_suite(name_or_path: str | Path) -> list[Run]:
     Parameters
     ----------
     name_or_path : str or Path
-        Name of a suite of this package, or path of a YAML file with the keys ``tasks`` (mappings
-        of `Task`), ``arms`` (names to settings; ``base`` settings apply to all) and ``seeds``.
-        The setting ``only`` lists the look-backs of the tasks that an arm is run on.
+        Name of a suite of this package, or path of a YAML file with the keys ``tasks`` (fields of
+        `Task`), ``arms`` (settings by name), ``seeds`` and optionally ``base`` (settings of all
+        arms). An arm with the setting ``only`` is run only on tasks with one of the listed
+        look-backs.
 
     Returns
     -------
     list of Run
-        Runs of the first seed, then those of the second and so on, so that an interrupted suite
-        has complete seeds.
+        Runs of the first seed, then runs of the second seed, and so on, so that an interrupted
+        suite has complete seeds.
 
     Raises
     ------
     InvalidParameterError
-        If there is no such suite or the file is not a suite.
+        If the suite is unknown, or the file is not a valid suite.
     """
     path = Path(name_or_path)
     if not path.is_file():
@@ -137,25 +138,25 @@ def read_suite(name_or_path: str | Path) -> list[Run]:
         text = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidParameterError(
-            f"A suite must be a YAML file. {str(path)!r} cannot be read "
-            f"({shorten(str(error), 200)}). Correct it.",
+            f"The suite {str(path)!r} cannot be read as YAML ({shorten(str(error), 200)}). Correct "
+            "the file.",
             parameter="name_or_path",
         ) from error
     found = sorted(map(str, text)) if isinstance(text, dict) else text
     required, allowed = {"tasks", "arms", "seeds"}, {"about", "tasks", "base", "arms", "seeds"}
     if not isinstance(text, dict) or not required <= set(text) <= allowed:
         raise InvalidParameterError(
-            f"A suite must have the keys tasks, arms and seeds, and may have {sorted(allowed)}. "
-            f"{str(path)!r} has {shorten(str(found), 90)}. Correct its keys.",
+            "A suite must have the keys tasks, arms and seeds, and may have only the keys "
+            f"{sorted(allowed)}. Got {shorten(str(found), 90)} in {str(path)!r}. Correct the keys.",
             parameter="name_or_path",
         )
     try:
         return list(_runs(path.stem, text))
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         raise InvalidParameterError(
-            "A suite lists seeds (integers), tasks (fields of Task) and arms (names to settings). "
-            f"{str(path)!r} does not ({type(error).__name__}: {shorten(str(error), 200)}). "
-            "Correct it.",
+            f"{str(path)!r} is not a valid suite ({type(error).__name__}: "
+            f"{shorten(str(error), 200)}). A suite lists seeds (integers), tasks (fields of Task) "
+            "and arms (settings by name). Correct the file.",
             parameter="name_or_path",
         ) from error
 
@@ -181,7 +182,7 @@ def choose_runs(
     Raises
     ------
     InvalidParameterError
-        If no run has one of them.
+        If no run has one of the given names or seeds.
     """
     wanted: dict[str, tuple[str, Sequence[Any]]] = {
         "arm": ("arms", arms),
@@ -220,5 +221,5 @@ def _runs(suite: str, text: Mapping[str, Any]) -> Iterator[Run]:
 
 
 def fingerprint(value: Mapping[str, Any]) -> str:
-    """Return twelve hexadecimal digits of a mapping, independent of its order."""
+    """Return twelve hexadecimal digits that identify a mapping, regardless of its order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

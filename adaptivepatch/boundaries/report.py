@@ -42,7 +42,8 @@ def report_boundaries(
     context_length : int
         Look-back T, in time steps.
     share_segmentation : bool or lists of str, default=False
-        Whether all channels of an item share their patches, or lists of channels that do.
+        Channels of an item that share patches: all (True), none (False), or the channels of each
+        list.
     others : sequence of Patcher, default=()
         Patchers whose boundaries are compared with those of `patcher`.
 

@@ -59,7 +59,8 @@ def segment(
     freq : str, pandas offset or int, optional
         Length of one time step, if it cannot be inferred.
     share_segmentation : bool or lists of str, default=False
-        Whether all channels of an item get the same patches, or lists of channels that do.
+        Channels of an item that share patches: all (True), none (False), or the channels of each
+        list.
     by : {"patch", "series"}, default="patch"
         Kind of rows to return.
     others : sequence of Patcher, default=()

@@ -22,7 +22,6 @@ from adaptivepatch.cli.new_forecaster import (
     refuse_own_options,
 )
 from adaptivepatch.cli.options import (
-    BackboneName,
     File,
     Freq,
     Gaps,
@@ -65,6 +64,12 @@ ShortSeries = Annotated[
     options.Short,
     typer.Option(
         help="Refuse series that are too short, or skip them.", rich_help_panel=options.COLUMNS
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    model_option(
+        f"Backbone: {options.BACKBONE_NAMES}.", metavar="NAME", show_default="a small patchtst"
     ),
 ]
 LookBack = Annotated[
@@ -168,7 +173,7 @@ def fit(
     short: ShortSeries = options.Short.error,
     context_length: LookBack = None,
     patcher: PatcherName = "fixed",
-    backbone: BackboneName = "patchtst",
+    backbone: Backbone = None,
     quantiles: Quantiles = None,
     bounds: Bounds = None,
     transform: Transform = None,

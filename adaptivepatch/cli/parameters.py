@@ -53,6 +53,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "--stride": ("stride",),
     "--target": ("target", "channels"),
     "--test-share": ("test_share",),
+    "--thorough": ("thorough",),
     "--timestamp": ("timestamp",),
     "--transform": ("transform",),
     "--title": ("title",),
@@ -71,8 +72,9 @@ SETTINGS: Mapping[str, str] = {
     **{
         name: f"trainer__{name}"
         for name in (
-            *("batch_size", "gradient_clip", "learning_rate", "patience"),
-            *("precision", "progress", "schedule", "validate_every", "weight_decay"),
+            *("batch_rows", "batch_size", "gradient_clip", "learning_rate", "patience"),
+            *("precision", "progress", "schedule", "validate_every", "validation_share"),
+            "weight_decay",
         )
     },
 }

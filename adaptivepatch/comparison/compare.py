@@ -156,6 +156,7 @@ def compare(
         patchers = default_patchers(context_length, thorough=thorough)
     arms = make_arms(patchers, context_length, baseline)
     windows = _test_windows(setup, test_share)
+    naive = naive_losses(setup, windows)
     with reporting(progress) as report:
         costs = measure(arms, numbers, setup, windows)
         clock = Clock(costs, len(arms), len(numbers), n_jobs, report)
@@ -170,7 +171,7 @@ def compare(
         numbers,
         windows,
         count=observed_targets(windows).sum(axis=(1, 2)).astype(np.float64),
-        naive=naive_losses(setup, windows),
+        naive=naive,
         settings=_settings(setup, windows, test_share, confidence, clock),
     )
 
@@ -230,14 +231,12 @@ def _test_windows(setup: Setup, test_share: float) -> Windows:
 
 def _announcement(num_arms: int, num_seeds: int, setup: Setup, windows: Windows) -> str:
     """Return what is going to be done, and which windows are left out."""
-    text = f"{num_arms} models, each trained {num_seeds} times"
-    if max(windows.stride, setup.validation_stride) > 1:
-        text += (
-            f"; test windows are {windows.stride} and validation windows "
-            f"{setup.validation_stride} steps apart"
-        )
-        if setup.effort is not THOROUGH:
-            text += ", which the option thorough avoids"
+    text = f"{num_arms} models, each trained {num_seeds} times."
+    strides = {"test": windows.stride, "validation": setup.validation_stride}
+    if max(strides.values()) > 1:
+        used = [f"{'all' if n == 1 else f'one in {n}'} {name}" for name, n in strides.items()]
+        text += f" The comparison uses {' and '.join(used)} windows"
+        text += "." if setup.effort is THOROUGH else "; the option thorough uses all."
     return text
 
 

@@ -97,24 +97,28 @@ class TrialTrainer(Trainer):
         """
         del settings
         began = time.process_time()
-        _, _, steps, every = self.setup.trainer.lengths(
-            len(windows.train), windows.rows_per_window
-        )
-        self.max_epochs, self.max_steps = None, WARM_UP + MEASURED
-        self.validate_every = self.max_steps
         processes = Processes.current(resolve_device(self.device))
-        marks: list[float] = []
         cuda = [processes.device] if processes.device.type == "cuda" else []
+        marks: list[float] = []
         with seeded(seed, cuda):
-            thinned = self.setup.thinned(windows)
-            loop = ForecastLoop(self, network, source, thinned, row_loss, processes, seed)
+            loop = ForecastLoop(
+                self.setup.trainer,
+                network,
+                source,
+                self.setup.thinned(windows),
+                row_loss,
+                processes,
+                seed,
+            )
+            validations = math.ceil(loop.total_steps / loop.validate_every)
+            loop.last_step = loop.validate_every = WARM_UP + MEASURED
             loop.run(
                 lambda _: marks.append(time.process_time()),
                 lambda *_: marks.append(time.process_time()),
             )
         first, last, validated = marks[WARM_UP - 1], marks[-2], marks[-1]
-        step, validation = (last - first) / MEASURED, validated - last
-        self.seconds = steps * step + math.ceil(steps / every) * validation
+        training = loop.total_steps * (last - first) / MEASURED
+        self.seconds = training + validations * (validated - last)
         record = loop.finish()
         self.own_seconds = time.process_time() - began
         return record
@@ -206,7 +210,7 @@ class Clock:
             seconds = self.cpu_seconds * self.costs.slowness / self.processes
             expected = f"Estimated time: {'at most' if is_upper_bound else 'about'} "
             expected += f"{duration(seconds)} ({duration(self.cpu_seconds)} of CPU time)"
-        self.progress(0, self.total, f"{expected} for {text}.")
+        self.progress(0, self.total, f"{expected} for {text}")
 
     def fitted(self, arm: int, text: str) -> None:
         """Report a fit.
@@ -238,7 +242,7 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> [duration(s) for s in (0.4, 42, 247, 4000)]
+    >>> [duration(s) for s in (0.4, 42, 247, 4020)]
     ['1 s', '42 s', '4 min 7 s', '1 h 7 min']
     """
     whole = max(1, round(seconds))

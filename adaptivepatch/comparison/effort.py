@@ -67,6 +67,7 @@ class Effort:
         return Trainer(  # all settings, so that results do not depend on the defaults of Trainer
             max_steps=steps,
             max_epochs=None,
+            batch_rows=None,
             batch_size=max(1, TRAINING_ROWS // num_channels),
             learning_rate=self.learning_rate,
             weight_decay=0.0,

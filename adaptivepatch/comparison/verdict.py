@@ -87,10 +87,13 @@ def _opening(findings: Findings) -> str:
     if found == "yes":
         return _opening_of_yes(findings)
     naive = _better_naive(findings, baseline)
-    advice = f"keep {baseline.name}" if naive is None else f"{_repeating(naive)} has less error"
+    if naive is None:
+        advice = f"so keep {baseline.name}"
+    else:
+        advice = f"and {_repeating(naive)} has less error than {baseline.name}"
     if found == "no":
-        return f"No, {advice}: the best adaptive patches have more error than {baseline.name}."
-    return f"Not shown that adaptive patches help here: {advice}."
+        return f"No, the best adaptive patches have more error than {baseline.name}, {advice}."
+    return f"Not shown that adaptive patches help here, {advice}."
 
 
 def _opening_of_yes(findings: Findings) -> str:
@@ -115,10 +118,10 @@ def _change_of_error(findings: Findings) -> str:
     cost = np.median(headline.fit_seconds) / max(float(np.median(baseline.fit_seconds)), 1e-9)
     text = (
         f"Going from {baseline.name}, the best {'fixed patches' if fixed else 'baseline'} on "
-        f"validation data, to "
-        f"{headline.name}, the best adaptive ones there, changes the error ({settings['metric']}) "
-        f"by {_percent(interval.difference)} ({_range(interval, settings['confidence'])}; minus "
-        f"means less error) and takes {cost:.1f} times the training time."
+        f"validation data, to {headline.name}, the best adaptive ones there, changes the error "
+        f"({settings['metric']}) by {_percent(interval.difference)} "
+        f"({_range(interval, settings['confidence'])}; minus means less error) and takes "
+        f"{cost:.1f} times the training time."
     )
     if interval.verdict == "no evidence" and np.isfinite(interval.low):
         text += " The range includes 0 %, so that the difference may be chance."
@@ -139,8 +142,15 @@ def _same_number_of_patches(findings: Findings) -> str:
 
 
 def _controls(findings: Findings) -> list[Contrast]:
-    """Return the comparisons that tell what a gain of the headline is due to."""
-    return [c for c in (findings.to_unlearned, findings.to_random) if c is not None]
+    """Return the comparisons that tell what a gain is due to; none if an important one is missing.
+
+    Random patches tell nothing about a patcher that learns, or that has layers of its own, without
+    the same patcher without learned boundaries: its gain may be that of its layers.
+    """
+    headline, own = findings.headline.runs, findings.to_unlearned
+    if own is None and (headline.is_trainable or headline.kind in _UNLEARNED):
+        return []
+    return [control for control in (own, findings.to_random) if control is not None]
 
 
 def _reason(findings: Findings) -> str:
@@ -150,8 +160,9 @@ def _reason(findings: Findings) -> str:
     controls = _controls(findings)
     if not controls:
         return (
-            "No control with the same number of patches was run, such as random ones, so that the "
-            "reason is unknown."
+            "The reason of the gain is unknown, because no control with the same number of patches "
+            "was run: the same model without learned patches or, for patches that are not learned, "
+            "random ones."
         )
     beaten = [control for control in controls if control.interval.verdict == "helps"]
     if len(beaten) == len(controls):

@@ -35,7 +35,7 @@ COVARIATE_ROLES = ("past_covariates", "future_covariates", "static_covariates")
 
 
 def refuse_covariates(given: Mapping[str, object], known: Iterable[str] = ()) -> None:
-    """Refuse extra keyword arguments of `fit`: covariates, whose names are reserved, and others.
+    """Refuse extra keyword arguments of `fit`: covariates (reserved names) and unknown names.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def refuse_covariates(given: Mapping[str, object], known: Iterable[str] = ()) ->
         if value is not None:
             raise InvalidParameterError(
                 f"Covariates are not yet supported. Got {name} of type {_type_and_size(value)}. "
-                "Leave it out. If the frame has columns of covariates, list the channels to "
-                "forecast with target=[...].",
+                "Leave this argument out. If the frame has columns of covariates, list the "
+                "channels to forecast with target=[...].",
                 parameter=name,
             )
 
@@ -97,17 +97,18 @@ def read_frame(
     target : str or sequence of str, optional
         Names of the channels. By default every column that is not a key is a channel.
     missing : {"error", "mask"}, default="error"
-        Treatment of absent stamps and NaN: refuse the frame, or keep them as unobserved steps.
+        Treatment of absent stamps and NaN: "error" refuses the frame, "mask" keeps them as
+        unobserved steps.
     freq : str, pandas offset or int, optional
         Time step, an int for integer stamps. By default it is inferred.
     require_observed : bool, default=True
-        Refuse a channel that has no observed value at all in an item.
+        Whether to refuse a channel that has no observed value in an item.
     keys_must_exist : bool, default=False
-        Refuse a key column that the caller names and the frame lacks. A key with its default name
-        may always be absent.
+        Whether to refuse a frame that lacks a key column named by the caller. A key with its
+        default name may always be absent.
     is_fitted_step : bool, default=False
-        `freq` is the step of a fitted model. Refuse stamps that have a longer step of their own
-        and would leave most of the grid empty.
+        Whether `freq` is the step of a fitted model. If so, stamps with a longer step of their own
+        are refused, because they would leave most of the grid empty.
 
     Returns
     -------
@@ -213,8 +214,9 @@ def read_frame_like_fitted(
         absent = [name for name in channels if name not in given]
         if absent:
             raise InvalidFrameError(
-                f"The frame must have the channels of fit, {list(channels)}. It lacks {absent}; it "
-                f"has {[c for c in given if c not in keys.values()]}. Add or rename columns."
+                f"The frame must have the channels of fit, {list(channels)}, but it lacks "
+                f"{absent}. It has {[c for c in given if c not in keys.values()]}. Add or rename "
+                "columns."
             )
     names = list(channels)
     if isinstance(df, pd.DataFrame):
@@ -232,13 +234,13 @@ def read_frame_like_fitted(
     except InvalidParameterError as error:  # the step of fit does not suit these stamps
         kind = "integers" if isinstance(step, int) else "datetimes"
         raise InvalidFrameError(
-            f"The stamps must be {kind} with the step {step_name(step)!r}, as in fit. This frame "
-            "has stamps of another kind. Convert them."
+            f"The stamps must be {kind} with the step {step_name(step)!r}, as in fit, but the "
+            "stamps of this frame are of another kind. Convert them."
         ) from error
 
 
 def check_id_types(given: Sequence[Hashable], fitted: Sequence[Hashable]) -> None:
-    """Refuse item ids that differ from those of `fit` in their type only, such as '1' for 1.
+    """Refuse item ids that differ from the ids of `fit` only in their type, such as '1' for 1.
 
     Parameters
     ----------
@@ -248,16 +250,16 @@ def check_id_types(given: Sequence[Hashable], fitted: Sequence[Hashable]) -> Non
     Raises
     ------
     InvalidFrameError
-        If an id is unknown and its text is that of a known one.
+        If an id is unknown, but its text equals the text of a known id.
     """
     known, by_text = set(fitted), {str(id_): id_ for id_ in fitted}
     for id_ in given:
         if id_ not in known and str(id_) in by_text:
             own = by_text[str(id_)]
             raise InvalidFrameError(
-                f"Item ids must have the type that they had in fit. Got {id_!r} of type "
-                f"{type(id_).__name__}; fit had {own!r} of type {type(own).__name__}. Convert the "
-                f"column of ids, such as with .astype({type(own).__name__}).",
+                f"Item ids must have the same type as in fit. Got {id_!r} of type "
+                f"{type(id_).__name__}, but fit had {own!r} of type {type(own).__name__}. Convert "
+                f"the column of ids, such as with .astype({type(own).__name__}).",
                 parameter="item_id",
             )
 
@@ -273,8 +275,8 @@ def _as_frame(df: object) -> pd.DataFrame:
         )
     if frame.empty:
         raise InvalidFrameError(
-            f"The frame must have rows and columns. Its shape is {frame.shape!r}. Check the file "
-            "or the filter that it came from."
+            f"The frame must have rows and columns, but its shape is {frame.shape!r}. Check the "
+            "file or the filter that it came from."
         )
     if isinstance(frame.columns, pd.MultiIndex):
         raise InvalidFrameError(
@@ -345,8 +347,8 @@ def _full_name(value: object) -> str:
 
 
 def _conversion(value: object) -> str:
-    """Return the code that makes a frame of a value of another type."""
-    for kind in type(value).__mro__:  # a type may be derived from one of the table
+    """Return the code that converts a value of another type to a frame."""
+    for kind in type(value).__mro__:  # a type may be derived from one in the table
         library = kind.__module__.partition(".")[0]
         for known in ((library, kind.__name__), (library, None)):
             if known in _CONVERSIONS:
@@ -378,8 +380,8 @@ def _stamps(
         row = int(np.flatnonzero(stamps.isna())[0])
         who = f"series {frame[item_id].iloc[row]!r}" if was_long else f"series {SINGLE_ITEM!r}"
         raise InvalidFrameError(
-            f"Every row needs a stamp. The {place} lacks {int(stamps.isna().sum())}, the first in "
-            f"row {row} ({who}). Drop those rows or fill the stamps."
+            f"Every row needs a stamp, but {int(stamps.isna().sum())} row(s) have none in the "
+            f"{place}, the first one in row {row} ({who}). Drop these rows or fill the stamps."
         )
     if pd.api.types.is_datetime64_any_dtype(stamps.dtype):
         return pd.DatetimeIndex(stamps), in_index
@@ -390,8 +392,8 @@ def _stamps(
     if in_index and (was_long or isinstance(stamps, pd.RangeIndex)):
         close = suggest(timestamp, frame.columns)
         raise InvalidFrameError(
-            f"A long frame needs stamps. There is no column {timestamp!r} among "
-            f"{list(frame.columns)!r}, and the index holds no datetimes. Pass timestamp=...{close}",
+            f"A long frame needs stamps, but it has no column {timestamp!r} among "
+            f"{list(frame.columns)!r}, and its index holds no datetimes. Pass timestamp=...{close}",
             parameter="timestamp",
         )
     raise InvalidFrameError(
@@ -405,14 +407,14 @@ def _int64(stamps: pd.Index[Any], place: str) -> NDArray[np.int64]:
     largest = int(stamps.max())
     if largest > np.iinfo(np.int64).max:
         raise InvalidFrameError(
-            f"Integer stamps must fit into 64 bits. The {place} reaches {largest}. Subtract a "
+            f"Integer stamps must fit into 64 bits, but the {place} reaches {largest}. Subtract a "
             "constant."
         )
     return cast("NDArray[np.int64]", stamps.to_numpy(dtype=np.int64))
 
 
 def _refuse_dates_as_integers(numbers: NDArray[np.int64], place: str) -> None:
-    """Refuse integers that all read as dates, such as 20240131: counted up, they would not."""
+    """Refuse integers that all read as dates, such as 20240131, as they do not count steps."""
     for form, length in (("%Y%m%d", 8), ("%Y%m", 6)):
         low, high = _FIRST_YEAR * 10 ** (length - 4), (_LAST_YEAR + 1) * 10 ** (length - 4)
         if not (low <= numbers.min() and numbers.max() < high):
@@ -420,8 +422,8 @@ def _refuse_dates_as_integers(numbers: NDArray[np.int64], place: str) -> None:
         dates = pd.to_datetime(np.unique(numbers).astype(str), format=form, errors="coerce")
         if not dates.isna().any():
             raise InvalidFrameError(
-                f"Integer stamps count steps. Those of the {place} read as dates, the first one, "
-                f"{int(numbers[0])}, as {dates[0]:%Y-%m-%d}. Convert them with "
+                f"Integer stamps must count steps, but all integers in the {place} read as dates: "
+                f"{int(numbers[0])} reads as {dates[0]:%Y-%m-%d}. Convert them with "
                 f"pd.to_datetime(stamps.astype(str), format={form!r}), or subtract a constant if "
                 "they count steps.",
                 parameter="timestamp",
@@ -457,14 +459,15 @@ def _channels(
         if not isinstance(name, str) or name in keys or name not in frame.columns:
             available = [column for column in frame.columns if column not in keys]
             raise InvalidFrameError(
-                f"Every target must be a value column. {name!r} is not. "
-                f"Available: {available!r}.{suggest(name, available)}",
+                f"The target {name!r} is not a value column of the frame. Available: "
+                f"{available!r}.{suggest(name, available)}",
                 parameter="target",
             )
     if not names or len(set(names)) < len(names):
         raise InvalidFrameError(
-            f"The frame needs at least one value column, each named once. Got {names!r} among the "
-            f"columns {list(frame.columns)!r}. Add a column of numbers or pass target=...",
+            "The frame needs at least one value column, and each may be named only once. Got "
+            f"{names!r} among the columns {list(frame.columns)!r}. Add a column of numbers or pass "
+            "target=...",
             parameter="target",
         )
     return tuple(names)
@@ -492,21 +495,21 @@ def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
 def _items(
     frame: pd.DataFrame, item_id: str | None
 ) -> tuple[NDArray[np.intp], tuple[Hashable, ...], tuple[Hashable, ...]]:
-    """Return each row's position in the sorted ids, these ids, and the ids as first seen."""
+    """Return each row's position in the sorted ids, the sorted ids, and the ids as first seen."""
     if item_id is None:
         return np.zeros(len(frame), dtype=np.intp), (SINGLE_ITEM,), (SINGLE_ITEM,)
     try:
         seen_codes, uniques = pd.factorize(frame[item_id])
     except TypeError as error:
         raise InvalidFrameError(
-            f"Item ids must be hashable, such as strings or numbers. Column {item_id!r} is not "
-            f"({error}). Convert it with .astype(str)."
+            f"Item ids must be hashable, such as strings or numbers, but column {item_id!r} holds "
+            f"other values ({error}). Convert the column with .astype(str)."
         ) from error
     if (seen_codes < 0).any():
         row = int(np.flatnonzero(seen_codes < 0)[0])
         raise InvalidFrameError(
-            f"Every row needs an item id. Column {item_id!r} has none in row {row}. Drop such rows "
-            "or fill the ids."
+            f"Every row needs an item id, but column {item_id!r} has none in row {row}. Drop such "
+            "rows or fill the ids."
         )
     seen: list[Hashable] = uniques.tolist()
     try:
@@ -568,13 +571,13 @@ def _check_values(panel: Panel, missing: str, require_observed: bool) -> None:
             if empty.any():
                 name = panel.channels[int(np.flatnonzero(empty)[0])]
                 raise InvalidFrameError(
-                    f"Every channel needs an observed value in every series. Channel {name!r} of "
-                    f"series {item!r} has none. Drop the channel or the series."
+                    f"Every channel needs an observed value in every series, but channel {name!r} "
+                    f"of series {item!r} has none. Drop the channel or the series."
                 )
 
 
 def _where(panel: Panel, bad: NDArray[np.bool_], kind: str) -> str:
-    """Name the channel and series of the first bad value, their number there, and its stamp."""
+    """Name the channel, series and stamp of the first bad value, and the number of bad values."""
     row, column = (int(k) for k in np.argwhere(bad)[0])
     item = int(np.searchsorted(panel.row_offsets, row, side="right")) - 1
     start, stop = panel.row_offsets[item], panel.row_offsets[item + 1]
@@ -602,13 +605,13 @@ def check_keys(item_id: object, timestamp: object) -> None:
         if not isinstance(value, str):
             raise InvalidParameterError(
                 f"The {name!r} parameter must be the name of one column. Got {value!r} instead. "
-                "Leave it out if there is no such column.",
+                "Leave the parameter out if there is no such column.",
                 parameter=name,
             )
     if item_id == timestamp:
         raise InvalidParameterError(
-            f"item_id and timestamp must name different columns. Both are {timestamp!r}. Name two "
-            "columns, or leave out the key that the frame lacks.",
+            f"item_id and timestamp must name different columns, but both are {timestamp!r}. Name "
+            "two columns, or leave out the key that the frame lacks.",
             parameter="timestamp",
         )
 
@@ -635,7 +638,7 @@ def _check_named_keys(df: object, item_id: str, timestamp: str) -> None:
         if name != key and name not in present:
             columns = [column for column in df.columns if isinstance(column, str)]
             raise InvalidFrameError(
-                f"The frame must have the column that {key} names. {name!r} is not among "
+                f"The frame has no column {name!r}, which {key} names. Its columns are "
                 f"{list(df.columns)!r}. Correct {key}=..., or leave it out if there is no such "
                 f"column.{suggest(name, columns)}",
                 parameter=key,

@@ -26,16 +26,16 @@ class FrameLayout:
     Parameters
     ----------
     item_id, timestamp : str
-        Names of the two key columns; `timestamp` is the name of the index if that held the stamps
-        and had a name.
+        Names of the two key columns; `timestamp` is the name of the index if the index held the
+        stamps and had a name.
     channel_order : tuple of str
         Channels in the order of the user's columns.
     item_order : tuple of hashable
         Items in the order of their first appearance.
     was_long : bool
-        True if the frame had an item column.
+        Whether the frame had an item column.
     stamps_in_index : bool
-        True if the index held the stamps.
+        Whether the index held the stamps.
     """
 
     item_id: str
@@ -179,20 +179,20 @@ class Panel:
         Raises
         ------
         InvalidFrameError
-            If `start` is not a stamp of the panel's kind (datetime or integer).
+            If `start` is not of the same kind as the panel's stamps (datetimes or integers).
         """
         try:
             return np.array([index.searchsorted(_like(index, start)) for index in self.index])
         except (TypeError, ValueError) as error:
             raise InvalidFrameError(
-                f"start must be a stamp of the frame's kind, such as {str(self.index[0][0])!r}. "
-                f"Got {start!r} instead ({error}).",
+                "start must be a stamp of the same kind as the frame's stamps, such as "
+                f"{str(self.index[0][0])!r}. Got {start!r} instead ({error}).",
                 parameter="start",
             ) from error
 
     def digest(self) -> str:
         """Return a hash of values, items, channels and stamps: 16 hexadecimal digits."""
-        # The first stamp, the last one and the step determine regular stamps.
+        # The first stamp, the last stamp and the step determine regular stamps.
         stamps = [f"{index[0]} {index[-1]}" for index in self.index if len(index)]
         names = repr((self.item_ids, self.channels, self.freq, stamps))
         digest = hashlib.sha256()
@@ -258,9 +258,9 @@ def _like(index: pd.Index[Any], start: Any) -> Any:
 def _no_future(index: pd.Index[Any], freq: Step, horizon: int) -> InvalidFrameError:
     name = freq if isinstance(freq, int) else freq.freqstr
     return InvalidFrameError(
-        f"Forecasts need stamps after the end of a series. The dtype {str(index.dtype)!r} cannot "
-        f"hold {horizon} step(s) of {name!r} after {str(index[-1])!r}. Use smaller integers, or a "
-        "coarser unit of dates with df.index.as_unit('s')."
+        f"Forecasts need stamps after the end of a series, but the dtype {str(index.dtype)!r} "
+        f"cannot hold {horizon} step(s) of {name!r} after {str(index[-1])!r}. Use smaller "
+        "integers, or a coarser unit of dates with df.index.as_unit('s')."
     )
 
 

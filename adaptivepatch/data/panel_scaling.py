@@ -71,9 +71,9 @@ class Scaling:
             if not observed.any(axis=0).all():
                 channel = panel.channels[int(observed.any(axis=0).argmin())]
                 raise InvalidFrameError(
-                    "Scaling needs an observed value in every channel. Channel "
-                    f"{channel!r} of series {panel.item_ids[position]!r} has none in its first "
-                    f"{end} rows. Drop the channel or the series, or train on more rows."
+                    f"Scaling needs an observed value in every channel, but channel {channel!r} of "
+                    f"series {panel.item_ids[position]!r} has none in its first {end} rows. Drop "
+                    "the channel or the series, or train on more rows."
                 )
             low = rows.min(axis=0, initial=np.inf, where=observed)
             high = rows.max(axis=0, initial=-np.inf, where=observed)
@@ -83,10 +83,10 @@ class Scaling:
             if not np.isfinite(std[position]).all():
                 column = int(np.isfinite(std[position]).argmin())
                 raise InvalidFrameError(
-                    "Values are too large: their variance overflows. Channel "
+                    "Values are too large, because their variance overflows: channel "
                     f"{panel.channels[column]!r} of series {panel.item_ids[position]!r} reaches "
-                    f"{float(np.abs(rows[observed[:, column], column]).max())!r}. Divide it by a "
-                    "constant."
+                    f"{float(np.abs(rows[observed[:, column], column]).max())!r}. Divide the "
+                    "channel by a constant."
                 )
             tiny = (std[position] < _SQUARES_UNDERFLOW) & (low < high)
             if tiny.any():
@@ -103,7 +103,7 @@ class Scaling:
     ) -> Scaling:
         """Measure the first `num_rows` rows of each item, after a power transform if one is given.
 
-        A channel without an observed value there has mean 0 and standard deviation 1.
+        A channel without an observed value in these rows has mean 0 and standard deviation 1.
         """
         panel = transformed(panel, power)
         mean = np.zeros((panel.num_items, panel.num_channels))

@@ -70,8 +70,8 @@ def segmentation_frame(
     lengths : ndarray of shape (items, channels, patches)
         Patch lengths of the last look-back in time steps, 0 for padding.
     boundary_prob : ndarray of shape (items, channels, steps), optional
-        Probability that a step of the look-back starts a patch; the table has that of the first
-        step of each patch.
+        Probability that a step of the look-back starts a patch; the table has the probability at
+        the first step of each patch.
     """
     items, channels = _order(panel)
     ordered = lengths[items][:, channels]  # (items, channels, patches)

@@ -33,8 +33,8 @@ def default_season(step: Step) -> int:
     Parameters
     ----------
     step : pandas offset or int
-        One time step, as `adaptivepatch.data.steps.parse_step` returns it. Integer steps have no
-        season: the result is 1, the last value.
+        One time step, as `adaptivepatch.data.steps.parse_step` returns it. For integer steps, the
+        result is 1, with which a seasonal forecast repeats the last value.
 
     Examples
     --------

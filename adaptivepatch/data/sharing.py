@@ -20,7 +20,7 @@ def check_sharing(owner: object, share: Any) -> None:
     Parameters
     ----------
     owner : object
-        Object that has the parameter ``share_segmentation``; None for that of a function.
+        Object that has the parameter ``share_segmentation``, or None for a parameter of a function.
     share : Any
         Value to check.
     """
@@ -40,8 +40,8 @@ def check_sharing(owner: object, share: Any) -> None:
     twice = sorted({name for name in every if every.count(name) > 1})
     if twice:
         raise InvalidParameterError(
-            f"Each channel may be in only one group of 'share_segmentation'. {twice[0]!r} is named "
-            f"{every.count(twice[0])} times. Name it once.",
+            f"Each channel may be in only one group of 'share_segmentation', but {twice[0]!r} is "
+            f"named {every.count(twice[0])} times. Name it once.",
             parameter="share_segmentation",
         )
 

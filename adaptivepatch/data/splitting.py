@@ -24,7 +24,7 @@ def without_short(panel: Panel, horizon: int, short: str) -> tuple[Panel, tuple[
     horizon : int
         Number of steps to forecast.
     short : {"error", "skip"}
-        Treatment of items with fewer rows than 2 look-back rows plus the horizon.
+        Treatment of items that have fewer rows than 2 look-back rows plus the horizon.
 
     Returns
     -------
@@ -59,16 +59,16 @@ def without_short(panel: Panel, horizon: int, short: str) -> tuple[Panel, tuple[
     if not enough.any():
         raise InvalidFrameError(
             f"Training needs a series of at least {needed} rows (2 look-back points plus the "
-            f"horizon). The longest of {panel.num_items} series has {int(panel.lengths.max())}. "
-            "Pass more rows or reduce the horizon.",
+            f"horizon), but the longest of {panel.num_items} series has "
+            f"{int(panel.lengths.max())}. Pass more rows or reduce the horizon.",
             parameter="horizon",
         )
     skipped = tuple(panel.item_ids[i] for i in np.flatnonzero(~enough))
     shown = ", ".join(repr(id_) for id_ in skipped[:3]) + (", ..." if len(skipped) > 3 else "")
     warnings.warn(
         f"Training needs at least {needed} rows of a series (2 look-back points plus the horizon). "
-        f"{len(skipped)} of {panel.num_items} series have fewer and are left out: {shown}. Pass "
-        "more of their rows, or forecast them with predict(df).",
+        f"{len(skipped)} of {panel.num_items} series have fewer rows and are left out: {shown}. "
+        "Pass more rows of these series, or forecast them with predict(df).",
         UserWarning,
         stacklevel=3,
     )
@@ -78,9 +78,10 @@ def without_short(panel: Panel, horizon: int, short: str) -> tuple[Panel, tuple[
 def held_out_rows(
     panel: Panel, horizon: int, validation_rows: int | None = None
 ) -> NDArray[np.int64]:
-    """Return the number of validation rows at the end of each item; 0 for items too short.
+    """Return the number of validation rows at the end of each item; 0 for short items.
 
-    An item is long enough if it keeps a training window: 2 look-back rows plus the horizon.
+    An item is long enough if the rows before the validation rows hold a training window: 2
+    look-back rows plus the horizon.
 
     Parameters
     ----------
@@ -89,8 +90,8 @@ def held_out_rows(
     horizon : int
         Number of steps to forecast.
     validation_rows : int, optional
-        Number of validation rows, the same for every item. Default: 10 % of the item's rows, and
-        at least the horizon.
+        Number of validation rows, the same for every item. Default: 10 % of the item's rows, but at
+        least the horizon.
 
     Raises
     ------
@@ -117,7 +118,7 @@ def held_out_rows(
     if not keeps_window.any() and (panel.lengths >= needed).all():
         warnings.warn(
             f"No series is long enough to hold out {int(rows.min())} validation rows and keep a "
-            f"training window. That takes {needed + int(rows.min())} rows; the longest series has "
+            f"training window, which takes {needed + int(rows.min())} rows. The longest series has "
             f"{int(panel.lengths.max())}. Training runs its fixed number of steps, without "
             "validation.",
             UserWarning,
@@ -149,7 +150,7 @@ def refit_borders(
 
 
 def rows_to_train_on(panel: Panel, rows: NDArray[np.int64], horizon: int, start: Any) -> Panel:
-    """Return the training rows of the items that have enough of them for a training window.
+    """Return the training rows of the items that have enough rows for a training window.
 
     Parameters
     ----------
@@ -171,8 +172,8 @@ def rows_to_train_on(panel: Panel, rows: NDArray[np.int64], horizon: int, start:
     if not enough.any():
         raise InvalidFrameError(
             f"Training before start={start!r} needs a series of at least {2 + horizon} earlier "
-            f"rows (2 look-back points plus the horizon). The longest has {int(rows.max())}. Pass "
-            "a later start.",
+            "rows (2 look-back points plus the horizon), but the longest series has "
+            f"{int(rows.max())}. Pass a later start.",
             parameter="start",
         )
     return panel.slice_rows(0, rows).select_items(enough)

@@ -4,9 +4,9 @@ Stamps are pandas indexes, one per item and in increasing order: datetimes, or i
 is an int.
 
 Steps of hours or less are counted in absolute time, steps of days or more on the local clock. If a
-clock change skips the time of day of a stamp, the stamp is the first moment after the change; if
-it repeats that time, the stamp is the first of the two. Stamps of the user may also be an hour
-after the skipped time, or the second of the two.
+clock change skips the time of day of a stamp, the grid has the first moment after the change
+instead; if a clock change repeats the time of day, the grid has the first of the two moments.
+Stamps of the user may also be an hour after the skipped time, or the second of the two moments.
 """
 
 from __future__ import annotations
@@ -73,23 +73,23 @@ _AS_MONTHS: dict[type[BaseOffset], tuple[type[BaseOffset], int]] = {
 
 
 def parse_step(freq: Any, stamps: pd.Index[Any]) -> Step:
-    """Return the user's `freq` as a step of `stamps`, in the one form that a step has.
+    """Return the user's `freq` as a step of `stamps`, in its normal form.
 
-    A step is the distance of neighbouring stamps. Their position within the week, the quarter or
-    the year is read from the series, so that "W-WED" and "7D" are the same step, and so are
-    "QS-FEB" and "3MS". An anchor that the user names must fit the stamps.
+    A step is the distance between neighbouring stamps. The position of the stamps within the week,
+    the quarter or the year is read from the series, so that "W-WED" and "7D" are the same step, and
+    so are "QS-FEB" and "3MS". An anchor that the user names must fit the stamps.
 
     Parameters
     ----------
     freq : str, pandas offset, Timedelta, timedelta64 or int
-        An int for integer stamps.
+        Step that the user passed; an int for integer stamps.
     stamps : pandas.Index
         Stamps of the series.
 
     Raises
     ------
     InvalidParameterError
-        If `freq` is not a step of such stamps, or its anchor does not fit them.
+        If `freq` is not a step for the kind of stamps, or its anchor does not fit them.
     """
     if not isinstance(stamps, pd.DatetimeIndex):
         step = _as_int(freq)
@@ -117,7 +117,7 @@ def _as_int(freq: Any) -> int | None:
 
 
 def _as_offset(freq: Any) -> BaseOffset | None:
-    """Return an offset of at least one step, None where there is none."""
+    """Return an offset of at least one step, or None if `freq` does not name one."""
     if isinstance(freq, str) and (match := _MONTHS_BY_NAME.fullmatch(freq)):
         return pd.DateOffset(months=int(match[1]))
     if _as_int(freq) is not None:
@@ -132,7 +132,7 @@ def _as_offset(freq: Any) -> BaseOffset | None:
 
 
 def normalised(step: BaseOffset) -> BaseOffset:
-    """Return the one form of a step: without anchor, quarters and years as months.
+    """Return the normal form of a step: without anchor, and quarters and years as months.
 
     Examples
     --------
@@ -160,8 +160,8 @@ def _plain(step: pd.DateOffset) -> BaseOffset:
         if duration > pd.Timedelta(0):
             return _to_offset(duration)
     raise InvalidParameterError(
-        "The 'freq' parameter must be one distance, in months or in days and less. Got "
-        f"{step!r} instead. Use a pandas frequency such as 'h', 'D' or 'MS'.",
+        "The 'freq' parameter must be a single distance, in months or in units of at most a week. "
+        f"Got {step!r} instead. Use a pandas frequency such as 'h', 'D' or 'MS'.",
         parameter="freq",
     )
 
@@ -177,8 +177,8 @@ def _check_anchor(freq: Any, offset: BaseOffset, stamps: pd.DatetimeIndex) -> No
         return
     own = _fitting_name(stamps)
     raise InvalidParameterError(
-        f"The stamps must lie where freq={_as_given(freq)!r} puts them. The first one, "
-        f"{str(stamps[0])!r}, is a {first:%A} and day {first.day} of {first:%B}. "
+        f"The stamps do not fit freq={_as_given(freq)!r}: the first stamp, {str(stamps[0])!r}, is "
+        f"a {first:%A} and day {first.day} of {first:%B}. "
         f"{f'Pass freq={own!r}.' if own else 'Pass another freq, or leave it out.'}",
         parameter="freq",
     )
@@ -205,8 +205,8 @@ def _as_given(freq: Any) -> Any:
 def find_step(index: Stamps, item_ids: Sequence[Hashable]) -> Step:
     """Infer the step that all items share.
 
-    The step is that of the items without gaps, or of the items with gaps if there are no others.
-    Items of fewer than three rows are ignored.
+    The step is taken from the items without gaps or, if all items have gaps, from the items with
+    gaps. Items with fewer than three rows are ignored.
 
     Raises
     ------
@@ -217,7 +217,7 @@ def find_step(index: Stamps, item_ids: Sequence[Hashable]) -> Step:
     voters = [(item, stamps) for item, stamps in voters if len(stamps) >= 3]
     if not voters:
         raise InvalidFrameError(
-            "Inferring the frequency needs a series of at least 3 rows. The longest has "
+            "Inferring the frequency needs a series of at least 3 rows, but the longest series has "
             f"{max(len(stamps) for stamps in index)}. Pass freq=...",
             parameter="freq",
         )
@@ -235,9 +235,9 @@ def find_step(index: Stamps, item_ids: Sequence[Hashable]) -> Step:
         if not shared:
             (one, first), (other, second) = list(votes.items())[:2]
             raise InvalidFrameError(
-                f"All series must have the same frequency. Series {first!r} has "
-                f"{step_name(one)!r}, series {second!r} has {step_name(other)!r}. Resample them, "
-                "fit them separately, or pass freq=...",
+                f"All series must have the same frequency, but series {first!r} has "
+                f"{step_name(one)!r} and series {second!r} has {step_name(other)!r}. Resample "
+                "them, fit them separately, or pass freq=...",
                 parameter="freq",
             )
         return shared[0]
@@ -260,18 +260,19 @@ def _check_fullness(voters: Sequence[tuple[Hashable, pd.Index[Any]]], step: Step
     distance: Step = usual
     if isinstance(stamps, pd.DatetimeIndex):
         distance = _to_offset(usual * pd.Timedelta(1, unit=stamps.unit))
-    where = "" if len(off) == 0 else f", which {str(stamps[int(off[0])])!r} is off"
+    where = "" if len(off) == 0 else f", which {str(stamps[int(off[0])])!r} does not fit"
     raise InvalidFrameError(
-        "The frequency cannot be inferred. The longest step whose grid holds all stamps is "
-        f"{step_name(step)!r}, and only {rows} of its {needed} stamps have rows. The most common "
-        f"distance in series {item!r} is {step_name(distance)!r}{where}. Pass freq=... to choose, "
-        "or round or resample the stamps.",
+        "The frequency cannot be inferred. The longest step that fits every stamp is "
+        f"{step_name(step)!r}, but a regular grid with that step has {needed} stamps, and only "
+        f"{rows} of them have rows. The most common distance in series {item!r} is "
+        f"{step_name(distance)!r}{where}. Pass freq=... to choose, or round or resample the "
+        "stamps.",
         parameter="freq",
     )
 
 
 def check_own_step(index: Stamps, item_ids: Sequence[Hashable], step: Step) -> None:
-    """Refuse stamps with a longer step than that of a model, at which most rows would be absent.
+    """Refuse stamps with a longer step than the model's, whose grid would be mostly empty.
 
     Parameters
     ----------
@@ -295,9 +296,9 @@ def check_own_step(index: Stamps, item_ids: Sequence[Hashable], step: Step) -> N
         return  # gaps, not another step
     if sum(len(_grid(stamps, own)) for stamps in index) < needed:
         raise InvalidFrameError(
-            f"The stamps must have the step of the model, {step_name(step)!r}. Those of this frame "
-            f"have the step {step_name(own)!r}, at which {rows} of {needed} rows of the model "
-            "would be there. Resample the frame, or fit a model on data of this step."
+            f"The model has the step {step_name(step)!r}, but the stamps of this frame have the "
+            f"step {step_name(own)!r}, so that only {rows} of the {needed} steps of the model "
+            "would have rows. Resample the frame, or fit a model on data with this step."
         )
 
 
@@ -313,7 +314,7 @@ def complete_grid(
     step : pandas offset or int
         Time step.
     fill : bool
-        Insert absent stamps; otherwise refuse an item that lacks some.
+        Whether to insert absent stamps. If False, an item that lacks stamps is refused.
 
     Returns
     -------
@@ -398,10 +399,10 @@ def _holds(stamps: pd.Index[Any], step: Step) -> bool:
 
 
 def _candidates(stamps: pd.Index[Any]) -> list[_Candidate]:
-    """Return the longest step of every kind that may fit, the plainer ones first.
+    """Return the longest step of every kind that may fit, with plainer kinds first.
 
     Kinds are fixed distances, months (by the position of the stamps in the month), half months and
-    business days. A distance of 28 days or more comes after the months.
+    business days. Fixed distances of 28 days or more come after the months.
     """
     if not isinstance(stamps, pd.DatetimeIndex):
         return _of_count(_ticks(stamps), lambda count: count)
@@ -411,7 +412,7 @@ def _candidates(stamps: pd.Index[Any]) -> list[_Candidate]:
     clock = stamps.tz_localize(None)
     days = clock.normalize()
     if stamps.tz is None and not (clock - days).equals((clock - days)[:1].repeat(len(clock))):
-        return [*fixed, *_of_business_hours(clock, days)]  # of several times of day
+        return [*fixed, *_of_business_hours(clock, days)]  # several times of day
     months, business = _of_months(days), _of_business_days(days)
     if stamps.tz is not None:  # days are counted on the local clock
         number = days.to_numpy().astype("M8[D]").astype(np.int64)
@@ -470,14 +471,14 @@ def _all_on(offset: BaseOffset, days: pd.DatetimeIndex) -> bool:
 
 
 def _of_count(position: NDArray[np.int64], make: Callable[[int], Step]) -> list[_Candidate]:
-    """Return the step of the greatest common divisor of distances; nothing if they are not all > 0.
+    """Return the step of the greatest common divisor of distances, if all distances are positive.
 
     Parameters
     ----------
     position : ndarray of int
         Number of each stamp, counted in the smallest step of a kind.
     make : callable
-        Maps a multiple to a step of that kind.
+        Function that maps a multiple to a step of that kind.
     """
     distances = np.diff(position)
     if not (distances > 0).all():
@@ -487,7 +488,7 @@ def _of_count(position: NDArray[np.int64], make: Callable[[int], Step]) -> list[
 
 
 def _absolute(duration: pd.Timedelta) -> BaseOffset:
-    """Return a duration as an offset in absolute time, also if it is a number of days."""
+    """Return a duration as an offset in absolute time, even if it is a number of days."""
     return pd.offsets.Hour(duration // _HOUR) if duration % _HOUR == _ZERO else to_offset(duration)
 
 
@@ -539,8 +540,8 @@ def _grid(stamps: pd.Index[Any], step: Step) -> pd.Index[Any]:
         if size > _MAX_SPARSITY * len(stamps):
             raise InvalidFrameError(
                 f"Stamps must be regular. From {str(stamps[0])!r} to {str(stamps[-1])!r} there are "
-                f"{size:.0f} steps of {step_name(step)!r}, but {len(stamps)} rows. "
-                "Resample the data or pass a longer step as freq=...",
+                f"{size:.0f} steps of {step_name(step)!r}, but only {len(stamps)} rows. Resample "
+                "the data or pass a longer step as freq=...",
                 parameter="freq",
             )
     if isinstance(step, int):
@@ -598,10 +599,10 @@ def _regular(near: pd.DatetimeIndex, position: int, step: BaseOffset) -> pd.Time
 
 
 def _localized(stamps: pd.DatetimeIndex, tz: Any, *, first: bool = True) -> pd.DatetimeIndex:
-    """Convert local times to stamps in the time zone; return stamps that have one unchanged.
+    """Convert local times to stamps in the time zone; stamps with a zone stay unchanged.
 
-    With ``first=False``, a repeated time is the second of the two, and a skipped time is shifted
-    by an hour.
+    With ``first=False``, a repeated time becomes the second of its two moments, and a skipped time
+    is shifted by an hour.
     """
     if stamps.tz is not None or tz is None:
         return stamps
@@ -624,13 +625,13 @@ def _date_range(
 def _calendar_around(
     first: pd.Timestamp, last_year: int, step: BaseOffset, tz: Any
 ) -> pd.DatetimeIndex | None:
-    """Return a calendar that items can share; None if the stamps depend on the first one."""
+    """Return a calendar that items can share; None if the stamps depend on the first stamp."""
     anchored = step.n == 1 and isinstance(step, _ANCHORED)
     anchored = anchored and getattr(step, "weekday", 0) is not None  # weeks need a weekday
     low, high = first.year // 10 * 10 - 10, last_year // 10 * 10 + 30
     if not anchored or first.tz is not None or low < _FIRST_YEAR or high > _LAST_YEAR:
         return None
-    if type(tz).__hash__ is None:  # dateutil's zones; the calendar is kept by zone
+    if type(tz).__hash__ is None:  # dateutil's zones, which cannot be keys of a cache
         return None
     return _calendar(first - first.normalize(), low, high, step, tz)
 
@@ -665,7 +666,7 @@ def _places(stamps: pd.Index[Any], grid: pd.Index[Any], step: Step) -> NDArray[n
 def _with_given(
     grid: pd.Index[Any], stamps: pd.Index[Any], place: NDArray[np.intp]
 ) -> pd.Index[Any]:
-    """Return the grid with the given stamps in their places; these may differ at clock changes."""
+    """Return the grid with the given stamps in their places; they may differ at clock changes."""
     if len(grid) == len(stamps):
         return stamps
     ticks = _ticks(grid).copy()

@@ -1,7 +1,7 @@
 """Windows: all (look-back, horizon) pairs of a panel, copied only when they are read.
 
 `sliding_windows` makes windows of an array, and `WindowSplit` splits them for cross-validation.
-Scaling is in ``scaling.py``; the estimators make tensors of windows.
+Scaling is in ``panel_scaling.py``; the estimators convert windows to tensors.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Windows:
     cutoff_row : ndarray of shape (num_windows,)
         Row within the item of the last look-back step; the first target is the row after it.
     context_length, horizon, stride : int
-        Look-back, horizon and distance of cutoffs, in time steps.
+        Look-back, horizon and distance between cutoffs, in time steps.
     skipped : tuple of hashable
         Ids of the items that are too short for any window.
     min_context : int
@@ -125,9 +125,9 @@ class Windows:
         needed = self.min_context + self.horizon
         also = f" (and {others} more)" if others else ""
         raise InvalidFrameError(
-            f"Series {item!r}{also} has {length} observations; horizon {self.horizon} needs at "
+            f"Series {item!r}{also} has {length} observations, but horizon {self.horizon} needs at "
             f"least {needed} ({self.min_context} look-back points plus the horizon). "
-            'Drop it, reduce the horizon, or pass short="skip" to fit.',
+            'Drop the series, reduce the horizon, or pass short="skip" to fit.',
             parameter="short",
         )
 
@@ -166,13 +166,13 @@ def make_windows(
     stride : int, default=1
         Number of steps between cutoffs.
     allow_short : bool, default=False
-        Also make windows with look-backs of at least `min_context` rows at the start of the item,
-        padded with NaN on the left. Otherwise every look-back has `context_length` rows.
+        Whether to also make windows with look-backs of at least `min_context` rows at the start of
+        the item, padded with NaN on the left. If False, every look-back has `context_length` rows.
     min_context : int, default=2
         Number of look-back rows that a padded window needs.
     targets_from, targets_to : int or array of shape (num_items,), optional
-        First row within the item that targets may use, and the row after the last; default: all
-        rows.
+        First row within the item that targets may use, and the row after the last one that they may
+        use. Default: all rows.
 
     Returns
     -------
@@ -247,10 +247,10 @@ def complete_or_padded(
 def forecast_windows(
     panel: Panel, context_length: int, horizon: int, *, min_context: int = 2
 ) -> Windows:
-    """Return the window to forecast of each item; its look-back ends with the item.
+    """Return the window to forecast for each item, whose look-back ends with the item.
 
-    Its targets are unknown, so `Windows.future` is all NaN. Items of fewer than `min_context` rows
-    are skipped; items shorter than `context_length` are padded with NaN on the left.
+    The targets are unknown, so `Windows.future` is all NaN. Items with fewer than `min_context`
+    rows are skipped; items shorter than `context_length` are padded with NaN on the left.
     """
     check_int(None, context_length=context_length, horizon=horizon)
     context = min(min_context, context_length)
@@ -268,7 +268,7 @@ def forecast_windows(
 
 
 def last_lookbacks(panel: Panel, context_length: int, horizon: int, what: str) -> Windows:
-    """Return the window to forecast of every item, after checking its look-back.
+    """Return the window to forecast for every item, after checking its look-back.
 
     Parameters
     ----------
@@ -288,18 +288,18 @@ def last_lookbacks(panel: Panel, context_length: int, horizon: int, what: str) -
     if windows.skipped:
         item = windows.skipped[0]
         raise InvalidFrameError(
-            f"{what} needs 2 look-back points. Series {item!r} has "
-            f"{int(panel.lengths[panel.position[item]])}. Leave it out, or pass more of "
+            f"{what} needs 2 look-back points, but series {item!r} has "
+            f"{int(panel.lengths[panel.position[item]])}. Leave the series out, or pass more of "
             "its history."
         )
     observed = windows.num_observed_past()
     if (observed < 2).any():
         window, channel = np.argwhere(observed < 2)[0]
         raise InvalidFrameError(
-            f"{what} needs 2 observed look-back points. Channel "
-            f"{panel.channels[channel]!r} of series {windows.item_id[window]!r} has "
-            f"{int(observed[window, channel])} in the last {context_length} steps. Leave "
-            "the series out, fill it, or use a longer context_length.",
+            f"{what} needs 2 observed look-back points, but channel {panel.channels[channel]!r} of "
+            f"series {windows.item_id[window]!r} has {int(observed[window, channel])} in the last "
+            f"{context_length} steps. Leave the series out, fill it, or use a longer "
+            "context_length.",
             parameter="context_length",
         )
     return windows
@@ -316,7 +316,7 @@ def sliding_windows(
     series : array of shape (steps,) or (steps, channels)
         One series in time order.
     context_length, horizon, stride : int
-        Look-back, horizon and distance of neighbouring windows, in time steps.
+        Look-back, horizon and distance between neighbouring windows, in time steps.
 
     Returns
     -------
@@ -367,7 +367,8 @@ class WindowSplit:
     stride : int, default=1
         Number of steps between neighbouring windows.
     max_train_size : int, optional
-        Maximum number of training windows of a split, the latest ones; default: no maximum.
+        Maximum number of training windows of a split; the latest windows are kept. Default: no
+        maximum.
     test_size : int, optional
         Number of test windows of a split; default: ``num_windows // (n_splits + 1)``.
 

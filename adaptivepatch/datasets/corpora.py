@@ -78,8 +78,8 @@ def load_corpora(names: Iterable[str | Path], folder: str | Path | None = None) 
         corpus = load_corpus(name, folder)
         if corpus.info.sha256 in {other.info.sha256 for other in corpora}:
             raise DatasetError(
-                f"Each corpus may be named only once. {str(name)!r} has the content of an earlier "
-                "one. Leave it out.",
+                f"Each corpus may be named only once, but {str(name)!r} has the content of an "
+                "earlier corpus. Leave it out.",
                 parameter="names",
             )
         corpora.append(corpus)
@@ -114,16 +114,16 @@ def load_corpus(name: str | Path, folder: str | Path | None = None) -> Corpus:
         content = path.read_bytes()
     except OSError as error:
         raise DatasetError(
-            f"A corpus must be a readable file. Reading {str(path)!r} failed: {error.strerror}. "
-            f"Name a parquet file, or one of {sorted(CORPORA)!r}.",
+            f"The corpus file {str(path)!r} cannot be read: {error.strerror}. Name a parquet file, "
+            f"or one of {sorted(CORPORA)!r}.",
             parameter="name",
         ) from error
     digest = hashlib.sha256(content).hexdigest()
     if not by_path and digest != CORPORA[str(name)].sha256:
         raise DatasetError(
-            f"File {str(path)!r} must be the original of {str(name)!r} with SHA-256 "
-            f"{CORPORA[str(name)].sha256!r}. Its SHA-256 is {digest!r}. Replace it, or pass its "
-            "path to use it as a corpus of your own.",
+            f"File {str(path)!r} is not the original of {str(name)!r}: its SHA-256 is {digest!r} "
+            f"instead of {CORPORA[str(name)].sha256!r}. Replace the file, or pass its path to use "
+            "it as a corpus of your own.",
             parameter="name",
         )
     series_id, values = _read(content, path)
@@ -139,20 +139,21 @@ def _find(name: str, folder: str | Path | None) -> Path:
     root = data_folder(folder)
     if root is None:
         raise DatasetError(
-            f"Corpus {name!r} needs its file. {DATA_FOLDER_VARIABLE!r} is not set. Set it to the "
-            f"folder that holds '{name}.parquet', or pass the path of the file."
+            f"The file of corpus {name!r} was not found, because {DATA_FOLDER_VARIABLE!r} is not "
+            f"set. Set it to the folder that holds '{name}.parquet', or pass the path of the file."
         )
     if not root.is_dir():
         raise DatasetError(
-            f"Corpora are searched for in a folder. {str(root)!r} is not a folder. Set "
+            f"Corpora are searched for in a folder, but {str(root)!r} is not a folder. Set "
             f"{DATA_FOLDER_VARIABLE} to the folder that holds '{name}.parquet'."
         )
     for place in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
         if (place / f"{name}.parquet").is_file():
             return place / f"{name}.parquet"
     raise DatasetError(
-        f"Corpus {name!r} needs its file. '{name}.parquet' is not in {str(root)!r} or its direct "
-        f"subfolders. Put it there, or pass the path of the file (SHA-256: {CORPORA[name].sha256})."
+        f"The file of corpus {name!r} was not found: '{name}.parquet' is not in {str(root)!r} or "
+        "its direct subfolders. Put it there, or pass the path of the file (SHA-256: "
+        f"{CORPORA[name].sha256})."
     )
 
 
@@ -172,19 +173,17 @@ def _read(content: bytes, path: Path) -> tuple[tuple[str, ...], tuple[NDArray[np
         ]
     except (arrow.ArrowException, ValueError, TypeError, AttributeError) as error:
         raise DatasetError(
-            "A corpus must be a parquet file with the columns series_id, k, q and v. Reading "
-            f"{str(path)!r} failed: {error}. Write it as docs/pretrained.md shows."
+            f"{str(path)!r} cannot be read as a corpus ({error}). A corpus is a parquet file with "
+            "the columns series_id, k, q and v. Write it as docs/pretrained.md shows."
         ) from error
     if not rows:
-        raise DatasetError(
-            f"A corpus must hold at least one series. {str(path)!r} holds none. Use another file."
-        )
+        raise DatasetError(f"The corpus file {str(path)!r} holds no series. Use another file.")
     return tuple(name for name, _ in rows), tuple(values for _, values in rows)
 
 
 def _values(places: int, whole: Any, real: Any) -> NDArray[np.float64]:
-    """Return the values of a series: integers and decimal places, or reals if `places` is -1."""
+    """Return the values of a series: `real` if `places` is -1, else ``whole / 10**places``."""
     chosen = real if places == -1 else whole
     values = np.asarray(chosen.values.to_numpy(zero_copy_only=False), dtype=np.float64)
-    # A quotient of exact numbers is rounded only once, to the float nearest to the decimal number.
+    # Both numbers are exact, so the quotient is the float nearest to the decimal number.
     return values if places == -1 else values / 10.0**places

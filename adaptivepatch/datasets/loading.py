@@ -95,7 +95,7 @@ def load_dataset(name: str, folder: str | Path | None = None) -> pd.DataFrame:
 def load_stamps(name: str, folder: str | Path | None = None) -> pd.DatetimeIndex:
     """Read the stamps of a data set as they are in the file; they may repeat or have gaps.
 
-    The parameters and errors are those of `load_dataset`.
+    Parameters and errors are the same as in `load_dataset`.
     """
     if dataset_info(name).package is not None:
         return pd.DatetimeIndex(load_auckland_pedestrians().index)
@@ -110,7 +110,7 @@ def _read(name: str, found: Found) -> pd.DataFrame:
 
 @lru_cache(maxsize=2)
 def _read_file(name: str, found: Found, _modified: int, _size: int) -> pd.DataFrame:
-    """Read and check one file: a column of stamps, then the channels. Callers must copy it."""
+    """Read and check one file: a column of stamps, then channels. Callers must copy the result."""
     info, path = dataset_info(name), found.path
     text = verified_content(name, found).decode("utf-8", errors="replace")
     # Two characters of weather's header are not UTF-8: the power of m and the prefix of mol.
@@ -122,14 +122,14 @@ def _read_file(name: str, found: Found, _modified: int, _size: int) -> pd.DataFr
             frame = pd.read_csv(io.StringIO(header + newline + rows), float_precision="round_trip")
         except ValueError as error:  # base class of pandas' parser errors
             raise DatasetError(
-                f"Data set {name!r} must be a CSV file. Parsing {str(path)!r} failed: {error}. "
+                f"The file {str(path)!r} of data set {name!r} cannot be read as CSV: {error}. "
                 "Replace it with the original."
             ) from error
     observed = (len(frame), frame.shape[1] - 1)
     if observed != (info.rows, info.channels):
         raise DatasetError(
             f"Data set {name!r} must have {info.rows} rows and {info.channels} channels after a "
-            f"column of stamps. {str(path)!r} has {observed!r}. Replace it with the original."
+            f"column of stamps, but {str(path)!r} has {observed!r}. Replace it with the original."
         )
     return frame
 

@@ -3,14 +3,14 @@
 Two searches compare series at several time steps, whatever their scale, offset and sign:
 
 * `OverlapIndex.by_hash` compares hashes of quantised differences around anchors. An anchor is the
-  largest difference within 12 steps, so that a copy has the same anchors, also when subsampled or
-  averaged; series need not be compared at every shift.
+  largest difference within 12 steps, so that a copy has the same anchors, even if it was subsampled
+  or averaged, and series need not be compared at every shift.
 * `OverlapIndex.by_correlation` compares normalised excerpts around the largest change within 128
   steps, and then differences along slightly shifted and stretched excerpts. It finds copies that
   were smoothed, interpolated, rounded or disturbed, if they are longer than about 1,000 steps.
 
-A stretch that recurs in its own series (constant, periodic) is no evidence and is left out. The
-search needs only numpy.
+A stretch that recurs in its own series, because the series is constant or periodic there, is no
+evidence and is left out. The search needs only numpy.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ BENCHMARKS = (
 )
 """Data sets that must not be in the training data of a patcher that is evaluated on them."""
 
-_MOST_PLACES = 50  # of one hash; a hash at more places is no evidence
+_MOST_PLACES = 50  # places of one hash; a hash at more places is no evidence
 _CHECK_HALF, _EXACT = 32, 0.999
 _CANDIDATE, _NEAR = 0.95, 0.95
 _MOST_CANDIDATES, _TRIED = 20, 3
@@ -161,8 +161,8 @@ def benchmark_series(folder: str | None = None) -> dict[str, Floats]:
             found |= {f"{name}/{column}": frame[column].to_numpy() for column in frame}
     if not found:
         raise DatasetError(
-            f"The search for benchmark series needs at least one of {list(BENCHMARKS)}. None was "
-            "found. Set ADAPTIVEPATCH_DATA to the folder that holds them."
+            f"The search for benchmark series needs at least one of {list(BENCHMARKS)}, but none "
+            "was found. Set ADAPTIVEPATCH_DATA to the folder that holds them."
         )
     return found
 
@@ -203,7 +203,7 @@ class OverlapIndex:
 
     @cached_property
     def _excerpts(self) -> list[tuple[View, NDArray[np.float32], NDArray[np.int64]]]:
-        """Views with their normalised excerpts and the positions of these."""
+        """Views with their normalised excerpts and the positions of the excerpts."""
         return [(view, *normalised(view, p)) for view, p in smooth_views(self.views)]
 
     def search(self, series: Iterable[tuple[str, Floats]]) -> list[Match]:
@@ -244,7 +244,7 @@ class OverlapIndex:
                 yield from self._matches(flat, places, lag=1)
 
     def by_correlation(self, flat: Flat, views: Sequence[View]) -> Iterator[Match]:
-        """Yield places whose excerpts correlate, and whose differences do over a wider excerpt."""
+        """Yield places whose excerpts correlate, as do differences over a wider excerpt."""
         for view, phase in smooth_views(views):
             if phase:
                 continue  # one phase suffices: the references have both
@@ -270,7 +270,7 @@ class OverlapIndex:
         own: NDArray[np.int64],
         ref: NDArray[np.int64],
     ) -> NDArray[np.bool_]:
-        """Return a mask of places whose lead (own minus reference position) others confirm."""
+        """Return a mask of places whose lead (own minus reference position) others share."""
         pair = np.searchsorted(flat.start, own, side="right") * len(self.flat.start)
         pair += np.searchsorted(self.flat.start, ref, side="right") - 1
         lead = own / steps[0] - ref / steps[1]

@@ -40,7 +40,7 @@ class Flat(NamedTuple):
 
 
 def flatten(pieces: Sequence[tuple[str, int, Floats]], gap: int) -> Flat:
-    """Join pieces (name, offset in its series, values), with `gap` times NaN after each."""
+    """Join pieces (name, offset in its series, values), with `gap` NaN values after each piece."""
     parts, starts, position = [], [], 0
     for _, _, values in pieces:
         starts.append(position)

@@ -1,4 +1,4 @@
-"""Planted tasks: series with known boundaries, on which the best forecast depends.
+"""Planted tasks: series with known boundaries that determine the best forecast.
 
 Each look-back holds K regimes of constant mean; the future repeats the means in order. A model
 that finds the boundaries can average out the noise of a regime and needs one value per patch.
@@ -36,8 +36,8 @@ def planted_windows(task: str, num_windows: int, rng: np.random.Generator) -> Pl
     Parameters
     ----------
     task : {"planted_a", "planted_b"}
-        Regimes alone, or regimes and doublets: pairs of high spikes in the look-back that look
-        like regimes but do not affect the future.
+        Only regimes, or regimes and doublets: pairs of high spikes in the look-back that look like
+        regimes but do not affect the future.
     num_windows : int
         Number of windows W.
     rng : numpy.random.Generator
@@ -55,13 +55,13 @@ def planted_windows(task: str, num_windows: int, rng: np.random.Generator) -> Pl
 
     Notes
     -----
-    A look-back has T = 192 steps and K = 8 regimes. K unit exponentials, divided by their sum, are
-    the shares of the regimes; a regime lasts ``8 + floor(128 share)`` steps, and the last one
-    takes the rest. Means are standard normal; each is redrawn until it differs by at least 1.0
-    from the one before. A step is the mean of its regime plus normal noise of standard deviation
-    0.3. The target repeats the K means in order, 3 steps each, plus the same noise. ``planted_b``
-    adds two doublets at uniform positions of the look-back: +4 for 5 steps and -4 for the next 5
-    steps, or the reverse with probability 1/2. They may overlap.
+    A look-back has T = 192 steps and K = 8 regimes. K unit exponential draws, divided by their sum,
+    are the shares of the regimes; a regime lasts ``8 + floor(128 share)`` steps, and the last
+    regime takes the rest. Means are standard normal; each mean is redrawn until it differs by at
+    least 1.0 from the previous mean. A step is the mean of its regime plus normal noise of standard
+    deviation 0.3. The target repeats the K means in order, 3 steps each, plus the same noise.
+    ``planted_b`` adds two doublets at uniform positions of the look-back: +4 for 5 steps and -4 for
+    the next 5 steps, or the reverse with probability 1/2. They may overlap.
 
     Examples
     --------

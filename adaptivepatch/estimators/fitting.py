@@ -1,8 +1,8 @@
 """The two trainings of `fit`, for both estimators.
 
 `fit_and_refit` builds a network and trains it with some windows held out, whose loss selects the
-number of steps. It then builds the network again and trains it on all windows. Each training is one
-call of `Trainer.fit` (``training/trainer.py``).
+number of steps. It then builds the network again and trains the new network on all windows. Each
+training is one call of `Trainer.fit` (``training/trainer.py``).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from adaptivepatch.training.record import Callback, TrainingRecord
 from adaptivepatch.training.sampler import TrainingSet, WindowSource
 from adaptivepatch.training.trainer import Trainer
 
-_PREPARE_ROWS = 8192  # rows that a patcher is prepared on; a window has one row per channel
-_PREPARE_WINDOWS = (64, 2048)  # fewest and most windows that these rows are taken from
+_PREPARE_ROWS = 8192  # rows on which a patcher is prepared; a window has one row per channel
+_PREPARE_WINDOWS = (64, 2048)  # fewest and most windows from which these rows are taken
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class FitJob:
     seed : int
         Seed of weights, batch order and sampling.
     callback : callable, optional
-        Function that is called as ``callback(step, metrics)`` after every validation; the refit
-        has none.
+        Function that is called as ``callback(step, metrics)`` after every validation. The refit has
+        no validations.
     init : mapping, optional
-        Initial weights, in place of random ones.
+        Initial weights, in place of random weights.
     checkpoints : Checkpoints or NoCheckpoints
-        Files that states are written to, and that a fit resumes from.
+        Files to which states are written, and from which a fit resumes.
     """
 
     make_network: Callable[[], PatchNetwork]
@@ -65,7 +65,7 @@ class TrainingData(Protocol):
     """Data of a fit, with and without held-out windows."""
 
     def selection(self) -> TrainingSet:
-        """Return the windows to train on, and those that select the number of steps."""
+        """Return the windows to train on, and the windows that select the number of steps."""
         ...
 
     def everything(self) -> TrainingSet:
@@ -83,10 +83,10 @@ class Fit(NamedTuple):
 
 @plain_torch(grad=True)
 def fit_and_refit(job: FitJob, data: TrainingData, *, refit: bool) -> Fit:
-    """Train with windows held out, then on all of them for the best number of steps.
+    """Train with windows held out, then on all windows for the best number of steps.
 
-    torch's global generator stays unchanged. A network with given initial weights is validated
-    before the first step too; it keeps these weights if no step improves on them.
+    torch's global generator stays unchanged. A network with given initial weights is also validated
+    before the first step, and keeps these weights if no step improves on them.
 
     Parameters
     ----------
@@ -95,13 +95,13 @@ def fit_and_refit(job: FitJob, data: TrainingData, *, refit: bool) -> Fit:
     data : TrainingData
         Data of the fit.
     refit : bool
-        Do the second training.
+        Whether to do the second training.
 
     Returns
     -------
     Fit
-        Result, with its network in eval mode. If Ctrl-C ended either training, the network is the
-        best one of the first training, and ``record.interrupted`` is True.
+        Result, with the network in eval mode. If Ctrl-C ended one of the trainings, the network is
+        the best network of the first training, and ``record.interrupted`` is True.
     """
     training = data.selection()
     network = _new_network(job, training)
@@ -171,7 +171,7 @@ def _new_network(job: FitJob, training: TrainingSet) -> PatchNetwork:
 
 @torch.no_grad()
 def _prepare(network: PatchNetwork, source: WindowSource, windows: Tensor, seed: int) -> None:
-    """Fit the patcher's parts that have no gradient, on rows of evenly spaced training windows."""
+    """Fit the patcher's parts without gradient, on rows of evenly spaced training windows."""
     if type(network.patcher).prepare is Patcher.prepare or network.patcher.is_frozen:
         return
     num_channels = len(source.batch(windows[:1]).series)

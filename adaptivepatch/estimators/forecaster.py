@@ -86,17 +86,18 @@ class Forecaster(Estimator):
         of the longest series (at least 24) if that series has fewer than 672 rows.
     patcher : Patcher or str, default="fixed"
         Patcher that decides where patches begin. A name means a patcher with default parameters.
-    backbone : Backbone or str, default="patchtst"
-        Backbone that reads the patches. A name means a backbone with default parameters.
+    backbone : Backbone or str, optional
+        Backbone that reads the patches. A name means a backbone with default parameters. Default:
+        a `PatchTSTBackbone` of width 32 with 2 layers, a feed-forward width of 64 and dropout 0.1.
     values_per_patch : int, optional
         Number of values that a patch is resampled to. Default: patch length plus halo.
-    embedding : {"both", "aligned", "resampled"} or None, default="both"
+    embedding : {"aligned", "resampled", "both"}, optional
         Embedding of a patch: its points by their time ("aligned"), the patch resampled from border
-        to border ("resampled", as in PatchTST), or the sum of the two. None means "resampled" for
-        patches that do not move or with `values_per_patch`, and "aligned" for patches that move.
+        to border ("resampled", as in PatchTST), or the sum of the two. Default: "resampled" for
+        patches that do not move or with `values_per_patch`, "aligned" for patches that move.
     quantiles : sequence of float, optional
         Quantiles to forecast, increasing; they contain 0.5, which is the point forecast.
-    loss : {"mse", "mae", "huber"}, default="mse"
+    loss : {"mae", "mse", "huber"}, default="mae"
         Point loss, on series scaled to unit variance, after `transform` if one is given. With
         `quantiles` the pinball loss is used.
     share_segmentation : bool or lists of str, default=False
@@ -165,11 +166,11 @@ class Forecaster(Estimator):
         horizon: int,
         context_length: int | None = None,
         patcher: Any = "fixed",
-        backbone: Any = "patchtst",
+        backbone: Any = None,
         values_per_patch: int | None = None,
-        embedding: str | None = "both",
+        embedding: str | None = None,
         quantiles: Sequence[float] | None = None,
-        loss: str = "mse",
+        loss: str = "mae",
         share_segmentation: bool | Sequence[Sequence[str]] = False,
         missing: Literal["error", "mask"] = "error",
         trainer: Any = None,
@@ -231,7 +232,8 @@ class Forecaster(Estimator):
             them out with a warning.
         validation_rows : int, optional
             Number of rows at the end of each item whose windows select the number of steps.
-            Default: max(horizon, 10 %) of each item that keeps at least one training window.
+            Default: 10 % of the rows of each item, but at least the horizon. Items that would keep
+            no training window hold out no rows.
         refit : bool, default=True
             Train again on all rows for the best number of steps.
         callback : callable, optional
@@ -275,7 +277,7 @@ class Forecaster(Estimator):
         panel, skipped = without_short(panel, self.horizon, short)
         data_digest = panel.digest()
         _check_arguments(self, validation_rows, refit, callback)
-        settings = self._with_look_back(settings, panel, init)
+        settings = self._with_look_back(settings, int(panel.lengths.max()), init)
         settings.warn_if_patches_are_too_long()
         arguments = {"validation_rows": validation_rows, "refit": refit}
         held_out = held_out_rows(panel, self.horizon, validation_rows)
@@ -374,14 +376,14 @@ class Forecaster(Estimator):
         )
 
     def _with_look_back(
-        self, settings: NetworkSettings, panel: Panel, init: Any = None
+        self, settings: NetworkSettings, longest: int, init: Any = None
     ) -> NetworkSettings:
-        """Return settings whose look-back, if none was given, follows from the series."""
+        """Return settings whose look-back, if none was given, follows from the longest series."""
         if self.context_length is not None:
             return settings
         if init is not None:
             return replace(settings, context_length=self._trained_model(init).context_length)
-        return replace(settings, context_length=default_context_length(int(panel.lengths.max())))
+        return replace(settings, context_length=default_context_length(longest))
 
     def _checkpoints(
         self,

@@ -46,7 +46,8 @@ class PanelModel:
     context_length, horizon : int
         Look-back T and horizon H, in time steps.
     share_segmentation : bool or sequence of sequences of str
-        Channels of a window that share their patches.
+        Channels of a window that share patches: all (True), none (False), or the channels of each
+        group.
     quantiles : tuple of float, optional
         Quantiles that the network forecasts.
     precision : torch.dtype, optional
@@ -71,14 +72,14 @@ class PanelModel:
         Raises
         ------
         InvalidFrameError
-            If a channel has fewer than 2 observed points in it.
+            If a channel has fewer than 2 observed points in the look-back.
         """
         return last_lookbacks(panel, self.context_length, self.horizon, "A forecast")
 
     def forecast(self, panel: Panel, horizon: int) -> NDArray[np.float64]:
         """Forecast the steps after the end of every item.
 
-        Forecasts are fed back as history if `horizon` exceeds the trained one.
+        Forecasts are fed back as history if `horizon` exceeds the trained horizon.
 
         Returns
         -------
@@ -158,7 +159,7 @@ class PanelModel:
         Returns
         -------
         ndarray of shape (windows * channels, steps) or None
-            Probabilities; None if the patcher does not provide them.
+            Probabilities, or None if the patcher does not provide them.
         """
         source = self._source(panel, self.scaling_of(panel), windows)
         numbers = source.numbers(windows)
@@ -166,7 +167,7 @@ class PanelModel:
         return None if found is None else found.numpy()
 
     def scaling_of(self, panel: Panel) -> Scaling:
-        """Return the fitted scaling of training items, or else that of the first look-back."""
+        """Return the fitted scaling of training items; scale others by their first look-back."""
         if panel.item_ids == self.item_ids:
             return self.scaling
         known = {id_: position for position, id_ in enumerate(self.item_ids)}
@@ -197,17 +198,19 @@ def warn_if_far(panel: Panel, model: PanelModel) -> Panel:
     Parameters
     ----------
     panel : Panel
-        Panel of the given frame. A long frame names its items and is not checked.
+        Panel of the given frame. A panel of a long frame is not checked, because a long frame names
+        its items.
     model : PanelModel
-        Trained model; the last look-back of the panel is compared with its scaling.
+        Trained model, with whose scaling the last look-back of the panel is compared.
 
     Warns
     -----
     UserWarning
-        If the mean of a channel in the look-back is more than 100 fitted deviations from the fitted
-        mean, or if its deviation is more than 1000 times, or less than a thousandth but not 0, of
-        the fitted one. For a channel that was constant in `fit` the deviation is unknown; its mean
-        is measured in units of the fitted mean, at least 1.
+        If the mean of a channel in the look-back is more than 100 fitted standard deviations away
+        from the fitted mean, or if the standard deviation of the channel is more than 1000 times
+        the fitted one, or less than a thousandth of it but not 0. If a channel was constant in
+        `fit`, its standard deviation is unknown, and the difference of the means is measured in
+        units of the fitted mean, or of 1 if that is larger.
     """
     if panel.layout.was_long or panel.item_ids[0] not in model.item_ids:
         return panel
@@ -240,7 +243,7 @@ def warn_if_far(panel: Panel, model: PanelModel) -> Panel:
 def warn_if_extreme(
     panel: Panel, item: NDArray[np.intp], prediction: NDArray[np.float64], model: PanelModel
 ) -> None:
-    """Warn if forecasts lie far outside the range of the data, as after a training that diverged.
+    """Warn if forecasts lie far outside the range of the data, as after diverged training.
 
     Parameters
     ----------
@@ -251,13 +254,13 @@ def warn_if_extreme(
     prediction : ndarray of shape (forecasts, horizon, channels, 1 or quantiles)
         Forecasts in original units.
     model : PanelModel
-        Model that made them.
+        Model that made the forecasts.
 
     Warns
     -----
     UserWarning
-        If a forecast is farther from the observed values of its series than ten times their range,
-        or ten times the fitted deviation if that is larger.
+        If the distance of a forecast from the range of observed values of its series exceeds ten
+        times this range, or ten times the fitted standard deviation if that is larger.
     """
     shape = (panel.num_items, panel.num_channels)
     low, high = np.full(shape, np.inf), np.full(shape, -np.inf)

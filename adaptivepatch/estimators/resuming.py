@@ -1,4 +1,4 @@
-"""Fits that resume from a checkpoint, and fits that begin with the weights of a trained model."""
+"""Fits that resume from a checkpoint, or that begin with the weights of a trained model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class Checkpoints:
     identity : mapping
         Identity of the fit; see `identity_of`.
     init : mapping, optional
-        Initial weights. They are kept in a third file, because the model they come from may change.
+        Initial weights. They are kept in a third file, because the model that they come from may
+        change.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Checkpoints:
         self.second = CheckpointFile(self.folder / _SECOND, identity)
         if (self.folder / _FIRST).exists():
             return
-        (self.folder / _INIT).unlink(missing_ok=True)  # left by a run killed before its first state
+        (self.folder / _INIT).unlink(missing_ok=True)  # from a run killed before its first state
         if init is not None:
             write_atomic(self.folder / _INIT, lambda target: save_tensors(init, target))
 
@@ -75,7 +76,7 @@ class Checkpoints:
 
 
 class NoCheckpoints:
-    """Stand-in for `Checkpoints` in a fit that writes none.
+    """Stand-in for `Checkpoints` in a fit that writes no checkpoints.
 
     Parameters
     ----------
@@ -93,13 +94,13 @@ class NoCheckpoints:
 
 
 def has_progress(folder: str | Path) -> bool:
-    """Tell whether a folder holds the checkpoint of a run that has done at least one step."""
+    """Tell whether a folder holds a checkpoint of a run that has done at least one step."""
     file = Path(folder) / _FIRST
     return file.is_file() and read_state(file, tensors=False).facts["record"]["num_steps"] > 0
 
 
 def checkpoint_folder(checkpoint: Any, resume: Any) -> Path | None:
-    """Return the folder that a fit writes its state to, or None if it writes none.
+    """Return the folder to which a fit writes its state, or None if the fit writes no state.
 
     Parameters
     ----------
@@ -133,8 +134,8 @@ def checkpoint_folder(checkpoint: Any, resume: Any) -> Path | None:
         )
     if resume is not None and not (folder / _FIRST).is_file():
         raise InvalidModelError(
-            f"Resuming needs the folder that fit(checkpoint=...) wrote to. There is no {_FIRST!r} "
-            f"in {str(folder)!r}. Pass checkpoint=... to begin.",
+            "Resuming needs the folder that fit(checkpoint=...) wrote to, but there is no "
+            f"{_FIRST!r} in {str(folder)!r}. Pass checkpoint=... to begin.",
             parameter="resume",
         )
     return folder
@@ -153,15 +154,15 @@ def open_checkpoints(
     Parameters
     ----------
     folder : Path
-        Result of `checkpoint_folder`. A state in this folder is that of the run to resume.
+        Result of `checkpoint_folder`. If it holds a state, this is the state of the run to resume.
     identity : mapping
         Identity of the fit; see `identity_of`.
     init : mapping, optional
-        Initial weights. A run to resume uses its own instead.
+        Initial weights. A run to resume uses its own initial weights instead.
     network : PatchNetwork
         Untrained network, as the fit builds it.
     seed_is_given : bool
-        Whether the user gave a seed; otherwise that of the run to resume is used.
+        Whether the user gave a seed. If False, the seed of the run to resume is used.
 
     Raises
     ------
@@ -205,7 +206,7 @@ def identity_of(
     seed : int
         Seed of weights, batch order and sampling.
     init : mapping, optional
-        Initial weights; only their digest is kept.
+        Initial weights, of which only the digest is kept.
     training : mapping
         Parameters of the trainer; `progress` and `device` are left out.
     **settings
@@ -230,7 +231,7 @@ def identity_of(
 
 
 def digest_of_weights(weights: Mapping[str, Tensor] | None) -> str | None:
-    """Return a digest of initial weights, or None for random ones."""
+    """Return a digest of initial weights, or None for random weights."""
     if weights is None:
         return None
     digest = hashlib.sha256()
@@ -256,9 +257,9 @@ def _raise_unless_same(stored: Mapping[str, Any], now: Mapping[str, Any], folder
         for name in changed
     ]
     raise InvalidParameterError(
-        "A fit resumes with the data and settings it began with. Since the checkpoint in "
-        f"{str(folder)!r}, {shortened('; '.join(parts), 4000)}. Restore them, or begin a new fit "
-        "in another folder.",
+        "A fit must be resumed with the data and settings that it began with. Since the checkpoint "
+        f"in {str(folder)!r}, {shortened('; '.join(parts), 4000)}. Restore the data and settings, "
+        "or begin a new fit in another folder.",
         parameter="resume",
     )
 
@@ -283,8 +284,8 @@ def weights_to_begin_with(
     Raises
     ------
     InvalidParameterError
-        If the model has another shape or transform than the settings describe, or different frozen
-        weights.
+        If the model does not have the shape or the transform that the settings describe, or has
+        different frozen weights.
     """
     network, theirs, power = settings.make(), trained.network, trained.scaling.power
     pairs = {
@@ -298,15 +299,16 @@ def weights_to_begin_with(
     for name, (of_init, own) in pairs.items():
         if of_init != own:
             raise InvalidParameterError(
-                f"Fine-tuning needs a model of the same shape. Its {name} is {of_init!r}, but "
-                f"that of this forecaster is {own!r}. Set the same {name}, or fit the loaded model "
-                "itself.",
+                f"Fine-tuning needs a model of the same shape. The {name} of the model is "
+                f"{of_init!r}, but the {name} of this forecaster is {own!r}. Set the same {name}, "
+                "or fit the loaded model itself.",
                 parameter="init",
             )
     if _frozen_weights(theirs) != _frozen_weights(network):
         raise InvalidParameterError(
-            "Fine-tuning needs a model with the same frozen patcher. The weights of its frozen "
-            "patcher differ from those of this forecaster. Pass the patcher of that model.",
+            "Fine-tuning needs a model with the same frozen patcher, but the frozen weights of the "
+            "model differ from the frozen weights of this forecaster. Pass the patcher of the "
+            "model.",
             parameter="init",
         )
     weights = {name: value.detach().cpu().clone() for name, value in theirs.state_dict().items()}
@@ -314,7 +316,7 @@ def weights_to_begin_with(
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise InvalidParameterError(
-            "Fine-tuning needs a model of the same shape. Its weights do not fit "
+            "Fine-tuning needs a model of the same shape, but the weights of the model do not fit "
             f"({first_mismatch(error)}). Fit the loaded model itself.",
             parameter="init",
         ) from error

@@ -25,7 +25,7 @@ SHORTEST_CONTEXT_LENGTH = 24
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Settings that a network is built from.
+    """Settings from which a network is built.
 
     Parameters
     ----------
@@ -102,15 +102,15 @@ def default_context_length(longest: int | None = None) -> int:
 
 @contextmanager
 def _enough_memory() -> Iterator[None]:
-    """Replace torch's error about memory by one that names the sizes to reduce."""
+    """Replace torch's error about memory by an error that names the sizes to reduce."""
     try:
         yield
     except (RuntimeError, MemoryError, OverflowError) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         found = re.sub(r"^\[enforce fail[^]]*\] err == 0\. ", "", found).rstrip(". ")
         raise InvalidParameterError(
-            f"The network must fit into memory. Creating its weights failed ({found}). Reduce the "
-            "horizon, the look-back or the sizes of the backbone."
+            f"The weights of the network do not fit into memory ({found}). Reduce the horizon, the "
+            "look-back or the sizes of the backbone."
         ) from error
 
 
@@ -140,7 +140,7 @@ def check_steps(owner: object, low: int = 1, **values: int) -> None:
 
 
 def check_embedding(owner: object, values_per_patch: int | None, embedding: str | None) -> None:
-    """Raise `InvalidParameterError` unless the parameters of the embedding are in their range.
+    """Raise `InvalidParameterError` if a parameter of the embedding is out of its range.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def check_quantiles(owner: object, quantiles: Sequence[float] | None) -> tuple[f
     Raises
     ------
     InvalidParameterError
-        If they do not increase inside (0, 1) or do not contain 0.5.
+        If the quantiles do not increase inside (0, 1), or do not contain 0.5.
     """
     if quantiles is None:
         return None

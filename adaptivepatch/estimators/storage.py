@@ -48,7 +48,7 @@ _CONFIG = schema.fields(
         "adaptivepatch": schema.text,
         "parameters": schema.fields(
             {
-                "horizon": schema.anything,  # checked as in a constructor, like all of these
+                "horizon": schema.anything,  # checked by the constructor, like all parameters
                 "context_length": schema.anything,
                 "patcher": model_folder.description,
                 "backbone": model_folder.description,
@@ -125,7 +125,7 @@ class FittedState:
     model : PanelModel
         Trained model.
     record : TrainingRecord
-        Record of its training.
+        Record of the training.
     columns : dict
         Names of the key columns and the target.
     settings : dict
@@ -163,12 +163,12 @@ def save(
     path : path
         The folder.
     parameters : mapping
-        Constructor arguments of the forecaster. Those that the trained model has too are taken from
-        the model.
+        Constructor arguments of the forecaster. Arguments that the trained model also has are taken
+        from the model.
     state : FittedState
         Result of its fit.
     overwrite : bool
-        Replace a model that the folder holds.
+        Whether to replace a model that the folder holds.
 
     Raises
     ------
@@ -227,7 +227,7 @@ def load(
     classes: Sequence[type],
     make: Callable[[dict[str, Any]], NetworkSettings],
 ) -> tuple[dict[str, Any], FittedState]:
-    """Read what `save` wrote. Only given and registered classes are constructed.
+    """Read what `save` wrote; only given and registered classes are constructed.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ def load(
         raise
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError, OSError) as error:
         raise InvalidModelError(
-            f"The {model_folder.CONFIG} in {str(path)!r} is not that of a saved model "
+            f"The {model_folder.CONFIG} in {str(path)!r} does not describe a saved model "
             f"({schema.reason(error)}). Save the model again."
         ) from error
     weights = {
@@ -281,7 +281,7 @@ def load(
 def _build_parameters(stored: Mapping[str, Any], classes: Mapping[str, type]) -> dict[str, Any]:
     """Return constructor arguments of a forecaster: untrained components, and a trainer."""
     parameters = dict(stored)
-    parameters.setdefault("embedding", "resampled")  # the only one before there was a choice
+    parameters.setdefault("embedding", "resampled")  # the only kind in earlier versions
     for kind in ("patcher", "backbone"):
         parameters[kind] = model_folder.build_component(parameters[kind], kind, classes)
     if parameters["trainer"] is not None:
@@ -296,7 +296,7 @@ def _fitted_state(
     settings: NetworkSettings,
     network: PatchNetwork,
 ) -> FittedState:
-    """Return the fitted state of a model, whose network does not have its weights yet."""
+    """Return the fitted state of a model whose network does not have its weights yet."""
     # A model that was saved on a GPU can be loaded without one.
     trainer = parameters["trainer"] or Trainer()
     history = _panel(config["history"], arrays["history"], arrays["stamps"])
@@ -389,7 +389,7 @@ def _describe(history: Panel) -> dict[str, Any]:
 
 
 def _zone_of(stamps: pd.Index[Any]) -> str | None:
-    """Return the name of the time zone of stamps, None if they have none."""
+    """Return the name of the time zone of stamps, or None if they have no time zone."""
     if not isinstance(stamps, pd.DatetimeIndex) or stamps.tz is None:
         return None
     return zone_name(stamps.tz)
@@ -400,8 +400,8 @@ def _freq_name(history: Panel) -> str | int:
     name = step_name(history.freq)
     if parse_step(name, history.index[0]) != history.freq:
         raise InvalidParameterError(
-            f"A saved model keeps its time step by name. The name {name!r} does not determine "
-            f"{history.freq!r}, which may have a calendar of holidays. Number the rows instead: "
+            f"The time step {history.freq!r} cannot be saved, because its name {name!r} does not "
+            "determine it; it may have a calendar of holidays. Number the rows instead: "
             "df.reset_index(drop=True).",
             parameter="freq",
         )
@@ -411,7 +411,7 @@ def _freq_name(history: Panel) -> str | int:
 def _panel(
     stored: dict[str, Any], values: np.ndarray[Any, Any], ticks: np.ndarray[Any, Any]
 ) -> Panel:
-    """Return the panel that `_describe` described, with its values and its stamps as integers."""
+    """Rebuild a panel from the result of `_describe`, its values, and its stamps as integers."""
     layout: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in stored["layout"].items()

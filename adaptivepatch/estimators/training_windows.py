@@ -36,7 +36,7 @@ class PanelTrainingData:
     context_length, horizon : int
         Look-back T and horizon H.
     share_segmentation : bool or sequence of sequences of str
-        Channels that share their patches.
+        Channels that share patches: all (True), none (False), or the channels of each group.
     placement : dict
         Device and dtype of the series; see `adaptivepatch.Trainer.placement`.
     transform : {"log1p", "box_cox", "yeo_johnson"}, optional
@@ -60,7 +60,7 @@ class PanelTrainingData:
         self.transform = transform
 
     def selection(self) -> TrainingSet:
-        """Return the windows to train on, and those that select the number of steps."""
+        """Return the windows to train on, and the windows that select the number of steps."""
         return self._training_set(self.held_out)
 
     def everything(self) -> TrainingSet:
@@ -68,7 +68,7 @@ class PanelTrainingData:
         return self._training_set(np.zeros_like(self.held_out))
 
     def windows(self, held_out: NDArray[np.int64]) -> list[Windows]:
-        """Return the windows to train on, and, if rows are held out, those to validate on.
+        """Return the windows to train on and, if rows are held out, the windows to validate on.
 
         Parameters
         ----------
@@ -105,14 +105,14 @@ class PanelSource:
     windows : sequence of Windows
         All windows of the panel that will be requested.
     share_segmentation : bool or sequence of sequences of str
-        Channels that share their patches.
+        Channels that share patches: all (True), none (False), or the channels of each group.
     **placement
         Arguments `device` and `dtype` of `SeriesSource`.
 
     Notes
     -----
-    Items with a window that reaches before their start are stored behind T unobserved rows, so
-    that padded look-backs are ordinary slices.
+    If a window reaches back before the start of its item, T unobserved rows are stored in front of
+    the item, so that padded look-backs are ordinary slices.
     """
 
     def __init__(
@@ -154,14 +154,14 @@ class PanelSource:
         Raises
         ------
         InvalidFrameError
-            If there is no such window to train on.
+            If no training window has enough observed points.
         """
         numbers = self._series.learnable(self.numbers(train))
         if len(numbers) == 0:
             raise InvalidFrameError(
-                "Training needs a window with 2 observed look-back points and an observed target. "
-                f"No window of {train.context_length} + {train.horizon} steps has them. "
-                "Fill gaps, or reduce the horizon.",
+                "Training needs a window with 2 observed look-back points and an observed target, "
+                f"but no window of {train.context_length} + {train.horizon} steps has both. Fill "
+                "gaps, or reduce the horizon.",
                 parameter="horizon",
             )
         if validation is None:

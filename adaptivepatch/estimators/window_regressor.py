@@ -51,11 +51,12 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, Estimator):
     ----------
     patcher : Patcher or str, default="fixed"
         Patcher that decides where patches begin. A name means a patcher with default parameters.
-    backbone : Backbone or str, default="patchtst"
-        Backbone that reads the patches. A name means a backbone with default parameters.
+    backbone : Backbone or str, optional
+        Backbone that reads the patches. A name means a backbone with default parameters. Default:
+        a `PatchTSTBackbone` of width 32 with 2 layers, a feed-forward width of 64 and dropout 0.1.
     values_per_patch : int, optional
         Number of values that a patch is resampled to. Default: patch length plus halo.
-    embedding : {"both", "aligned", "resampled"} or None, default="both"
+    embedding : {"aligned", "resampled", "both"}, optional
         Embedding of a patch; see `Forecaster`.
     loss : {"mse", "mae", "huber"}, default="mse"
         Point loss. With `quantiles` the pinball loss is used.
@@ -117,9 +118,9 @@ class WindowRegressor(MultiOutputMixin, RegressorMixin, Estimator):
     def __init__(
         self,
         patcher: Any = "fixed",
-        backbone: Any = "patchtst",
+        backbone: Any = None,
         values_per_patch: int | None = None,
-        embedding: str | None = "both",
+        embedding: str | None = None,
         loss: str = "mse",
         instance_norm: bool = True,
         validation_fraction: float = 0.1,
@@ -481,7 +482,7 @@ class ArrayTrainingData:
         trainer: Trainer,
     ) -> None:
         self.past, self.future = past, future
-        self.numbers = torch.as_tensor(np.flatnonzero(usable))
+        self.numbers = np.flatnonzero(usable)
         self.held_out, self.placement = held_out, trainer.placement()
 
     def selection(self) -> TrainingSet:
@@ -490,12 +491,13 @@ class ArrayTrainingData:
             return self.everything()
         numbers, gap = self.numbers, self.future.shape[1] - 1
         border = len(self.past) - self.held_out
-        windows = WindowSets(numbers[numbers < border - gap], numbers[numbers >= border])
-        return TrainingSet(self._source(), windows)
+        before = torch.as_tensor(numbers[numbers < border - gap])
+        after = torch.as_tensor(numbers[numbers >= border])
+        return TrainingSet(self._source(), WindowSets(before, after))
 
     def everything(self) -> TrainingSet:
         """Return all windows as training windows."""
-        return TrainingSet(self._source(), WindowSets(self.numbers))
+        return TrainingSet(self._source(), WindowSets(torch.as_tensor(self.numbers)))
 
     def _source(self) -> ArraySource:
         parts = (torch.tensor(values, **self.placement) for values in (self.past, self.future))

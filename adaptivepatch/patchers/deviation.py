@@ -80,13 +80,14 @@ class DeviationPatcher(RatePatcher):
     budget has no scored step left. The rows of a group share the mean score of those rows that have
     one.
 
-    TimeSqueeze has no public code; this patcher follows reviewers' descriptions of it. Deviations
-    and own choices:
+    TimeSqueeze has no public code; this patcher follows reviewers' descriptions of it. Deviations,
+    and choices of this package:
 
     * the change is divided by the root of the local power, so that the score has no unit;
       TimeSqueeze compares the change with a multiple tau of the power itself;
     * the threshold follows from a compression rate instead of a chosen tau;
-    * the length of the window, the floor of the power and the treatment of gaps are own choices;
+    * the length of the window, the floor of the power and the treatment of gaps are choices of this
+      package;
     * TimeSqueeze always limits the patch size; here, `max_length` limits it, only with the exact
       budget;
     * tokens are embedded patches; TimeSqueeze takes the features of a point encoder at the

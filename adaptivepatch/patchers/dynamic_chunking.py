@@ -125,7 +125,7 @@ class DynamicChunkingPatcher(RatePatcher):
       factor, reads all point vectors (or their means over 512 cells, if the look-back is longer),
       and forecasts all steps from them.
 
-    Own constructions:
+    The following is original to this package:
 
     * "encoder" has no decoder and no smoothing of chunks: a token is computed from the points of
       its patch, the mean of their vectors and the vector at the start;
@@ -284,7 +284,7 @@ class DynamicChunkingPatcher(RatePatcher):
         values_per_patch: int | None = None,
         embedding: str | None = None,
     ) -> NetworkParts:
-        """Make the embedding of the wiring and, for "hnet", the module from tokens to points."""
+        """Make the embedding and, for "hnet", the module that maps tokens back to points."""
         self._check()
         if self.wiring == "encoder":
             points = self.embed_points(num_steps, d_model, values_per_patch, embedding)

@@ -80,7 +80,7 @@ class HierarchicalPatcher(Patcher):
 
     Notes
     -----
-    This patcher is an own construction of this package, with no published source.
+    This patcher is original to this package and has no published source.
 
     * The coarse patcher reads the means (N, P) of the fine patches over observed steps. Unused
       patch slots and patches without an observed step count as gaps. No coarse patch starts at an

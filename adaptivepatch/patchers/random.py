@@ -42,7 +42,7 @@ class RandomPatcher(Patcher):
     the highest integer hash of (seed, step, bits of the float32 value): different rows get
     unrelated boundaries, and equal rows get the same ones.
 
-    This patcher is an own construction of this package, with no published source.
+    This patcher is original to this package and has no published source.
 
     Examples
     --------

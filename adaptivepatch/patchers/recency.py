@@ -37,8 +37,8 @@ class RecencyPatcher(StaticPatcher):
     cumulative sums are rounded to whole steps. With T = 1344, K = 21 and shortest = 16, the lengths
     are 16, 18, 20, ..., 143, 161.
 
-    This patcher is an own construction of this package. Deviation from log-sparse multi-scale
-    inputs (arXiv:2407.15869): one partition of the look-back replaces one context per scale.
+    This patcher is original to this package. Deviation from log-sparse multi-scale inputs
+    (arXiv:2407.15869): one partition of the look-back replaces one context per scale.
 
     Examples
     --------

@@ -114,7 +114,7 @@ class ReinPatcher(Patcher):
     hyper-parameters and code were not available. The descriptions mention a policy network apart
     from the backbone, discrete boundary decisions, groups of sampled boundary sets, a reward from
     the forecast loss, no relaxation, a strict compression rate enforced by the environment, joint
-    training, several levels, and a detachable patcher. Deviations and own choices:
+    training, several levels, and a detachable patcher. Deviations, and choices of this package:
 
     * the default policy (stratified, with exactly K starts near the reference), its prior, its
       candidates and the soft limit of 6 on the network's logits; `as_described` uses another
@@ -216,7 +216,7 @@ class ReinPatcher(Patcher):
         )
 
     def _component(self, name: str, value: Any) -> Any:
-        """Return the settings of the policy gradient, also for None."""
+        """Return the settings of the policy gradient, which are the default settings for None."""
         return GroupPolicyGradient() if name == "gradient" and value is None else value
 
     def set_params(self, **params: Any) -> Self:
@@ -290,7 +290,7 @@ class ReinPatcher(Patcher):
         return Segmentation.shared(list(self._starts(num_steps)), num_steps)
 
     def nominal_length(self, num_steps: int) -> int:
-        """Return the mean patch length, or with the recency reference that of the newest patch."""
+        """Return the mean patch length, or the newest patch's length with the recency reference."""
         if self.reference == "recency":
             return num_steps - self._starts(num_steps)[-1]
         return super().nominal_length(num_steps)
@@ -440,7 +440,7 @@ class ReinPatcher(Patcher):
             self._metrics.add({"policy_signal_to_noise": ratio})
 
     def take_metrics(self) -> dict[str, float]:
-        """Return the metrics, or NaN for those not measured; see `Patcher.take_metrics`.
+        """Return the metrics, with NaN if not measured; see `Patcher.take_metrics`.
 
         ``policy_reward_spread`` is the standard deviation over a row's rollouts, in units of the
         loss; ``policy_entropy`` is in nats; ``policy_identical`` is the share of rows whose

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from adaptivepatch.errors import require
 from adaptivepatch.plotting.figures import LINE_STYLES, PAST, TRUTH, new_figure
 
 if TYPE_CHECKING:
     from adaptivepatch.plotting.figures import Axes, Figure
 
 ROLES = {
-    "baseline candidate": (PAST, "fixed patches: the usual choice"),
-    "challenger": (LINE_STYLES[0][0], "adaptive patches: candidates to change to"),
+    "baseline candidate": (PAST, "fixed patches: equally long, the usual choice"),
+    "challenger": (
+        LINE_STYLES[0][0],
+        "adaptive patches: begin where the series asks for it, the possible change",
+    ),
     "control": (
         LINE_STYLES[1][0],
         "controls: random, even or unlearned patches, which show what a gain is due to",
@@ -70,6 +72,7 @@ def plot_comparison(
         arrow at the right edge stands for a naive forecast that is further to the right.
     """
     names = list(errors)
+    roles = list(roles)
     paint = [ROLES.get(role, (TRUTH, role))[0] for role in roles]
     values = [np.asarray(errors[name], dtype=np.float64) for name in names]
     change, price = np.asarray(difference) * 100, np.asarray(cost)
@@ -110,7 +113,13 @@ def plot_comparison(
     for label, name, colour in zip(left.get_yticklabels(), names, paint, strict=True):
         label.set_color(colour)
         label.set_fontweight("bold" if name in marks else "normal")
-    _explain(figure, shown_roles)
+    figure.legend(
+        [right.lines[2 * roles.index(role)] for role in shown_roles],  # the dot of its first arm
+        [ROLES[role][1] for role in shown_roles],
+        loc="outside lower left",
+        frameon=False,
+        fontsize="small",
+    )
     top = 1 - heading / height
     figure.set_layout_engine("constrained", rect=(0, 0, 1, top))
     y = 1 - 0.05 / height
@@ -175,13 +184,3 @@ def _finish(ax: Axes, num_rows: int) -> None:
     ax.set_axisbelow(True)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
-
-
-def _explain(figure: Figure, roles: Sequence[str]) -> None:
-    """Add the legend of the roles below the axes."""
-    lines = require("matplotlib.lines", extra="plot", purpose="Plotting")
-    handles = [
-        lines.Line2D([], [], color=ROLES[role][0], marker="o", linewidth=1.5, label=ROLES[role][1])
-        for role in roles
-    ]
-    figure.legend(handles=handles, loc="outside lower left", frameon=False, fontsize="small")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from datetime import tzinfo
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -50,7 +52,7 @@ def new_figure(
     Returns
     -------
     figure : matplotlib.figure.Figure
-        Empty figure.
+        Empty figure, which notebooks show.
     axes : ndarray of shape (num_rows, num_columns)
         Axes of the figure.
 
@@ -61,8 +63,15 @@ def new_figure(
     """
     library = require("matplotlib.figure", extra="plot", purpose="Plotting")
     figure = library.Figure(figsize=(width, height * num_rows), layout="constrained")
+    figure._repr_png_ = partial(_as_png, figure)  # notebooks show figures of pyplot only
     axes = figure.subplots(num_rows, num_columns, squeeze=False, sharex=share_x, sharey=share_y)
     return figure, axes
+
+
+def _as_png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def axes_or_new(ax: Axes | None) -> Axes:

@@ -86,7 +86,7 @@ def choose_forecasts(forecast: pd.DataFrame | BacktestLike, choice: Choice) -> C
         keys = forecast[["item_id"]].assign(cutoff=forecast.get("cutoff", NO_CUTOFF))
     else:
         offered, keys = _offered_by_backtest(forecast)
-    wanted = _wanted(offered, choice)
+    wanted = _wanted(offered, choice) if offered else []
     series = wanted[: choice.max_series]
     which, cutoffs, notes = _spread(keys, {item for item, _ in series}, choice.cutoffs)
     if len(series) < len(wanted):
@@ -104,8 +104,9 @@ def choose_forecasts(forecast: pd.DataFrame | BacktestLike, choice: Choice) -> C
     }
     if not parts:
         raise InvalidFrameError(
-            "A plot needs a forecast. None of the chosen windows of the backtest has one, because "
-            "fewer than 2 look-back points were observed. Choose other items or cutoffs.",
+            f"A plot needs a forecast. None of the {int(which.sum())} chosen windows of the "
+            "backtest has one, because fewer than 2 look-back points were observed. Choose other "
+            "items or cutoffs.",
             parameter="forecast",
         )
     return ChosenForecasts(parts, series, cutoffs, quantiles, notes)
@@ -177,8 +178,8 @@ def _named(given: Any, known: list[Any], parameter: str) -> list[Any]:
     for name in names or [None]:
         if name not in known:
             raise InvalidParameterError(
-                f"The {parameter!r} parameter must name {parameter} of the forecast. It has no "
-                f"{name!r}, but {listed(known)}.{suggest(str(name), map(str, known))}",
+                f"The {parameter!r} parameter must name {parameter} of the forecast. Got {name!r}; "
+                f"the forecast has {listed(known)}.{suggest(str(name), map(str, known))}",
                 parameter=parameter,
             )
     return list(dict.fromkeys(names))

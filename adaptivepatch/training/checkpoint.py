@@ -61,7 +61,7 @@ class TrainingState(NamedTuple):
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """File that a training run writes its state to at every validation, and resumes from.
+    """File to which a training run writes its state, and from which the run can be resumed.
 
     Parameters
     ----------

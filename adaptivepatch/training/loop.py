@@ -156,7 +156,7 @@ class TrainingLoop(ABC):
 
     @abstractmethod
     def take_stock(self) -> dict[str, float]:
-        """Validate, add an entry to the history, and return it."""
+        """Validate, and return the entry that was added to the history."""
 
     @abstractmethod
     def state(self) -> TrainingState:

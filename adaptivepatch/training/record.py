@@ -1,4 +1,4 @@
-"""Input and results of a training run: window sets, losses and the record."""
+"""Input and results of a training run: window sets, losses and a record."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ class ShuffledBatches:
         self._position = 0
 
     def state(self) -> tuple[Tensor, int]:
-        """Return the generator's state at the start of the epoch, and the windows drawn since."""
+        """Return the generator's state at the start of the epoch, and the position in the epoch."""
         return self._epoch_state, self._position
 
     def restore(self, epoch_state: Tensor, position: int) -> None:

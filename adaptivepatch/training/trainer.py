@@ -41,6 +41,7 @@ from adaptivepatch.training.schedules import first_beta, make_schedule
 from adaptivepatch.training.step import TrainingStep
 
 DEFAULT_BATCH_ROWS = 256
+EPOCHS, FEWEST_STEPS, MOST_STEPS = 20, 300, 1000  # of a training whose length is not given
 _FACTS = schema.fields(
     {
         "record": record_schema(schema.number()),
@@ -82,7 +83,7 @@ def default_steps(num_rows: int) -> int:
     num_rows : int
         Number of training rows: windows times channels.
     """
-    return min(max(8 * num_rows // DEFAULT_BATCH_ROWS, 200), 400)
+    return min(max(EPOCHS * num_rows // DEFAULT_BATCH_ROWS, FEWEST_STEPS), MOST_STEPS)
 
 
 class Trainer(Configurable):
@@ -100,7 +101,7 @@ class Trainer(Configurable):
         number of windows, and at least one. Default: 256, unless `batch_size` is given.
     batch_size : int, optional
         Number of windows per step, instead of `batch_rows`.
-    learning_rate : float, default=1e-3
+    learning_rate : float, default=3e-3
         Base learning rate of AdamW.
     weight_decay : float, default=0.0
         Weight decay of AdamW. With 0, AdamW equals Adam.
@@ -127,8 +128,8 @@ class Trainer(Configurable):
 
     Notes
     -----
-    The weights of the best validation are kept. Training whose length is not given takes 8 epochs,
-    but at least 200 and at most 400 steps. If several processes are launched (``accelerate
+    The weights of the best validation are kept. Training whose length is not given takes 20 epochs,
+    but at least 300 and at most 1000 steps. If several processes are launched (``accelerate
     launch`` or ``torchrun``), each of them takes a part of every batch, and accelerate averages the
     gradients; each process keeps its own BatchNorm statistics.
 
@@ -144,7 +145,7 @@ class Trainer(Configurable):
         max_epochs: int | None = None,
         batch_rows: int | None = None,
         batch_size: int | None = None,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 3e-3,
         weight_decay: float = 0.0,
         schedule: str = "cosine",
         gradient_clip: float | None = None,

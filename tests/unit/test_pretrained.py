@@ -181,10 +181,10 @@ def test_a_class_of_ones_own_is_built_only_if_given(tmp_path):
     [
         (lambda c: c.update(kind="forecaster"), "does not hold a saved 'patcher'"),
         (lambda c: c.update(format=99), "reads only formats up to"),
-        (lambda c: c.pop("patcher"), "not one that save_pretrained"),
+        (lambda c: c.pop("patcher"), "not written by save_pretrained"),
         (lambda c: c["patcher"].update(name="os.system"), "Unknown patcher 'os.system'"),
         (lambda c: c["patcher"]["parameters"].update(width=4), "do not fit its config.json"),
-        (lambda c: c["patcher"]["parameters"].update(nonsense=1), "not one that save_pretrained"),
+        (lambda c: c["patcher"]["parameters"].update(nonsense=1), "not written by save_pretrained"),
     ],
 )
 def test_damaged_folders_are_refused(tmp_path, damage, message):

@@ -1,9 +1,9 @@
 """The protocols of the benchmark by name.
 
-A protocol is one file of this package with a `Protocol`: a function that does a run, and a class
-of the measures, whose fields are columns. To add a measure, add a field to that class and its
-value. To add a protocol, write a file and add a line to `PROTOCOLS`. Files are imported when
-their protocol is first used, and do not import one another.
+A protocol is one file of this package with a `Protocol`: a function that does a run, and a class of
+measures whose fields are columns. To add a measure, add a field to that class and compute its
+value. To add a protocol, write a file and add a line to `PROTOCOLS`. Files are imported when their
+protocol is first used, and do not import one another.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from adaptivepatch.errors import InvalidParameterError, suggest
 
 PROTOCOLS: Mapping[str, str] = {
     "ltsf": "ltsf.LTSF",
-    "small": "ltsf.LTSF",  # small models, few steps: ranked among themselves only
+    "small": "ltsf.LTSF",  # small models, few steps: ranked only among themselves
     "planted": "planted.PLANTED",
     "family": "family.FAMILY",
     "family_planted": "family.FAMILY_PLANTED",
 }
-"""File of this package and name in it, by the name that tasks use."""
+"""File of this package and name in the file, by the name that tasks use."""
 
 
 def find_protocol(name: str) -> Protocol:
@@ -35,7 +35,7 @@ def find_protocol(name: str) -> Protocol:
     Raises
     ------
     InvalidParameterError
-        If there is no such protocol.
+        If the protocol is unknown.
     """
     if name not in PROTOCOLS:
         raise InvalidParameterError(

@@ -18,18 +18,18 @@ class Protocol:
     measure : callable
         Function that does one run, called as ``measure(run, device=..., callback=...)``. ``device``
         is a name such as "cpu", used unless the trainer of the arm names one. ``callback`` is
-        None, or is called as ``callback(step, metrics)`` after every validation. Returns
-        `Measured`.
+        None, or is called as ``callback(step, metrics)`` after every validation. The function
+        returns `Measured`.
     measures : type of NamedTuple
         Class of the measures; its fields are columns, in their order.
     costs : tuple of str
-        Names of `adaptivepatch.bench.result_row.costs` that are columns, after the measures.
+        Entries of `adaptivepatch.bench.result_row.costs` that are columns, after the measures.
     summary : str
         Template of one line about a row, in the syntax of `str.format`, with columns as names.
     settings : tuple of str, default=()
         Settings of the arm that have a column of their own, after the arm's name.
     verifies_data : bool, default=True
-        Whether data sets must reproduce the known errors of the Repeat forecast before a run.
+        Whether the Repeat forecast must reproduce its known errors on the data set before a run.
     """
 
     measure: Callable[..., Measured]

@@ -1,4 +1,4 @@
-"""Two protocols that measure patchers of every kind by one set of measures.
+"""Two protocols that apply the same measures to patchers of every kind.
 
 "family" runs on real series and "family_planted" on planted tasks. Both measure errors,
 boundaries and costs, so that their rows can be in one file.
@@ -33,15 +33,15 @@ from adaptivepatch.patchers.base import Patcher
 from adaptivepatch.segmentation import Segmentation
 from adaptivepatch.training.record import Callback
 
-_LOOK_BACKS = 400  # of the training rows, and of the test rows, in which boundaries are measured
+_LOOK_BACKS = 400  # look-backs, of training and of test rows each, in which boundaries are measured
 
 
 class FamilyMeasures(NamedTuple):
     """Errors, boundaries and course of training.
 
     ``tokens`` and ``compression_rate`` are means over test look-backs, ``train_rate`` over training
-    look-backs, all at the coarsest level. ``boundary_f1`` is NaN where no boundaries are known, and
-    ``churn`` where windows are drawn independently. Enrichment and churn are defined in
+    look-backs, all at the coarsest level. ``boundary_f1`` is NaN if no boundaries are known, and
+    ``churn`` is NaN if windows are drawn independently. Enrichment and churn are defined in
     `adaptivepatch.boundaries.measures`.
     """
 
@@ -69,7 +69,7 @@ def measure(run: Run, *, device: str = "auto", callback: Callback | None = None)
     Parameters
     ----------
     run, device, callback
-        See `adaptivepatch.bench.ltsf_fit.fit_ltsf`.
+        Arguments as in `adaptivepatch.bench.ltsf_fit.fit_ltsf`.
     """
     model = make_forecaster(Forecaster, run)
     tested = fit_ltsf(model, run, device=device, callback=callback)
@@ -108,7 +108,7 @@ def measure_planted(
     Parameters
     ----------
     run, device, callback
-        See `adaptivepatch.bench.planted_fit.fit_planted`.
+        Arguments as in `adaptivepatch.bench.planted_fit.fit_planted`.
     """
     fitted = fit_planted(run, device=device, callback=callback)
     network, training = fitted.network, fitted.training
@@ -156,7 +156,7 @@ FAMILY_PLANTED = Protocol(measure_planted, FamilyMeasures, _COSTS, _SUMMARY, ver
 
 
 def cut_test_lookbacks(patcher: Patcher, dataset: str, num_steps: int) -> Segmentation:
-    """Cut 400 test look-backs of a data set into patches, all channels of each, in eval mode.
+    """Cut all channels of 400 test look-backs of a data set into patches, in eval mode.
 
     Parameters
     ----------
@@ -187,8 +187,8 @@ def _rate(patcher: Patcher, rows: Tensor, *, normalise: bool = True) -> float:
 
 
 def _planted_rate(dataset: str, patcher: Patcher, truth: Patcher | None) -> float:
-    """Return points per patch on validation windows, another draw of the training process."""
-    if truth is not None:  # it has no boundaries without a source that delivers them
+    """Return points per patch on validation windows, which are drawn like training windows."""
+    if truth is not None:  # it needs a source that delivers the boundaries
         return 24.0
     rows = held_out(dataset, VALIDATION).series[:_LOOK_BACKS]
     return _rate(patcher, rows, normalise=False)
@@ -220,9 +220,9 @@ def _normalised(rows: Tensor) -> Tensor:
 
 @cache
 def _reference(dataset: str, num_steps: int) -> NextPointPredictor:
-    """Train, on training rows, the next-point forecaster whose errors measure surprise.
+    """Train the next-point forecaster whose errors measure surprise, on training rows.
 
-    It is the same for all arms.
+    All arms share this forecaster.
     """
     if dataset.startswith("planted"):
         rows = held_out(dataset, VALIDATION).series

@@ -1,7 +1,7 @@
 """The long-horizon protocol: forecast every test window once, and take the mean error.
 
-The protocol "small" is this one under another name, for small models that are trained for few
-steps: their errors are not to be ranked with others.
+The protocol "small" is the same protocol under another name. It is for small models that are
+trained for few steps, whose errors must not be ranked with the errors of others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from adaptivepatch.training.record import Callback
 class LtsfMeasures(NamedTuple):
     """Errors, course of training and number of patches.
 
-    Errors are on data scaled by training rows, means over all test windows, steps and channels.
+    Errors are means over all test windows, steps and channels, on data scaled by training rows.
     ``tokens`` is the capacity of the patcher, and ``compression_rate`` the look-back divided by it.
     """
 
@@ -43,7 +43,7 @@ def measure(run: Run, *, device: str = "auto", callback: Callback | None = None)
     Parameters
     ----------
     run, device, callback
-        See `adaptivepatch.bench.ltsf_fit.fit_ltsf`.
+        Arguments as in `adaptivepatch.bench.ltsf_fit.fit_ltsf`.
     """
     model = make_forecaster(Forecaster, run)
     tested = fit_ltsf(model, run, device=device, callback=callback)

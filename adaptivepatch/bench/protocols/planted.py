@@ -1,4 +1,4 @@
-"""The planted protocol: whether known boundaries are found, and what they do for the forecast."""
+"""The planted protocol: whether known boundaries are found, and how they help the forecast."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def measure(run: Run, *, device: str = "auto", callback: Callback | None = None)
     Parameters
     ----------
     run, device, callback
-        See `adaptivepatch.bench.planted_fit.fit_planted`.
+        Arguments as in `adaptivepatch.bench.planted_fit.fit_planted`.
     """
     fitted = fit_planted(run, device=device, callback=callback)
     training = fitted.training

@@ -141,10 +141,10 @@ class CalibratedRouter(CosineRouter):
     ``p_t = sigmoid(|a| (s_t - threshold))`` and p_0 = 1. The score s_t is the distance between the
     directions of ``W_q n_{t-1}`` and ``W_k n_t``, standardised over the row by `standardise`. n_t
     is a normalised projection of vector t and the vector before it. W_q and W_k start as the
-    identity, and the learned slope a starts at 2. This router is an own construction: its scores do
-    not depend on how similar neighbours are, so neither p nor its gradient vanishes on smooth
-    series, and the threshold keeps the compression rate from the first step on, even on other data
-    (docs/decisions/014-rates.md).
+    identity, and the learned slope a starts at 2. This router is original to this package. Its
+    scores do not depend on how similar neighbours are, so neither p nor its gradient vanishes on
+    smooth series, and the threshold keeps the compression rate from the first step on, even on
+    other data (docs/decisions/014-rates.md).
     """
 
     threshold: Tensor
@@ -258,5 +258,5 @@ ROUTERS: dict[str, type[Router]] = {
 
 
 def _with_first(later: Tensor, counted: Tensor | None) -> Tensor:
-    """Prepend probability 1 for element 0, and set elements that do not count to 0."""
+    """Prepend probability 1 for element 0, and set the others to 0 where `counted` is False."""
     return F.pad(later if counted is None else later * counted[:, 1:], (1, 0), value=1.0)

@@ -123,7 +123,7 @@ def _lengths(num_steps: int, shortest: int | None, longest: int | None) -> tuple
 
 
 def threshold_for(scores: Tensor, compression_rate: float, counted: Tensor | None = None) -> float:
-    """Return the threshold that gives r points per patch on average over these scores.
+    """Return the threshold that gives r points per patch on average over the rows of `scores`.
 
     Parameters
     ----------
@@ -198,7 +198,8 @@ def row_scale(scores: Tensor, share: float) -> tuple[Tensor, Tensor]:
     share of scores exceeds. The scale is the standard deviation. A threshold on plain scores keeps
     the rate only on data similar to the calibration data, and an offset at the quantile would give
     every row the same number of patches. With an offset halfway between, the number of patches can
-    differ between rows, and the rate is nearly kept on other data. This is an own construction.
+    differ between rows, and the rate is nearly kept on other data. This rule is original to this
+    package.
     """
     if scores.shape[1] == 0:
         return scores.new_zeros(len(scores), 1), scores.new_ones(len(scores), 1)

@@ -184,7 +184,7 @@ class GroupPolicyGradient(Configurable):
         if self.num_samples == 1 and self.baseline in GROUP_BASELINES:
             raise InvalidParameterError(
                 f"The baseline {self.baseline!r} compares several rollouts of a row. Got "
-                "num_samples=1. Use at least 2, or baseline='greedy' or 'early_exit'.",
+                "num_samples=1. Use at least 2 samples, or baseline='greedy' or 'early_exit'.",
                 parameter="num_samples",
             )
         without_updates = self.delay + self.frozen_share

@@ -20,12 +20,13 @@ from torch.nn import functional as F
 
 
 class SubsetPolicy(ABC):
-    """Distribution over sets of sites, independent over rows.
+    """Distribution over sets of sites, independent for every row.
 
     Attributes
     ----------
     logits : Tensor of shape (N, C)
-        Logits of the sites; a larger logit makes a site likelier. float64 avoids loss of precision.
+        Logits of the sites; a larger logit makes a site likelier. Use float64 to avoid loss of
+        precision.
     """
 
     logits: Tensor

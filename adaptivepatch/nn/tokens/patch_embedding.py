@@ -165,7 +165,7 @@ class AlignedEmbedding(nn.Module):
     ``token = b + sum of (x_t w_t + e_t)`` over the observed steps t of the patch. A point therefore
     has the same effect wherever its patch starts, and the forecast can remain a linear function of
     the look-back under any segmentation. Resampling, in contrast, shifts and stretches points with
-    their patch, which no linear map can undo. This embedding is an own construction; see
+    their patch, which no linear map can undo. This embedding is original to this package; see
     docs/decisions/013-aligned-embedding.md.
     """
 

@@ -159,7 +159,7 @@ def test_a_claimed_run_is_skipped_and_a_finished_one_too(store, suite):
     claim.release()
     assert store.claim(first) is None
     assert list(store.folder.iterdir()) == units(store)
-    with pytest.raises(OutputExistsError, match="A run has one result"):
+    with pytest.raises(OutputExistsError, match="already holds the result of the run"):
         store.put(measure(first))
 
 
@@ -437,8 +437,8 @@ def of_a_later_version(path):
     [
         (cut, "Unterminated string|Expecting"),
         (edit, "its checksum differs"),
-        (rename, "its name is not that of its run"),
-        (of_a_later_version, "it has format 2, this version reads 1"),
+        (rename, "its name does not belong to its run"),
+        (of_a_later_version, "it has format 2, but this version reads 1"),
         (lambda path: path.write_bytes(b""), "Expecting value"),
         (lambda path: path.write_bytes(b"[]"), "indices must be"),
         (lambda path: path.write_bytes(b"\xff{}"), "decode"),
@@ -462,7 +462,7 @@ def test_a_damaged_result_is_named_and_the_others_stay(store, suite, damage, rea
     assert {tuple(row) for row in table[["arm", "seed"]].to_numpy()} == {
         (key[2], key[4]) for key in found
     }
-    with pytest.raises(AdaptivePatchError, match="must be readable"):  # before anything is trained
+    with pytest.raises(AdaptivePatchError, match="cannot be read: "):  # before anything is trained
         run_suite(suite, store.results, on_start=lambda *_: pytest.fail("a run was started"))
     path.unlink()
     do_all(suite, store.results)
@@ -553,7 +553,7 @@ def test_a_torn_line_is_named_with_its_number(old, suite, damage):
     lines, number = damage(old.results.read_bytes().splitlines(keepends=True))
     old.results.write_bytes(b"".join(lines))
     before = contents(old.results.parent)
-    message = rf"Line {number} of '.*results\.csv' has .*Delete all lines of its run.*do the run"
+    message = rf"Line {number} of .*results\.csv' is incomplete.*Delete all lines of this"
     for use in (
         lambda: run_suite(suite, old.results, on_start=lambda *_: pytest.fail("started")),
         old.finished,
@@ -568,7 +568,7 @@ def test_a_torn_line_is_named_with_its_number(old, suite, damage):
 
 def test_a_torn_curve_is_named_before_anything_is_trained(old, suite):
     old.curves.write_bytes(old.curves.read_bytes()[:-4])
-    with pytest.raises(InvalidParameterError, match=r"Line 5 of '.*curves\.csv' has"):
+    with pytest.raises(InvalidParameterError, match=r"Line 5 of .*curves\.csv' is incomplete"):
         run_suite(suite, old.results, on_start=lambda *_: pytest.fail("started"))
 
 

@@ -57,6 +57,17 @@ def test_json_is_one_document(run):
     assert document["table"][0]["low"] is None
 
 
+def test_a_thorough_comparison_tries_more_patch_lengths(run):
+    options = ["--json", "--patcher", "recency", "--context-length", "48"]
+    short, thorough = (json.loads(run(*options, *more).stdout) for more in ([], ["--thorough"]))
+    names = [
+        [row["arm"] for row in found["table"] if row["role"] == "challenger"]
+        for found in (short, thorough)
+    ]
+    assert names == [["recency 24"], ["recency 16", "recency 24"]]
+    assert [found["settings"]["effort"] for found in (short, thorough)] == ["default", "thorough"]
+
+
 def test_challengers_are_named(run):
     with pytest.raises(InvalidParameterError, match=r"Unknown patcher 'recenty'"):
         run("--patcher", "recenty")

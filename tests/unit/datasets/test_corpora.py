@@ -47,7 +47,7 @@ def test_a_known_corpus_is_found_in_a_subfolder_and_verified(tmp_path, monkeypat
     inner.mkdir()
     path = write_corpus(inner / "classics.parquet", {"a": [1.0, 2.0]})
     monkeypatch.setenv("ADAPTIVEPATCH_DATA", str(tmp_path))
-    with pytest.raises(DatasetError, match="must be the original of 'classics'.*pass its path"):
+    with pytest.raises(DatasetError, match="is not the original of 'classics'.*its path"):
         load_corpus("classics")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setitem(corpora.CORPORA, "classics", replace(CORPORA["classics"], sha256=digest))
@@ -65,7 +65,7 @@ def test_what_cannot_be_found_is_said(tmp_path, monkeypatch):
         load_corpus("classics", tmp_path)
     with pytest.raises(DatasetError, match="searched for in a folder"):
         load_corpus("classics", tmp_path / "absent")
-    with pytest.raises(DatasetError, match="must be a readable file"):
+    with pytest.raises(DatasetError, match="The corpus file .* cannot be read"):
         load_corpus(tmp_path / "absent.parquet")
 
 
@@ -78,7 +78,7 @@ def test_other_files_are_refused(tmp_path):
         load_corpus(text)
     with pytest.raises(DatasetError, match=r"lacks the columns \['k', 'q', 'v'\]"):
         load_corpus(table)
-    with pytest.raises(DatasetError, match="must hold at least one series"):
+    with pytest.raises(DatasetError, match="holds no series"):
         load_corpus(write_corpus(tmp_path / "none.parquet", {}))
 
 

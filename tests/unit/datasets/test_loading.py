@@ -65,14 +65,14 @@ def test_another_file_is_refused_with_both_digests(tiny, tmp_path):
     assert hashlib.sha256(other).hexdigest() in str(error.value)
     (tmp_path / "tiny.csv").unlink()
     (tmp_path / "tiny.csv.xz").write_bytes(b"no archive")
-    with pytest.raises(DatasetError, match="must be xz-compressed"):
+    with pytest.raises(DatasetError, match="cannot be unpacked as an xz file"):
         load_dataset("tiny", tmp_path)
 
 
 def test_an_unverified_file_must_have_the_right_size(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(DATASETS, "tiny", replace(tiny, sha256=None, rows=3))
     (tmp_path / "tiny.csv").write_bytes(CONTENT)
-    match = r"must have 3 rows and 2 channels .* has \(2, 2\)"
+    match = r"must have 3 rows and 2 channels .* but .* has \(2, 2\)"
     with (
         pytest.warns(UserWarning, match="No trusted digest"),
         pytest.raises(DatasetError, match=match),
@@ -90,7 +90,7 @@ def test_absent_data_says_what_to_put_where(tmp_path, monkeypatch):
         DatasetError, match=r"no download address: put the original 'weather\.csv'.*34e"
     ):
         load_dataset("weather")
-    with pytest.raises(DatasetError, match=r"Neither 'ETTh1\.csv' .* or its direct subfolders\. R"):
+    with pytest.raises(DatasetError, match=r"neither 'ETTh1\.csv' .* or its direct subfolders\. R"):
         load_dataset("ETTh1", tmp_path)
     with pytest.raises(DatasetError, match="The 'folder' argument must name a folder"):
         load_dataset("ETTh1", tmp_path / "absent")
@@ -125,7 +125,7 @@ def test_borders_are_those_of_the_protocol(name, borders):
 
 def test_borders_need_enough_rows():
     assert split_borders("weather", 100) == (70, 80, 100)
-    with pytest.raises(DatasetError, match=r"borders of 'ETTh1' need 14400 rows\. Got 100"):
+    with pytest.raises(DatasetError, match=r"borders of 'ETTh1' need 14400 rows, but .* 100"):
         split_borders("ETTh1", 100)
 
 

@@ -145,7 +145,7 @@ def test_matches_read_as_sentences(reference):
 
 
 def test_without_a_benchmark_set_there_is_nothing_to_look_for(tmp_path):
-    with pytest.raises(DatasetError, match="needs at least one of .*None was found"):
+    with pytest.raises(DatasetError, match="needs at least one of .*, but none was"):
         benchmark_series(tmp_path)
 
 

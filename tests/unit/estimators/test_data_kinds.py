@@ -54,6 +54,7 @@ def forecast_of(frame, fit=None, **parameters) -> pd.DataFrame:
     """Fit, predict and backtest, with nothing to warn about."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "The validation loss was still falling")
         model = make(**parameters).fit(frame, **(fit or {}))
         forecast = model.predict()
         backtest = model.backtest(frame)
@@ -266,7 +267,7 @@ def test_what_is_no_time_is_converted_as_the_message_says(stamps, remedy):
 
 def test_integers_beyond_64_bits_are_refused():
     stamps = np.arange(ROWS).astype("uint64") + np.uint64(2**63)
-    with pytest.raises(InvalidFrameError, match=r"fit into 64 bits\. The column 'timestamp' reach"):
+    with pytest.raises(InvalidFrameError, match=r"into 64 bits, but the column 'timestamp' reach"):
         make().fit(pd.DataFrame({"timestamp": stamps, "y": waves()}))
 
 
@@ -356,13 +357,13 @@ def test_calendars_are_built_once_for_all_items():
 def test_short_items_are_refused_or_skipped():
     frame = long([30, 5, 40, 1])
     match = (
-        r"Series 'item0001' \(and 1 more\) has 5 observations; horizon 4 needs at least 6 .*\. "
-        r'Drop it, reduce the horizon, or pass short="skip" to fit\.'
+        r"Series 'item0001' \(and 1 more\) has 5 observations, but horizon 4 needs at least 6 .*\. "
+        r'Drop the series, reduce the horizon, or pass short="skip" to fit\.'
     )
     with pytest.raises(InvalidFrameError, match=match):
         make().fit(frame)
     with pytest.warns(
-        UserWarning, match=r"2 of 4 series have fewer and are left out: 'item0001', 'item00"
+        UserWarning, match=r"2 of 4 series have fewer rows and are left out: 'item0001', 'item00"
     ):
         model = make().fit(frame, short="skip")
     assert model.skipped_ == ("item0001", "item0003")
@@ -373,7 +374,7 @@ def test_short_items_are_refused_or_skipped():
     new = frame[frame.item_id == "item0001"]
     pd.testing.assert_frame_equal(model.predict(new), alone.predict(new))
     with pytest.raises(
-        InvalidFrameError, match="needs 2 look-back points. Series 'item0003' has 1"
+        InvalidFrameError, match="needs 2 look-back points, but series 'item0003' has 1"
     ):
         model.predict(frame)
 
@@ -405,6 +406,7 @@ def test_another_series_in_wide_form_is_noticed(values):
         model.predict(other)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "The validation loss was still falling")
         model.predict(other.assign(item_id="other", timestamp=np.arange(ROWS)))
 
 
@@ -413,6 +415,7 @@ def test_later_values_of_the_same_series_need_no_warning(values):
     model = make().fit(wide(np.arange(ROWS)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "The validation loss was still falling")
         model.predict(wide(np.arange(100, 100 + ROWS), values))
         constant = make().fit(wide(np.arange(ROWS), np.full(ROWS, 1e9)))
         constant.predict(wide(np.arange(ROWS), np.full(ROWS, 2e9)))
