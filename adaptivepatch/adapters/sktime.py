@@ -56,17 +56,18 @@ class _Adapter(BaseForecaster):
         Look-back in time steps. Default: 336, or less for short series.
     patcher : Patcher or str, default="fixed"
         Patcher that decides where patches begin.
-    backbone : Backbone or str, default="patchtst"
-        Backbone that reads the patches.
+    backbone : Backbone or str, optional
+        Backbone that reads the patches. Default: that of `adaptivepatch.Forecaster`.
     values_per_patch : int, optional
         Number of values that a patch is resampled to.
-    embedding : {"both", "aligned", "resampled"} or None, default="both"
-        Embedding of a patch.
+    embedding : {"aligned", "resampled", "both"}, optional
+        Embedding of a patch. Default: "resampled" for patches that do not move or with
+        `values_per_patch`, "aligned" for patches that move.
     quantiles : sequence of float, optional
         Quantiles to train for, increasing; they contain 0.5, which is the point forecast. Quantiles
         between them are interpolated linearly. None trains a point forecast with `loss`, without
         quantiles and intervals.
-    loss : {"mse", "mae", "huber"}, default="mse"
+    loss : {"mae", "mse", "huber"}, default="mae"
         Loss of a point forecast. With `quantiles` the pinball loss is used.
     share_segmentation : bool or lists of str, default=False
         Give all variables of a window the same patches, or the variables of each list.
@@ -150,11 +151,11 @@ class _Adapter(BaseForecaster):
         horizon: int | None = None,
         context_length: int | None = None,
         patcher: Any = "fixed",
-        backbone: Any = "patchtst",
+        backbone: Any = None,
         values_per_patch: int | None = None,
-        embedding: str | None = "both",
+        embedding: str | None = None,
         quantiles: Sequence[float] | None = _QUANTILES,
-        loss: str = "mse",
+        loss: str = "mae",
         share_segmentation: Any = False,
         missing: str = "mask",
         trainer: Any = None,

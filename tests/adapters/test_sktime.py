@@ -6,6 +6,7 @@ repeated fits, pickles and files are here as well, bit for bit.
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import warnings
 
@@ -451,3 +452,12 @@ def test_a_forecaster_that_is_returned_knows_appended_rows(tmp_path):
 def test_an_unfitted_forecaster_is_refused():
     with pytest.raises(ValueError, match="not fitted"):
         AdaptivePatchForecaster.from_forecaster(core())
+
+
+def test_parameters_have_the_defaults_of_forecaster():
+    """A new parameter or default of `Forecaster` must reach sktime too."""
+    signature = inspect.signature(Forecaster.__init__).parameters
+    own = inspect.signature(AdaptivePatchForecaster.__init__).parameters
+    assert set(signature) < set(own)
+    differs = {name for name in signature if own[name].default != signature[name].default}
+    assert differs == {"horizon", "quantiles", "missing"}
