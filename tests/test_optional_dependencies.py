@@ -111,6 +111,18 @@ def test_an_adapter_names_the_extra_that_is_missing():
     )
 
 
+def test_the_darts_model_names_its_extra():
+    output = run_without_optional_packages(
+        "from adaptivepatch.errors import MissingDependencyError\n"
+        "try:\n    from adaptivepatch.adapters.darts import AdaptivePatchModel\n"
+        "except MissingDependencyError as error:\n    print(error)\n"
+    )
+    assert output == (
+        "The Darts model needs the 'darts' package, which is not installed. "
+        'Install it with: pip install "adaptivepatch-forecasting[darts]".\n'
+    )
+
+
 def test_plot_names_the_extra_that_is_missing():
     output = run_without_optional_packages(
         "import pandas as pd\n"

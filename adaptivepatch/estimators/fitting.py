@@ -163,18 +163,32 @@ def _new_network(job: FitJob, training: TrainingSet) -> PatchNetwork:
     """Build a network, prepare its patcher on training windows, and load initial weights."""
     with seeded(job.seed):  # weights are drawn on the CPU
         network = job.make_network().to(**job.trainer.placement())
-    _prepare(network, training.source, training.windows.train, job.seed)
+    prepare_patcher(network, training.source, training.windows.train, job.seed)
     if job.init is not None:
         network.load_state_dict(dict(job.init))
     return network
 
 
 @torch.no_grad()
-def _prepare(network: PatchNetwork, source: WindowSource, windows: Tensor, seed: int) -> None:
-    """Prepare the patcher (`Patcher.prepare`) on rows of evenly spaced training windows."""
+def prepare_patcher(
+    network: PatchNetwork, source: WindowSource, windows: Tensor, seed: int
+) -> None:
+    """Prepare the patcher (`Patcher.prepare`) on rows of evenly spaced training windows.
+
+    Parameters
+    ----------
+    network : PatchNetwork
+        Untrained network.
+    source : WindowSource
+        Source of batches.
+    windows : Tensor of int, shape (W,)
+        Numbers of the training windows.
+    seed : int
+        Seed of everything that is drawn.
+    """
     if type(network.patcher).prepare is Patcher.prepare or network.patcher.is_frozen:
         return
-    num_channels = len(source.batch(windows[:1]).series)
+    num_channels = max(1, len(source.batch(windows[:1]).series))
     fewest, most = _PREPARE_WINDOWS
     wanted = min(max(_PREPARE_ROWS // num_channels, fewest), most)
     batch = source.batch(windows[:: max(1, len(windows) // wanted)])

@@ -106,14 +106,8 @@ class SeriesSource:
         if observed is None:
             return Batch(series, None, target, None, group)
         seen, target_seen = observed.split([self.context_length, self.horizon], dim=1)
-        keep = (seen.sum(1) >= 2) & target_seen.any(1)
-        return Batch(
-            series[keep],
-            seen[keep],
-            target[keep],
-            target_seen[keep],
-            None if group is None else group[keep],
-        )
+        batch = Batch(series, seen, target, target_seen, group)
+        return select_rows(batch, usable_rows(batch))
 
     def lookbacks(self, windows: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return series (N, T), observed and group of all rows."""
@@ -170,6 +164,32 @@ class ArraySource:
             None if self.target_observed is None else self.target_observed[index],
             None,
         )
+
+
+def usable_rows(batch: Batch) -> Tensor:
+    """Tell which rows have enough observed points to train on, as a bool tensor of shape (N,).
+
+    They are 2 observed points of the look-back and an observed target.
+    """
+    seen = batch.series.new_ones(len(batch.series), dtype=torch.bool)
+    if batch.observed is not None:
+        seen = batch.observed.sum(1) >= 2
+    return seen if batch.target_observed is None else seen & batch.target_observed.any(1)
+
+
+def select_rows(batch: Batch, rows: Tensor) -> Batch:
+    """Return some rows of a batch, given by a mask or by their numbers."""
+
+    def part(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[rows]
+
+    return Batch(
+        batch.series[rows],
+        part(batch.observed),
+        batch.target[rows],
+        part(batch.target_observed),
+        part(batch.group),
+    )
 
 
 def split_gaps(values: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -444,7 +444,9 @@ def test_the_refit_of_another_fit_is_never_taken(tmp_path):
     with pytest.raises(Stop):
         forecaster().fit(FRAME + 1, checkpoint=other, callback=stop_at(7))
     (tmp_path / "refit.safetensors").rename(other / "refit.safetensors")
-    with pytest.raises(InvalidModelError, match="the state of a run with different data or settings"):
+    with pytest.raises(
+        InvalidModelError, match="the state of a run with different data or settings"
+    ):
         forecaster().fit(FRAME + 1, resume=other)
 
 
