@@ -144,7 +144,9 @@ class _Adapter(BaseForecaster):
     }
     # The rows that `update` needs are in `_cur_y`; sktime need not keep them a second time.
     _config = {"remember_data": False}  # noqa: RUF012
-    _y = _X = _cur_y = None
+    _y: Any = None
+    _X: Any = None
+    _cur_y: Any = None
 
     def __init__(
         self,
@@ -410,12 +412,14 @@ class _Adapter(BaseForecaster):
                 owner=type(self).__name__,
             )
         if fh is None:
+            assert given is not None  # refused above
             return int(given)
         # Stamps in fh are the most steps away from the series that ends first.
         ends = pd.Series(y.index.get_level_values(-1)).groupby(_item_codes(y.index)[0]).last()
         cutoff = pd.Index([ends.min()])
         if isinstance(cutoff, pd.DatetimeIndex):
-            cutoff = pd.DatetimeIndex(cutoff, freq=getattr(self._cutoff, "freq", None))
+            freq: Any = getattr(self._cutoff, "freq", None)
+            cutoff = pd.DatetimeIndex(cutoff, freq=freq)
         last = int(np.max(fh.to_relative(cutoff).to_numpy()))
         if given is not None and last > given:
             raise InvalidParameterError(
@@ -439,7 +443,7 @@ class _Adapter(BaseForecaster):
         if y.index.nlevels == 1:
             return frame
         of_rows = {
-            keys["item_id"]: pd.Series(list(y.index.droplevel(-1))),
+            keys["item_id"]: pd.Series(list(y.index.droplevel(-1))),  # type: ignore[arg-type]
             keys["timestamp"]: y.index.get_level_values(-1),
         }
         return pd.concat([pd.DataFrame(of_rows), frame.reset_index(drop=True)], axis="columns")
@@ -456,7 +460,7 @@ class _Adapter(BaseForecaster):
         y = self._cur_y
         tidy = self.forecaster_.predict(self._frame(y))
         horizon, num_channels = self.forecaster_.model_.horizon, y.shape[1]
-        values = tidy.iloc[:, 3:].to_numpy()
+        values: Any = tidy.iloc[:, 3:].to_numpy()
         if self.quantiles is not None:
             values = values[:, 1:]  # "prediction" repeats the quantile 0.5
         values = values.reshape(-1, num_channels, horizon, values.shape[1])
@@ -500,7 +504,7 @@ def _item_codes(index: pd.Index[Any]) -> tuple[NDArray[np.intp], pd.Index[Any]]:
     """Return the number of each row's series, and the keys of the series as first seen."""
     if index.nlevels == 1:
         return np.zeros(len(index), dtype=np.intp), pd.Index(["series"])
-    keys = index.droplevel(-1)
+    keys = index.droplevel(-1)  # type: ignore[arg-type]
     unique = keys.unique()
     return unique.get_indexer(keys), unique
 
@@ -517,7 +521,7 @@ def _appended(rows: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     end = pd.Series(new.index.get_level_values(-1)).groupby(codes).max()
     keys = pd.Index(["series"]).repeat(len(rows))
     if rows.index.nlevels > 1:
-        keys = rows.index.droplevel(-1)
+        keys = rows.index.droplevel(-1)  # type: ignore[arg-type]
     number = items.get_indexer(keys)
     last = pd.Index(end).take(np.maximum(number, 0))
     return rows[(number < 0) | (rows.index.get_level_values(-1) <= last)]
