@@ -98,6 +98,7 @@ class _Module(PLForecastingModule):
     """
 
     is_prepared: Tensor
+    optimizer_cls: Any
 
     def __init__(
         self,
@@ -384,7 +385,7 @@ class _Module(PLForecastingModule):
 
     def configure_optimizers(self) -> Any:
         """Create optimizer and scheduler as Darts does, with the patcher's parameter groups."""
-        chosen: Any = self.optimizer_cls
+        chosen = self.optimizer_cls
 
         def grouped(params: Iterator[nn.Parameter], **settings: Any) -> torch.optim.Optimizer:
             every = list(params)
@@ -466,7 +467,7 @@ def _elementwise(loss_fn: nn.Module) -> nn.Module:
     InvalidParameterError
         If the loss cannot be computed for each target step.
     """
-    copied = copy.deepcopy(loss_fn)
+    copied: Any = copy.deepcopy(loss_fn)
     if hasattr(copied, "reduction"):
         copied.reduction = "none"
         if copied(torch.ones(2, 3), torch.zeros(2, 3)).shape == (2, 3):
