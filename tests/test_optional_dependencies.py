@@ -98,6 +98,19 @@ def test_require_names_the_extra_that_is_missing():
     )
 
 
+def test_an_adapter_names_the_extra_that_is_missing():
+    output = run_without_optional_packages(
+        "from adaptivepatch.errors import MissingDependencyError\n"
+        "import adaptivepatch.adapters.sktime\n"
+        "try:\n    from adaptivepatch.adapters.sktime import AdaptivePatchForecaster\n"
+        "except MissingDependencyError as error:\n    print(error)\n"
+    )
+    assert output == (
+        "The sktime adapter needs the 'sktime' package, which is not installed. "
+        'Install it with: pip install "adaptivepatch-forecasting[sktime]".\n'
+    )
+
+
 def test_the_darts_model_names_its_extra():
     output = run_without_optional_packages(
         "from adaptivepatch.errors import MissingDependencyError\n"

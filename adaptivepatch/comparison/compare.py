@@ -71,7 +71,7 @@ def compare(
     df : pandas.DataFrame
         Wide or long frame, as in `Forecaster.fit`.
     patchers : sequence or mapping of str to Patcher, optional
-        Patchers to compare, or their registered names; each is called an arm. Fixed patchers are
+        Patchers to compare, called arms, or their registered names. Fixed patchers are
         candidates for the baseline, random ones and policies that do not learn are controls, all
         others are challengers. Default: `default_patchers`.
     horizon, context_length : int

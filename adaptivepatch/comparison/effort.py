@@ -34,8 +34,6 @@ class Effort:
     patience : int or None
         Number of validations without improvement that stop a fit; None means no early stopping,
         and so a time that is known in advance.
-    every_rate : bool
-        Whether adaptive patchers are tried at all compression rates, or at one in the middle.
     validation_rows, test_rows : int or None
         Number of windows times channels that are aimed at for validation and test; None uses all
         windows.
@@ -48,7 +46,6 @@ class Effort:
     learning_rate: float
     num_validations: int
     patience: int | None
-    every_rate: bool
     validation_rows: int | None
     test_rows: int
     beyond_horizon: bool
@@ -138,7 +135,6 @@ QUICK = Effort(
     learning_rate=5e-3,
     num_validations=8,
     patience=None,
-    every_rate=False,
     validation_rows=1200,
     test_rows=3000,
     beyond_horizon=True,
@@ -149,7 +145,6 @@ THOROUGH = Effort(
     learning_rate=2e-3,
     num_validations=8,
     patience=3,
-    every_rate=True,
     validation_rows=None,
     test_rows=50_000,
     beyond_horizon=False,

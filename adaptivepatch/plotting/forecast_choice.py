@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from adaptivepatch.data.windows import Windows
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_int, suggest
 
-Series = tuple[Hashable, str]  # item and channel
+SeriesKey = tuple[Hashable, str]  # item and channel
 
 NO_CUTOFF = ""  # stands for the cutoff of a forecast that is not one of a backtest
 _NEEDED = ("item_id", "timestamp", "target_name", "prediction")
@@ -63,7 +63,7 @@ class ChosenForecasts:
     """
 
     parts: dict[tuple[Any, ...], pd.DataFrame]
-    series: list[Series]
+    series: list[SeriesKey]
     cutoffs: dict[Hashable, list[Any]]
     quantiles: dict[float, Any]
     notes: list[str]
@@ -138,7 +138,7 @@ def listed(names: Iterable[Any]) -> str:
 # ------------------------------------------------------------------------- series and cutoffs
 
 
-def _offered_by_backtest(backtest: Any) -> tuple[list[Series], pd.DataFrame]:
+def _offered_by_backtest(backtest: Any) -> tuple[list[SeriesKey], pd.DataFrame]:
     """Return all series of a backtest, and item and cutoff of its windows."""
     if not all(hasattr(backtest, name) for name in ("windows", "select", "to_frame")):
         raise InvalidFrameError(
@@ -153,7 +153,7 @@ def _offered_by_backtest(backtest: Any) -> tuple[list[Series], pd.DataFrame]:
     return series, keys
 
 
-def _wanted(offered: list[Series], choice: Choice) -> list[Series]:
+def _wanted(offered: list[SeriesKey], choice: Choice) -> list[SeriesKey]:
     """Return the series with the items and channels of the choice."""
     items, channels = (list(dict.fromkeys(names)) for names in zip(*offered, strict=True))
     items = _named(choice.items, items, "items")
@@ -250,15 +250,14 @@ def _as_stamps(wanted: Any, cutoffs: pd.Series[Any]) -> pd.Index[Any] | None:
     is_one = isinstance(wanted, str) or not isinstance(wanted, Iterable)
     known = pd.Index(cutoffs)
     try:
-        stamps = pd.Index([wanted] if is_one else list(wanted))
-        if isinstance(known, pd.DatetimeIndex):
-            stamps = pd.DatetimeIndex(stamps)
-            return (
-                stamps
-                if known.tz is None or stamps.tz is not None
-                else stamps.tz_localize(known.tz)
-            )
-        return stamps.astype(known.dtype)
+        stamps = pd.Index([wanted] if is_one else list(wanted)).unique()
+        if not len(stamps):
+            raise ValueError("no cutoff is named")
+        if not isinstance(known, pd.DatetimeIndex):
+            return stamps.astype(known.dtype)
+        stamps = pd.DatetimeIndex(stamps)
+        needs_zone = known.tz is not None and stamps.tz is None
+        return stamps.tz_localize(known.tz) if needs_zone else stamps
     except (TypeError, ValueError) as error:
         raise InvalidParameterError(
             "The 'cutoffs' parameter must be a number of cutoffs, or cutoffs of the forecast. Got "

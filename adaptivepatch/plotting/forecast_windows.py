@@ -18,7 +18,7 @@ from adaptivepatch.data.frame import SINGLE_ITEM, check_keys, read_frame
 from adaptivepatch.data.panel import Panel, future_index
 from adaptivepatch.data.steps import Step, complete_grid, find_step, parse_step, step_name
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
-from adaptivepatch.plotting.forecast_choice import ChosenForecasts, Series, listed
+from adaptivepatch.plotting.forecast_choice import ChosenForecasts, SeriesKey, listed
 
 _HORIZONS, _LEAST_STEPS = 3, 30  # history that is shown by default
 _LEAST_ROWS = 3  # from which a time step can be inferred
@@ -52,8 +52,8 @@ class Window:
         Observed values and forecast; NaN where there is none.
     quantiles : mapping of float to ndarray of shape (steps,)
         Quantile forecasts.
-    num_earlier : int
-        Number of rows of the history before those that are shown.
+    hides_history : bool
+        Whether the history has earlier stamps, which are not shown.
     """
 
     stamps: pd.Index[Any]
@@ -61,7 +61,7 @@ class Window:
     observed: NDArray[np.float64]
     prediction: NDArray[np.float64]
     quantiles: Mapping[float, NDArray[np.float64]]
-    num_earlier: int
+    hides_history: bool
 
 
 def place_windows(
@@ -102,12 +102,12 @@ def place_windows(
 
 def _observed_values(
     frames: ObservedFrames, chosen: ChosenForecasts
-) -> tuple[dict[Series, pd.Series[Any]], Step | None]:
+) -> tuple[dict[SeriesKey, pd.Series[Any]], Step | None]:
     """Return the observed values of each series by stamp, and the time step if it is known."""
     step: Step | None = None
     if frames.freq is not None:
         step = parse_step(frames.freq, _stamps(next(iter(chosen.parts.values()))))
-    values: dict[Series, pd.Series[Any]] = {}
+    values: dict[SeriesKey, pd.Series[Any]] = {}
     for name in ("history", "actual"):
         frame = getattr(frames, name)
         if frame is None:
@@ -138,14 +138,14 @@ def _stamps(part: pd.DataFrame) -> pd.Index[Any]:
 
 
 def _longest(frame: Any, item_id: str) -> int:
-    """Return the number of rows of the longest item."""
+    """Return the number of rows of the longest item of a frame that is not read yet."""
     if isinstance(frame, pd.DataFrame) and item_id in frame.columns and len(frame):
         return int(frame.groupby(item_id, sort=False).size().max())
-    return _LEAST_ROWS if isinstance(frame, Panel) else len(frame)
+    return len(frame) if isinstance(frame, pd.DataFrame | pd.Series) else _LEAST_ROWS
 
 
 def _read(
-    frame: Any, name: str, frames: ObservedFrames, series: list[Series], step: Step | None
+    frame: Any, name: str, frames: ObservedFrames, series: list[SeriesKey], step: Step | None
 ) -> Panel:
     """Read the items and channels that are drawn from a frame of observed values.
 
@@ -167,20 +167,21 @@ def _read(
         _check_present(name, "items", items, list(frame.item_ids))
         _check_present(name, "channels", channels, list(frame.channels))
         return frame
-    if isinstance(frame, pd.DataFrame) and frame.columns.is_unique:
+    is_frame = isinstance(frame, pd.DataFrame) and frame.columns.is_unique
+    if is_frame and frames.item_id in frame.columns:
+        ids = frame[frames.item_id]
+        _check_present(name, "items", items, list(ids.dropna().unique()))
+        frame = frame[ids.isin(items)]
+    elif (is_frame or isinstance(frame, pd.Series)) and items != [SINGLE_ITEM]:
+        raise InvalidFrameError(
+            f"A wide frame is one series without an item id. The forecast has the items "
+            f"{listed(items)}, and {name!r} has no column {frames.item_id!r}. Pass a long frame, "
+            "or name its column of items with item_id=...",
+            parameter="item_id",
+        )
+    if is_frame:
         others = [c for c in frame.columns if c not in (frames.item_id, frames.timestamp)]
         _check_present(name, "channels", channels, others)
-        if frames.item_id in frame.columns:
-            ids = frame[frames.item_id]
-            _check_present(name, "items", items, list(ids.dropna().unique()))
-            frame = frame[ids.isin(items)]
-        elif items != [SINGLE_ITEM]:
-            raise InvalidFrameError(
-                f"A wide frame is one series, without an item. The forecast has the items "
-                f"{listed(items)}, and {name!r} has no column {frames.item_id!r}. Pass a long "
-                "frame, or name its column of items with item_id=...",
-                parameter="item_id",
-            )
     try:
         return read_frame(
             frame,
@@ -236,47 +237,56 @@ def _window(
         Columns of the quantiles.
     """
     when = _stamps(part)
-    past, num_earlier = when[:0], 0
-    actual = np.full(len(when), np.nan)
+    past: pd.Index[Any] = when[:0]
+    actual: Any = np.full(len(when), np.nan)
     if values is not None:
         when = _alike(when, values.index)
-        before = values.index[values.index < when[0]]
-        past = before[max(0, len(before) - steps) :]
-        num_earlier = len(before) - len(past)
-        if len(past) and step is not None and future_index(past[-3:], step, steps)[-1] < when[0]:
-            past = past[:0]  # the history ends long before
-        actual = values.reindex(when).to_numpy()
-        if steps and not len(past) and not when.isin(values.index).any():
-            raise InvalidFrameError(
-                f"The history must reach up to the forecast. It has stamps from "
-                f"{str(values.index[0])!r} to {str(values.index[-1])!r}, and none of them is among "
-                f"the {len(when)} steps from {str(when[0])!r} on or the {steps} steps before them. "
-                "Pass the rows that precede the forecast, or a larger history_steps=...",
-                parameter="history",
-            )
+        past, actual = _near_past(values.index, when[0], step, steps), values.reindex(when)
+    known = actual[:0] if values is None else values.reindex(past)
     if "actual" in part:
-        actual = part["actual"].to_numpy(dtype=np.float64, na_value=np.nan)
+        actual = part["actual"]
     stamps, place = past.append(when), np.arange(len(past) + len(when))
     if step is not None:
         (stamps,), place = complete_grid((stamps,), (part["item_id"].iloc[0],), step, fill=True)
     start = int(place[len(past)])
-    shown = slice(max(0, start - steps), None)
+    hidden = max(0, start - steps)
+    if values is not None and not stamps[hidden:].isin(values.index).any():
+        raise InvalidFrameError(
+            f"The history must reach up to the forecast. It has stamps from "
+            f"{str(values.index[0])!r} to {str(values.index[-1])!r}, and none of them is among the "
+            f"{len(when)} steps from {str(when[0])!r} on or the {steps} steps before them. Pass "
+            "the rows that precede the forecast, or a larger history_steps=...",
+            parameter="history",
+        )
 
     def placed(given: Any, where: NDArray[np.int64]) -> NDArray[np.float64]:
         line = np.full(len(stamps), np.nan)
         line[where] = pd.Series(given).to_numpy(dtype=np.float64, na_value=np.nan)
-        return line[shown]
+        return line[hidden:]
 
-    known = actual[:0] if values is None else values.reindex(past).to_numpy()
     ahead = place[len(past) :]
     return Window(
-        stamps=stamps[shown],
-        start=start - (shown.start or 0),
-        observed=placed(np.concatenate([known, actual]), place),
+        stamps=stamps[hidden:],
+        start=start - hidden,
+        observed=placed([*known, *actual], place),
         prediction=placed(part["prediction"], ahead),
         quantiles={q: placed(part[name], ahead) for q, name in quantiles.items()},
-        num_earlier=num_earlier,
+        hides_history=values is not None and bool(values.index[0] < stamps[hidden]),
     )
+
+
+def _near_past(index: pd.Index[Any], first: Any, step: Step | None, steps: int) -> pd.Index[Any]:
+    """Return up to `steps` stamps before the first step of a forecast, without those far before.
+
+    A grid from a past that ended long ago to the forecast could be very large.
+    """
+    before = index[index < first]
+    past = before[max(0, len(before) - steps) :]
+    if len(past) and step is not None:
+        one_step = future_index(past[-3:], step, 1)[0] - past[-1]
+        if (first - past[-1]) / one_step > 2 * steps:
+            return past[:0]
+    return past
 
 
 def _alike(when: pd.Index[Any], index: pd.Index[Any]) -> pd.Index[Any]:

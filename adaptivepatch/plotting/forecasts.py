@@ -61,8 +61,8 @@ def plot(
         ignored.
     history : pandas.DataFrame, pandas.Series or Panel, optional
         Observed values, wide or long as in `Forecaster.fit`. Rows before a forecast are its
-        history; rows at its stamps are actual values. Default: the frame of the backtest, if
-        `forecast` is a `Backtest`.
+        history, rows at its stamps are actual values, and later rows are not drawn. Default: the
+        frame of the backtest, if `forecast` is a `Backtest`.
     actual : pandas.DataFrame or pandas.Series, optional
         Further observed values in the same layout, such as rows that were held out.
     items, channels : name or list of names, optional
@@ -153,7 +153,7 @@ def _draw_window(
     for (low, high), shade in zip(bands, _SHADES, strict=False):
         label = f"{100 * (high - low):.10g} % interval"
         _draw_band(ax, when, window.quantiles[low], window.quantiles[high], shade, label)
-    if start:
+    if not np.isnan(window.observed[:start]).all():
         _draw_line(ax, when, window.observed, slice(start), PAST, "history", linewidth=1.1)
     actual = window.observed[start:]
     if not np.isnan(actual).all():
@@ -228,9 +228,9 @@ def _quantiles_to_draw(
     ):
         lines.append(0.5)
     notes = []
-    if any(window.num_earlier for window in windows):
-        shown = max(window.start for window in windows)
-        notes.append(f"the last {shown:,} steps of the history")
+    if any(window.hides_history for window in windows):
+        steps = max(window.start for window in windows)
+        notes.append(f"the last {steps:,} steps of the history" if steps else "no history")
     most = len(_SHADES)
     if len(bands) > most:
         notes.append(f"{most} of {len(bands)} intervals")
@@ -297,8 +297,9 @@ def _add_texts(
     every: list[Axes] = list(axes.ravel())
     for ax in every:
         handles, labels = ax.get_legend_handles_labels()
-        entries = dict(zip(labels, handles, strict=True)) | entries
-    order = sorted(entries, key=lambda label: "interval" in label)  # stable: bands at the end
+        entries |= dict(zip(labels, handles, strict=True))
+    rank = {"history": 0, "actual": 1, "forecast": 2}
+    order = sorted(entries, key=lambda label: rank.get(label, 3 + label.endswith("interval")))
     figure.legend(
         [entries[label] for label in order],
         order,

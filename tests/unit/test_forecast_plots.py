@@ -204,6 +204,20 @@ def test_a_forecast_is_not_joined_to_a_history_that_ends_earlier():
     assert values[-10] == 190
 
 
+def test_history_that_is_not_drawn_is_mentioned():
+    frame = forecast_of(HOURS[190:])
+    assert plot(frame, SERIES, history_steps=0).get_supxlabel() == "This figure shows no history."
+    old = plot(frame, SERIES[:20], actual=SERIES[190:])
+    assert legend(old) == ["actual", "forecast"]
+    assert old.get_supxlabel() == "This figure shows no history."
+    gap = plot(frame, pd.concat([SERIES[:20], SERIES[190:]]), freq="h")
+    assert legend(gap) == ["actual", "forecast"]
+    assert gap.get_supxlabel() == "This figure shows the last 30 steps of the history."
+    whole = plot(frame, SERIES[:190], history_steps=10**12)
+    assert len(line(whole.axes[0], "history")[0]) == 190
+    assert whole.get_supxlabel() == ""
+
+
 @pytest.mark.parametrize("freq", ["B", "ME", "QS", "W-WED", "15min"])
 def test_steps_of_a_calendar_are_no_gaps(freq):
     stamps = pd.date_range("2024-01-03", periods=60, freq=freq)
@@ -251,7 +265,7 @@ def test_intervals_are_nested_bands_named_by_their_level():
 
 def test_quantiles_without_a_partner_are_lines():
     figure = plot(forecast_of(HOURS[190:], **{"q0.1": -3, "q0.2": -2, "q0.8": 2, "q0.5": 0.25}))
-    assert legend(figure) == ["quantile 0.1", "quantile 0.5", "forecast", "60 % interval"]
+    assert legend(figure) == ["forecast", "quantile 0.1", "quantile 0.5", "60 % interval"]
     assert line(figure.axes[0], "quantile 0.1")[1][0] == -2.5
 
 
@@ -352,6 +366,8 @@ LONG = pd.concat([SERIES.assign(item_id=i).rename_axis("timestamp").reset_index(
         (FRAME, {"history": LONG[LONG.item_id == "a"]}, r"lacks 'b'; it has 'a'\. Pass a frame"),
         (FRAME, {"history": LONG.drop(columns="y")}, r"must have the channels .*lacks 'y'"),
         (FRAME, {"history": SERIES}, r"items 'a', 'b', and 'history' has no column 'item_id'"),
+        (FRAME, {"history": SERIES["x"]}, r"items 'a', 'b', and 'history' has no column"),
+        (FRAME, {"history": 5}, r"must be a pandas DataFrame or Series. Got int"),
         (FRAME, {"history": LONG, "item_id": "shop"}, r"'history' has no column 'shop'"),
         (FRAME, {"history": LONG.assign(timestamp=range(400))}, r"must be of one kind"),
         (
@@ -372,6 +388,7 @@ LONG = pd.concat([SERIES.assign(item_id=i).rename_axis("timestamp").reset_index(
         (FRAME, {"cutoffs": [HOURS[189]]}, r"without the column 'cutoff'"),
         (WITH_CUTOFF, {"cutoffs": "2024-01-01"}, r"Got '2024-01-01.*there are 1"),
         (WITH_CUTOFF, {"cutoffs": "soon"}, r"Got 'soon' instead"),
+        (WITH_CUTOFF, {"cutoffs": []}, r"Got \[\] instead"),
         (WITH_CUTOFF, {"cutoffs": 0}, r"'cutoffs' parameter must be an int"),
         (FRAME, {"max_series": 0}, r"'max_series' parameter must be an int in the range \[1"),
         (FRAME, {"history_steps": -1}, r"'history_steps' parameter must be an int .*\[0"),

@@ -286,6 +286,6 @@ def test_fine_tuning_needs_the_same_transform():
     tuned = make(transform="yeo_johnson").fit(newer, init=trained)
     fresh = make(transform="yeo_johnson").fit(newer)
     np.testing.assert_array_equal(tuned.scaling_.power.exponent, fresh.scaling_.power.exponent)
-    message = "Its transform is 'yeo_johnson', but that of this forecaster is None. Set the same"
+    message = "of the model is 'yeo_johnson', but the transform of this forecaster is None. Set"
     with pytest.raises(InvalidParameterError, match=message):
         make().fit(frame, init=trained)

@@ -380,7 +380,7 @@ def test_short_items_are_refused_or_skipped():
 
 
 def test_not_all_items_can_be_skipped():
-    with pytest.raises(InvalidFrameError, match="The longest of 2 series has 5"):
+    with pytest.raises(InvalidFrameError, match="the longest of 2 series has 5"):
         make().fit(long([5, 4]), short="skip")
     with pytest.raises(InvalidParameterError, match=r"'short' .* 'error' or 'skip'\. Got 'drop'"):
         make().fit(long([30]), short="drop")
