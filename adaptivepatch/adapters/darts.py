@@ -98,6 +98,7 @@ class _Module(PLForecastingModule):
     """
 
     is_prepared: Tensor
+    optimizer_cls: Any
 
     def __init__(
         self,
@@ -384,7 +385,7 @@ class _Module(PLForecastingModule):
 
     def configure_optimizers(self) -> Any:
         """Create optimizer and scheduler as Darts does, with the patcher's parameter groups."""
-        chosen: Any = getattr(self, "optimizer_cls")  # noqa: B009, an attribute of the host
+        chosen = self.optimizer_cls
 
         def grouped(params: Iterator[nn.Parameter], **settings: Any) -> torch.optim.Optimizer:
             every = list(params)
