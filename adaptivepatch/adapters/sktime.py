@@ -144,8 +144,7 @@ class _Adapter(BaseForecaster):
     }
     # The rows that `update` needs are in `_cur_y`; sktime need not keep them a second time.
     _config = {"remember_data": False}  # noqa: RUF012
-    _y: Any = None
-    _X: Any = None
+    _y = _X = None
     _cur_y: Any = None
 
     def __init__(
@@ -404,21 +403,20 @@ class _Adapter(BaseForecaster):
     def _horizon(self, y: pd.DataFrame, fh: Any, start: Forecaster | None) -> int:
         """Return the number of steps to train for, and check that it includes `fh`."""
         given = self.horizon if start is None else start.horizon
-        if fh is None and given is None:
+        if fh is None and given is not None:
+            return int(given)
+        if fh is None:
             raise InvalidParameterError(
                 "pretrain needs a number of steps to train for. Got horizon=None and fh=None. Pass "
                 "fh=... or set the horizon.",
                 parameter="horizon",
                 owner=type(self).__name__,
             )
-        if fh is None:
-            assert given is not None  # refused above
-            return int(given)
         # Stamps in fh are the most steps away from the series that ends first.
         ends = pd.Series(y.index.get_level_values(-1)).groupby(_item_codes(y.index)[0]).last()
-        cutoff = pd.Index([ends.min()])
-        if isinstance(cutoff, pd.DatetimeIndex):
-            freq: Any = getattr(self._cutoff, "freq", None)
+        cutoff: pd.Index[Any] = pd.Index([ends.min()])
+        freq = getattr(self._cutoff, "freq", None)
+        if isinstance(cutoff, pd.DatetimeIndex) and freq is not None:
             cutoff = pd.DatetimeIndex(cutoff, freq=freq)
         last = int(np.max(fh.to_relative(cutoff).to_numpy()))
         if given is not None and last > given:
@@ -443,7 +441,7 @@ class _Adapter(BaseForecaster):
         if y.index.nlevels == 1:
             return frame
         of_rows = {
-            keys["item_id"]: pd.Series(list(y.index.droplevel(-1))),  # type: ignore[arg-type]
+            keys["item_id"]: pd.Series(list(_items(y.index))),
             keys["timestamp"]: y.index.get_level_values(-1),
         }
         return pd.concat([pd.DataFrame(of_rows), frame.reset_index(drop=True)], axis="columns")
@@ -460,10 +458,9 @@ class _Adapter(BaseForecaster):
         y = self._cur_y
         tidy = self.forecaster_.predict(self._frame(y))
         horizon, num_channels = self.forecaster_.model_.horizon, y.shape[1]
-        values: Any = tidy.iloc[:, 3:].to_numpy()
-        if self.quantiles is not None:
-            values = values[:, 1:]  # "prediction" repeats the quantile 0.5
-        values = values.reshape(-1, num_channels, horizon, values.shape[1])
+        first_value = 3 if self.quantiles is None else 4  # "prediction" repeats the quantile 0.5
+        table = tidy.iloc[:, first_value:].to_numpy()
+        values = table.reshape(-1, num_channels, horizon, table.shape[1])
         stamps = y.index.get_level_values(-1)
         codes, items = _item_codes(y.index)
         kept_stamps, kept_values, kept_items = [], [], []
@@ -502,11 +499,16 @@ class _Adapter(BaseForecaster):
 
 def _item_codes(index: pd.Index[Any]) -> tuple[NDArray[np.intp], pd.Index[Any]]:
     """Return the number of each row's series, and the keys of the series as first seen."""
-    if index.nlevels == 1:
-        return np.zeros(len(index), dtype=np.intp), pd.Index(["series"])
-    keys = index.droplevel(-1)  # type: ignore[arg-type]
+    keys = _items(index)
     unique = keys.unique()
     return unique.get_indexer(keys), unique
+
+
+def _items(index: pd.Index[Any]) -> pd.Index[Any]:
+    """Return the key of each row's series: an index, of several levels for a hierarchy."""
+    if not isinstance(index, pd.MultiIndex):
+        return pd.Index(["series"]).repeat(len(index))
+    return index.droplevel(-1)
 
 
 def _appended(rows: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
@@ -519,10 +521,7 @@ def _appended(rows: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     rows = rows[~rows.index.duplicated(keep="last")].sort_index()
     codes, items = _item_codes(new.index)
     end = pd.Series(new.index.get_level_values(-1)).groupby(codes).max()
-    keys = pd.Index(["series"]).repeat(len(rows))
-    if rows.index.nlevels > 1:
-        keys = rows.index.droplevel(-1)  # type: ignore[arg-type]
-    number = items.get_indexer(keys)
+    number = items.get_indexer(_items(rows.index))
     last = pd.Index(end).take(np.maximum(number, 0))
     return rows[(number < 0) | (rows.index.get_level_values(-1) <= last)]
 
