@@ -42,7 +42,7 @@ def everyday(results: Path) -> str:
 
 
 def everyday_peers(results: Path) -> str:
-    """Show the default settings beside forecasters of other packages at their defaults."""
+    """Show the default settings beside forecasters of other packages, on the sets that all have."""
     own = pd.read_csv(results / "everyday.csv")
     peers = pd.read_csv(results / "everyday_peers.csv")
     names = {DEFAULT: "adaptivepatch", "neuralforecast_patchtst": "NeuralForecast PatchTST"}
@@ -50,13 +50,12 @@ def everyday_peers(results: Path) -> str:
     joined = pd.concat([own[own.arm == DEFAULT], peers])
     error = joined.pivot_table(index="set", columns="arm", values="mae", sort=False)
     seconds = joined.pivot_table(index="set", columns="arm", values="fit_cpu_seconds", sort=False)
-    rows = []
-    for name in error.index:
-        cells = []
-        for arm in names:
-            value, cost = error.loc[name].get(arm), seconds.loc[name].get(arm)
-            cells.append("" if pd.isna(value) else f"{value:.3f} ({cost:.0f} s)")
-        rows.append([name, *cells])
+    error = error.dropna()
+    seconds = seconds.loc[error.index]
+    rows = [
+        [name, *(f"{error[arm][name]:.3f} ({seconds[arm][name]:.0f} s)" for arm in names)]
+        for name in error.index
+    ]
     rows.append(
         ["median", *(f"{error[arm].median():.3f} ({seconds[arm].median():.0f} s)" for arm in names)]
     )
