@@ -989,7 +989,7 @@ def _item_to_convert(fitted: PanelModel, item_id: Hashable) -> int:
         return 0
     if item_id not in fitted.item_ids:
         raise InvalidParameterError(
-            "The series of Darts have no item ids, so a model has the scaling of one item. Got "
+            "Series of Darts have no item ids, so a model has the scaling of only one item. Got "
             f"item_id={item_id!r}, and the forecaster has {len(fitted.item_ids)} items, such as "
             f"{fitted.item_ids[0]!r}. Pass the item_id of one of them.",
             parameter="item_id",

@@ -1,4 +1,4 @@
-"""Training and testing of a forecaster on the data of the long-horizon literature."""
+"""Training and testing of a forecaster on the standard long-horizon data sets."""
 
 from __future__ import annotations
 

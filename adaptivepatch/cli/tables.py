@@ -226,9 +226,9 @@ def _check_numbers(frame: pd.DataFrame, name: str, *, has_stamps: bool) -> None:
     value = str(column.iloc[row])
     if re.fullmatch(r"\s*[+-]?[\d.]*,\d+\s*", value):
         raise InvalidFrameError(
-            f"Numbers must have a decimal point and no separators. Column {name!r} has {value!r} "
-            f"in data row {row + 1}. Write the file with decimal points. pandas can read this one "
-            "with read_csv(..., decimal=',')."
+            "Numbers must use a decimal point and no thousands separators. Column "
+            f"{name!r} has {value!r} in data row {row + 1}. Write the file with decimal points. "
+            "pandas can read the present file with read_csv(..., decimal=',')."
         )
     keys = "--item-id" if has_stamps else "--timestamp or --item-id"
     raise InvalidFrameError(

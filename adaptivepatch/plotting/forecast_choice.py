@@ -222,8 +222,8 @@ def _spread(
         every = pd.Index(keys["cutoff"].unique()).sort_values()
         raise InvalidParameterError(
             f"The 'cutoffs' parameter must be a number of cutoffs, or cutoffs of the forecast. Got "
-            f"{str(named[~known][0])!r}; there are {len(every)} from {str(every[0])!r} to "
-            f"{str(every[-1])!r}. Choose among the column cutoff.",
+            f"{str(named[~known][0])!r}; the forecast has {len(every)} cutoffs from "
+            f"{str(every[0])!r} to {str(every[-1])!r}. Choose values of the column cutoff.",
             parameter="cutoffs",
         )
     is_part = named is None and shown < total
@@ -261,7 +261,7 @@ def _as_stamps(wanted: Any, cutoffs: pd.Series[Any]) -> pd.Index[Any] | None:
     except (TypeError, ValueError) as error:
         raise InvalidParameterError(
             "The 'cutoffs' parameter must be a number of cutoffs, or cutoffs of the forecast. Got "
-            f"{wanted!r} instead. Choose among the column cutoff.",
+            f"{wanted!r} instead. Choose values of the column cutoff.",
             parameter="cutoffs",
         ) from error
 

@@ -235,8 +235,8 @@ FILES = [
         "decimal commas",
         "date;a\n" + "".join(f"2024-01-{k:02};1,{k}\n" for k in range(1, 20)),
         (
-            "Numbers must have a decimal point and no separators. Column 'a' has '1,1' in data "
-            "row 1. Write the file with decimal points. pandas can read this one with "
+            "Numbers must use a decimal point and no thousands separators. Column 'a' has '1,1' in "
+            "data row 1. Write the file with decimal points. pandas can read the present file with "
             "read_csv(..., decimal=',')."
         ),
     ),

@@ -386,7 +386,7 @@ LONG = pd.concat([SERIES.assign(item_id=i).rename_axis("timestamp").reset_index(
         (FRAME[~((FRAME.item_id == "a") & (FRAME.target_name == "x"))],
          {"items": "a", "channels": "x"}, r"No item of \['a'\] has a channel of \['x'\]"),
         (FRAME, {"cutoffs": [HOURS[189]]}, r"without the column 'cutoff'"),
-        (WITH_CUTOFF, {"cutoffs": "2024-01-01"}, r"Got '2024-01-01.*there are 1"),
+        (WITH_CUTOFF, {"cutoffs": "2024-01-01"}, r"Got '2024-01-01.*the forecast has 1"),
         (WITH_CUTOFF, {"cutoffs": "soon"}, r"Got 'soon' instead"),
         (WITH_CUTOFF, {"cutoffs": []}, r"Got \[\] instead"),
         (WITH_CUTOFF, {"cutoffs": 0}, r"'cutoffs' parameter must be an int"),
