@@ -291,7 +291,9 @@ def _fit(
             )
 
     began = time.perf_counter()
-    model.fit(training, validation_rows=settings.validation, refit=False, callback=announce)
+    with warnings.catch_warnings():  # every model of the demo is trained for the same short time
+        warnings.filterwarnings("ignore", "The validation loss was still falling")
+        model.fit(training, validation_rows=settings.validation, refit=False, callback=announce)
     if model.record_.interrupted:
         raise KeyboardInterrupt  # an interrupted model cannot be compared
     return time.perf_counter() - began
