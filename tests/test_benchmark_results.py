@@ -236,8 +236,10 @@ def test_a_patcher_compared_with_itself_seldom_gets_a_verdict():
     table = pd.read_csv(RESULTS / "compare_calibration.csv").set_index("kind")
     wrong = table.loc["a_a"].verdict != "no evidence"
     found = table.loc["planted"].verdict == "helps"
-    assert (len(wrong), len(found)) == (200, 50)
+    wrong_by_default = table.loc["a_a_default"].verdict != "no evidence"
+    assert (len(wrong), len(found), len(wrong_by_default)) == (200, 50, 80)
     assert wrong.mean() <= 0.05
+    assert wrong_by_default.mean() <= 0.05
     assert found.mean() >= 0.8
 
 
