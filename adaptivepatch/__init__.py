@@ -38,6 +38,8 @@ _MODULE_OF_NAME = {
     # is it better?
     "Comparison": "adaptivepatch.comparison.result",
     "compare": "adaptivepatch.comparison.compare",
+    # pictures
+    "plot": "adaptivepatch.plotting.forecasts",
     # data
     "WindowSplit": "adaptivepatch.data.windows",
     "load_dataset": "adaptivepatch.datasets.loading",

@@ -39,6 +39,7 @@ from adaptivepatch.patchers.random import RandomPatcher as RandomPatcher
 from adaptivepatch.patchers.recency import RecencyPatcher as RecencyPatcher
 from adaptivepatch.patchers.reinpatch import ReinPatcher as ReinPatcher
 from adaptivepatch.patchers.score_function import ScoreFunctionPatcher as ScoreFunctionPatcher
+from adaptivepatch.plotting.forecasts import plot as plot
 from adaptivepatch.pretrained import PatcherCard as PatcherCard
 from adaptivepatch.pretrained import TrainingData as TrainingData
 from adaptivepatch.pretrained import load_patcher as load_patcher

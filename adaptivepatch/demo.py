@@ -10,19 +10,16 @@ of steps, and the default one of five settings of the learned policy.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from adaptivepatch import plotting
 from adaptivepatch.backbones.patchtst import PatchTSTBackbone
-from adaptivepatch.data.naive import last_value, seasonal_naive
-from adaptivepatch.data.windows import Windows
 from adaptivepatch.datasets.loading import load_auckland_pedestrians
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.estimators.backtest import Backtest
@@ -92,8 +89,9 @@ class DemoResult:
     Parameters
     ----------
     metrics : pandas.DataFrame
-        One row per forecast: method, kind ("model" or "naive"), MAE, RMSE, MASE, patches,
-        parameters, fit_seconds and predict_seconds.
+        One row per forecast: method, kind ("model" or "naive"), MAE, RMSE, MASE, skill of a model
+        (1 minus its MAE divided by that of the best naive forecast), patches, parameters,
+        fit_seconds and predict_seconds.
     backtests : mapping of str to Backtest
         Forecasts of the held-out windows, models first; all have the same windows and targets.
     num_targets : int
@@ -111,9 +109,17 @@ class DemoResult:
         """Return sentences on which models beat every naive forecast in MAE and MASE."""
         scores = self.metrics.set_index("method")[["MAE", "MASE"]]
         is_model = (self.metrics["kind"] == "model").to_numpy()
-        best = scores[~is_model].min()
-        wins = (scores[is_model] < best).all(axis=1)
-        won, lost = _and(list(wins.index[wins])), _and(list(wins.index[~wins]))
+        naive = scores[~is_model]
+        ratios = scores[is_model] / naive.min()
+        wins = (ratios < 1).all(axis=1)
+        won = _and(list(wins.index[wins]))
+        lost = _and(
+            [
+                f"{model} ({metric} {100 * (ratio - 1):.1f} % above that of "
+                f"{naive[str(metric)].idxmin()!r})"
+                for model, (metric, ratio) in _largest(ratios[~wins]).items()
+            ]
+        )
         better = f"Better than every naive forecast in MAE and MASE: {won}." if won else ""
         worse = f"NOT better than every naive forecast: {lost}." if lost else ""
         return f"{better} {worse}".strip()
@@ -185,7 +191,6 @@ def run_demo(
     _check_folder(folder, overwrite)
     counts = demo_counts() if counts is None else counts
     training, start = counts.iloc[: -settings.held_out], counts.index[-settings.held_out]
-    evaluation = counts.iloc[-settings.held_out - settings.context_length :]
     say(
         f"{counts.shape[1]} sensors, hourly from {counts.index[0]}. Training ends at "
         f"{training.index[-1]}; the {settings.held_out:,} hours from {start} on are held out."
@@ -196,7 +201,7 @@ def run_demo(
         say(f"{name}: training at most {settings.max_steps} steps ...")
         seconds = _fit(model, training, settings, None if progress else say)
         began, models[name] = time.perf_counter(), model
-        backtests[name] = model.backtest(evaluation, start=start)
+        backtests[name] = model.backtest(counts, start=start)
         rows.append(_model_row(name, model, seconds, time.perf_counter() - began))
         say(f"{name}: forecast every held-out window.")
     backtests, naive_rows = _with_naive_forecasts(backtests)
@@ -209,6 +214,10 @@ def run_demo(
         f"{num_targets:,} observed targets. Left out: {first.num_impossible} window-sensor "
         "pairs with fewer than 2 observed look-back points."
     )
+    for name, backtest in backtests.items():
+        share = np.isfinite(backtest.actual).sum() / num_targets
+        if share < 1:
+            say(f"{name!r} forecasts only {100 * share:.0f} % of them, for lack of earlier rows.")
     files = tuple(folder / name for name in FILES)
     folder.mkdir(parents=True, exist_ok=True)
     overall = metrics[metrics["sensor"] == ALL].drop(columns="sensor").reset_index(drop=True)
@@ -222,6 +231,11 @@ def run_demo(
 
 def _and(names: list[str]) -> str:
     return " and ".join(names) if len(names) < 3 else ", ".join(names)
+
+
+def _largest(ratios: pd.DataFrame) -> dict[str, tuple[str, float]]:
+    """Return the column with the largest value of each row, and that value."""
+    return {str(row): (str(values.idxmax()), values.max()) for row, values in ratios.iterrows()}
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
@@ -277,7 +291,9 @@ def _fit(
             )
 
     began = time.perf_counter()
-    model.fit(training, validation_rows=settings.validation, refit=False, callback=announce)
+    with warnings.catch_warnings():  # every model of the demo is trained for the same short time
+        warnings.filterwarnings("ignore", "The validation loss was still falling")
+        model.fit(training, validation_rows=settings.validation, refit=False, callback=announce)
     if model.record_.interrupted:
         raise KeyboardInterrupt  # an interrupted model cannot be compared
     return time.perf_counter() - began
@@ -287,7 +303,7 @@ def _model_row(name: str, model: Forecaster, fit: float, predict: float) -> dict
     return {
         "method": name,
         "kind": "model",
-        "patches": model.patcher_.capacity(model.context_length),
+        "patches": model.patcher_.capacity(model.context_length_),
         "parameters": sum(p.numel() for p in model.network_.parameters()),
         "fit_seconds": fit,
         "predict_seconds": predict,
@@ -301,35 +317,34 @@ def _with_naive_forecasts(
     backtests: Mapping[str, Backtest],
 ) -> tuple[dict[str, Backtest], list[dict[str, object]]]:
     """Add backtests of naive forecasts of the same windows; return also their table rows."""
-    first = next(iter(backtests.values()))
-    naive: dict[str, Callable[[Windows], NDArray[np.float64]]] = {
-        "last value": last_value,
-        "same hour, day before": partial(seasonal_naive, season=DAY),
-        "same hour, week before": partial(seasonal_naive, season=WEEK),
-    }
-    result, rows = dict(backtests), []
-    for name, forecast in naive.items():
-        began = time.perf_counter()
-        prediction = forecast(first.windows)
-        seconds = time.perf_counter() - began
-        prediction = np.where(np.isnan(first.actual), 0.0, prediction)  # not measured there
-        result[name] = replace(first, prediction=prediction)
+    result, rows = dict(backtests), list[dict[str, object]]()
+    began = time.perf_counter()
+    for name, backtest in next(iter(backtests.values())).naive_backtests():
+        seconds, began = time.perf_counter() - began, time.perf_counter()
+        result[name] = backtest
         rows.append({"method": name, "kind": "naive", "predict_seconds": seconds})
     return result, rows
 
 
 def _measure_all(rows: list[dict[str, object]], backtests: Mapping[str, Backtest]) -> pd.DataFrame:
     """Return the metrics of every method, first over all sensors, then for each sensor."""
-    scores = ["MAE", "RMSE", "MASE"]
     details = pd.DataFrame(rows)
-    overall = pd.concat([b.metrics()[scores] for b in backtests.values()], ignore_index=True)
+    overall = pd.concat([_scores(b).iloc[[0]] for b in backtests.values()], ignore_index=True)
     table = pd.concat([details[["method", "kind"]], overall, details.iloc[:, 2:]], axis=1)
     table.insert(2, "sensor", ALL)
     by_sensor = []
     for method, kind in zip(details["method"], details["kind"], strict=True):
-        part = backtests[method].metrics(by="channel")[scores].rename_axis("sensor").reset_index()
+        part = _scores(backtests[method], by="channel").rename_axis("sensor").reset_index()
         by_sensor.append(part.assign(method=method, kind=kind))
     return pd.concat([table, *by_sensor], ignore_index=True)
+
+
+def _scores(backtest: Backtest, by: str | None = None) -> pd.DataFrame:
+    """Return the metrics that the demo shows; its verdict replaces the warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The model is worse than a naive forecast")
+        table = backtest.metrics(by=by)
+    return table[["MAE", "RMSE", "MASE", "skill_MAE"]].rename(columns={"skill_MAE": "skill"})
 
 
 def _forecast_frame(backtests: Mapping[str, Backtest]) -> pd.DataFrame:
@@ -337,13 +352,7 @@ def _forecast_frame(backtests: Mapping[str, Backtest]) -> pd.DataFrame:
     every = slice(None, None, next(iter(backtests.values())).actual.shape[1])
     frame = pd.DataFrame()
     for name, backtest in backtests.items():
-        part = replace(
-            backtest,
-            windows=backtest.windows.select(every),
-            prediction=backtest.prediction[every],
-            actual=backtest.actual[every],
-            naive_scale=backtest.naive_scale[every],
-        ).to_frame()
+        part = backtest.select(every).to_frame()
         if frame.empty:
             keys = ["cutoff", "timestamp", "target_name", "actual"]
             frame = part[keys].rename(columns={"target_name": "sensor"})
@@ -368,7 +377,7 @@ def _draw_forecasts(backtests: Mapping[str, Backtest], models: list[str], path: 
     """Draw the middle window of three sensors: look-back, targets, models, best naive forecast."""
     first = backtests[models[0]]
     window, sensors = _middle(first), _sensors_to_draw(first)
-    naive = {k: float(b.metrics()["MAE"].iloc[0]) for k, b in backtests.items() if k not in models}
+    naive = {k: float(_scores(b)["MAE"].iloc[0]) for k, b in backtests.items() if k not in models}
     shown = [*models, min(naive, key=naive.__getitem__)]
     stamps = first.windows.timestamps(window)
     tail = min(2 * DAY, first.windows.context_length)
@@ -411,7 +420,7 @@ def _draw_patches(
             stamps=lookback.index.to_numpy(),
             boundary_prob=by_step.get("boundary_prob"),
             ylabel="",
-            title=f"{name}: {len(lengths)} of {_span(lengths)} hours",
+            title=f"{name}: {steps} hours in {len(lengths)} patches of {_span(lengths)} hours",
             ax=ax,
         )
     figure.supylabel(f"{UNIT}, {sensor}", fontsize="medium")

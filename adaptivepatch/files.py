@@ -188,8 +188,10 @@ def write_atomic(target: str | Path, write: Callable[[Path], object]) -> Path:
 
     Parameters
     ----------
-    target, write
-        Arguments of `Replacement.write`.
+    target : path
+        File to write or to replace.
+    write : callable
+        Function that writes the content to the temporary path it is called with.
 
     Returns
     -------
@@ -199,7 +201,8 @@ def write_atomic(target: str | Path, write: Callable[[Path], object]) -> Path:
     Raises
     ------
     OutputError
-        If the file cannot be written. An earlier file remains; the temporary file is removed.
+        If the file cannot be written. An existing target stays unchanged, and the temporary file is
+        removed.
     """
     with Replacement() as files:
         files.write(target, write)

@@ -73,8 +73,17 @@ COVARIATES = (
 """Names of covariates, here and in other libraries."""
 
 _TRAINER = (
-    *("max_steps", "max_epochs", "batch_size", "learning_rate", "weight_decay", "schedule"),
-    *("gradient_clip", "validate_every", "patience", "device", "precision", "progress"),
+    *("max_steps", "max_epochs", "batch_rows", "batch_size", "learning_rate", "weight_decay"),
+    *(
+        "schedule",
+        "gradient_clip",
+        "validate_every",
+        "validation_share",
+        "patience",
+        "device",
+        "precision",
+        "progress",
+    ),
 )
 _FIT = (
     *("item_id", "timestamp", "target", "freq", "short", "validation_rows", "refit"),
@@ -82,7 +91,7 @@ _FIT = (
 )
 _FORECASTER = (
     *("patcher", "backbone", "values_per_patch", "embedding", "quantiles", "loss"),
-    *("share_segmentation", "missing", "trainer", "random_state"),
+    *("share_segmentation", "missing", "trainer", "random_state", "bounds", "transform"),
 )
 PLACES = {
     **dict.fromkeys(_FORECASTER, "Forecaster(..., {}=...)"),

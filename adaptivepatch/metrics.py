@@ -102,6 +102,30 @@ def mase(
     return _mean(np.abs(error) / scale, axis)
 
 
+def skill(error: float, naive_error: float) -> float:
+    """Return 1 minus an error divided by that of a naive forecast of the same targets.
+
+    Parameters
+    ----------
+    error, naive_error : float
+        Errors of a model and of a naive forecast, in the same units.
+
+    Returns
+    -------
+    float
+        Skill: 1 without any error, 0 if the errors are equal, and negative if the model is worse,
+        down to minus infinity for a naive forecast without any error.
+
+    Examples
+    --------
+    >>> skill(1.5, 2.0), skill(2.5, 2.0)
+    (0.25, -0.25)
+    """
+    if naive_error == 0:
+        return 0.0 if error == 0 else -np.inf
+    return 1 - error / naive_error
+
+
 def seasonal_naive_scale(
     values: ArrayLike, season: int = 1, row_offsets: ArrayLike | None = None
 ) -> NDArray[np.float64]:

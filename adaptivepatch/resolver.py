@@ -101,8 +101,16 @@ def patcher_instance(value: object) -> Patcher:
     return _instance(value, "patcher", Patcher, make_patcher)  # type: ignore[type-abstract]
 
 
+def default_backbone() -> Backbone:
+    """Return the backbone of a forecaster that is given none: docs/decisions/020-defaults.md."""
+    made: Backbone = backbone_class("patchtst")(
+        d_model=32, num_layers=2, num_heads=4, d_ff=64, dropout=0.1
+    )
+    return made
+
+
 def backbone_instance(value: object) -> Backbone:
-    """Return the given backbone, or the backbone that a name stands for.
+    """Return the given backbone, the backbone that a name stands for, or the default for None.
 
     Raises
     ------
@@ -114,6 +122,8 @@ def backbone_instance(value: object) -> Backbone:
         made: Backbone = backbone_class(name)()
         return made
 
+    if value is None:
+        return default_backbone()
     return _instance(value, "backbone", Backbone, make)  # type: ignore[type-abstract]
 
 
@@ -133,12 +143,12 @@ def resolve_patcher(value: object) -> Patcher:
 
 
 def resolve_backbone(value: object) -> Backbone:
-    """Return a fresh backbone from an instance or a name.
+    """Return a fresh backbone from an instance or a name, or the default backbone for None.
 
     Raises
     ------
     TypeError
-        If the value is neither a backbone nor a name.
+        If the value is neither a backbone, a name nor None.
     """
     return _fresh(value, backbone_instance)
 

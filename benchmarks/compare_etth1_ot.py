@@ -33,6 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         frame.to_csv(f"{folder}/ot.csv", index=False)
         arguments = ["compare", f"{folder}/ot.csv", "--horizon", str(HORIZON), "--jobs", "2"]
+        arguments.append("--thorough")
         started = time.perf_counter()
         try:
             command([*arguments, "--out", f"{folder}/result"])

@@ -69,6 +69,7 @@ def main() -> None:
         metric="MAE",
         validation_rows=4 * WEEK,
         missing="mask",
+        thorough=True,
         n_jobs=options.jobs,
         progress=lambda done, total, text: print(f"[{done}/{total}] {text}", flush=True),
     )

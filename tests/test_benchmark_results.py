@@ -177,6 +177,22 @@ def test_noise_of_the_score_function_is_complete_and_the_early_exit_takes_most()
     assert (table.draws == 640).all()
 
 
+def test_the_defaults_beat_naive_forecasts_and_are_near_the_best_tuned_settings():
+    table = pd.read_csv(RESULTS / "everyday.csv")
+    assert not table.duplicated(["set", "arm", "seed"]).any()
+    assert {"protocol", "torch", "commit", "settings"} <= set(table.columns)
+    default = table[table.arm == "default"]
+    assert (default.groupby("set").seed.nunique() == 3).all()
+    assert default["set"].nunique() >= 12
+    error = default.groupby("set").mae.mean()
+    assert (error < default.groupby("set").naive_mae.first()).all()
+    tuned = table[table.arm.str.fullmatch(r"t\d\d")].groupby("set").mae.min()
+    ratio = error / tuned
+    assert ratio.median() <= 1.03
+    assert ratio.max() <= 1.10
+    assert default.groupby("set").fit_cpu_seconds.mean().median() <= 90
+
+
 @pytest.mark.parametrize(
     ("name", "key"),
     [

@@ -98,6 +98,42 @@ def test_require_names_the_extra_that_is_missing():
     )
 
 
+def test_an_adapter_names_the_extra_that_is_missing():
+    output = run_without_optional_packages(
+        "from adaptivepatch.errors import MissingDependencyError\n"
+        "import adaptivepatch.adapters.sktime\n"
+        "try:\n    from adaptivepatch.adapters.sktime import AdaptivePatchForecaster\n"
+        "except MissingDependencyError as error:\n    print(error)\n"
+    )
+    assert output == (
+        "The sktime adapter needs the 'sktime' package, which is not installed. "
+        'Install it with: pip install "adaptivepatch-forecasting[sktime]".\n'
+    )
+
+
+def test_the_darts_model_names_its_extra():
+    output = run_without_optional_packages(
+        "from adaptivepatch.errors import MissingDependencyError\n"
+        "try:\n    from adaptivepatch.adapters.darts import AdaptivePatchModel\n"
+        "except MissingDependencyError as error:\n    print(error)\n"
+    )
+    assert output == (
+        "The Darts model needs the 'darts' package, which is not installed. "
+        'Install it with: pip install "adaptivepatch-forecasting[darts]".\n'
+    )
+
+
+def test_plot_names_the_extra_that_is_missing():
+    output = run_without_optional_packages(
+        "import pandas as pd\n"
+        "from adaptivepatch import MissingDependencyError, plot\n"
+        "keys = {'item_id': 'a', 'timestamp': range(3), 'target_name': 'x'}\n"
+        "try:\n    plot(pd.DataFrame(keys | {'prediction': 1.0}))\n"
+        "except MissingDependencyError as error:\n    print(error)\n"
+    )
+    assert output.endswith('Install it with: pip install "adaptivepatch-forecasting[plot]".\n')
+
+
 def test_require_returns_the_module():
     assert require("json.decoder", extra="none", purpose="Nothing").__name__ == "json.decoder"
 

@@ -562,8 +562,8 @@ FAULTS = (
     Fault(
         "season_shifted_by_a_step",
         "data/naive.py",
-        "np.arange(windows.horizon) % season",
-        "(np.arange(windows.horizon) + 1) % season",
+        "ahead = np.arange(1, windows.horizon + 1)",
+        "ahead = np.arange(windows.horizon)",
         ("unit/data/test_naive.py",),
     ),
     Fault(
@@ -618,14 +618,19 @@ FAULTS = (
     Fault(
         "scaled_by_validation_rows",
         "estimators/training_windows.py",
-        "scaling = Scaling.fit(self.panel, self.panel.lengths - held_out)",
-        "scaling = Scaling.fit(self.panel)",
+        "scaling = Scaling.fit(self.panel, self.panel.lengths - held_out, self.transform)",
+        "scaling = Scaling.fit(self.panel, None, self.transform)",
         (
             "unit/estimators/test_separation.py",
             "unit/estimators/test_prepare.py",
             "unit/estimators/test_forecaster.py",
         ),
         (
+            (
+                "estimators/training_windows.py",
+                "scaling = Scaling.fit(self.panel, self.panel.lengths - held_out)",
+                "scaling = Scaling.fit(self.panel)",
+            ),
             (
                 "estimators/panel_fit.py",
                 "scaling = Scaling.fit(panel, panel.lengths - held_out)",
@@ -659,6 +664,20 @@ FAULTS = (
             "unit/estimators/test_separation.py",
             "unit/estimators/test_forecaster.py",
         ),
+    ),
+    Fault(
+        "transform_fitted_to_validation_rows",
+        "data/panel_scaling.py",
+        "training_rows = [panel.item(i)[:end] for i, end in enumerate(ends)]",
+        "training_rows = [panel.item(i) for i, end in enumerate(ends)]",
+        ("unit/data/test_transforms.py", "unit/estimators/test_bounds_and_transforms.py"),
+    ),
+    Fault(
+        "forecasts_leave_the_bounds",
+        "estimators/panel_model.py",
+        "return clip(forecast, self.bounds)",
+        "return forecast",
+        ("unit/estimators/test_bounds_and_transforms.py",),
     ),
     Fault(
         "refit_on_the_selection_only",

@@ -1,4 +1,4 @@
-"""Data sets of the long-horizon literature: borders, scaling and number of test windows.
+"""Standard data sets of long-horizon forecasting: borders, scaling and number of test windows.
 
 Series are scaled with the mean and the standard deviation of their training rows. Test windows have
 stride 1 and all their targets in the test rows.

@@ -1,4 +1,4 @@
-"""Training and testing of a forecaster on the data of the long-horizon literature."""
+"""Training and testing of a forecaster on the standard long-horizon data sets."""
 
 from __future__ import annotations
 
@@ -44,7 +44,18 @@ def make_forecaster(forecaster: Callable[..., Model], run: Run) -> Model:
             settings["patcher"] = patcher_from_settings(settings["patcher"])
         if "backbone" in settings:
             settings["backbone"] = backbone_from_settings(settings["backbone"])
-        settings["trainer"] = Trainer(**settings.get("trainer", {}))
+        # Results are compared across versions, so they do not follow the defaults of the package.
+        trainer = {
+            **{"max_steps": None if "max_epochs" in settings.get("trainer", {}) else 1000},
+            **{"batch_size": 32, "learning_rate": 1e-3, "validation_share": None},
+            **settings.get("trainer", {}),
+        }
+        settings = {
+            "backbone": "patchtst",
+            "loss": "mse",
+            **settings,
+            "trainer": Trainer(**trainer),
+        }
         task = run.task
         return forecaster(task.horizon, task.context_length, random_state=run.seed, **settings)
     except TypeError as error:  # from a constructor that does not know an argument

@@ -228,13 +228,15 @@ def fit_planted(run: Run, *, device: str = "auto", callback: Callback | None = N
     """
     task, settings = run.task, run.arm.settings
     _check(run)
-    trainer = Trainer(**{"device": device, **settings["trainer"]}, batch_size=1)
+    trainer = Trainer(
+        **{"device": device, **settings["trainer"]}, batch_size=1, validation_share=None
+    )
     where = resolve_device(trainer.device)
     origin = provenance(where)
     network = build_planted_network(settings, run.seed).to(where)
     truth = network.patcher if isinstance(network.patcher, TruePatcher) else None
     source = PlantedSource(task.dataset, run.seed, where, truth)
-    sets = source.sets(trainer.lengths(1)[1])
+    sets = source.sets(trainer.lengths(1).total_steps)
     started = Seconds.now()
     prepare_planted(network, source, run.seed)
     training = trainer.fit(

@@ -28,6 +28,8 @@ from adaptivepatch.cli.compare import EXAMPLE as COMPARE
 from adaptivepatch.cli.compare import compare
 from adaptivepatch.cli.demo import demo
 from adaptivepatch.cli.fit import EXAMPLES, fit
+from adaptivepatch.cli.plot import EXAMPLES as PLOT
+from adaptivepatch.cli.plot import plot
 from adaptivepatch.cli.pretrain import EXAMPLES as PRETRAIN
 from adaptivepatch.cli.pretrain import pretrain_patcher
 from adaptivepatch.cli.screen import note, say_error
@@ -44,6 +46,7 @@ app.command(epilog=EXAMPLES)(fit)
 app.command(epilog=PREDICT)(predict)
 app.command(epilog=EVALUATE)(evaluate)
 app.command(epilog=SEGMENT)(segment)
+app.command(epilog=PLOT)(plot)
 app.command(epilog=COMPARE)(compare)
 app.command(epilog=PRETRAIN)(pretrain_patcher)
 app.add_typer(datasets.app, name="datasets")

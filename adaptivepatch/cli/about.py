@@ -18,6 +18,7 @@ _NOTES = schema.fields(
         "date_format": schema.maybe(schema.text),
         "patcher": schema.text,
         "rows_are_numbered": schema.boolean,
+        "rows_held_out": schema.boolean,
         _DIGEST: schema.text,
     },
 )

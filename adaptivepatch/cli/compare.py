@@ -1,10 +1,7 @@
-"""``adaptivepatch compare``: test whether a patcher beats the best fixed patch length on a file."""
+"""``adaptivepatch compare``: answer whether adaptive patches help on the data of a file."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,9 +25,16 @@ from adaptivepatch.files import as_path
 
 if TYPE_CHECKING:
     from adaptivepatch.cli.tables import Table
+    from adaptivepatch.comparison.effort import Effort
     from adaptivepatch.comparison.result import Comparison
     from adaptivepatch.training.trainer import Trainer
 
+ROLES = {
+    "baseline candidate": "fixed",
+    "challenger": "adaptive",
+    "control": "control",
+    "naive": "naive",
+}
 EXAMPLE = "Example:\n\nadaptivepatch compare my.csv --horizon 96 --jobs 2 --out comparison"
 
 
@@ -41,25 +45,33 @@ def _setting(text: str, **more: Any) -> Any:
 Challengers = Annotated[
     list[str] | None,
     _setting(
-        f"Challenger, a patcher with a compression rate: {options.PATCHER_NAMES}; "
+        f"Adaptive patcher to try, with a compression rate: {options.PATCHER_NAMES}; "
         f"{options.OWN_OR_PRETRAINED}. Repeat for more.",
         metavar="NAME",
         show_default="recency, reinpatch, dynamic_chunking",
     ),
 ]
-Seeds = Annotated[int, _setting("Fits of each arm; a verdict needs 5.", min=1)]
+Seeds = Annotated[int, _setting("Trainings of each model; an answer needs 5.", min=1)]
 Metric = Annotated[str, _setting("Error measure: MSE or MAE, on scaled series.")]
 TestShare = Annotated[float, _setting("Share of the last rows, used for testing only.")]
 ValidationRows = Annotated[
     int | None,
     _setting(
-        "Last rows before the test rows, which select steps and arms.",
+        "Last rows before the test rows, which select training steps and models.",
         min=1,
         show_default="10 %, or the horizon",
     ),
 ]
 MaxSteps = Annotated[
-    int | None, _setting("Maximum number of steps of a fit.", min=1, show_default="400")
+    int | None,
+    _setting("Maximum number of training steps.", min=1, show_default="200, thorough 400"),
+]
+Thorough = Annotated[
+    bool,
+    _setting(
+        "Train longer, try more patch lengths and use all validation and test windows. This takes "
+        "about five times as long."
+    ),
 ]
 Jobs = Annotated[int, _setting("Number of processes, one CPU thread each.", metavar="N", min=1)]
 Out = Annotated[
@@ -85,6 +97,7 @@ def compare(
     validation_rows: ValidationRows = None,
     backbone: BackboneName = "patchtst",
     max_steps: MaxSteps = None,
+    thorough: Thorough = False,
     item_id: ItemId = None,
     timestamp: Timestamp = None,
     target: Target = None,
@@ -96,44 +109,45 @@ def compare(
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Compare fixed, recency, learned and random patches on your own data.
+    """Answer whether adaptive patches help on your own data: yes, no or not shown.
 
-    Each arm is fitted several times on the rows before the test part. Validation rows select
-    the best fixed length and the challenger. The test part is forecast once, at the end. The
-    last line states whether the challenger helps.
+    Each model is trained several times on the rows before the test part. Validation rows select
+    the best fixed patches and the best adaptive ones. The test part is forecast once, at the end.
+    The last paragraph is the answer; in all percentages, minus means less error.
     """
     from adaptivepatch.comparison.arms import CHALLENGERS, default_patchers
     from adaptivepatch.comparison.compare import compare as compare_frame
+    from adaptivepatch.comparison.effort import QUICK, THOROUGH
     from adaptivepatch.comparison.result import check_folder
 
     if out is not None:
         check_folder(out, force)
     table = read_table(file, Columns(item_id, timestamp, target, date_format))
-    columns, trainer = table.columns, _trainer(table, max_steps)
+    columns = table.columns
+    trainer = _trainer(table, THOROUGH if thorough else QUICK, max_steps)
     challengers = [
         options.patcher_class(p) if ":" in p and not as_path(p, "patcher").exists() else p
         for p in patcher or CHALLENGERS
     ]
-    with _progress() as progress:
-        result = compare_frame(
-            table.frame,
-            default_patchers(context_length, challengers),
-            horizon=horizon,
-            context_length=context_length,
-            seeds=seeds,
-            backbone=backbone,
-            trainer=trainer,
-            metric=metric,
-            test_share=test_share,
-            validation_rows=validation_rows,
-            item_id=columns.item_id or ITEM_ID,
-            timestamp=columns.timestamp or "timestamp",
-            target=target,
-            freq=options.time_step(freq),
-            missing=missing.value,
-            n_jobs=jobs,
-            progress=progress,
-        )
+    result = compare_frame(
+        table.frame,
+        default_patchers(context_length, challengers, thorough=thorough),
+        horizon=horizon,
+        context_length=context_length,
+        seeds=seeds,
+        backbone=backbone,
+        trainer=trainer,
+        metric=metric,
+        test_share=test_share,
+        validation_rows=validation_rows,
+        item_id=columns.item_id or ITEM_ID,
+        timestamp=columns.timestamp or "timestamp",
+        target=target,
+        freq=options.time_step(freq),
+        missing=missing.value,
+        thorough=thorough,
+        n_jobs=jobs,
+    )
     if out is not None:
         result.save(out, overwrite=force)
     if as_json:
@@ -142,29 +156,12 @@ def compare(
         _show(result, out)
 
 
-def _trainer(table: Table, max_steps: int | None) -> Trainer:
-    """Return the default trainer for a file, with `max_steps` if given."""
-    from adaptivepatch.comparison.compare import default_trainer
-
+def _trainer(table: Table, effort: Effort, max_steps: int | None) -> Trainer:
+    """Return the trainer of an effort for a file, with `max_steps` if given."""
     columns = table.columns
     keys = {columns.item_id or ITEM_ID, columns.timestamp}
     channels = columns.target or [name for name in table.frame.columns if name not in keys]
-    trainer = default_trainer(len(channels))
-    if max_steps is not None:
-        trainer.set_params(max_steps=max_steps, validate_every=min(50, max(1, max_steps // 4)))
-    return trainer
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None]]:
-    """Print the progress on the error stream: a line per fit, or one status line on a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done, total, text: typer.echo(f"[{done}/{total}] {text}", err=True)
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("comparing ...") as status:
-        yield lambda done, total, text: status.update(f"{done} of {total}: {text}")
+    return effort.trainer(len(channels), max_steps)
 
 
 def _show(result: Comparison, out: Path | None) -> None:
@@ -175,28 +172,31 @@ def _show(result: Comparison, out: Path | None) -> None:
     percent = 100 * table[["difference", "low", "high"]]
     shown = pd.DataFrame(
         {
-            "arm": table.arm,
-            "tokens": table.tokens,
+            "model": table.arm,
+            "role": table.role.map(ROLES),
+            "patches": table.tokens,
             "validation": table.validation_error,
             "test": table.test_error,
             "std": table.test_error_std,
-            "diff %": percent.difference,
+            "change %": percent.difference,
             "from": percent.low,
             "to": percent.high,
-            "fit s": table.fit_cpu_seconds,
-            "predict s": table.predict_cpu_seconds,
-            "cost": table.fit_cost,
-            "verdict": table.verdict,
+            "train s": table.fit_cpu_seconds,
+            "forecast s": table.predict_cpu_seconds,
+            "shown": table.verdict,
         }
     )
-    forms = {"tokens": ".1f", "validation": ".4f", "test": ".4f", "std": ".4f", "fit s": ".1f"}
-    forms |= {"predict s": ".2f", "cost": ".2f", "diff %": "+.1f", "from": "+.1f", "to": "+.1f"}
+    forms = {"patches": ".1f", "validation": ".4f", "test": ".4f", "std": ".4f", "train s": ".1f"}
+    forms |= {"forecast s": ".2f", "change %": "+.1f", "from": "+.1f", "to": "+.1f"}
     show_table(shown, forms)
     typer.echo(
-        f"\n{settings['metric']} on scaled series, {settings['test_windows']} test windows of "
-        f"stride {settings['stride']}, {len(settings['seeds'])} seed(s). diff: relative to "
-        f"{result.baseline}; from, to: interval, {100 * settings['confidence']:g} % for all "
-        f"{settings['comparisons']} together. fit, predict: CPU seconds."
+        f"\nvalidation, test: mean error ({settings['metric']}) on scaled series; std: deviation "
+        f"between {len(settings['seeds'])} training(s). change: of the test error against "
+        f"{result.baseline}, minus means less error; from, to: its range, with "
+        f"{100 * settings['confidence']:g} % confidence for all {settings['comparisons']} ranges "
+        "together. patches: number per look-back. s: CPU seconds.\n"
+        f"Tested on {settings['test_windows']} windows {settings['stride']} step(s) apart, "
+        f"validated on windows {settings['validation_stride']} step(s) apart."
     )
     typer.echo("Controls:")
     for name, state in result.controls.items():

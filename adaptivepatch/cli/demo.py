@@ -55,8 +55,9 @@ def _demo_table(metrics: pd.DataFrame) -> Table:
     from rich.table import Table
 
     table = Table(
-        caption="MAE, RMSE: pedestrians per hour. MASE: 1 is the training error of the\n"
-        "same hour of the day before. fit, predict: seconds.",
+        caption="MAE, RMSE: pedestrians per hour. MASE: 1 is the training error of\n"
+        "'day before'. skill: 1 - MAE / MAE of the best naive forecast.\n"
+        "fit, predict: seconds.",
         caption_justify="left",
     )
     table.add_column("")
@@ -64,6 +65,7 @@ def _demo_table(metrics: pd.DataFrame) -> Table:
         "MAE": ",.1f",
         "RMSE": ",.1f",
         "MASE": ".3f",
+        "skill": ".3f",
         "patches": ".0f",
         "fit_seconds": ".1f",
         "predict_seconds": ".1f",

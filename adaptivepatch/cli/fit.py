@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +16,12 @@ from adaptivepatch.cli.about import ABOUT, write_about
 from adaptivepatch.cli.new_forecaster import (
     load_initial,
     make_forecaster,
+    parse_bounds,
     parse_quantiles,
     read_setting,
     refuse_own_options,
 )
 from adaptivepatch.cli.options import (
-    BackboneName,
-    ContextLength,
     File,
     Freq,
     Gaps,
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = r"""Examples:
 
-adaptivepatch fit load.csv --horizon 96 --model out/
+adaptivepatch fit load.csv --horizon 96 --holdout 720 --model out/
 
 adaptivepatch fit shops.csv.gz --item-id shop --timestamp day --target sales \
   --horizon 28 --quantiles 0.1,0.5,0.9 --missing mask --model shops/
@@ -67,6 +66,16 @@ ShortSeries = Annotated[
         help="Refuse series that are too short, or skip them.", rich_help_panel=options.COLUMNS
     ),
 ]
+Backbone = Annotated[
+    str | None,
+    model_option(
+        f"Backbone: {options.BACKBONE_NAMES}.", metavar="NAME", show_default="a small patchtst"
+    ),
+]
+LookBack = Annotated[
+    int | None,
+    model_option("Look-back in time steps.", show_default="336, or less for short series"),
+]
 PatcherName = Annotated[
     str,
     model_option(
@@ -78,6 +87,22 @@ Quantiles = Annotated[
     str | None,
     model_option("Quantiles to forecast, such as 0.1,0.5,0.9.", metavar="LIST", show_default=False),
 ]
+Bounds = Annotated[
+    str | None,
+    model_option(
+        "Bounds that forecasts are clipped to: nonnegative, or LOW,HIGH; one may be left out.",
+        metavar="LOW,HIGH",
+        show_default=False,
+    ),
+]
+Transform = Annotated[
+    str | None,
+    model_option(
+        "Transform of the values before they are scaled: log1p, box_cox or yeo_johnson.",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     model_option(
@@ -88,10 +113,27 @@ Settings = Annotated[
     ),
 ]
 MaxSteps = Annotated[
-    int | None, model_option("Maximum number of training steps.", show_default="1000")
+    int | None, model_option("Maximum number of training steps.", show_default="from the data")
 ]
 MaxEpochs = Annotated[
     int | None, model_option("Maximum number of training epochs.", show_default=False)
+]
+End = Annotated[
+    str | None,
+    model_option(
+        "Last stamp to train on. Later rows are held out, and evaluate starts with them.",
+        metavar="STAMP",
+        show_default="the last of FILE",
+    ),
+]
+Holdout = Annotated[
+    int | None,
+    model_option(
+        "Number of last time steps of FILE to hold out, as with --end.",
+        metavar="N",
+        min=1,
+        show_default=False,
+    ),
 ]
 ValidationRows = Annotated[
     int | None,
@@ -108,7 +150,7 @@ Init = Annotated[
     Path | None,
     model_option(
         "Model to fine-tune. Its weights are the initial ones; its context length, patcher, "
-        "backbone and quantiles are used unless they are given.",
+        "backbone, quantiles, bounds and transform are used unless they are given.",
         metavar="FOLDER",
         parser=options.user_path,
         show_default=False,
@@ -129,13 +171,17 @@ def fit(
     date_format: options.DateFormat = None,
     missing: Gaps = options.Missing.error,
     short: ShortSeries = options.Short.error,
-    context_length: ContextLength = 336,
+    context_length: LookBack = None,
     patcher: PatcherName = "fixed",
-    backbone: BackboneName = "patchtst",
+    backbone: Backbone = None,
     quantiles: Quantiles = None,
+    bounds: Bounds = None,
+    transform: Transform = None,
     settings: Settings = None,
     max_steps: MaxSteps = None,
     max_epochs: MaxEpochs = None,
+    end: End = None,
+    holdout: Holdout = None,
     validation_rows: ValidationRows = None,
     no_refit: NoRefit = False,
     seed: Seed = 0,
@@ -163,6 +209,8 @@ def fit(
         "patcher": patcher,
         "backbone": backbone,
         "quantiles": parse_quantiles(quantiles),
+        "bounds": parse_bounds(bounds),
+        "transform": transform,
         "missing": missing.value,
         "random_state": seed,
     }
@@ -173,6 +221,9 @@ def fit(
     refuse_own_options(values, context.command)
     forecaster = make_forecaster(parameters, training, values)
     table = read_table(file, Columns(item_id, timestamp, target or None, date_format))
+    holds_out = end is not None or holdout is not None
+    if holds_out:
+        table = _without_last_rows(table, end, holdout, horizon)
     arguments: dict[str, Any] = {
         "freq": options.time_step(freq),
         "validation_rows": validation_rows,
@@ -186,6 +237,8 @@ def fit(
         "patcher": patcher,
         "rows_are_numbered": table.columns.timestamp is None,
     }
+    if holds_out:
+        about["rows_held_out"] = True
     job.save(forecaster, about)
     job.report(forecaster, as_json=as_json)
 
@@ -317,20 +370,23 @@ class _Job:
 
     def report(self, forecaster: Forecaster, *, as_json: bool) -> None:
         """Print a summary; end with exit status 130 after an interruption."""
+        from adaptivepatch.cli.fitted_files import last_stamp
+        from adaptivepatch.cli.stamps import as_text
         from adaptivepatch.data.steps import step_name
 
         record, history = forecaster.record_, forecaster.history_
-        step = step_name(history.freq)
+        step, end = step_name(history.freq), as_text(last_stamp(forecaster), history.freq)
         if as_json:
             write_json(
                 {
                     "model": str(self.folder),
                     "horizon": forecaster.horizon,
-                    "context_length": forecaster.context_length,
+                    "context_length": forecaster.context_length_,
                     "items": history.num_items,
                     "skipped": forecaster.skipped_,
                     "channels": history.channels,
                     "freq": step,
+                    "end": end,
                     "best_step": record.best_step,
                     "steps": record.num_steps,
                     "validation_loss": record.best_loss,
@@ -343,8 +399,9 @@ class _Job:
             found = "no validation" if loss != loss else f"validation loss {loss:.4g}"
             typer.echo(
                 f"Wrote {self.folder}: forecasts {forecaster.horizon} steps of {step!r}, "
-                f"{history.num_items} series, {history.num_channels} channels; best step "
-                f"{record.best_step} of {record.num_steps}, {found}, {record.seconds:.1f} s."
+                f"{history.num_items} series, {history.num_channels} channels, rows up to {end}; "
+                f"best step {record.best_step} of {record.num_steps}, {found}, "
+                f"{record.seconds:.1f} s."
             )
         if record.interrupted:
             where = f"at step {record.num_steps} of {record.total_steps}"
@@ -366,3 +423,62 @@ def _announce(step: int, metrics: dict[str, float]) -> None:
         if key in metrics
     ]
     typer.echo(f"step {step}: {', '.join(parts)}, {metrics['seconds']:.1f} s", err=True)
+
+
+def _without_last_rows(table: Table, end: str | None, holdout: int | None, horizon: int) -> Table:
+    """Return the rows to train on: those up to a stamp that is the same for all series.
+
+    Parameters
+    ----------
+    table : Table
+        Content of the file.
+    end : str, optional
+        Last stamp to train on, written like those of the file.
+    holdout : int, optional
+        Number of last time steps of the file that are not trained on.
+    horizon : int
+        Number of steps to forecast.
+
+    Raises
+    ------
+    InvalidParameterError
+        If both limits are given, no rows are left, or no window is held out.
+    """
+    import pandas as pd
+
+    from adaptivepatch.cli.stamps import as_in_file, moments, parse_stamp
+
+    if end is not None and holdout is not None:
+        raise InvalidParameterError(
+            f"--end and --holdout exclude each other. Got {end!r} and {holdout!r}. Omit one of "
+            "them."
+        )
+    frame, columns = table.frame, table.columns
+    if columns.timestamp is None:
+        stamps: pd.Series[Any] = pd.Series(range(len(frame)), index=frame.index)
+    else:
+        stamps = moments(frame[columns.timestamp])
+    steps = stamps.drop_duplicates().sort_values()
+    if end is not None:
+        last, first = parse_stamp(end, "--end", stamps, columns.date_format), steps.iloc[0]
+        if last < first:
+            raise InvalidParameterError(
+                "--end must not be before the first stamp of the file, "
+                f"{as_in_file(first, columns.date_format)!r}. Got {end!r}. Pass a later stamp."
+            )
+    elif holdout is not None and horizon <= holdout < len(steps):
+        last = steps.iloc[-holdout - 1]
+    else:
+        raise InvalidParameterError(
+            f"--holdout must be at least the horizon, {horizon}, and less than the {len(steps)} "
+            f"time steps of the file. Got {holdout!r}. Pass a number in this range."
+        )
+    kept = frame[stamps <= last]
+    absent = 0
+    if columns.item_id in frame.columns:
+        absent = frame[columns.item_id].nunique() - kept[columns.item_id].nunique()
+    note(
+        f"{len(frame) - len(kept)} of {len(frame)} rows are held out"
+        f"{f', among them all rows of {absent} series' if absent else ''}."
+    )
+    return replace(table, frame=kept)

@@ -14,6 +14,7 @@ from adaptivepatch.errors import InvalidFrameError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from adaptivepatch.data.steps import Step
     from adaptivepatch.estimators.forecaster import Forecaster
 
 
@@ -46,17 +47,53 @@ class FittedFile:
         Stamps of the rows.
     date_format : str, optional
         Format in which the dates are written.
+    step : pandas offset or int
+        Time step of the model.
+    trained_to : pandas.Timestamp or int, optional
+        Last stamp of the rows of ``fit``, if it held later rows out.
     """
 
     frame: pd.DataFrame
     stamps: pd.Series[Any]
     date_format: str | None
+    step: Step
+    trained_to: Any
 
-    def stamp(self, text: str) -> str | int:
-        """Return the stamp of ``--start``, which is written like the stamps of the file."""
-        from adaptivepatch.cli.stamps import parse_start
+    def first_target(self, start: str | None) -> str | int | None:
+        """Return the first stamp to evaluate, None for the first possible one.
 
-        return parse_start(text, self.stamps, self.date_format)
+        Parameters
+        ----------
+        start : str, optional
+            Stamp of ``--start``. Default: the first stamp after those of ``fit``, if it held rows
+            out.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the stamp is not written like those of the file.
+        InvalidFrameError
+            If ``fit`` held rows out, and the file has none after those of ``fit``.
+        """
+        from adaptivepatch.cli.stamps import as_text, parse_stamp
+
+        if start is not None:
+            stamp = parse_stamp(start, "--start", self.stamps, self.date_format)
+        elif self.trained_to is None:
+            return None
+        else:
+            later = self.stamps[self.stamps > self.trained_to]
+            if later.empty:
+                ends = [
+                    str(as_text(end, self.step)) for end in (self.trained_to, self.stamps.max())
+                ]
+                raise InvalidFrameError(
+                    "Without --start, the rows after those of fit are evaluated. Those of fit end "
+                    f"at {ends[0]!r}, and the file ends at {ends[1]!r}. Pass a file with later "
+                    "rows, or --start."
+                )
+            stamp = later.min()
+        return str(stamp) if hasattr(stamp, "isoformat") else int(stamp)
 
 
 def read_like_fitted(file: Path, folder: Path, forecaster: Forecaster, given: Given) -> FittedFile:
@@ -85,6 +122,7 @@ def read_like_fitted(file: Path, folder: Path, forecaster: Forecaster, given: Gi
     """
     import pandas as pd
 
+    from adaptivepatch.cli.stamps import moments
     from adaptivepatch.cli.tables import Columns, read_table
 
     columns, layout = forecaster.columns_, forecaster.history_.layout
@@ -113,10 +151,20 @@ def read_like_fitted(file: Path, folder: Path, forecaster: Forecaster, given: Gi
     if found.timestamp is None:
         stamps: pd.Series[Any] = pd.Series(range(len(frame)))
     else:
-        stamps = frame[found.timestamp]
+        stamps = moments(frame[found.timestamp])
         _check_zone(file, stamps, forecaster.history_.index[0])
         names[found.timestamp] = columns["timestamp"]
-    return FittedFile(_renamed(frame, names), stamps, date_format)
+    trained_to = None
+    are_dates = pd.api.types.is_datetime64_any_dtype(stamps.dtype)
+    if by_cli.get("rows_held_out") and are_dates == hasattr(last_stamp(forecaster), "isoformat"):
+        trained_to = last_stamp(forecaster)
+    step = forecaster.freq_
+    return FittedFile(_renamed(frame, names), stamps, date_format, step, trained_to)
+
+
+def last_stamp(forecaster: Forecaster) -> Any:
+    """Return the last stamp of all series of fit."""
+    return max(index[-1] for index in forecaster.history_.index)
 
 
 def _ids_of_model(column: pd.Series[Any], known: Sequence[Hashable]) -> pd.Series[Any]:

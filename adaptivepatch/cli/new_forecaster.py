@@ -36,10 +36,12 @@ def load_initial(
     from adaptivepatch.estimators.forecaster import Forecaster
 
     trained = Forecaster.load(folder, classes)
-    for name in ("context_length", "patcher", "backbone", "quantiles"):
+    for name in ("context_length", "patcher", "backbone", "quantiles", "bounds", "transform"):
         source = context.get_parameter_source(name)
         if source is not None and source.name == "DEFAULT":
             parameters[name] = getattr(trained, name)
+    for name in ("values_per_patch", "embedding"):  # they have no option of their own
+        parameters[name] = getattr(trained, name)
     return trained
 
 
@@ -76,7 +78,8 @@ def make_forecaster(
         forecaster = Forecaster(trainer=Trainer(**training), **parameters)
         forecaster.set_params(**values)
         check_int(forecaster, horizon=forecaster.horizon)
-        check_int(forecaster, low=2, context_length=forecaster.context_length)
+        if forecaster.context_length is not None:
+            check_int(forecaster, low=2, context_length=forecaster.context_length)
         forecaster.trainer.check()
         forecaster.make_network()  # refuses a wrong parameter before a long file is read
     except (TypeError, ValueError) as error:
@@ -145,3 +148,17 @@ def parse_quantiles(text: str | None) -> list[float] | None:
         raise InvalidParameterError(
             f"--quantiles must be numbers separated by commas, such as 0.1,0.5,0.9. Got {text!r}."
         ) from error
+
+
+def parse_bounds(text: str | None) -> str | tuple[float | None, float | None] | None:
+    """Return the bounds in a text such as ``nonnegative``, ``0,`` or ``0,100``."""
+    if text is None or text == "nonnegative":
+        return text
+    try:
+        low, high = (float(part) if part.strip() else None for part in text.split(","))
+    except ValueError as error:
+        raise InvalidParameterError(
+            "--bounds must be nonnegative, or a low and a high number with a comma between them, "
+            f"of which one may be left out, such as '0,100' or '0,' or ',100'. Got {text!r}."
+        ) from error
+    return low, high

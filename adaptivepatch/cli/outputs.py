@@ -7,12 +7,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptivepatch.cli.stamps import dates_as_text
 from adaptivepatch.cli.tables import ending_of
 from adaptivepatch.errors import InvalidParameterError, MissingDependencyError
 from adaptivepatch.files import write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from adaptivepatch.data.steps import Step
+    from adaptivepatch.plotting.figures import Figure
+
+FIGURES = (".png", ".svg", ".pdf")
 
 
 def check_output(path: Path, *, force: bool, source: Path | None = None) -> None:
@@ -63,6 +69,28 @@ def check_target(path: Path, *, force: bool, source: Path | None = None) -> None
         )
 
 
+def check_figure(path: Path | None, *, force: bool) -> None:
+    """Fail early if a figure cannot be drawn or written; None stands for no figure.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the file cannot be written.
+    MissingDependencyError
+        If matplotlib is not installed.
+    """
+    from adaptivepatch.plotting.figures import new_figure
+
+    if path is None:
+        return
+    if path.suffix.lower() not in FIGURES:
+        raise InvalidParameterError(
+            f"The name of a figure must end in .png, .svg or .pdf. Got {str(path)!r}. Rename it."
+        )
+    check_target(path, force=force)
+    new_figure()  # raises if matplotlib is missing
+
+
 def check_types(path: Path, name: str, values: Iterable[object]) -> None:
     """Raise if a column cannot be written because its values are of several types.
 
@@ -89,8 +117,18 @@ def check_types(path: Path, name: str, values: Iterable[object]) -> None:
         )
 
 
-def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame in the format of the file's ending, completely or not at all."""
+def write_table(frame: pd.DataFrame, path: Path, step: Step) -> None:
+    """Write a frame in the format of the file's ending, completely or not at all.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Table of results. Its dates keep their type in a parquet file and are text in others.
+    path : path
+        File to write.
+    step : pandas offset or int
+        Time step of the series, which decides how dates are written.
+    """
     ending = ending_of(path, "the output")
     if ending == ".parquet":
         for name, column in frame.items():
@@ -105,10 +143,10 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
             ) from error
         return
     methods: dict[str, Any] = {".gz": {"method": "gzip", "mtime": 0}, ".xz": "xz"}
-    separator = "\t" if ".tsv" in ending else ","
+    separator, text = "\t" if ".tsv" in ending else ",", dates_as_text(frame, step)
     write_atomic(
         path,
-        lambda target: frame.to_csv(
+        lambda target: text.to_csv(
             target,
             sep=separator,
             index=False,
@@ -116,3 +154,9 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
             compression=methods.get(path.suffix.lower()),
         ),
     )
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the file's ending, completely or not at all."""
+    kind = path.suffix.lower().removeprefix(".")
+    write_atomic(path, lambda target: figure.savefig(target, dpi=110, format=kind))

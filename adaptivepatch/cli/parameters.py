@@ -17,19 +17,25 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "--arm": ("arms",),
     "--backbone": ("backbone",),
     "--batch-size": ("batch_size",),
+    "--bounds": ("bounds",),
     "--by": ("by",),
     "--cell": ("cells",),
     "--context-length": ("context_length",),
+    "--cutoff": ("cutoffs",),
     "--dataset": ("datasets",),
     "--device": ("device",),
     "--force": ("overwrite",),
     "--freq": ("freq",),
+    "--history": ("history",),
+    "--history-steps": ("history_steps",),
     "--horizon": ("horizon",),
     "--init": ("init",),
+    "--item": ("items",),
     "--item-id": ("item_id",),
     "--jobs": ("n_jobs",),
     "--learning-rate": ("learning_rate",),
     "--max-epochs": ("max_epochs",),
+    "--max-series": ("max_series",),
     "--max-steps": ("max_steps",),
     "--metric": ("metric",),
     "--missing": ("missing",),
@@ -45,11 +51,15 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "--start": ("start",),
     "--steps": ("steps",),
     "--stride": ("stride",),
-    "--target": ("target",),
+    "--target": ("target", "channels"),
     "--test-share": ("test_share",),
+    "--thorough": ("thorough",),
     "--timestamp": ("timestamp",),
+    "--transform": ("transform",),
+    "--title": ("title",),
     "--validate-every": ("validate_every",),
     "--validation-rows": ("validation_rows",),
+    "--ylabel": ("ylabel",),
 }
 """Parameters by option; a command that has the option uses it for these parameters."""
 
@@ -62,8 +72,9 @@ SETTINGS: Mapping[str, str] = {
     **{
         name: f"trainer__{name}"
         for name in (
-            *("batch_size", "gradient_clip", "learning_rate", "patience"),
-            *("precision", "progress", "schedule", "validate_every", "weight_decay"),
+            *("batch_rows", "batch_size", "gradient_clip", "learning_rate", "patience"),
+            *("precision", "progress", "schedule", "validate_every", "validation_share"),
+            "weight_decay",
         )
     },
 }

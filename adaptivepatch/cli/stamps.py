@@ -1,4 +1,4 @@
-"""The column of stamps in a file: how it is found, and how its dates are read."""
+"""Stamps on the command line: how they are found in a file, read and written."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from adaptivepatch.data.steps import Step
+
 NAMES = ("timestamp", "date", "ds", "time")
 _DAY = r"\d{4}([-/]\d{1,2}([-/.]\d{1,2})?|\.\d{1,2}[-/.]\d{1,2})?|\d{8}"  # no decimal years
 _CLOCK = r"\d{1,2}(:?\d{2}(:?\d{2}([.,]\d+)?)?)?"
 _OFFSET = r"(?P<offset>Z|[+-]\d{2}(?::?\d{2})?)"
 _ISO = rf"(?:{_DAY})(?:[T ]{_CLOCK}\s?{_OFFSET}?)?"
 _LIKE_A_DATE = r"\d{1,4}[-/. ]\w{1,9}[-/. ]\d{1,4}.*"
+_PRINTED = r"\d{4}-\d{2}-\d{2}( .*)?"  # as `as_text` writes dates
 _SHORT_DAY = "20h"  # days of a local clock are 23 to 25 hours apart, or more
 
 
@@ -114,37 +117,130 @@ def parse(
     return dates
 
 
-def parse_start(text: str, like: pd.Series[Any], date_format: str | None) -> str | int:
-    """Return the stamp of ``--start``, which is written like the stamps of the file.
+def moments(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return stamps that can be compared: the first moment of each period, or the stamps."""
+    import pandas as pd
+
+    if not isinstance(column.dtype, pd.PeriodDtype):
+        return column
+    return pd.Series(pd.PeriodIndex(column).to_timestamp(), column.index)
+
+
+def parse_stamp(text: str, option: str, like: pd.Series[Any], date_format: str | None) -> Any:
+    """Return the stamp of an option, which is written like the stamps of the file.
+
+    A date may also be written as the commands print it, with the year first, if `date_format`
+    begins with the day or the month. A date without an offset from UTC is one of the time zone of
+    the file.
 
     Parameters
     ----------
     text : str
         Stamp as given.
+    option : str
+        Name of the option, for messages.
     like : pandas.Series
         Stamps of the file, as dates or integers.
     date_format : str, optional
         Format of dates, as in `parse`.
 
+    Returns
+    -------
+    pandas.Timestamp or int
+        Stamp that can be compared with those of the file.
+
     Raises
     ------
     InvalidParameterError
-        If the text is not such a stamp.
+        If the text is not such a stamp, or if it is a time of day that the clocks of the time zone
+        skip or show twice.
     """
     import pandas as pd
 
     is_date, first = _is_date_dtype(like), like.iloc[0]
-    try:
-        stamp = _read(pd.Series([text]), "--start", date_format if is_date else None)[0]
-    except InvalidFrameError:
-        stamp = None
-    if stamp is None or _is_date_dtype(stamp) != is_date:
-        example = first.strftime(date_format) if is_date and date_format else str(first)
+    zone = getattr(first, "tz", None)
+    stamp = _one_stamp(text, option, date_format if is_date else None)
+    if isinstance(stamp, pd.Timestamp) != is_date or (getattr(stamp, "tz", None) and not zone):
         raise InvalidParameterError(
-            "--start must be a stamp that is written like those of the file, such as "
-            f"{example!r}. Got {text!r}."
+            f"{option} must be a stamp that is written like those of the file, such as "
+            f"{as_in_file(first, date_format)!r}. Got {text!r}."
         )
-    return str(stamp.iloc[0]) if is_date else int(stamp.iloc[0])
+    if zone is None:
+        return stamp
+    if stamp.tz is not None:
+        return stamp.tz_convert(zone)
+    moment = stamp.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    if moment is pd.NaT:
+        raise InvalidParameterError(
+            f"{option} must be one moment. The clocks of {zone} skip {text!r} or show it twice. "
+            f"Write it with an offset from UTC, such as {str(first)!r}."
+        )
+    return moment
+
+
+def _one_stamp(text: str, option: str, date_format: str | None) -> Any:
+    """Return a stamp in the given format or as the commands print it; None if it is neither."""
+    import pandas as pd
+
+    formats = [date_format]
+    first_code = None if date_format is None else re.search("%[a-zA-Z]", date_format)
+    if first_code and first_code[0] in ("%d", "%m") and re.fullmatch(_PRINTED, text.strip()):
+        formats.append(None)
+    for form in formats:
+        try:
+            return _read(pd.Series([text]), option, form)[0].iloc[0]
+        except InvalidFrameError:
+            continue
+    return None
+
+
+def as_in_file(stamp: Any, date_format: str | None) -> str:
+    """Return a stamp as an option takes it: in the format of the file, if one was stated."""
+    in_format = date_format is not None and hasattr(stamp, "strftime")
+    return str(stamp.strftime(date_format) if in_format else stamp)
+
+
+def as_text(stamp: Any, step: Step) -> str | int:
+    """Return a stamp as all commands print it; an integer is returned unchanged.
+
+    Dates have the year first, and their offset from UTC if they have a time zone. Midnight is left
+    out where steps are days or longer and there is no time zone.
+
+    Parameters
+    ----------
+    stamp : pandas.Timestamp, str or int
+        Stamp of a series, or the text of such a stamp.
+    step : pandas offset or int
+        Time step of the series.
+    """
+    import pandas as pd
+
+    if isinstance(step, int):
+        return int(stamp)
+    of_hours = isinstance(step, pd.offsets.Tick) and not isinstance(step, pd.offsets.Day)
+    if of_hours or isinstance(step, pd.offsets.BusinessHour):
+        return str(stamp)
+    return str(stamp).removesuffix(" 00:00:00")
+
+
+def dates_as_text(frame: pd.DataFrame, step: Step) -> pd.DataFrame:
+    """Return a table whose dates are text, as `as_text` writes them.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Table of results.
+    step : pandas offset or int
+        Time step of the series.
+    """
+    import pandas as pd
+
+    texts = {}
+    for name, column in frame.items():
+        if pd.api.types.is_datetime64_any_dtype(column.dtype):
+            known = {stamp: as_text(stamp, step) for stamp in pd.DatetimeIndex(column.unique())}
+            texts[str(name)] = column.map(known)
+    return frame.assign(**texts)
 
 
 def _read(

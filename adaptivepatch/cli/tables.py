@@ -54,6 +54,8 @@ class Columns:
         the file.
     zone : tzinfo, optional
         Time zone to which dates with offsets are converted. Default: that of the dates.
+    text : sequence of str, default=()
+        Names of further columns that are read as text, if the file has them.
     numbered : bool, default=True
         Whether the rows of a file without stamps are numbered; otherwise it is refused. In a
         result: whether they were numbered.
@@ -65,6 +67,7 @@ class Columns:
     date_format: str | None = None
     index: str | None = None
     zone: datetime.tzinfo | None = None
+    text: Sequence[str] = ()
     numbered: bool = True
 
 
@@ -135,7 +138,7 @@ def read_table(path: Path, columns: Columns) -> Table:
         )
         if not is_long:
             _check_distinct(path, frame[timestamp])
-    keys = {item_id, timestamp}
+    keys = {item_id, timestamp, *columns.text}
     if ending != ".parquet":  # columns that could have been keys were read as text
         for name in frame.columns:
             if name not in keys and stamps.is_text(frame[name]):
@@ -223,9 +226,9 @@ def _check_numbers(frame: pd.DataFrame, name: str, *, has_stamps: bool) -> None:
     value = str(column.iloc[row])
     if re.fullmatch(r"\s*[+-]?[\d.]*,\d+\s*", value):
         raise InvalidFrameError(
-            f"Numbers must have a decimal point and no separators. Column {name!r} has {value!r} "
-            f"in data row {row + 1}. Write the file with decimal points. pandas can read this one "
-            "with read_csv(..., decimal=',')."
+            "Numbers must use a decimal point and no thousands separators. Column "
+            f"{name!r} has {value!r} in data row {row + 1}. Write the file with decimal points. "
+            "pandas can read the present file with read_csv(..., decimal=',')."
         )
     keys = "--item-id" if has_stamps else "--timestamp or --item-id"
     raise InvalidFrameError(
@@ -257,7 +260,7 @@ def _read_csv(path: Path, ending: str, columns: Columns) -> pd.DataFrame:
             f"{_shorten(header)}. Add a header line."
         )
     # Keys stay text: 007 is not a number, and NA may be Namibia.
-    keys = {columns.item_id or ITEM_ID, columns.timestamp, columns.index, names[0]}
+    keys = {columns.item_id or ITEM_ID, columns.timestamp, columns.index, names[0], *columns.text}
     keys |= {name for name in names if name.lower() in stamps.NAMES}
     missing = {name: [""] if name in keys else _MISSING for name in names}
     try:

@@ -54,6 +54,7 @@ class ArmRuns(NamedTuple):
     parameters: int
     validation_error: NDArray[np.float64]
     best_step: NDArray[np.int64]
+    still_falling: NDArray[np.bool_]  # at the last training step
     fit_seconds: NDArray[np.float64]
     predict_seconds: NDArray[np.float64]
 
@@ -69,14 +70,18 @@ class ArmRuns(NamedTuple):
 
 
 def default_patchers(
-    context_length: int, challengers: Sequence[str | type[Patcher]] = CHALLENGERS
+    context_length: int,
+    challengers: Sequence[str | type[Patcher]] = CHALLENGERS,
+    *,
+    thorough: bool = False,
 ) -> dict[str, Patcher]:
     """Return the default arms of a comparison.
 
-    The arms are fixed patches of 8, 16, 24 and 48 steps, if two fit into the look-back, and, for
-    all lengths but the shortest, each challenger and random boundaries with the same number of
-    patches. The newest patches of "recency" are half as long as the fixed ones. Learned
-    challengers, whose fits cost more, have the two longest lengths only. Two of them have a control
+    The arms are fixed patches of 8, 16, 24 and 48 steps, if two fit into the look-back, and each
+    challenger and random boundaries with as many patches as fixed ones of 24 steps or, if
+    `thorough`, of all lengths but the shortest. The newest patches of "recency" are half as long as
+    the fixed ones. Learned challengers, whose fits cost more, have the two longest lengths at most.
+    Two of them have a control
     without learned boundaries: "reinpatch" has "frozen", the same policy, which samples but never
     learns, and "dynamic_chunking" has "even_chunks", the same network with even patches.
 
@@ -88,6 +93,8 @@ def default_patchers(
         Patchers with a compression rate: registered names, classes, which are named by their
         `name`, and pretrained patchers (names in this package or folders), which are frozen. All
         have exactly as many patches as the fixed ones.
+    thorough : bool, default=False
+        Whether challengers and controls have several lengths instead of one in the middle.
 
     Returns
     -------
@@ -104,6 +111,8 @@ def default_patchers(
         lengths = sorted({max(1, context_length // 4), max(1, context_length // 2)})
     arms: dict[str, Patcher] = {f"fixed {n}": FixedPatcher(compression_rate=n) for n in lengths}
     others = lengths[1:] or lengths
+    if not thorough:
+        others = [others[len(others) // 2]]
     kinds = _by_name(challengers)
     controls = [CONTROLS[name] for name in kinds if name in CONTROLS]
     for name, kind in {**kinds, **{name: name for name in (*controls, "random")}}.items():

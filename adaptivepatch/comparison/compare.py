@@ -1,10 +1,12 @@
 """`compare`: tell whether choosing where patches begin helps on a user's own data.
 
-The steps of a comparison, with the file of each: name the arms (``arms.py``); fit every arm with
-every seed on the rows before the test part, whose last rows select the training step, and forecast
-the test part once with every fit (``fits.py``); select the baseline and the challenger of the
-verdict by validation error, and compute intervals (``findings.py``, ``statistics.py``); write the
-sentence (``verdict.py``); return table, verdict, figure and files (``result.py``).
+The steps of a comparison, with the file of each: decide how much is trained and tested
+(``effort.py``); name the arms (``arms.py``); measure how long it will take (``costs.py``); fit
+every arm with every seed on the rows before the test part, whose last rows select the training
+step, and forecast the test part once with every fit (``fits.py``); select the baseline and the
+challenger of the verdict by validation error, and compute intervals (``findings.py``,
+``statistics.py``); write the answer (``verdict.py``); return table, verdict, figure and files
+(``result.py``).
 """
 
 from __future__ import annotations
@@ -15,8 +17,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from adaptivepatch.comparison.arms import make_arms
-from adaptivepatch.comparison.fits import LOSSES, Progress, Setup, observed_targets, run_arms
+from adaptivepatch.comparison.arms import default_patchers, make_arms
+from adaptivepatch.comparison.costs import Clock, measure
+from adaptivepatch.comparison.effort import QUICK, THOROUGH
+from adaptivepatch.comparison.fits import LOSSES, Setup, naive_losses, observed_targets, run_arms
+from adaptivepatch.comparison.progress import Progress, reporting
 from adaptivepatch.comparison.result import Comparison, conclude
 from adaptivepatch.comparison.statistics import MIN_BLOCKS, MIN_ITEMS
 from adaptivepatch.data.frame import read_frame
@@ -32,9 +37,6 @@ from adaptivepatch.keywords import helpful
 from adaptivepatch.nn.tokens.patch_embedding import EMBEDDINGS
 from adaptivepatch.resolver import resolve_backbone
 from adaptivepatch.training.trainer import Trainer, resolve_trainer
-
-MAX_TEST_ROWS = 50_000
-"""Largest number of test windows times channels; with more, the stride of windows grows."""
 
 
 @helpful
@@ -58,19 +60,20 @@ def compare(
     target: str | Sequence[str] | None = None,
     freq: Any = None,
     missing: Literal["error", "mask"] = "error",
+    thorough: bool = False,
     n_jobs: int = 1,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = True,
 ) -> Comparison:
-    """Compare patchers on your own data, and tell whether one beats the best fixed patch length.
+    """Compare patchers on your own data, and answer whether adaptive patches help.
 
     Parameters
     ----------
     df : pandas.DataFrame
         Wide or long frame, as in `Forecaster.fit`.
     patchers : sequence or mapping of str to Patcher, optional
-        Arms: patchers or registered names. Fixed patchers are candidates for the baseline, random
-        ones and policies that do not learn are controls, all others are challengers. Default:
-        `default_patchers`.
+        Patchers to compare, called arms, or their registered names. Fixed patchers are
+        candidates for the baseline, random ones and policies that do not learn are controls, all
+        others are challengers. Default: `default_patchers`.
     horizon, context_length : int
         Horizon and look-back in time steps.
     seeds : int or sequence of int, default=5
@@ -83,7 +86,7 @@ def compare(
         Embedding of all arms, so that they differ in boundaries only. Patches that overlap are
         always resampled. None means each patcher's own embedding, as in `Forecaster`.
     trainer : Trainer, optional
-        Trainer of all arms. Default: `default_trainer`, whose training is short.
+        Trainer of all arms. Default: one whose training is short; `thorough` trains longer.
     metric : {"MSE", "MAE"}, default="MSE"
         Loss of training, validation and test, on series scaled by training rows.
     test_share : float, default=0.2
@@ -101,11 +104,15 @@ def compare(
         Time step, if it cannot be inferred.
     missing : {"error", "mask"}, default="error"
         Treatment of gaps, as in `Forecaster`.
+    thorough : bool, default=False
+        Try all compression rates, train longer, and validate and test on all windows. By default
+        the training is short and windows are thinned evenly, so that a comparison ends in minutes.
     n_jobs : int, default=1
         Number of processes, each with one CPU thread. The result does not depend on it.
-    progress : callable, optional
-        Function that is called as ``progress(done, total, text)`` after every fit and every
-        forecast of the test part.
+    progress : bool or callable, default=True
+        Print the estimated time before the first fit, and then the progress with the time left, on
+        the error stream. A function is called instead, as ``progress(done, total, text)``: with
+        `done` 0 before the first fit, and after every fit and every forecast of the test part.
 
     Returns
     -------
@@ -131,6 +138,7 @@ def compare(
     )
     check_int(None, horizon=horizon)
     check_int(None, low=2, context_length=context_length)
+    effort = THOROUGH if thorough else QUICK
     setup = Setup(
         panel=panel,
         test_rows=np.floor(test_share * panel.lengths + 1e-9).astype(np.int64),
@@ -139,29 +147,32 @@ def compare(
         metric=metric,
         backbone=resolve_backbone(backbone),
         embedding=embedding,
-        trainer=resolve_trainer(trainer or default_trainer(panel.num_channels)),
+        trainer=resolve_trainer(trainer or effort.trainer(panel.num_channels)),
         validation_rows=validation_rows,
         missing=missing,
+        effort=effort,
     )
+    if patchers is None:
+        patchers = default_patchers(context_length, thorough=thorough)
     arms = make_arms(patchers, context_length, baseline)
     windows = _test_windows(setup, test_share)
+    naive = naive_losses(setup, windows)
+    with reporting(progress) as report:
+        costs = measure(arms, numbers, setup, windows)
+        clock = Clock(costs, len(arms), len(numbers), n_jobs, report)
+        clock.announce(
+            _announcement(len(arms), len(numbers), setup, windows),
+            is_upper_bound=setup.trainer.patience is not None,
+        )
+        done = {"fitted": clock.fitted, "tested": clock.tested}
+        runs = run_arms(arms, numbers, setup, windows, n_jobs=n_jobs, **done)
     return conclude(
-        run_arms(arms, numbers, setup, windows, n_jobs=n_jobs, progress=progress),
+        runs,
         numbers,
         windows,
         count=observed_targets(windows).sum(axis=(1, 2)).astype(np.float64),
-        settings=_settings(setup, windows, test_share, confidence),
-    )
-
-
-def default_trainer(num_channels: int) -> Trainer:
-    """Return the default trainer of a comparison, which trains every arm for a short time."""
-    return Trainer(
-        max_steps=400,
-        batch_size=max(1, 64 // num_channels),
-        learning_rate=2e-3,
-        validate_every=50,
-        patience=3,
+        naive=naive,
+        settings=_settings(setup, windows, test_share, confidence, clock),
     )
 
 
@@ -214,15 +225,26 @@ def _test_windows(setup: Setup, test_share: float) -> Windows:
             "a larger test_share or a shorter horizon.",
             parameter="test_share",
         )
-    stride = int(np.ceil(len(windows) * channels / MAX_TEST_ROWS))
-    stride = min(stride, setup.horizon)
+    stride = setup.effort.test_stride(len(windows), channels, num_times, setup.horizon)
     return windows if stride == 1 else setup.windows(stride)
 
 
+def _announcement(num_arms: int, num_seeds: int, setup: Setup, windows: Windows) -> str:
+    """Return what is going to be done, and which windows are left out."""
+    text = f"{num_arms} models, each trained {num_seeds} times."
+    strides = {"test": windows.stride, "validation": setup.validation_stride}
+    if max(strides.values()) > 1:
+        used = [f"{'all' if n == 1 else f'one in {n}'} {name}" for name, n in strides.items()]
+        text += f" The comparison uses {' and '.join(used)} windows"
+        text += "." if setup.effort is THOROUGH else "; the option thorough uses all."
+    return text
+
+
 def _settings(
-    setup: Setup, windows: Windows, test_share: float, confidence: float
+    setup: Setup, windows: Windows, test_share: float, confidence: float, clock: Clock
 ) -> dict[str, Any]:
     return {
+        "effort": setup.effort.name,
         "horizon": setup.horizon,
         "context_length": setup.context_length,
         "metric": setup.metric,
@@ -233,9 +255,11 @@ def _settings(
         "channels": setup.panel.num_channels,
         "test_windows": len(windows),
         "stride": windows.stride,
+        "validation_stride": setup.validation_stride,
         "scaled_by": "training rows of each item and channel",
         "refit": False,
         "backbone": repr(setup.backbone),
         "embedding": setup.embedding,
         "trainer": repr(setup.trainer),
+        "estimated_cpu_seconds": clock.cpu_seconds,
     }

@@ -47,9 +47,26 @@ class JudgedArm(NamedTuple):
     to_equal_tokens: Contrast | None = None
 
     @property
-    def helps(self) -> bool:
+    def has_less_error(self) -> bool:
         """Whether the whole interval relative to the baseline is below 0."""
         return self.to_baseline is not None and self.to_baseline.verdict == "helps"
+
+
+class Naive(NamedTuple):
+    """A naive forecast: its name and its sums of losses, of shape (windows,)."""
+
+    name: str
+    total: NDArray[np.float64]
+
+    def test_error(self, count: NDArray[np.float64]) -> float:
+        """Return the mean loss.
+
+        Parameters
+        ----------
+        count : ndarray of shape (windows,)
+            Number of observed targets of each window.
+        """
+        return float(self.total.sum() / count.sum())
 
 
 @dataclass(frozen=True)
@@ -64,8 +81,11 @@ class Findings:
         Candidate for the baseline with the smallest validation error.
     headline : JudgedArm
         Challenger with the smallest validation error.
-    to_unlearned : Contrast or None
-        Interval of the headline relative to its `unlearned_control`, if there is one.
+    to_unlearned, to_random : Contrast or None
+        Intervals of the headline relative to its `unlearned_control` and to random boundaries with
+        an equal number of tokens, if there are such arms.
+    naive : list of Naive
+        Naive forecasts of the same windows.
     windows : pandas.DataFrame
         Rows for the test windows, with the columns item, time and observed.
     settings : mapping
@@ -76,13 +96,25 @@ class Findings:
     baseline: ArmRuns
     headline: JudgedArm
     to_unlearned: Contrast | None
+    to_random: Contrast | None
+    naive: list[Naive]
     windows: pd.DataFrame
     settings: Mapping[str, Any]
 
     @property
-    def controls(self) -> list[JudgedArm]:
-        """Arms whose role is "control"."""
-        return [arm for arm in self.arms if arm.runs.role == "control"]
+    def count(self) -> NDArray[np.float64]:
+        """Number of observed targets of each test window."""
+        return self.windows.observed.to_numpy(dtype=np.float64)
+
+    def totals(self) -> dict[str, NDArray[np.float64]]:
+        """Return sums of losses of shape (seeds, windows) of arms and naive forecasts, by name."""
+        num_seeds = len(self.settings["seeds"])
+        totals = {arm.runs.name: arm.runs.total for arm in self.arms}
+        return totals | {naive.name: np.tile(naive.total, (num_seeds, 1)) for naive in self.naive}
+
+    def judged(self, runs: ArmRuns) -> JudgedArm:
+        """Return an arm with its intervals."""
+        return next(arm for arm in self.arms if arm.runs is runs)
 
 
 def judge(
@@ -91,6 +123,7 @@ def judge(
     windows: Windows,
     count: NDArray[np.float64],
     settings: Mapping[str, Any],
+    naive: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> Findings:
     """Select baseline and headline by validation, and compute the intervals of all arms.
 
@@ -106,6 +139,8 @@ def judge(
         Number of observed targets of each window.
     settings : mapping
         Settings of the comparison, to which those of the statistics are added.
+    naive : mapping of str to ndarray of shape (windows,), optional
+        Sums of losses of naive forecasts, by name.
     """
     baseline, headline = _best(arms, "baseline candidate"), _best(arms, "challenger")
     tested = pd.DataFrame({"item": windows.item, "time": time_position(windows), "observed": count})
@@ -131,6 +166,11 @@ def judge(
         baseline=baseline,
         headline=judged[headline.name],
         to_unlearned=contrast(headline, unlearned_control(headline, arms)),
+        to_random=contrast(headline, random_control(headline, arms)),
+        naive=[
+            Naive(f"{name} (naive)" if name in judged else name, total)
+            for name, total in (naive or {}).items()
+        ],
         windows=tested,
         settings={
             **settings,
@@ -196,6 +236,12 @@ def unlearned_control(headline: ArmRuns, arms: list[ArmRuns]) -> ArmRuns | None:
         return None
     same = [arm for arm in arms if arm.is_trainable and arm.kind == headline.kind]
     return arm_of_equal_tokens(headline, same, "control")
+
+
+def random_control(headline: ArmRuns, arms: list[ArmRuns]) -> ArmRuns | None:
+    """Return the control with random boundaries and the same number of tokens."""
+    by_chance = [arm for arm in arms if not arm.is_trainable]
+    return arm_of_equal_tokens(headline, by_chance, "control")
 
 
 def _best(arms: list[ArmRuns], role: Role) -> ArmRuns:

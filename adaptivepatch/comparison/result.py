@@ -15,9 +15,22 @@ from numpy.typing import NDArray
 
 from adaptivepatch import plotting
 from adaptivepatch.comparison.arms import ArmRuns
-from adaptivepatch.comparison.findings import Findings, JudgedArm, interval_between, judge
+from adaptivepatch.comparison.findings import (
+    Findings,
+    JudgedArm,
+    Naive,
+    interval_between,
+    judge,
+)
 from adaptivepatch.comparison.statistics import Interval
-from adaptivepatch.comparison.verdict import is_exploratory, list_controls, sentence
+from adaptivepatch.comparison.verdict import (
+    SIDES,
+    Answer,
+    answer,
+    is_exploratory,
+    list_controls,
+    sentences,
+)
 from adaptivepatch.data.windows import Windows
 from adaptivepatch.errors import InvalidParameterError, MissingDependencyError, suggest
 from adaptivepatch.files import Replacement, as_path, make_folder
@@ -32,17 +45,21 @@ class Comparison:
     Parameters
     ----------
     table : pandas.DataFrame
-        One row per arm: arm, role, patcher, tokens (mean per test window), compression_rate,
-        validation_error, test_error and test_error_std (mean and standard deviation over seeds),
-        difference, low and high (relative difference to the baseline with its interval; negative
-        is better), equal_tokens_arm with equal_tokens_difference, _low and _high (relative to the
-        fixed arm with an equal number of tokens), fit_cpu_seconds and predict_cpu_seconds (medians
-        over seeds), fit_cost and predict_cost (relative to the baseline), parameters, seeds,
-        verdict.
+        One row per patcher, each called an arm, and per naive forecast: arm, role ("baseline
+        candidate", "challenger", "control" or "naive"), patcher, tokens (mean number of patches per
+        test window), compression_rate, validation_error, test_error and test_error_std (mean and
+        standard deviation over seeds), difference, low and high (relative difference to the
+        baseline with its interval; negative means less error), equal_tokens_arm with
+        equal_tokens_difference, _low and _high (relative to the fixed arm with an equal number of
+        tokens), fit_cpu_seconds and predict_cpu_seconds (medians over seeds), fit_cost and
+        predict_cost (relative to the baseline), parameters, seeds, verdict ("baseline", "less
+        error", "more error", "not shown" or "exploratory"). A naive forecast has a test_error and a
+        difference only; naive forecasts that lack a test target are left out.
     runs : pandas.DataFrame
-        One row per arm and seed.
+        One row per arm and seed; still_falling tells whether the validation error fell until the
+        last training step.
     verdict : str
-        Sentence about the challenger that validation selected.
+        Answer in plain sentences, about the challenger that validation selected.
     is_exploratory : bool
         True for fewer than 5 seeds, which support no claim.
     controls : mapping of str to str
@@ -53,10 +70,13 @@ class Comparison:
     settings : mapping
         Settings of the task, the training and the statistics.
     losses : mapping of str to ndarray of shape (seeds, windows)
-        Mean loss of every test window, by arm.
+        Mean loss of every test window, by arm; that of a naive forecast is the same for all seeds.
     windows : pandas.DataFrame
         One row per test window: item, time (position of its cutoff, in strides) and observed
         (number of targets in its mean loss).
+    answer : {"yes", "no", "not shown"}
+        Whether adaptive patches have less error than the best fixed ones: the challenger and the
+        baseline that validation selected.
     """
 
     table: pd.DataFrame
@@ -69,6 +89,7 @@ class Comparison:
     settings: Mapping[str, Any]
     losses: Mapping[str, NDArray[np.float64]]
     windows: pd.DataFrame
+    answer: Answer | None = None  # results of earlier versions have none
 
     def __repr__(self) -> str:
         return f"Comparison({self.verdict!r})"
@@ -79,7 +100,7 @@ class Comparison:
         Parameters
         ----------
         arm, other : str
-            Names of arms.
+            Names of arms or naive forecasts.
 
         Returns
         -------
@@ -118,12 +139,16 @@ class Comparison:
             If matplotlib is not installed.
         """
         by_arm = self.runs.groupby("arm", sort=False).test_error
+        errors = {str(arm): values.to_numpy() for arm, values in by_arm}
+        for row in self.table.itertuples():  # naive forecasts have no seeds
+            errors.setdefault(str(row.arm), np.array([row.test_error]))
         return plotting.plot_comparison(
-            {str(arm): errors.to_numpy() for arm, errors in by_arm},
+            errors,
             difference=self.table[["difference", "low", "high"]].to_numpy(dtype=np.float64),
             cost=self.table[["fit_cost", "predict_cost"]].to_numpy(dtype=np.float64),
             roles=self.table.role.tolist(),
             baseline=self.baseline,
+            headline=self.headline,
             metric=str(self.settings["metric"]),
             title=self.verdict,
         )
@@ -170,6 +195,7 @@ class Comparison:
             for row in self.table.to_dict("records")
         ]
         return {
+            "answer": self.answer,
             "verdict": self.verdict,
             "is_exploratory": self.is_exploratory,
             "baseline": self.baseline,
@@ -205,26 +231,30 @@ def conclude(
     windows: Windows,
     count: NDArray[np.float64],
     settings: Mapping[str, Any],
+    naive: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> Comparison:
     """Select arms by validation, compare them on the test windows, and state the verdict.
 
     Parameters
     ----------
-    arms, seeds, windows, count, settings
+    arms, seeds, windows, count, settings, naive
         Arguments of `adaptivepatch.comparison.findings.judge`.
     """
-    findings = judge(arms, seeds, windows, count, settings)
+    findings = judge(arms, seeds, windows, count, settings, naive)
+    rows = [_table_row(arm, findings, count) for arm in findings.arms]
+    rows += [_naive_row(forecast, findings, count) for forecast in findings.naive]
     return Comparison(
-        table=pd.DataFrame([_table_row(arm, findings, count) for arm in findings.arms]),
+        table=pd.DataFrame(rows),
         runs=pd.concat([_run_rows(arm, seeds, count) for arm in arms], ignore_index=True),
-        verdict=sentence(findings),
+        verdict=sentences(findings),
         is_exploratory=is_exploratory(findings),
         controls=list_controls(findings),
         baseline=findings.baseline.name,
         headline=findings.headline.runs.name,
         settings=findings.settings,
-        losses={arm.name: arm.total / np.maximum(count, 1) for arm in arms},
+        losses={name: total / np.maximum(count, 1) for name, total in findings.totals().items()},
         windows=findings.windows,
+        answer=answer(findings),
     )
 
 
@@ -238,7 +268,7 @@ def _table_row(arm: JudgedArm, findings: Findings, count: NDArray[np.float64]) -
     elif arm.to_baseline is None:
         verdict = ""
     else:
-        verdict = "exploratory" if is_exploratory(findings) else arm.to_baseline.verdict
+        verdict = "exploratory" if is_exploratory(findings) else SIDES[arm.to_baseline.verdict]
     return {
         "arm": runs.name,
         "role": runs.role,
@@ -265,6 +295,19 @@ def _table_row(arm: JudgedArm, findings: Findings, count: NDArray[np.float64]) -
     }
 
 
+def _naive_row(naive: Naive, findings: Findings, count: NDArray[np.float64]) -> dict[str, Any]:
+    error = naive.test_error(count)
+    return {
+        "arm": naive.name,
+        "role": "naive",
+        "test_error": error,
+        "difference": error / findings.baseline.test_error(count).mean() - 1,
+        "parameters": 0,
+        "seeds": 0,
+        "verdict": "",
+    }
+
+
 def _run_rows(arm: ArmRuns, seeds: list[int], count: NDArray[np.float64]) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -273,6 +316,7 @@ def _run_rows(arm: ArmRuns, seeds: list[int], count: NDArray[np.float64]) -> pd.
             "validation_error": arm.validation_error,
             "test_error": arm.test_error(count),
             "best_step": arm.best_step,
+            "still_falling": arm.still_falling,
             "fit_cpu_seconds": arm.fit_seconds,
             "predict_cpu_seconds": arm.predict_seconds,
         }

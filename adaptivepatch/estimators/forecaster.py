@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from adaptivepatch.data.frame import (
@@ -24,9 +26,9 @@ from adaptivepatch.data.frame import (
     refuse_covariates,
 )
 from adaptivepatch.data.panel import Panel
-from adaptivepatch.data.panel_scaling import Scaling
+from adaptivepatch.data.panel_scaling import Scaling, check_values
 from adaptivepatch.data.result_frames import forecast_frame
-from adaptivepatch.data.seasons import default_season
+from adaptivepatch.data.seasons import default_season, naive_seasons
 from adaptivepatch.data.sharing import check_sharing
 from adaptivepatch.data.splitting import (
     held_out_rows,
@@ -34,12 +36,13 @@ from adaptivepatch.data.splitting import (
     rows_to_train_on,
     without_short,
 )
+from adaptivepatch.data.transforms import check_bounds, check_transform
 from adaptivepatch.data.windows import Windows, complete_or_padded
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError, check_bool, check_int
 from adaptivepatch.estimators import storage
 from adaptivepatch.estimators.backtest import Backtest, join_backtests, run_backtest
 from adaptivepatch.estimators.base import Estimator
-from adaptivepatch.estimators.fitting import Fit, FitJob, fit_and_refit
+from adaptivepatch.estimators.fitting import Fit, FitJob, fit_and_refit, warn_if_still_falling
 from adaptivepatch.estimators.panel_model import PanelModel, warn_if_extreme, warn_if_far
 from adaptivepatch.estimators.resuming import (
     Checkpoints,
@@ -54,6 +57,7 @@ from adaptivepatch.estimators.settings import (
     check_embedding,
     check_quantiles,
     check_steps,
+    default_context_length,
     draw_seed,
 )
 from adaptivepatch.estimators.storage import FittedState
@@ -77,22 +81,25 @@ class Forecaster(Estimator):
     ----------
     horizon : int
         Number of steps H to forecast.
-    context_length : int, default=336
-        Look-back T, in time steps. Shorter items are padded and masked.
+    context_length : int, optional
+        Look-back T, in time steps. Shorter items are padded and masked. Default: 336, or a quarter
+        of the longest series (at least 24) if that series has fewer than 672 rows.
     patcher : Patcher or str, default="fixed"
         Patcher that decides where patches begin. A name means a patcher with default parameters.
-    backbone : Backbone or str, default="patchtst"
-        Backbone that reads the patches. A name means a backbone with default parameters.
+    backbone : Backbone or str, optional
+        Backbone that reads the patches. A name means a backbone with default parameters. Default:
+        a `PatchTSTBackbone` of width 32 with 2 layers, a feed-forward width of 64 and dropout 0.1.
     values_per_patch : int, optional
         Number of values that a patch is resampled to. Default: patch length plus halo.
-    embedding : {"aligned", "resampled"}, optional
-        Embedding of a patch: its points by their time ("aligned"), or the patch resampled from
-        border to border ("resampled", as in PatchTST). Default: "resampled" for patches that do
-        not move or with `values_per_patch`, "aligned" for patches that move.
+    embedding : {"aligned", "resampled", "both"}, optional
+        Embedding of a patch: its points by their time ("aligned"), the patch resampled from border
+        to border ("resampled", as in PatchTST), or the sum of the two. Default: "resampled" for
+        patches that do not move or with `values_per_patch`, "aligned" for patches that move.
     quantiles : sequence of float, optional
         Quantiles to forecast, increasing; they contain 0.5, which is the point forecast.
-    loss : {"mse", "mae", "huber"}, default="mse"
-        Point loss, on series scaled to unit variance. With `quantiles` the pinball loss is used.
+    loss : {"mae", "mse", "huber"}, default="mae"
+        Point loss, on series scaled to unit variance, after `transform` if one is given. With
+        `quantiles` the pinball loss is used.
     share_segmentation : bool or lists of str, default=False
         Give all channels of a window the same patches, or the channels of each list.
     missing : {"error", "mask"}, default="error"
@@ -103,7 +110,14 @@ class Forecaster(Estimator):
         Seed of weights, batch order and sampling.
     season : int, optional
         Season of the naive forecast that MASE compares with, in time steps. Default: a day, a week
-        or a year, depending on the step.
+        or a year, depending on the step. A backtest also shows the naive forecast of this season.
+    bounds : "nonnegative" or pair (low, high), optional
+        Lowest and highest possible value, None for an open side; "nonnegative" means (0, None).
+        All forecasts and their quantiles are clipped to them.
+    transform : {"log1p", "box_cox", "yeo_johnson"}, optional
+        Transform of the values before they are scaled, undone in all forecasts: log(1 + x), for
+        values above -1; a power that is fitted to each item and channel, for positive values; or
+        such a power for values of any sign.
 
     Attributes
     ----------
@@ -111,14 +125,20 @@ class Forecaster(Estimator):
         The trained network; its ``patcher`` is ``patcher_``.
     record_ : TrainingRecord
         Record of training (before the refit).
+    context_length_ : int
+        Look-back of the trained network, in time steps.
     channels_ : tuple of str
         Channel names, sorted.
     freq_ : pandas offset or int
         One time step.
     scaling_ : Scaling
-        Mean and deviation of the training rows, per item and channel.
+        Mean and deviation of the training rows, per item and channel, after `transform`.
     season_ : int
         Season of the naive forecast that MASE compares with, in time steps.
+    naive_seasons_ : tuple of int
+        Seasons of the naive forecasts that a backtest shows beside the model, in time steps: 1,
+        which is the last value, `season_`, and the day, the week and the year where they are
+        whole numbers of steps. For integer stamps, seasons are found on the training rows.
     skipped_ : tuple of hashable
         Items that were too short to train on (see `fit`).
 
@@ -144,18 +164,20 @@ class Forecaster(Estimator):
     def __init__(
         self,
         horizon: int,
-        context_length: int = 336,
+        context_length: int | None = None,
         patcher: Any = "fixed",
-        backbone: Any = "patchtst",
+        backbone: Any = None,
         values_per_patch: int | None = None,
         embedding: str | None = None,
         quantiles: Sequence[float] | None = None,
-        loss: str = "mse",
+        loss: str = "mae",
         share_segmentation: bool | Sequence[Sequence[str]] = False,
         missing: Literal["error", "mask"] = "error",
         trainer: Any = None,
         random_state: Any = None,
         season: int | None = None,
+        bounds: str | Sequence[float | None] | None = None,
+        transform: str | None = None,
     ) -> None:
         self.horizon = horizon
         self.context_length = context_length
@@ -170,6 +192,8 @@ class Forecaster(Estimator):
         self.trainer = trainer
         self.random_state = random_state
         self.season = season
+        self.bounds = bounds
+        self.transform = transform
 
     # ------------------------------------------------------------------ fit
 
@@ -236,7 +260,8 @@ class Forecaster(Estimator):
         Raises
         ------
         InvalidFrameError
-            If the frame does not describe regular series that are long enough.
+            If the frame does not describe regular series that are long enough, or a value
+            contradicts `bounds` or `transform`.
         InvalidParameterError
             If a parameter is out of range, or the run to resume had different data or settings.
         UnexpectedArgumentError
@@ -248,9 +273,11 @@ class Forecaster(Estimator):
         refuse_covariates(covariates, keyword_names(type(self).fit))
         columns: dict[str, Any] = {"item_id": item_id, "timestamp": timestamp, "target": target}
         panel = read_frame(df, **columns, missing=self.missing, freq=freq, keys_must_exist=True)
+        check_values(panel, self.transform, check_bounds(self, self.bounds))
         panel, skipped = without_short(panel, self.horizon, short)
         data_digest = panel.digest()
         _check_arguments(self, validation_rows, refit, callback)
+        settings = self._with_look_back(settings, int(panel.lengths.max()), init)
         settings.warn_if_patches_are_too_long()
         arguments = {"validation_rows": validation_rows, "refit": refit}
         held_out = held_out_rows(panel, self.horizon, validation_rows)
@@ -269,22 +296,25 @@ class Forecaster(Estimator):
         data = PanelTrainingData(
             panel,
             held_out,
-            self.context_length,
-            self.horizon,
+            settings.context_length,
+            settings.horizon,
             self.share_segmentation,
             trainer.placement(),
+            self.transform,
         )
         fit = fit_and_refit(job, data, refit=refit)
         if fit.record.interrupted:
             _warn_interrupted(fit.record, checkpoints.how_to_resume)
+        warn_if_still_falling(fit.record, trainer)
         self._remember(
             FittedState(
                 model=self._model(fit, panel.item_ids, settings, trainer),
                 record=fit.record,
                 columns=columns,
                 settings=arguments,
-                history=panel.tail(np.minimum(panel.lengths, self.context_length)),
+                history=panel.tail(np.minimum(panel.lengths, settings.context_length)),
                 season=season,
+                naive_seasons=naive_seasons(panel, season),
                 naive_scale=naive_scale,
                 skipped=skipped,
             )
@@ -308,6 +338,7 @@ class Forecaster(Estimator):
             self.share_segmentation,
             settings.quantiles,
             trainer.autocast,
+            check_bounds(self, self.bounds),
         )
 
     @classmethod
@@ -326,20 +357,33 @@ class Forecaster(Estimator):
     def _settings(self) -> NetworkSettings:
         """Return the parameters that shape the network, after checking them."""
         check_steps(self, horizon=self.horizon)
-        check_steps(self, low=2, context_length=self.context_length)
+        if self.context_length is not None:
+            check_steps(self, low=2, context_length=self.context_length)
         check_sharing(self, self.share_segmentation)
         check_embedding(self, self.values_per_patch, self.embedding)
         if self.season is not None:
             check_int(self, season=self.season)
+        check_bounds(self, self.bounds)
+        check_transform(self, self.transform)
         return NetworkSettings(
             patcher=self.patcher,
             backbone=self.backbone,
-            context_length=self.context_length,
+            context_length=self.context_length or default_context_length(),
             horizon=self.horizon,
             quantiles=check_quantiles(self, self.quantiles),
             values_per_patch=self.values_per_patch,
             embedding=self.embedding,
         )
+
+    def _with_look_back(
+        self, settings: NetworkSettings, longest: int, init: Any = None
+    ) -> NetworkSettings:
+        """Return settings whose look-back, if none was given, follows from the longest series."""
+        if self.context_length is not None:
+            return settings
+        if init is not None:
+            return replace(settings, context_length=self._trained_model(init).context_length)
+        return replace(settings, context_length=default_context_length(longest))
 
     def _checkpoints(
         self,
@@ -353,11 +397,14 @@ class Forecaster(Estimator):
         """Return the checkpoints of a fit, together with its seed and its initial weights."""
         seed, weights = draw_seed(self.random_state), None
         if init is not None:
-            weights = weights_to_begin_with(self._trained_model(init), settings)
+            weights = weights_to_begin_with(self._trained_model(init), settings, self.transform)
         folder = checkpoint_folder(checkpoint, resume)
         if folder is None:
             return NoCheckpoints(seed, weights)
-        names = ("horizon", "context_length", "values_per_patch", "embedding", "quantiles", "loss")
+        names = ("horizon", "values_per_patch", "embedding", "quantiles", "loss")
+        own = {name: getattr(self, name) for name in (*names, "share_segmentation")}
+        if self.transform is not None:  # checkpoints of earlier versions do not state it
+            own["transform"] = self.transform
         network = settings.make()
         identity = identity_of(
             network,
@@ -365,7 +412,8 @@ class Forecaster(Estimator):
             seed,
             weights,
             resolve_trainer(self.trainer).get_params(),
-            **{name: getattr(self, name) for name in (*names, "share_segmentation")},
+            **own,
+            context_length=settings.context_length,
             **arguments,
         )
         is_given = hasattr(self.random_state, "__index__")
@@ -381,6 +429,7 @@ class Forecaster(Estimator):
         self.channels_ = state.history.channels
         self.freq_ = state.history.freq
         self.season_ = state.season
+        self.naive_seasons_ = state.naive_seasons
         self.naive_scale_ = state.naive_scale
         self.skipped_ = state.skipped
 
@@ -400,8 +449,14 @@ class Forecaster(Estimator):
         return self.network_.patcher
 
     @property
+    def context_length_(self) -> int:
+        """Look-back of the trained network, in time steps."""
+        check_is_fitted(self, "model_")
+        return self.model_.context_length
+
+    @property
     def scaling_(self) -> Scaling:
-        """Mean and deviation of the training rows, per item and channel."""
+        """Mean and deviation of the training rows, per item and channel, after `transform`."""
         check_is_fitted(self, "model_")
         return self.model_.scaling
 
@@ -432,7 +487,8 @@ class Forecaster(Estimator):
         Raises
         ------
         InvalidFrameError
-            If the frame differs from that of `fit`, or a series has too few observed points.
+            If the frame differs from that of `fit`, a series has too few observed points, or a
+            value contradicts `bounds` or `transform`.
         InvalidParameterError
             If `horizon` exceeds the trained one without `recursive`.
         """
@@ -453,6 +509,8 @@ class Forecaster(Estimator):
         )
         if panel.layout.was_long:
             check_id_types(panel.item_ids, self.history_.item_ids)
+        power = self.model_.scaling.power
+        check_values(panel, None if power is None else power.name, self.model_.bounds)
         return warn_if_far(panel, self.model_)
 
     # ------------------------------------------------------------------ evaluate, segment, save
@@ -489,24 +547,25 @@ class Forecaster(Estimator):
         Raises
         ------
         InvalidFrameError
-            If there is no window to forecast, or nothing to train on before `start`.
+            If there is no window to forecast, nothing to train on before `start`, or a value
+            contradicts `bounds` or `transform`.
         InvalidParameterError
             If `refit_every` is given without `start`.
         """
         check_is_fitted(self, "model_")
-        shape = self.model_ if refit_every is None else self
         check_int(self, stride=stride)
         panel = self._read(df)
+        horizon = self.model_.horizon if refit_every is None else self.horizon
         windows = complete_or_padded(
             panel,
-            shape.context_length,
-            shape.horizon,
+            self.model_.context_length,
+            horizon,
             stride=stride,
             targets_from=None if start is None else panel.rows_before(start),
         )
         if len(windows) == 0:
             raise InvalidFrameError(
-                f"A backtest needs a window of 2 look-back points and {shape.horizon} targets"
+                f"A backtest needs a window of 2 look-back points and {horizon} targets"
                 f"{'' if start is None else f' from {start!r} on'}. The longest series has "
                 f"{int(panel.lengths.max())} rows. Pass more rows or an earlier start.",
                 parameter="start",
@@ -514,7 +573,9 @@ class Forecaster(Estimator):
         if refit_every is not None:
             check_int(self, refit_every=refit_every)
             return self._backtest_with_refits(windows, start, refit_every)
-        return run_backtest(self.model_, windows, self.naive_scale_, self.season_)
+        return run_backtest(
+            self.model_, windows, self.naive_scale_, self.season_, self.naive_seasons_
+        )
 
     def _backtest_with_refits(self, windows: Windows, start: Any, refit_every: int) -> Backtest:
         """Forecast blocks of time, each with a model trained on all rows before it.
@@ -527,10 +588,13 @@ class Forecaster(Estimator):
                 "trains on the rows before it. Got start=None. Pass start=...",
                 parameter="start",
             )
-        settings, trainer = self._settings(), resolve_trainer(self.trainer)
+        settings = replace(self._settings(), context_length=windows.context_length)
+        trainer = resolve_trainer(self.trainer)
         row_loss = make_loss(self.loss, settings.quantiles)
         job = FitJob(settings.make, row_loss, trainer, draw_seed(self.random_state))
-        panel, season, parts = windows.panel, self.season_, []
+        panel, season = windows.panel, self.season_
+        parts: list[tuple[NDArray[np.bool_], Backtest]] = []
+        check_values(panel, self.transform, check_bounds(self, self.bounds))
         borders = [*refit_borders(panel, panel.rows_before(start), refit_every), panel.lengths]
         first_target = windows.cutoff_row + 1
         for begin, end in pairwise(borders):
@@ -542,10 +606,11 @@ class Forecaster(Estimator):
             data = PanelTrainingData(
                 known,
                 held_out,
-                self.context_length,
-                self.horizon,
+                settings.context_length,
+                settings.horizon,
                 self.share_segmentation,
                 trainer.placement(),
+                self.transform,
             )
             fit = fit_and_refit(job, data, refit=self.settings_["refit"])
             if fit.record.interrupted:
@@ -553,7 +618,8 @@ class Forecaster(Estimator):
             model = self._model(fit, known.item_ids, settings, trainer)
             scale = seasonal_naive_scale(known.values, season, known.row_offsets)
             block = windows.select(inside)
-            parts.append((inside, run_backtest(model, block, scale, season)))
+            seasons = parts[0][1].naive_seasons if parts else naive_seasons(known, season)
+            parts.append((inside, run_backtest(model, block, scale, season, seasons)))
         return join_backtests(windows, parts)
 
     @helpful
@@ -571,6 +637,11 @@ class Forecaster(Estimator):
         ------
         InvalidFrameError
             If the naive error on training rows, the unit of MASE, is unknown or 0 for all items.
+
+        Warns
+        -----
+        UserWarning
+            If the model is worse than a naive forecast of the same windows, by MSE or by MAE.
         """
         return -self.backtest(df, stride).mase()
 
@@ -631,6 +702,7 @@ class Forecaster(Estimator):
             settings=self.settings_,
             history=self.history_,
             season=self.season_,
+            naive_seasons=self.naive_seasons_,
             naive_scale=self.naive_scale_,
             skipped=self.skipped_,
         )

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from adaptivepatch.boundaries.report import report_boundaries
 from adaptivepatch.data.panel import Panel
-from adaptivepatch.data.panel_scaling import Scaling
+from adaptivepatch.data.panel_scaling import Scaling, transformed
 from adaptivepatch.data.result_frames import segmentation_frame, step_frame
 from adaptivepatch.data.sharing import Sharing
+from adaptivepatch.data.transforms import Bounds, clip
 from adaptivepatch.data.windows import Windows, last_lookbacks
 from adaptivepatch.errors import check_choice, outside_level
 from adaptivepatch.estimators.training_windows import PanelSource
@@ -51,6 +52,8 @@ class PanelModel:
         Quantiles that the network forecasts.
     precision : torch.dtype, optional
         Lower precision of forward passes.
+    bounds : pair of float or None, optional
+        Bounds that forecasts are clipped to; None for an open side.
     """
 
     network: PatchNetwork
@@ -61,6 +64,7 @@ class PanelModel:
     share_segmentation: Sharing
     quantiles: tuple[float, ...] | None = None
     precision: torch.dtype | None = None
+    bounds: Bounds | None = None
 
     def lookbacks(self, panel: Panel) -> Windows:
         """Return the last look-back of every item.
@@ -109,7 +113,8 @@ class PanelModel:
         ).numpy()
         outputs = 1 if self.quantiles is None else len(self.quantiles)
         by_channel = rows.reshape(len(windows), channels, self.horizon, outputs)
-        return scaling.inverse(by_channel.transpose(0, 2, 1, 3), windows.item, channel_axis=-2)
+        forecast = scaling.inverse(by_channel.transpose(0, 2, 1, 3), windows.item, channel_axis=-2)
+        return clip(forecast, self.bounds)
 
     def segment_frame(self, panel: Panel, by: str = "patch") -> pd.DataFrame:
         """Return the patches of the last look-back of each item and channel.
@@ -124,6 +129,7 @@ class PanelModel:
         check_choice(None, ("patch", "step", "series"), by=by)
         if by == "series":
             patcher, sharing = self.network.patcher, self.share_segmentation
+            panel = transformed(panel, self.scaling_of(panel).power)
             return report_boundaries(patcher, panel, self.context_length, sharing)
         windows = self.lookbacks(panel)
         shape = (len(windows), panel.num_channels, -1)
@@ -165,7 +171,10 @@ class PanelModel:
         if panel.item_ids == self.item_ids:
             return self.scaling
         known = {id_: position for position, id_ in enumerate(self.item_ids)}
-        own = Scaling.of_first_rows(panel, self.context_length)
+        power = self.scaling.power
+        if power is not None:
+            power = power.of_items(panel.item_ids, self.item_ids)
+        own = Scaling.of_first_rows(panel, self.context_length, power)
         for position, id_ in enumerate(panel.item_ids):
             if id_ in known:
                 own.mean[position] = self.scaling.mean[known[id_]]
@@ -206,7 +215,8 @@ def warn_if_far(panel: Panel, model: PanelModel) -> Panel:
     if panel.layout.was_long or panel.item_ids[0] not in model.item_ids:
         return panel
     lookback = panel.tail(model.context_length)
-    own = Scaling.of_first_rows(lookback, model.context_length)
+    power = model.scaling_of(lookback).power
+    own = Scaling.of_first_rows(lookback, model.context_length, power)
     position = model.item_ids.index(panel.item_ids[0])
     mean, std = model.scaling.mean[position], model.scaling.std[position]
     constant = std == 1  # stored for constant channels
@@ -217,12 +227,13 @@ def warn_if_far(panel: Panel, model: PanelModel) -> Panel:
     if not far.any():
         return panel
     channel = int(far.argmax())
+    after = "" if power is None else f", after the transform {power.name!r}"
     warnings.warn(
         "A wide frame is treated as the series of fit, and is scaled by the values of fit. Channel "
         f"{panel.channels[channel]!r} had mean {mean[channel]:.4g} and deviation "
         f"{std[channel]:.4g} in fit, but has mean {own.mean[0, channel]:.4g} and deviation "
-        f"{own.std[0, channel]:.4g} at the end of this frame. If this is another series, pass it "
-        "as an item of a long frame, so that it is scaled by its own values.",
+        f"{own.std[0, channel]:.4g} at the end of this frame{after}. If this is another series, "
+        "pass it as an item of a long frame, so that it is scaled by its own values.",
         UserWarning,
         stacklevel=outside_level(),
     )
@@ -258,7 +269,7 @@ def warn_if_extreme(
         seen = ~np.isnan(rows)
         low[position] = rows.min(axis=0, initial=np.inf, where=seen)
         high[position] = rows.max(axis=0, initial=-np.inf, where=seen)
-    margin = 10 * np.maximum(high - low, model.scaling_of(panel).std)
+    margin = 10 * np.maximum(high - low, model.scaling_of(panel).deviation())
     with np.errstate(invalid="ignore"):  # channels without any observed value
         low, high = (low - margin)[item][:, None, :, None], (high + margin)[item][:, None, :, None]
         extreme = (prediction < low) | (prediction > high)

@@ -213,6 +213,9 @@ def identity_of(
         Parameters of the estimator and arguments of `fit` that shape training.
     """
     trainer = {k: v for k, v in training.items() if k not in ("progress", "device")}
+    for name in ("batch_rows", "validation_share"):  # None: as before these parameters existed
+        if trainer[name] is None:
+            del trainer[name]
     identity: dict[str, Any] = plain(
         {
             "seed": seed,
@@ -264,7 +267,9 @@ def _raise_unless_same(stored: Mapping[str, Any], now: Mapping[str, Any], folder
 # --------------------------------------------------------------------------- initial weights
 
 
-def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, Tensor]:
+def weights_to_begin_with(
+    trained: Any, settings: NetworkSettings, transform: str | None
+) -> dict[str, Tensor]:
     """Return a copy of the weights of a trained model, for a fit to begin with.
 
     Parameters
@@ -273,18 +278,21 @@ def weights_to_begin_with(trained: Any, settings: NetworkSettings) -> dict[str, 
         Trained model.
     settings : NetworkSettings
         Settings of the network to train.
+    transform : str, optional
+        Transform of the values that the network is trained on.
 
     Raises
     ------
     InvalidParameterError
-        If the model does not have the shape that the settings describe, or has different frozen
-        weights.
+        If the model does not have the shape or the transform that the settings describe, or has
+        different frozen weights.
     """
-    network, theirs = settings.make(), trained.network
+    network, theirs, power = settings.make(), trained.network, trained.scaling.power
     pairs = {
         "context_length": (trained.context_length, settings.context_length),
         "horizon": (trained.horizon, settings.horizon),
         "quantiles": (trained.quantiles, settings.quantiles),
+        "transform": (None if power is None else power.name, transform),
         "patcher": (describe(theirs.patcher), describe(network.patcher)),
         "backbone": (describe(theirs.backbone), describe(network.backbone)),
     }

@@ -19,6 +19,9 @@ from adaptivepatch.torch_state import plain_torch, seeded
 
 _MOST_STEPS = 1 << 20  # longest look-back or horizon, in time steps
 
+CONTEXT_LENGTH = 336
+SHORTEST_CONTEXT_LENGTH = 24
+
 
 @dataclass(frozen=True)
 class NetworkSettings:
@@ -76,6 +79,25 @@ class NetworkSettings:
                     embedding=self.embedding,
                     instance_norm=self.instance_norm,
                 )
+
+
+def default_context_length(longest: int | None = None) -> int:
+    """Return the look-back to use if none is given, in time steps.
+
+    Parameters
+    ----------
+    longest : int, optional
+        Number of rows of the longest series. Default: the series are not known yet.
+
+    Returns
+    -------
+    int
+        336, or a quarter of the longest series, but at least 24, if that series has fewer than 672
+        rows.
+    """
+    if longest is None or longest >= 2 * CONTEXT_LENGTH:
+        return CONTEXT_LENGTH
+    return min(CONTEXT_LENGTH, max(SHORTEST_CONTEXT_LENGTH, longest // 4))
 
 
 @contextmanager

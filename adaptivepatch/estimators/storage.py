@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from adaptivepatch import model_folder, schema
 from adaptivepatch.data.panel import FrameLayout, Panel, row_offsets
 from adaptivepatch.data.panel_scaling import Scaling
+from adaptivepatch.data.seasons import naive_seasons
 from adaptivepatch.data.steps import parse_step, step_name
+from adaptivepatch.data.transforms import (
+    LARGEST_EXPONENT,
+    TRANSFORMS,
+    PowerTransform,
+    check_bounds,
+)
 from adaptivepatch.data.zones import read_zone, zone_name
 from adaptivepatch.errors import InvalidModelError, InvalidParameterError
 from adaptivepatch.estimators.panel_model import PanelModel
@@ -53,7 +60,12 @@ _CONFIG = schema.fields(
                 "trainer": schema.maybe(schema.mapping_of(schema.anything)),
                 "random_state": schema.maybe(schema.integer()),
             },
-            {"embedding": schema.anything, "season": schema.anything},
+            {
+                "embedding": schema.anything,
+                "season": schema.anything,
+                "bounds": schema.anything,
+                "transform": schema.one_of(None, *TRANSFORMS),
+            },
         ),
         "columns": schema.fields(
             {
@@ -89,7 +101,10 @@ _CONFIG = schema.fields(
             }
         ),
     },
-    {model_folder.DIGEST: schema.text},
+    {
+        "naive_seasons": schema.list_of(schema.integer(1), unique=True),
+        model_folder.DIGEST: schema.text,
+    },
 )
 _TYPES = {
     "history": torch.float64,
@@ -98,6 +113,7 @@ _TYPES = {
     "scaling.std": torch.float64,
     "naive_scale": torch.float64,
 }
+_EXPONENT = "scaling.exponent"  # of models with a transform
 
 
 @dataclass(frozen=True)
@@ -117,7 +133,9 @@ class FittedState:
     history : Panel
         Last look-back of every item.
     season : int
-        Season of the naive forecast, in time steps.
+        Season of the naive forecast that MASE compares with, in time steps.
+    naive_seasons : tuple of int
+        Seasons of the naive forecasts that a backtest shows, in time steps.
     naive_scale : ndarray of shape (items, channels)
         Mean absolute error of the naive forecast on training rows.
     skipped : tuple of hashable
@@ -130,6 +148,7 @@ class FittedState:
     settings: dict[str, Any]
     history: Panel
     season: int
+    naive_seasons: tuple[int, ...]
     naive_scale: NDArray[np.float64]
     skipped: tuple[Hashable, ...]
 
@@ -159,6 +178,7 @@ def save(
         If JSON cannot hold a parameter, an item id or the time step.
     """
     fitted, seed, trainer = state.model, parameters["random_state"], parameters["trainer"]
+    power = fitted.scaling.power
     config = {
         "kind": _KIND,
         "parameters": {
@@ -175,11 +195,14 @@ def save(
             "trainer": None if trainer is None else trainer.get_params(),
             "random_state": int(seed) if hasattr(seed, "__index__") else None,
             "season": parameters["season"],
+            "bounds": fitted.bounds,
+            "transform": None if power is None else power.name,
         },
         "columns": state.columns,
         "settings": state.settings,
         "skipped": [_plain(id_) for id_ in state.skipped],
         "season": state.season,
+        "naive_seasons": list(state.naive_seasons),
         "record": asdict(state.record),
         "history": _describe(state.history),
     }
@@ -192,6 +215,8 @@ def save(
         "history": torch.as_tensor(state.history.values),
         "stamps": torch.as_tensor(state.history.stamps.to_numpy("int64", copy=True)),
     }
+    if power is not None:
+        tensors[_EXPONENT] = torch.as_tensor(power.exponent)
     return model_folder.save_folder(path, config, tensors, overwrite=overwrite)
 
 
@@ -244,7 +269,7 @@ def load(
             f"({schema.reason(error)}). Save the model again."
         ) from error
     weights = {
-        name.removeprefix(_NETWORK): value for name, value in tensors.items() if name not in _TYPES
+        name.removeprefix(_NETWORK): value for name, value in tensors.items() if name not in arrays
     }
     model_folder.load_weights(network, weights, path)
     if frozen_parts(network.patcher):  # fits copy the frozen weights from the parameter
@@ -275,25 +300,32 @@ def _fitted_state(
     # A model that was saved on a GPU can be loaded without one.
     trainer = parameters["trainer"] or Trainer()
     history = _panel(config["history"], arrays["history"], arrays["stamps"])
+    power = None
+    if _EXPONENT in arrays:
+        power = PowerTransform(parameters["transform"], arrays[_EXPONENT])
     record = dict(config["record"])
     if record["best_loss"] is None:
         record["best_loss"] = math.nan
+    # Models of earlier versions name no seasons.
+    seasons = config.get("naive_seasons") or naive_seasons(history, config["season"])
     return FittedState(
         model=PanelModel(
             network.to(**trainer.placement(fallback="cpu")),
-            Scaling(arrays["scaling.mean"], arrays["scaling.std"]),
+            Scaling(arrays["scaling.mean"], arrays["scaling.std"], power),
             history.item_ids,
             settings.context_length,
             settings.horizon,
             parameters["share_segmentation"],
             settings.quantiles,
             trainer.autocast,
+            check_bounds(None, parameters.get("bounds")),
         ),
         record=TrainingRecord(**record),
         columns=config["columns"],
         settings=config["settings"],
         history=history,
         season=config["season"],
+        naive_seasons=tuple(seasons),
         naive_scale=arrays["naive_scale"],
         skipped=tuple(config["skipped"]),
     )
@@ -303,16 +335,19 @@ def _arrays(
     config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Return the stored arrays of scaling and history, if they belong to the config."""
-    for name, dtype in _TYPES.items():
+    types = dict(_TYPES)
+    if config["parameters"].get("transform") is not None:
+        types[_EXPONENT] = torch.float64
+    for name, dtype in types.items():
         if name not in tensors:
             raise schema.SchemaError(f"{model_folder.WEIGHTS} lacks {name!r}")
         if tensors[name].dtype != dtype:
             raise schema.SchemaError(f"{name} holds {tensors[name].dtype}, not {dtype}")
-    arrays = {name: tensors[name].numpy() for name in _TYPES}
+    arrays = {name: tensors[name].numpy() for name in types}
     stored = config["history"]
     items, channels = len(stored["item_ids"]), len(stored["channels"])
     rows, lengths = sum(stored["lengths"]), stored["lengths"]  # of any size, hence no numpy yet
-    per_item = ("scaling.mean", "scaling.std", "naive_scale")
+    per_item = arrays.keys() - {"history", "stamps"}
     shapes = {
         **dict.fromkeys(per_item, (items, channels)),
         "history": (rows, channels),
@@ -324,6 +359,9 @@ def _arrays(
     factors = np.concatenate([arrays["scaling.mean"], arrays["scaling.std"]])
     if not (np.isfinite(factors).all() and (arrays["scaling.std"] > 0).all()):
         raise schema.SchemaError("scaling must be finite")
+    exponent = arrays.get(_EXPONENT, np.zeros(1))
+    if not ((exponent >= 0) & (exponent <= LARGEST_EXPONENT)).all():
+        raise schema.SchemaError(f"{_EXPONENT} must be between 0 and {LARGEST_EXPONENT:g}")
     layout = stored["layout"]
     orders = ((layout["channel_order"], "channels"), (layout["item_order"], "item_ids"))
     for order, names in orders:

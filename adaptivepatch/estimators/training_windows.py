@@ -39,6 +39,8 @@ class PanelTrainingData:
         Channels that share patches: all (True), none (False), or the channels of each group.
     placement : dict
         Device and dtype of the series; see `adaptivepatch.Trainer.placement`.
+    transform : {"log1p", "box_cox", "yeo_johnson"}, optional
+        Power transform that is applied before the scaling.
     """
 
     def __init__(
@@ -49,11 +51,13 @@ class PanelTrainingData:
         horizon: int,
         share_segmentation: Sharing,
         placement: dict[str, Any],
+        transform: str | None = None,
     ) -> None:
         self.panel, self.held_out = panel, held_out
         self.context_length, self.horizon = context_length, horizon
         self.share_segmentation = share_segmentation
         self.placement = placement
+        self.transform = transform
 
     def selection(self) -> TrainingSet:
         """Return the windows to train on, and the windows that select the number of steps."""
@@ -83,7 +87,7 @@ class PanelTrainingData:
 
     def _training_set(self, held_out: NDArray[np.int64]) -> TrainingSet:
         parts = self.windows(held_out)
-        scaling = Scaling.fit(self.panel, self.panel.lengths - held_out)
+        scaling = Scaling.fit(self.panel, self.panel.lengths - held_out, self.transform)
         scaled = scaling.apply(self.panel)
         source = PanelSource(
             scaled, parts, share_segmentation=self.share_segmentation, **self.placement
@@ -129,7 +133,7 @@ class PanelSource:
             pieces += [gap[:rows], panel.item(position)]
         self._first_row = np.cumsum(panel.lengths + padding) - panel.lengths
         self._padding = padding
-        self._context_length = context_length
+        self._context_length, self._num_channels = context_length, panel.num_channels
         self._series = SeriesSource(
             np.concatenate(pieces),
             context_length,
@@ -161,9 +165,9 @@ class PanelSource:
                 parameter="horizon",
             )
         if validation is None:
-            return WindowSets(numbers)
+            return WindowSets(numbers, rows_per_window=self._num_channels)
         held_out = self._series.learnable(self.numbers(validation))
-        return WindowSets(numbers, held_out if len(held_out) else None)
+        return WindowSets(numbers, held_out if len(held_out) else None, self._num_channels)
 
     def batch(self, windows: Tensor) -> Batch:
         """See `SeriesSource.batch`."""

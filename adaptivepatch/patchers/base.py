@@ -29,6 +29,7 @@ from adaptivepatch.distributions import (
 from adaptivepatch.errors import InvalidParameterError, check_float, outside_level
 from adaptivepatch.nn.tokens.patch_embedding import (
     AlignedEmbedding,
+    CombinedEmbedding,
     ResampleEmbedding,
     check_aligned,
 )
@@ -250,9 +251,10 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
         values_per_patch : int, optional
             Number of values to which a patch is resampled. Default: nominal patch length plus halo,
             so that a patch of nominal length loses no value.
-        embedding : {"aligned", "resampled"}, optional
-            `AlignedEmbedding` or `ResampleEmbedding`. Default: "resampled" if `values_per_patch` is
-            given or patches overlap, else `default_embedding`.
+        embedding : {"aligned", "resampled", "both"}, optional
+            `AlignedEmbedding`, `ResampleEmbedding` or their sum, `CombinedEmbedding`. Default:
+            "resampled" if `values_per_patch` is given or patches overlap, else
+            `default_embedding`.
 
         Raises
         ------
@@ -265,7 +267,10 @@ class Patcher(PretrainedMixin, nn.Module, Configurable, ABC):
             check_aligned(self, values_per_patch, self.halo)
             return AlignedEmbedding(num_steps, d_model, nominal_length)
         num_values = values_per_patch or nominal_length + self.halo
-        return ResampleEmbedding(num_values, d_model, nominal_length)
+        resampled = ResampleEmbedding(num_values, d_model, nominal_length)
+        if (embedding or own) == "resampled":
+            return resampled
+        return CombinedEmbedding(resampled, AlignedEmbedding(num_steps, d_model, nominal_length))
 
     @property
     def needs_causal_backbone(self) -> bool:

@@ -1,4 +1,4 @@
-"""Dynamic pooling: a small network predicts boundary probabilities; training draws from them.
+"""Dynamic pooling: a small network predicts the probability of a boundary at each step.
 
 Reference: P. Nawrot, J. Chorowski, A. Lancucki, E. M. Ponti, "Efficient Transformers with Dynamic
 Token Pooling", arXiv:2211.09761 (2023).

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import io
+from datetime import tzinfo
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from adaptivepatch.errors import InvalidParameterError, require
@@ -30,7 +34,8 @@ def new_figure(
     *,
     width: float = 8.0,
     height: float = 3.0,
-    share_x: bool = False,
+    share_x: bool | Literal["row", "col"] = False,
+    share_y: bool | Literal["row", "col"] = False,
 ) -> tuple[Figure, NDArray[np.object_]]:
     """Return a figure and its axes, made without pyplot.
 
@@ -40,13 +45,14 @@ def new_figure(
         Size of the grid of axes.
     width, height : float
         Width of the figure and height of one row, in inches.
-    share_x : bool, default=False
-        Give all axes the same horizontal range, labelled in the last row.
+    share_x, share_y : bool, "row" or "col", default=False
+        Give all axes, or those of a row or column, the same horizontal or vertical range. It is
+        labelled in the last row or the first column.
 
     Returns
     -------
     figure : matplotlib.figure.Figure
-        Empty figure.
+        Empty figure, which notebooks show.
     axes : ndarray of shape (num_rows, num_columns)
         Axes of the figure.
 
@@ -57,7 +63,15 @@ def new_figure(
     """
     library = require("matplotlib.figure", extra="plot", purpose="Plotting")
     figure = library.Figure(figsize=(width, height * num_rows), layout="constrained")
-    return figure, figure.subplots(num_rows, num_columns, squeeze=False, sharex=share_x)
+    figure._repr_png_ = partial(_as_png, figure)  # notebooks show figures of pyplot only
+    axes = figure.subplots(num_rows, num_columns, squeeze=False, sharex=share_x, sharey=share_y)
+    return figure, axes
+
+
+def _as_png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def axes_or_new(ax: Axes | None) -> Axes:
@@ -76,7 +90,22 @@ def check_lengths(stamps: NDArray[Any], **arrays: ArrayLike) -> None:
             )
 
 
-def finish(ax: Axes, when: NDArray[Any], ylabel: str, title: str | None) -> None:
+def moments(stamps: pd.Index[Any]) -> NDArray[Any]:
+    """Return stamps for a horizontal axis: integers, or datetimes in UTC if they have a zone."""
+    if isinstance(stamps, pd.DatetimeIndex) and stamps.tz is not None:
+        return stamps.tz_convert("UTC").tz_localize(None).to_numpy()
+    return stamps.to_numpy()
+
+
+def finish(
+    ax: Axes,
+    when: NDArray[Any],
+    ylabel: str,
+    title: str | None,
+    *,
+    max_ticks: int = 10,
+    zone: tzinfo | None = None,
+) -> None:
     """Set labels, title and ticks of axes whose horizontal axis has dates or numbers.
 
     Parameters
@@ -89,6 +118,10 @@ def finish(ax: Axes, when: NDArray[Any], ylabel: str, title: str | None) -> None
         Name and unit of the values.
     title : str or None
         Title.
+    max_ticks : int, default=10
+        Largest number of labels on a horizontal axis of dates or integers.
+    zone : tzinfo, optional
+        Time zone in which dates are written; `when` is in UTC then.
     """
     ax.set_ylabel(ylabel)
     if title is not None:
@@ -98,6 +131,9 @@ def finish(ax: Axes, when: NDArray[Any], ylabel: str, title: str | None) -> None
     ax.tick_params(labelsize="small")
     if np.issubdtype(when.dtype, np.datetime64):
         dates = require("matplotlib.dates", extra="plot", purpose="Plotting")
-        locator = dates.AutoDateLocator(maxticks=10)
+        locator = dates.AutoDateLocator(tz=zone, minticks=max_ticks // 2, maxticks=max_ticks)
         ax.xaxis.set_major_locator(locator)
-        ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+        ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=zone))
+    elif np.issubdtype(when.dtype, np.integer):
+        ax.locator_params(axis="x", nbins=max_ticks, integer=True)
+        ax.ticklabel_format(axis="x", style="plain", useOffset=False)

@@ -14,7 +14,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptivepatch.errors import InvalidFrameError, InvalidParameterError
-from adaptivepatch.plotting.figures import LINE_STYLES, PAST, TRUTH, axes_or_new, new_figure
+from adaptivepatch.plotting.figures import (
+    LINE_STYLES,
+    PAST,
+    TRUTH,
+    axes_or_new,
+    finish,
+    moments,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from adaptivepatch.plotting.figures import Axes, Figure
@@ -41,7 +49,9 @@ def plot_policy(
         Six axes over the training step: training and validation loss, with the step that was kept;
         share of the reference's patch starts that the mode keeps; lengths of the mode's patches, in
         units of the mean length; entropy of the policy in nats; spread of the rewards among the
-        samples of a row; points per patch of the samples. There are no values while the policy is
+        samples of a row; points per patch of the samples. If no patch moved, or all lengths are
+        about the mean, a sentence says so; the share of rows whose samples are all the same is then
+        drawn instead of the lengths. There are no values while the policy is
         not trained (by default at the beginning and at the end).
 
     Raises
@@ -63,9 +73,13 @@ def plot_policy(
     step = table["step"].to_numpy()
     _draw_losses(axes[0, 0], table)
     _draw_course(axes[0, 1], table, "mode_agreement", "reference starts that the mode keeps")
-    axes[0, 1].set_ylim(0, 1.02)
-    axes[0, 1].yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
-    _draw_shares(axes[0, 2], table)
+    _as_percent(axes[0, 1])
+    still = _what_stood_still(table)
+    if "lengths" in still:
+        _draw_course(axes[0, 2], table, "policy_identical", "rows whose samples are all the same")
+        _as_percent(axes[0, 2])
+    else:
+        _draw_shares(axes[0, 2], table)
     _draw_course(axes[1, 0], table, "policy_entropy", "entropy of the policy, nats")
     spread = "spread of a row's rewards (deviation of the loss)"
     _draw_course(axes[1, 1], table, "policy_reward_spread", spread)
@@ -82,7 +96,21 @@ def plot_policy(
         ax.set_xlabel("training step", fontsize="small")
     if title is not None:
         figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
+    if still:
+        figure.supxlabel(" ".join(still.values()), fontsize="medium", x=0.01, ha="left")
     return figure
+
+
+def _what_stood_still(table: pd.DataFrame) -> dict[str, str]:
+    """Return sentences on starts that never moved, and on lengths that are all about the mean."""
+    still: dict[str, str] = {}
+    if table["mode_agreement"].isna().all():
+        return still
+    if (table["mode_agreement"].dropna() == 1).all():
+        still["starts"] = "The policy kept every start of its reference: no patch moved."
+    if (table[f"{_LENGTHS}1.25"].dropna() == 1).all():
+        still["lengths"] = "All patches have 0.75 to 1.25 times the mean length."
+    return still
 
 
 def _draw_losses(ax: Axes, table: pd.DataFrame) -> None:
@@ -103,8 +131,15 @@ def _draw_course(ax: Axes, table: pd.DataFrame, name: str, title: str) -> None:
     ax.set_title(title, loc="left", fontsize="small")
     known = table[["step", name]].dropna().to_numpy()
     ax.plot(*known.T, color=LINE_STYLES[0][0], marker=".", linewidth=1.5)
-    if np.ptp(known[:, 1]) < 1e-3 * abs(known[0, 1]):  # do not magnify rounding errors
+    if len(known) and np.ptp(known[:, 1]) < 1e-3 * abs(
+        known[0, 1]
+    ):  # do not magnify rounding errors
         ax.set_ylim(*sorted(known[0, 1] * np.array([0.5, 1.5])))
+
+
+def _as_percent(ax: Axes) -> None:
+    ax.set_ylim(0, 1.02)
+    ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
 
 
 def _draw_shares(ax: Axes, table: pd.DataFrame) -> None:
@@ -216,7 +251,8 @@ def plot_lengths(
     matplotlib.axes.Axes
         One dot per patch, and medians of groups of about equally many patches. The title has
         Spearman's rank correlation of length and change, which is negative if patches are short
-        where the series changes much.
+        where the series changes much. If all patches have one length, the title says so, and the
+        change is drawn against the start of the patch.
 
     Raises
     ------
@@ -226,22 +262,27 @@ def plot_lengths(
     table = patch_changes(patches, series)
     length, change = table["length"].to_numpy(dtype=np.float64), table["change"].to_numpy()
     ax = axes_or_new(ax)
-    ax.plot(
-        length, change, "o", color=LINE_STYLES[0][0], markersize=3.5, alpha=0.35, markeredgewidth=0
-    )
-    centres, medians = _medians(length, change)
-    style: dict[str, Any] = {"color": LINE_STYLES[1][0], "marker": "o", "linewidth": 1.5}
-    ax.plot(centres, medians, label="median", **style)
+    is_even = len(length) > 0 and np.ptp(length) == 0
+    start = pd.Index(table["start"])
+    across = moments(start) if is_even else length
+    style: dict[str, Any] = {"color": LINE_STYLES[0][0], "markersize": 3.5, "alpha": 0.35}
+    ax.plot(across, change, "o", markeredgewidth=0, **style)
+    if not is_even:
+        style = {"color": LINE_STYLES[1][0], "marker": "o", "linewidth": 1.5}
+        ax.plot(*_medians(length, change), label="median", **style)
+        ax.set_xlim(left=0)
+        ax.legend(frameon=False, fontsize="small")
     ax.axhline(1, color=PAST, linewidth=0.8, linestyle=(0, (2, 2)))
-    ax.set_xlabel("patch length, time steps")
-    ax.set_ylabel("mean absolute change inside,\nrelative to the channel's")
-    ax.set_xlim(left=0)
     ax.set_ylim(0, max(2.0, 1.05 * float(np.quantile(change, 0.995))) if len(change) else 2.0)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    ax.tick_params(labelsize="small")
-    ax.legend(frameon=False, fontsize="small")
-    ax.set_title(_with_correlation(title, length, change), loc="left", fontsize="medium")
+    found = _finding(length, change)
+    finish(
+        ax,
+        across,
+        "mean absolute change inside,\nrelative to the channel's",
+        found if title is None else f"{title}: {found}",
+        zone=getattr(start, "tz", None),
+    )
+    ax.set_xlabel("start of the patch" if is_even else "patch length, time steps")
     return ax
 
 
@@ -260,12 +301,15 @@ def _medians(
     )
 
 
-def _with_correlation(
-    title: str | None, length: NDArray[np.float64], change: NDArray[np.float64]
-) -> str:
-    varies = len(length) > 2 and np.ptp(length) > 0 and np.ptp(change) > 0
-    told = "all of one length"
-    if varies:
-        ranks = np.stack([pd.Series(values).rank().to_numpy() for values in (length, change)])
-        told = f"rank correlation {float(np.asarray(np.corrcoef(ranks))[0, 1]):+.2f}"
-    return told if title is None else f"{title}: {told}"
+def _finding(length: NDArray[np.float64], change: NDArray[np.float64]) -> str:
+    """Return Spearman's rank correlation, or why there is none."""
+    if not len(length):
+        return "no patch has two neighbouring observed steps"
+    if np.ptp(length) == 0:
+        return f"all {len(length)} patches have {length[0]:.0f} time steps, drawn by their start"
+    if len(length) < 3:
+        return "two patches, too few for a rank correlation"
+    if np.ptp(change) == 0:
+        return "the change is the same in all patches"
+    ranks = np.stack([pd.Series(values).rank().to_numpy() for values in (length, change)])
+    return f"rank correlation {float(np.asarray(np.corrcoef(ranks))[0, 1]):+.2f}"

@@ -50,12 +50,22 @@ def make_loss(name: str, quantiles: tuple[float, ...] | None = None) -> RowLoss:
         )
     if quantiles is not None:
         wanted = torch.tensor(quantiles, dtype=torch.float64)
-        return lambda forecast, target, observed: _row_mean(
-            pinball(forecast, _known(target, observed), wanted.to(forecast)).mean(-1), observed
+        return per_row(
+            lambda forecast, target: pinball(forecast, target, wanted.to(forecast)).mean(-1)
         )
-    point = _POINT[name]
+    return per_row(_POINT[name])
+
+
+def per_row(loss: Callable[[Tensor, Tensor], Tensor]) -> RowLoss:
+    """Return the loss of a row as the mean of an elementwise loss over its observed target steps.
+
+    Parameters
+    ----------
+    loss : callable
+        Function that maps forecast (N, H) or (N, H, Q) and target (N, H) to (N, H).
+    """
     return lambda forecast, target, observed: _row_mean(
-        point(forecast, _known(target, observed)), observed
+        loss(forecast, _known(target, observed)), observed
     )
 
 

@@ -13,10 +13,7 @@ from adaptivepatch.network import PatchNetwork
 def make_optimizer(
     network: PatchNetwork, learning_rate: float, weight_decay: float, first_beta: float = 0.9
 ) -> torch.optim.Optimizer:
-    """Return AdamW over the patcher's own parameter groups and all other parameters.
-
-    A module with an attribute `rate_factor` is trained at this multiple of the learning rate. So
-    are its submodules, unless they have a `rate_factor` of their own.
+    """Return AdamW over the groups of `parameter_groups`.
 
     Parameters
     ----------
@@ -29,6 +26,24 @@ def make_optimizer(
     first_beta : float, default=0.9
         Decay of the running mean of gradients.
     """
+    groups = parameter_groups(network, learning_rate)
+    betas = (first_beta, 0.999)
+    return torch.optim.AdamW(groups, betas=betas, weight_decay=weight_decay, fused=True)
+
+
+def parameter_groups(network: PatchNetwork, learning_rate: float) -> list[dict[str, Any]]:
+    """Return the optimizer groups of a network: the patcher's own, after all other parameters.
+
+    A module with an attribute `rate_factor` is trained at this multiple of the learning rate. So
+    are its submodules, unless they have a `rate_factor` of their own.
+
+    Parameters
+    ----------
+    network : PatchNetwork
+        Network, on its device.
+    learning_rate : float
+        Base learning rate.
+    """
     groups: list[dict[str, Any]] = network.patcher.parameter_groups(learning_rate)
     taken = {id(parameter) for parameter in network.patcher.parameters()}
     by_factor: dict[float, list[nn.Parameter]] = {1.0: []}
@@ -36,8 +51,7 @@ def make_optimizer(
     rest = [
         {"params": own, "lr": factor * learning_rate} for factor, own in by_factor.items() if own
     ]
-    betas = (first_beta, 0.999)
-    return torch.optim.AdamW([*rest, *groups], betas=betas, weight_decay=weight_decay, fused=True)
+    return [*rest, *groups]
 
 
 def _by_factor(

@@ -29,10 +29,21 @@ class StepOutput(NamedTuple):
 
 
 class WindowSets(NamedTuple):
-    """Numbers of the windows to train on, and of the windows to validate on, if any."""
+    """Windows of one training.
+
+    Parameters
+    ----------
+    train : Tensor of int, shape (W,)
+        Numbers of the windows to train on.
+    validation : Tensor of int, optional
+        Numbers of the windows to validate on, in time order within each series.
+    rows_per_window : int, default=1
+        Number of rows that a window adds to a batch, one per channel.
+    """
 
     train: Tensor
     validation: Tensor | None = None
+    rows_per_window: int = 1
 
 
 @dataclass
@@ -55,6 +66,11 @@ class TrainingRecord:
         Length of the learning-rate schedule, in steps.
     steps_per_epoch : int
         Number of steps that visit every training window once.
+    num_validation_windows : int
+        Number of windows whose loss was measured at every validation.
+    num_held_out_windows : int
+        Number of windows that were held out; `num_validation_windows` of them, evenly spaced, are
+        validated on.
     seconds : float
         Wall time, including the time before training was resumed.
     interrupted : bool
@@ -69,10 +85,28 @@ class TrainingRecord:
     num_steps: int = 0
     total_steps: int = 0
     steps_per_epoch: int = 0
+    num_validation_windows: int = 0
+    num_held_out_windows: int = 0
     seconds: float = 0.0
     interrupted: bool = False
     refit_interrupted: bool = False
 
+    @property
+    def is_still_falling(self) -> bool:
+        """Whether the validation loss was lowest at the last step and had just fallen clearly.
+
+        Clearly means by more than 1 % during the last fifth of the steps. The learning rate of the
+        default schedule ends at 0, and the loss always falls a little while it does.
+        """
+        losses = {entry["step"]: entry.get("validation_loss", math.nan) for entry in self.history}
+        earlier = [losses[step] for step in losses if step <= 0.8 * self.total_steps]
+        if not earlier or self.interrupted or not 0 < self.best_step == self.total_steps:
+            return False
+        return min(earlier) - self.best_loss > STILL_FALLING * abs(self.best_loss)
+
+
+STILL_FALLING = 0.01
+"""Share of the loss that it must fall by in the last fifth of training to be still falling."""
 
 HISTORY = schema.list_of(schema.mapping_of(schema.maybe(schema.number())))
 
@@ -90,5 +124,9 @@ def record_schema(best_loss: schema.Schema) -> schema.Schema:
             "seconds": schema.number(finite=True),
             "interrupted": schema.boolean,
         },
-        {"refit_interrupted": schema.boolean},
+        {
+            "refit_interrupted": schema.boolean,
+            "num_validation_windows": schema.integer(),
+            "num_held_out_windows": schema.integer(),
+        },
     )

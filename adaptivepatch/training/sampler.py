@@ -106,14 +106,8 @@ class SeriesSource:
         if observed is None:
             return Batch(series, None, target, None, group)
         seen, target_seen = observed.split([self.context_length, self.horizon], dim=1)
-        keep = (seen.sum(1) >= 2) & target_seen.any(1)
-        return Batch(
-            series[keep],
-            seen[keep],
-            target[keep],
-            target_seen[keep],
-            None if group is None else group[keep],
-        )
+        batch = Batch(series, seen, target, target_seen, group)
+        return select_rows(batch, usable_rows(batch))
 
     def lookbacks(self, windows: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return series (N, T), observed and group of all rows."""
@@ -151,18 +145,59 @@ class ArraySource:
     Parameters
     ----------
     past : Tensor of shape (W, T)
-        Look-backs.
+        Look-backs; NaN where unobserved.
     future : Tensor of shape (W, H)
-        Targets.
+        Targets; NaN where unobserved.
     """
 
     def __init__(self, past: Tensor, future: Tensor) -> None:
-        self.past, self.future = past, future
+        self.past, self.observed = split_gaps(past)
+        self.future, self.target_observed = split_gaps(future)
 
     def batch(self, windows: Tensor) -> Batch:
         """Return the rows with these numbers."""
         index = windows.to(self.past.device)
-        return Batch(self.past[index], None, self.future[index], None, None)
+        return Batch(
+            self.past[index],
+            None if self.observed is None else self.observed[index],
+            self.future[index],
+            None if self.target_observed is None else self.target_observed[index],
+            None,
+        )
+
+
+def usable_rows(batch: Batch) -> Tensor:
+    """Tell which rows have enough observed points to train on, as a bool tensor of shape (N,).
+
+    They are 2 observed points of the look-back and an observed target.
+    """
+    seen = batch.series.new_ones(len(batch.series), dtype=torch.bool)
+    if batch.observed is not None:
+        seen = batch.observed.sum(1) >= 2
+    return seen if batch.target_observed is None else seen & batch.target_observed.any(1)
+
+
+def select_rows(batch: Batch, rows: Tensor) -> Batch:
+    """Return some rows of a batch, given by a mask or by their numbers."""
+
+    def part(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[rows]
+
+    return Batch(
+        batch.series[rows],
+        part(batch.observed),
+        batch.target[rows],
+        part(batch.target_observed),
+        part(batch.group),
+    )
+
+
+def split_gaps(values: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return values with 0 in place of NaN, and where they are observed: None if everywhere."""
+    gaps = values.isnan()
+    if not gaps.any():
+        return values, None
+    return values.masked_fill(gaps, 0.0), ~gaps
 
 
 class ShuffledBatches:

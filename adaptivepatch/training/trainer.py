@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,7 +40,8 @@ from adaptivepatch.training.sampler import ShuffledBatches, WindowSource
 from adaptivepatch.training.schedules import first_beta, make_schedule
 from adaptivepatch.training.step import TrainingStep
 
-DEFAULT_MAX_STEPS = 1000
+DEFAULT_BATCH_ROWS = 256
+EPOCHS, FEWEST_STEPS, MOST_STEPS = 20, 300, 1000  # of a training whose length is not given
 _FACTS = schema.fields(
     {
         "record": record_schema(schema.number()),
@@ -53,18 +54,54 @@ _FACTS = schema.fields(
 )
 
 
+class Lengths(NamedTuple):
+    """Length of a training.
+
+    Parameters
+    ----------
+    batch_size : int
+        Number of windows per step.
+    steps_per_epoch : int
+        Number of steps that visit every training window once.
+    total_steps : int
+        Number of steps of the training, and length of its learning-rate schedule.
+    validate_every : int
+        Number of steps between validations.
+    """
+
+    batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    validate_every: int
+
+
+def default_steps(num_rows: int) -> int:
+    """Return the number of steps of a training whose length is not given.
+
+    Parameters
+    ----------
+    num_rows : int
+        Number of training rows: windows times channels.
+    """
+    return min(max(EPOCHS * num_rows // DEFAULT_BATCH_ROWS, FEWEST_STEPS), MOST_STEPS)
+
+
 class Trainer(Configurable):
     """Settings of training; `fit` trains a network with them.
 
     Parameters
     ----------
     max_steps : int, optional
-        Largest number of optimizer steps. Default: 1000, unless `max_epochs` is given.
+        Largest number of optimizer steps. Default: the number that follows from the data (see
+        Notes), unless `max_epochs` is given.
     max_epochs : int, optional
         Largest number of epochs, instead of `max_steps`.
-    batch_size : int, default=32
-        Number of windows per step; every channel of a window is a row of the batch.
-    learning_rate : float, default=1e-3
+    batch_rows : int, optional
+        Number of rows per step; every channel of a window is a row. A step takes the nearest whole
+        number of windows, and at least one. Default: 256, unless `batch_size` is given.
+    batch_size : int, optional
+        Number of windows per step, instead of `batch_rows`.
+    learning_rate : float, default=3e-3
         Base learning rate of AdamW.
     weight_decay : float, default=0.0
         Weight decay of AdamW. With 0, AdamW equals Adam.
@@ -76,6 +113,10 @@ class Trainer(Configurable):
         Largest norm of the gradient. Default: no clipping.
     validate_every : int, optional
         Number of steps between validations. Default: an epoch, but at most a tenth of all steps.
+    validation_share : float or None, default=0.2
+        Largest cost of all validations, as a share of the cost of all training steps. If there are
+        more validation windows than that allows, an evenly spaced part of them is used, and
+        ``record_`` of the estimator holds both numbers. None validates on all windows.
     patience : int, optional
         Number of validations without improvement after which training stops. Default: no limit.
     device : str, default="auto"
@@ -87,7 +128,8 @@ class Trainer(Configurable):
 
     Notes
     -----
-    The weights of the best validation are kept. If several processes are launched (``accelerate
+    The weights of the best validation are kept. Training whose length is not given takes 20 epochs,
+    but at least 300 and at most 1000 steps. If several processes are launched (``accelerate
     launch`` or ``torchrun``), each of them takes a part of every batch, and accelerate averages the
     gradients; each process keeps its own BatchNorm statistics.
 
@@ -101,12 +143,14 @@ class Trainer(Configurable):
         self,
         max_steps: int | None = None,
         max_epochs: int | None = None,
-        batch_size: int = 32,
-        learning_rate: float = 1e-3,
+        batch_rows: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float = 3e-3,
         weight_decay: float = 0.0,
         schedule: str = "cosine",
         gradient_clip: float | None = None,
         validate_every: int | None = None,
+        validation_share: float | None = 0.2,
         patience: int | None = None,
         device: str = "auto",
         precision: str = "float32",
@@ -114,12 +158,14 @@ class Trainer(Configurable):
     ) -> None:
         self.max_steps = max_steps
         self.max_epochs = max_epochs
+        self.batch_rows = batch_rows
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.gradient_clip = gradient_clip
         self.validate_every = validate_every
+        self.validation_share = validation_share
         self.patience = patience
         self.device = device
         self.precision = precision
@@ -127,16 +173,20 @@ class Trainer(Configurable):
 
     def check(self) -> None:
         """Raise `InvalidParameterError` if a parameter is out of its range."""
-        check_int(self, batch_size=self.batch_size)
-        for name in ("max_steps", "max_epochs", "validate_every", "patience"):
+        counts = ("max_steps", "max_epochs", "batch_rows", "batch_size", "validate_every")
+        for name in (*counts, "patience"):
             if getattr(self, name) is not None:
                 check_int(self, **{name: getattr(self, name)})
-        if self.max_steps is not None and self.max_epochs is not None:
-            raise InvalidParameterError(
-                "Trainer takes either 'max_steps' or 'max_epochs'. Got "
-                f"max_steps={self.max_steps!r} and max_epochs={self.max_epochs!r}. Leave one out.",
-                parameter="max_epochs",
-            )
+        for one, other in (("max_steps", "max_epochs"), ("batch_rows", "batch_size")):
+            given, instead = getattr(self, one), getattr(self, other)
+            if given is not None and instead is not None:
+                raise InvalidParameterError(
+                    f"Trainer takes either {one!r} or {other!r}. Got {one}={given!r} and "
+                    f"{other}={instead!r}. Leave one out.",
+                    parameter=other,
+                )
+        if self.validation_share is not None:
+            check_float(self, "(0, inf)", validation_share=self.validation_share)
         check_float(self, "(0, inf)", learning_rate=self.learning_rate)
         check_float(self, "[0, inf)", weight_decay=self.weight_decay)
         if self.gradient_clip is not None:
@@ -256,15 +306,40 @@ class Trainer(Configurable):
             device = resolve_device(fallback)
         return {"device": device, "dtype": resolve_precision(self.precision)[0]}
 
-    def lengths(self, num_windows: int) -> tuple[int, int, int]:
-        """Return steps per epoch, total steps and steps between validations."""
-        per_epoch = math.ceil(num_windows / self.batch_size)
+    def lengths(self, num_windows: int, rows_per_window: int = 1) -> Lengths:
+        """Return the length of a training on windows.
+
+        Parameters
+        ----------
+        num_windows : int
+            Number of windows to train on.
+        rows_per_window : int, default=1
+            Number of rows of a window, one per channel.
+        """
+        batch_size = self.batch_size
+        if batch_size is None:
+            batch_size = max(1, round((self.batch_rows or DEFAULT_BATCH_ROWS) / rows_per_window))
+        per_epoch = math.ceil(num_windows / batch_size)
         if self.max_epochs is not None:
             total = self.max_epochs * per_epoch
         else:
-            total = self.max_steps or DEFAULT_MAX_STEPS
+            total = self.max_steps or default_steps(num_windows * rows_per_window)
         every = self.validate_every or max(1, min(per_epoch, math.ceil(total / 10)))
-        return per_epoch, total, every
+        return Lengths(batch_size, per_epoch, total, every)
+
+    def thinned(self, validation: Tensor, lengths: Lengths) -> Tensor:
+        """Return the validation windows, or evenly spaced ones of them; see `validation_share`.
+
+        A training step is taken to cost as much as three forecasts of its rows.
+        """
+        if self.validation_share is None:
+            return validation
+        times = math.ceil(lengths.total_steps / lengths.validate_every)
+        steps = self.validation_share * lengths.total_steps / times
+        most = max(1, math.ceil(3 * steps)) * lengths.batch_size
+        if len(validation) <= most:
+            return validation
+        return validation[torch.linspace(0, len(validation) - 1, most).round().long()]
 
 
 def resolve_trainer(value: object) -> Trainer:
@@ -315,8 +390,12 @@ class ForecastLoop(TrainingLoop):
         self.trainer, self.network, self.source = trainer, network, source
         self.row_loss, self.processes = row_loss, processes
         self.is_repeat = plan is not None
-        self.validation = None if self.is_repeat else windows.validation
-        per_epoch, total, every = trainer.lengths(len(windows.train))
+        lengths = trainer.lengths(len(windows.train), windows.rows_per_window)
+        batch_size, per_epoch, total, every = lengths
+        self.validation, held_out = None, 0
+        if windows.validation is not None and not self.is_repeat:
+            self.validation = trainer.thinned(windows.validation, lengths)
+            held_out = len(windows.validation)
         last = total
         if plan is not None:
             per_epoch, total, last = plan.steps_per_epoch, plan.total_steps, plan.best_step
@@ -325,7 +404,12 @@ class ForecastLoop(TrainingLoop):
                 network, trainer.learning_rate, trainer.weight_decay, first_beta(trainer.schedule)
             ),
             schedule=make_schedule(trainer.schedule),
-            record=TrainingRecord(total_steps=total, steps_per_epoch=per_epoch),
+            record=TrainingRecord(
+                total_steps=total,
+                steps_per_epoch=per_epoch,
+                num_validation_windows=0 if self.validation is None else len(self.validation),
+                num_held_out_windows=held_out,
+            ),
             total_steps=total,
             steps_per_epoch=per_epoch,
             last_step=last,
@@ -335,7 +419,8 @@ class ForecastLoop(TrainingLoop):
             device=processes.device,
         )
         order = torch.Generator().manual_seed(seed)
-        self.batches = ShuffledBatches(windows.train, trainer.batch_size, order)
+        self.batches = ShuffledBatches(windows.train, batch_size, order)
+        self.validation_batch = batch_size
         self.rollouts = torch.Generator(processes.device).manual_seed(seed + processes.rank)
         self.autocast = resolve_precision(trainer.precision)[1]
         step = TrainingStep(network, row_loss, total_weight=processes.mean, precision=self.autocast)
@@ -409,7 +494,7 @@ class ForecastLoop(TrainingLoop):
         """Return the mean loss over windows, in eval mode with the most probable patches."""
         self.network.eval()
         total = weight = 0.0
-        for chunk in windows.split(self.trainer.batch_size):
+        for chunk in windows.split(self.validation_batch):
             batch = self.source.batch(chunk)
             if len(batch.series) == 0:
                 continue

@@ -66,15 +66,21 @@ def _change(row: dict[str, Any], keys: Sequence[str]) -> str:
 
 
 def compare_calibration(results: Path) -> str:
-    """Count the verdicts of comparisons whose answer is known."""
+    """Count what the intervals of comparisons show whose answer is known."""
     table = pd.read_csv(results / "compare_calibration.csv")
-    kinds = {"a_a": "the same patcher twice", "planted": "5 % planted"}
+    kinds = {
+        "a_a": "the same patcher twice, thorough",
+        "planted": "5 % planted, thorough",
+        "a_a_default": "the same patcher twice, default",
+    }
     rows = []
     for kind, name in kinds.items():
         verdict = table[table.kind == kind].verdict
+        if not len(verdict):
+            continue
         counts = [int((verdict == word).sum()) for word in ("helps", "no evidence", "hurts")]
         rows.append([name, str(len(verdict)), *(f"{count}" for count in counts)])
-    return markdown(["compared", "times", "helps", "no evidence", "hurts"], rows)
+    return markdown(["compared", "times", "less error", "not shown", "more error"], rows)
 
 
 def compare_intervals(results: Path) -> str:

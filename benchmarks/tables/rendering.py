@@ -16,6 +16,7 @@ from benchmarks.tables.comparisons import (
     compare_intervals,
     compare_pedestrians,
 )
+from benchmarks.tables.everyday import everyday, everyday_peers
 from benchmarks.tables.family import family_etth1, family_planted
 from benchmarks.tables.scripts import (
     gaps,
@@ -43,6 +44,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
         *(compare_etth1_ot, compare_pedestrians, compare_calibration, compare_intervals),
         *(peers, planted, small, embedding, recency_policy, levels_etth1, shared_channels),
         *(policy_cost, family_etth1, family_planted, score_function_noise),
+        *(everyday, everyday_peers),
     )
 }
 """Functions that return a table as Markdown, given the folder of results."""

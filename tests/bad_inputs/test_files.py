@@ -235,8 +235,8 @@ FILES = [
         "decimal commas",
         "date;a\n" + "".join(f"2024-01-{k:02};1,{k}\n" for k in range(1, 20)),
         (
-            "Numbers must have a decimal point and no separators. Column 'a' has '1,1' in data "
-            "row 1. Write the file with decimal points. pandas can read this one with "
+            "Numbers must use a decimal point and no thousands separators. Column 'a' has '1,1' in "
+            "data row 1. Write the file with decimal points. pandas can read the present file with "
             "read_csv(..., decimal=',')."
         ),
     ),
@@ -575,6 +575,39 @@ ARGUMENTS = [
         ),
     ),
     fit(
+        "--bounds of words",
+        "--bounds low,high",
+        (
+            "--bounds must be nonnegative, or a low and a high number with a comma between them, "
+            "of which one may be left out, such as '0,100' or '0,' or ',100'. Got 'low,high'."
+        ),
+    ),
+    fit(
+        "--bounds of one number",
+        "--bounds 0",
+        (
+            "--bounds must be nonnegative, or a low and a high number with a comma between them, "
+            "of which one may be left out, such as '0,100' or '0,' or ',100'. Got '0'."
+        ),
+    ),
+    fit(
+        "--bounds reversed",
+        "--bounds 100,-1e2",
+        (
+            "The 'bounds' parameter of Forecaster must be 'nonnegative' or a pair of finite "
+            "numbers (low, high) with low < high, where None leaves a side open. Got "
+            "(100.0, -100.0) instead. (Option: --bounds.)"
+        ),
+    ),
+    fit(
+        "--transform unknown",
+        "--transform log",
+        (
+            "The 'transform' parameter of Forecaster must be one of ['log1p', 'box_cox', "
+            "'yeo_johnson']. Got 'log' instead. Did you mean 'log1p'? (Option: --transform.)"
+        ),
+    ),
+    fit(
         "--set without value",
         "--set patcher__stride",
         ("--set needs NAME=VALUE, such as patcher__patch_length=24. Got 'patcher__stride'."),
@@ -588,9 +621,10 @@ ARGUMENTS = [
         "--set unknown part",
         "--set optimizer__lr=4",
         (
-            "Forecaster has no parameter 'optimizer'. Its parameters: 'backbone', "
+            "Forecaster has no parameter 'optimizer'. Its parameters: 'backbone', 'bounds', "
             "'context_length', 'embedding', 'horizon', 'loss', 'missing', 'patcher', 'quantiles', "
-            "'random_state', 'season', 'share_segmentation', 'trainer', 'values_per_patch'."
+            "'random_state', 'season', 'share_segmentation', 'trainer', 'transform', "
+            "'values_per_patch'."
         ),
     ),
     fit(
@@ -1007,6 +1041,30 @@ FOLDERS = [
         "picture of unknown ending",
         "segment out --plot patches.bmp",
         ("The name of a figure must end in .png, .svg or .pdf. Got 'patches.bmp'. Rename it."),
+    ),
+    Command(
+        "picture of a forecast, of unknown ending",
+        "predict out --plot forecast.jpg",
+        ("The name of a figure must end in .png, .svg or .pdf. Got 'forecast.jpg'. Rename it."),
+    ),
+    Command(
+        "picture of windows that is there",
+        "evaluate out load.csv --plot p.png",
+        (
+            "An existing file is replaced only with --force. 'p.png' exists. Pass --force or name"
+            " another file."
+        ),
+        {"p.png": b"x"},
+    ),
+    Command(
+        "picture of a file that is not there",
+        "plot forecast.csv --out p.png",
+        ("A data file is needed. 'forecast.csv' does not exist. Did you mean 'load.csv'?"),
+    ),
+    Command(
+        "picture of a table that holds no forecasts",
+        "plot load.csv --out p.png",
+        ("'load.csv' must have the column 'item_id'. It has 'date', 'a', 'b'."),
     ),
     Command(
         "picture that is there",

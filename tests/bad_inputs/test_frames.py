@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import decimal
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -564,7 +565,59 @@ STAMPS = [
     ),
 ]
 
+OUTSIDE = {
+    "log1p": (
+        "transform='log1p' needs values above -1, at most 1e70. Channel 'b' of series 'series' has "
+        "{} at '2024-01-01 03:00:00'. Correct the value, or use 'log1p' for values above -1, or "
+        "'yeo_johnson' for values of any sign."
+    ),
+    "box_cox": (
+        "transform='box_cox' needs positive values, from 1e-70 to 1e70. Channel 'b' of series "
+        "'series' has {} at '2024-01-01 03:00:00'. Correct the value, or use 'log1p' for values "
+        "above -1, or 'yeo_johnson' for values of any sign."
+    ),
+    "yeo_johnson": (
+        "transform='yeo_johnson' needs values from -1e70 to 1e70. Channel 'b' of series 'series' "
+        "has {} at '2024-01-01 03:00:00'. Correct the value, or use 'log1p' for values above -1, "
+        "or 'yeo_johnson' for values of any sign."
+    ),
+}
+
 VALUES = [
+    *(
+        fit(
+            f"{value} for {name}",
+            lambda value=value: spoiled(wide(), 3, "b", value),
+            FRAME,
+            OUTSIDE[name].format(value),
+            {"transform": name},
+        )
+        for name, value in (
+            *(("log1p", -1.0), ("log1p", -5.5), ("log1p", 1e71)),
+            *(("box_cox", 0.0), ("box_cox", -2.0), ("box_cox", 1e-71)),
+            *(("yeo_johnson", 1e71), ("yeo_johnson", -1e71)),
+        )
+    ),
+    fit(
+        "negative count of an item",
+        lambda: spoiled(long(), 33, "a", -1.0),
+        FRAME,
+        (
+            "All values must be within bounds=(0.0, None). Channel 'a' of series 'y' has -1.0 at "
+            "'2024-01-01 03:00:00'. Correct the value, or fit with wider bounds."
+        ),
+        {"bounds": "nonnegative"},
+    ),
+    fit(
+        "value above the bounds in the last row",
+        lambda: spoiled(wide(), 29, "a", 100.5),
+        FRAME,
+        (
+            "All values must be within bounds=(0.0, 100.0). Channel 'a' of series 'series' has "
+            "100.5 at '2024-01-02 05:00:00'. Correct the value, or fit with wider bounds."
+        ),
+        {"bounds": (0, 100)},
+    ),
     fit(
         "nan",
         lambda: spoiled(wide(), 3, "b", np.nan),
@@ -1100,7 +1153,35 @@ STEPS = [
     ),
 ]
 
+
+@lru_cache
+def fitted_to_counts():
+    """A model with bounds and a transform."""
+    return tiny(bounds=(0, 100), transform="box_cox").fit(wide())
+
+
 OTHER_FRAMES = [
+    *(
+        later(
+            f"{method} a value outside the bounds",
+            lambda: spoiled(wide(), 3, "b", 101.0),
+            FRAME,
+            (
+                "All values must be within bounds=(0.0, 100.0). Channel 'b' of series 'series' has "
+                "101.0 at '2024-01-01 03:00:00'. Correct the value, or fit with wider bounds."
+            ),
+            fitted_to_counts,
+            method,
+        )
+        for method in ("predict", "backtest", "score", "segment")
+    ),
+    later(
+        "predict a value outside the domain",
+        lambda: spoiled(wide(), 3, "b", 0.0),
+        FRAME,
+        OUTSIDE["box_cox"].format(0.0),
+        fitted_to_counts,
+    ),
     later(
         "predict a list",
         lambda: [1.0],

@@ -243,6 +243,26 @@ LOADING = [
         ),
     ),
     config(
+        "a transform without exponents",
+        put(parameters__transform="log1p"),
+        MODEL,
+        (
+            "The config.json in '…/model' does not describe a saved model (model.safetensors lacks "
+            "'scaling.exponent'). Save the model again."
+        ),
+    ),
+    config(
+        "bounds reversed",
+        put(parameters__bounds=[1, 0]),
+        MODEL,
+        (
+            "The config.json in '…/model' does not describe a saved model (InvalidParameterError: "
+            "The 'bounds' parameter of Forecaster must be 'nonnegative' or a pair of finite "
+            "numbers (low, high) with low < high, where None leaves a side open. Got [1, 0] "
+            "instead.). Save the model again."
+        ),
+    ),
+    config(
         "an item id of a list",
         put(history__item_ids=[["series"]]),
         MODEL,
@@ -968,15 +988,15 @@ WRITING = [
     ),
     Case(
         "resume with other settings",
-        other(patcher=FixedPatcher(6), loss="mae"),
+        other(patcher=FixedPatcher(6), loss="mse"),
         PARAMETER,
         (
             "A fit must be resumed with the data and settings that it began with. Since the "
             "checkpoint in '…/run', patcher was {'name': 'fixed', 'parameters': "
             "{'compression_rate': None, 'patch_length': 4, 'stride': None}} and is {'name': "
             "'fixed', 'parameters': "
-            "{'compression_rate': None, 'patch_length': 6, 'stride': None}}; loss was 'mse' and is "
-            "'mae'. Restore the data and settings, or begin a new fit in another folder."
+            "{'compression_rate': None, 'patch_length': 6, 'stride': None}}; loss was 'mae' and is "
+            "'mse'. Restore the data and settings, or begin a new fit in another folder."
         ),
     ),
     Case(

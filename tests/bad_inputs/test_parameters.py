@@ -190,6 +190,11 @@ SIZES = [
     ),
 ]
 
+BOUNDS = (
+    "The 'bounds' parameter of Forecaster must be 'nonnegative' or a pair of finite numbers "
+    "(low, high) with low < high, where None leaves a side open. Got {} instead."
+)
+
 CHOICES = [
     made(
         "quantiles without median",
@@ -377,6 +382,31 @@ CHOICES = [
             "None. Got 1.5 instead."
         ),
         random_state=1.5,
+    ),
+    *(
+        made(f"bounds {value!r:.20}", PARAMETER, BOUNDS.format(repr(value)), bounds=value)
+        for value in (
+            *("positive", 0, (0,), (0, 1, 2), (1, 0), (0, 0), (0, float("nan"))),
+            *((0, float("inf")), ("0", "1"), (False, True), (0, 10**309), {0: 1, 1: 2}),
+        )
+    ),
+    made(
+        "transform misspelt",
+        PARAMETER,
+        (
+            "The 'transform' parameter of Forecaster must be one of ['log1p', 'box_cox', "
+            "'yeo_johnson']. Got 'boxcox' instead. Did you mean 'box_cox'?"
+        ),
+        transform="boxcox",
+    ),
+    made(
+        "transform function",
+        PARAMETER,
+        (
+            "The 'transform' parameter of Forecaster must be one of ['log1p', 'box_cox', "
+            "'yeo_johnson']. Got <ufunc 'log1p'> instead."
+        ),
+        transform=np.log1p,
     ),
 ]
 
@@ -1243,6 +1273,47 @@ ARRAYS = [
             "3.899421730054339e+300. Divide X and y by a constant."
         ),
         past=PAST * 1e300,
+    ),
+    regressed(
+        "quantiles of arrays without the median",
+        PARAMETER,
+        (
+            "The 'quantiles' parameter of WindowRegressor must increase strictly inside (0, 1) "
+            "and hold 0.5, the point forecast. Got (0.1, 0.9) instead."
+        ),
+        quantiles=(0.1, 0.9),
+    ),
+    regressed(
+        "misspelt missing of arrays",
+        PARAMETER,
+        (
+            "The 'missing' parameter of WindowRegressor must be one of ['error', 'mask']. Got "
+            "'masks' instead. Did you mean 'mask'?"
+        ),
+        missing="masks",
+    ),
+    regressed(
+        "no window to train on",
+        PARAMETER,
+        (
+            "Training needs a window with 2 observed look-back steps and an observed target. None "
+            "of the 40 windows has them. Fill gaps in X and y."
+        ),
+        past=np.full_like(PAST, np.nan),
+        missing="mask",
+    ),
+    Case(
+        "quantiles of a point forecast",
+        lambda: (
+            WindowRegressor(trainer=Trainer(max_steps=1, device="cpu"))
+            .fit(PAST, FUTURE)
+            .predict_quantiles(PAST)
+        ),
+        PARAMETER,
+        (
+            "Forecasts of quantiles need a regressor that was fitted with quantiles. This one was "
+            "fitted with quantiles=None. Fit it again with quantiles such as (0.1, 0.5, 0.9)."
+        ),
     ),
     Case(
         "predict arrays before fit",

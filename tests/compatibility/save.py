@@ -54,7 +54,15 @@ def make_forecaster() -> Forecaster:
         backbone=TransformerBackbone(d_model=8, num_layers=2),
         quantiles=[0.1, 0.5, 0.9],
         missing="mask",
-        trainer=Trainer(max_steps=12, batch_size=8, validate_every=4, device="cpu"),
+        loss="mse",  # settings that were the defaults of that version are stated here
+        trainer=Trainer(
+            max_steps=12,
+            batch_size=8,
+            learning_rate=1e-3,
+            validate_every=4,
+            validation_share=None,
+            device="cpu",
+        ),
         random_state=3,
     )
 

@@ -104,6 +104,23 @@ def test_window_regressor_passes_the_full_battery_with_fine_chunks():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("patcher", "backbone", "more"),
+    [
+        ("fixed", "PatchTSTBackbone()", "quantiles=(0.1, 0.5, 0.9)"),
+        ("fixed", "PatchTSTBackbone()", "missing='mask'"),
+        ("fine", "TransformerBackbone(d_model=16)", "quantiles=(0.1, 0.5, 0.9), missing='mask'"),
+    ],
+)
+def test_window_regressor_passes_the_battery_with_quantiles_and_gaps(patcher, backbone, more):
+    trainer = BACKBONES[backbone]
+    check_battery(
+        f"WindowRegressor({patcher!r}, {backbone}, trainer={trainer}, {more})", brief=False
+    )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("patcher", sorted(PATCHERS))
 def test_window_regressor_passes_the_battery_with_everything(patcher, backbone):

@@ -35,7 +35,14 @@ def run(backbone, patcher, gaps, quantiles=None):
     source, windows = series_source(num_channels=2, gaps=gaps)
     windows = source.learnable(windows)
     network = small_network(backbone, PATCHERS[patcher](), quantiles=quantiles, dropout=0.1)
-    trainer = Trainer(max_steps=8, batch_size=8, validate_every=4, device="cpu")
+    trainer = Trainer(
+        max_steps=8,
+        batch_size=8,
+        learning_rate=1e-3,
+        validate_every=4,
+        validation_share=None,
+        device="cpu",
+    )
     record = trainer.fit(
         network,
         source,

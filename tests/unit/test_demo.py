@@ -45,7 +45,7 @@ def demo(tmp_path_factory):
 def test_every_method_is_measured_on_every_held_out_window(demo):
     result, _, counts, _ = demo
     assert result.metrics["method"].tolist() == [
-        "short", "long", "last value", "same hour, day before", "same hour, week before",
+        "short", "long", "last value", "day before", "week before",
     ]  # fmt: skip
     assert result.metrics["kind"].tolist() == ["model"] * 2 + ["naive"] * 3
     truth = np.lib.stride_tricks.sliding_window_view(counts.to_numpy()[-216:], 12, axis=0)
@@ -71,11 +71,16 @@ def test_impossible_windows_are_counted_and_said(demo):
 
 def test_metrics_are_in_original_units(demo):
     result, _, counts, _ = demo
-    weekly = result.backtests["same hour, week before"]
+    weekly = result.backtests["week before"]
     forecast = seasonal_naive(weekly.windows, 168)
     error = np.abs(weekly.actual - forecast)
-    row = result.metrics.set_index("method").loc["same hour, week before"]
+    row = result.metrics.set_index("method").loc["week before"]
     assert row["MAE"] == pytest.approx(np.nanmean(error))
+    mae = result.metrics.set_index("method")["MAE"]
+    best = mae[["last value", "day before", "week before"]].min()
+    skill = result.metrics.set_index("method")["skill"]
+    np.testing.assert_allclose(skill[["short", "long"]], 1 - mae[["short", "long"]] / best)
+    assert skill[["last value", "day before", "week before"]].isna().all()
     assert row["RMSE"] == pytest.approx(np.sqrt(np.nanmean(error**2)))
     training = counts.iloc[:-216]
     scale = (training - training.shift(24)).abs().mean().to_numpy()
@@ -116,7 +121,7 @@ def test_forecast_file_holds_windows_that_do_not_overlap(demo):
     assert frame.loc[:, "short":].notna().all(axis=None)
     a = frame[frame["sensor"] == "a"]
     day_before = counts["a"].shift(24).loc[a["timestamp"]]
-    np.testing.assert_allclose(a["same hour, day before"], day_before, rtol=1e-5)
+    np.testing.assert_allclose(a["day before"], day_before, rtol=1e-5)
 
 
 def test_held_out_hours_do_not_reach_the_fit(tmp_path, demo):
@@ -152,8 +157,14 @@ def test_verdict_is_honest():
 
     better = "Better than every naive forecast in MAE and MASE:"
     assert result(2.9, 0.29) == f"{better} good and other."
-    for worse in ((3.0, 0.1), (2.0, 0.3), (9.0, 9.0)):
-        assert result(*worse) == f"{better} good. NOT better than every naive forecast: other."
+    for mae, mase, by in (
+        (3.0, 0.1, "MAE 0.0 % above that of 'week'"),
+        (2.0, 0.3, "MASE 0.0 % above that of 'day'"),
+        (3.6, 9.0, "MASE 2900.0 % above that of 'day'"),
+        (3.6, 0.1, "MAE 20.0 % above that of 'week'"),
+    ):
+        worse = f"NOT better than every naive forecast: other ({by})."
+        assert result(mae, mase) == f"{better} good. {worse}"
 
 
 def test_default_arms_have_equal_patch_counts():
@@ -185,7 +196,7 @@ def test_command_on_the_real_data(tmp_path, monkeypatch):
 
     assert result.exit_code == 0, result.output
     assert "21 sensors" in result.output
-    for method in [*default_arms(), "same hour, week before"]:
+    for method in [*default_arms(), "week before"]:
         assert re.search(rf"{method} .*\d+\.\d .*\d\.\d{{3}}", result.output)
     assert "better than every naive forecast" in result.output.lower()
     assert f"Written to {out}: {', '.join(FILES)}" in result.output

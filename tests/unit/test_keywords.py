@@ -37,6 +37,7 @@ CLASSES = [
 FUNCTIONS = [
     *(Forecaster.fit, Forecaster.predict, Forecaster.backtest, Forecaster.score),
     *(Forecaster.segment, Forecaster.save, WindowRegressor.fit, WindowRegressor.predict),
+    WindowRegressor.predict_quantiles,
     *(compare, segment, sliding_windows),
 ]
 

@@ -9,7 +9,11 @@ from adaptivepatch.distributions import Rollout
 from adaptivepatch.errors import InvalidParameterError
 from adaptivepatch.network import PatchNetwork, build_network
 from adaptivepatch.nn.layers.normalization import InstanceNorm
-from adaptivepatch.nn.tokens.patch_embedding import AlignedEmbedding, ResampleEmbedding
+from adaptivepatch.nn.tokens.patch_embedding import (
+    AlignedEmbedding,
+    CombinedEmbedding,
+    ResampleEmbedding,
+)
 from adaptivepatch.patchers.fixed import FixedPatcher
 from adaptivepatch.patchers.hierarchical import HierarchicalPatcher
 from adaptivepatch.patchers.random import RandomPatcher
@@ -167,6 +171,7 @@ def test_build_reads_sizes_off_the_patcher(patcher, values, expected):
         (RecencyPatcher(4, 2), {"embedding": "aligned"}, AlignedEmbedding),
         (RandomPatcher(4), {"embedding": "resampled"}, ResampleEmbedding),
         (RandomPatcher(4), {"values_per_patch": 3}, ResampleEmbedding),
+        (FixedPatcher(4, 2), {"embedding": "both", "values_per_patch": 3}, CombinedEmbedding),
         (HierarchicalPatcher(FixedPatcher(4), RandomPatcher(3)), {}, ResampleEmbedding),
     ],
 )

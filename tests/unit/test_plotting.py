@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 
 from adaptivepatch.errors import InvalidParameterError, InvalidSegmentationError
 from adaptivepatch.segmentation import Segmentation
@@ -122,12 +124,22 @@ def test_given_axes_are_used_and_figures_can_be_saved(tmp_path):
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_notebooks_show_a_figure_without_pyplot():
+    figure = pickle.loads(pickle.dumps(new_figure()[0]))
+    shown, _ = InteractiveShell().display_formatter.format(figure)
+    assert shown["image/png"].startswith(b"\x89PNG")
+
+
 def test_pyplot_is_not_imported():
     code = (
         "import sys\n"
+        "import pandas as pd\n"
+        "from adaptivepatch import plot\n"
         "from adaptivepatch.plotting import plot_forecast\n"
         "assert 'matplotlib' not in sys.modules\n"
         "plot_forecast(range(3), [0, 1, 2], {'model': [0, 1, 2]})\n"
+        "keys = {'item_id': 'a', 'timestamp': range(3), 'target_name': 'x'}\n"
+        "plot(pd.DataFrame(keys | {'prediction': 1.0})).draw_without_rendering()\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

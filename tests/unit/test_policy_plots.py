@@ -41,10 +41,20 @@ def line(ax, number=0):
     return np.asarray(ax.lines[number].get_xydata(), dtype=float)
 
 
-def test_policy_picture_draws_the_history(history):
+def with_mode(history, lengths, agreement=1.0):
+    """The history of a policy whose mode has patches of these lengths and keeps these starts."""
     table = pd.DataFrame(history)
+    measured = table["mode_agreement"].notna()
+    table.loc[measured, "mode_agreement"] = agreement
+    for edge in SHARES:
+        table.loc[measured, f"lengths_to_{edge}"] = lengths.get(edge, 0.0)
+    return table
+
+
+def test_policy_picture_draws_the_history(history):
+    table = with_mode(history, {"0.75": 0.25, "1.25": 0.5, "1.5": 0.25}, agreement=0.5)
     assert table["policy_entropy"].isna().any()  # the policy rests at the end
-    figure = plot_policy(history, title="heading")
+    figure = plot_policy(table.to_dict("records"), title="heading")
     loss, agreement, lengths, entropy, spread, rate = figure.axes
     for drawn, names in [
         (loss, ["train_loss", "validation_loss"]),
@@ -63,8 +73,34 @@ def test_policy_picture_draws_the_history(history):
     assert top.max() == pytest.approx(1)  # the shares of all lengths are a whole
     labels = [text.get_text() for text in lengths.get_legend().get_texts()]
     assert labels == ["over 2", "to 2", "to 1.5", "to 1.25", "to 0.75", "to 0.5", "to 0.25"]
-    assert figure.get_suptitle() == "heading"
+    assert (figure.get_suptitle(), figure.get_supxlabel()) == ("heading", "")
     assert all(ax.get_title(loc="left") for ax in figure.axes)
+
+
+def test_a_policy_that_moved_nothing_is_described_in_a_sentence(history):
+    table = with_mode(history, {"1.25": 1.0})
+    figure = plot_policy(table)
+    assert figure.get_supxlabel() == (
+        "The policy kept every start of its reference: no patch moved. All patches have 0.75 to "
+        "1.25 times the mean length."
+    )
+    instead = figure.axes[2]
+    assert instead.get_title(loc="left") == "rows whose samples are all the same"
+    assert len(instead.collections) == 0
+    known = table[["step", "policy_identical"]].dropna().to_numpy()
+    np.testing.assert_array_equal(line(instead), known)
+
+
+def test_lengths_of_a_reference_that_is_not_even_stay_in_the_picture(history):
+    uneven = {"0.75": 0.5, "1.5": 0.5}
+    figure = plot_policy(with_mode(history, uneven))
+    assert figure.get_supxlabel() == (
+        "The policy kept every start of its reference: no patch moved."
+    )
+    assert len(figure.axes[2].collections) == len(SHARES)
+    assert plot_policy(with_mode(history, uneven, agreement=0.5)).get_supxlabel() == ""
+    unmeasured = with_mode(history, uneven).assign(mode_agreement=np.nan)
+    assert plot_policy(unmeasured).get_supxlabel() == ""
 
 
 @pytest.mark.parametrize(
@@ -117,8 +153,26 @@ def test_lengths_are_drawn_against_changes_with_their_correlation():
     np.testing.assert_array_equal(line(ax), expected)
     assert ax.get_title(loc="left") == "x: rank correlation -1.00"
     assert "time steps" in ax.get_xlabel()
-    same = plot_lengths(patches.iloc[:4], series)
-    assert same.get_title(loc="left") == "all of one length"
+
+
+def test_patches_of_one_length_are_drawn_by_their_start():
+    patches, series = steps_and_rests()
+    ax = plot_lengths(patches.iloc[:4], series, title="x")
+    assert ax.get_title(loc="left") == "x: all 4 patches have 3 time steps, drawn by their start"
+    assert ax.get_xlabel() == "start of the patch"
+    stamps, change = ax.lines[0].get_data()
+    np.testing.assert_array_equal(stamps, patches["start"].iloc[:4].to_numpy())
+    np.testing.assert_array_equal(change, patch_changes(patches.iloc[:4], series)["change"])
+
+
+def test_patches_without_a_correlation_say_why():
+    patches, series = steps_and_rests()
+    flat = plot_lengths(patches, series.assign(x=np.arange(24.0)))
+    assert flat.get_title(loc="left") == "the change is the same in all patches"
+    two = plot_lengths(patches.iloc[3:], series)
+    assert two.get_title(loc="left") == "two patches, too few for a rank correlation"
+    none = plot_lengths(patches, series.assign(x=np.nan))
+    assert none.get_title(loc="left") == "no patch has two neighbouring observed steps"
 
 
 def test_tables_of_segment_are_drawn_on_given_axes():

@@ -207,8 +207,46 @@ def _sum(index: Tensor, vectors: Tensor, first: Tensor, factor: Tensor) -> Tenso
     return nn.functional.embedding_bag(index, vectors, first, mode="sum", per_sample_weights=factor)
 
 
-EMBEDDINGS = ("aligned", "resampled")
-"""Kinds of embedding of points: `AlignedEmbedding` and `ResampleEmbedding`."""
+class CombinedEmbedding(nn.Module):
+    """Embedding whose tokens are the sums of those of two other embeddings.
+
+    Parameters
+    ----------
+    resampled : ResampleEmbedding
+        Embedding of the shape of a patch.
+    aligned : AlignedEmbedding
+        Embedding of the points of a patch by their time.
+
+    Notes
+    -----
+    The resampled part makes patches of unlike length comparable; the aligned part keeps the
+    forecast a linear function of the look-back under any segmentation. The halo is read by the
+    resampled part only, so that the aligned part counts every point once. Own construction:
+    docs/decisions/020-defaults.md.
+    """
+
+    def __init__(self, resampled: ResampleEmbedding, aligned: AlignedEmbedding) -> None:
+        super().__init__()
+        self.resampled, self.aligned = resampled, aligned
+
+    def forward(
+        self,
+        series: Tensor,
+        segmentation: Segmentation,
+        *,
+        halo: int = 0,
+        observed: Tensor | None = None,
+        gate: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:
+        """Return tokens (N, P, D); see `ResampleEmbedding`."""
+        tokens: Tensor = self.resampled(series, segmentation, halo=halo, observed=observed)
+        tokens = tokens + self.aligned(series, segmentation, observed=observed)
+        return gated(tokens, segmentation, gate)
+
+
+EMBEDDINGS = ("aligned", "resampled", "both")
+"""Kinds of embedding: `AlignedEmbedding`, `ResampleEmbedding` and `CombinedEmbedding`."""
 
 
 def check_aligned(owner: object, values_per_patch: int | None, halo: int) -> None:

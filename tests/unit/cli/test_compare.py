@@ -37,11 +37,11 @@ def test_prints_table_controls_and_verdict(run, tmp_path):
     assert result.exit_code == 0
     assert "fixed 8" in result.stdout
     assert "learned patchers: run: reinpatch 8" in result.stdout
-    assert (
-        "the same patcher without learned boundaries: run: frozen 8, even_chunks 8" in result.stdout
-    )
-    assert result.stdout.strip().splitlines()[-1].startswith("Exploratory, as 1 seed(s)")
-    assert "[1/8] fixed 4, seed 0: fitted" in result.stderr
+    assert "the same patcher without learning: run: frozen 8, even_chunks 8" in result.stdout
+    assert "week before" in result.stdout
+    last = result.stdout.strip().splitlines()[-1]
+    assert last.startswith("Not shown: an answer needs 5 trainings of every model (seeds)")
+    assert "[1/16] fixed 4, seed 0: fitted" in result.stderr
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"table.csv", "runs.csv", "verdict.json", "comparison.png"}
 
@@ -50,12 +50,22 @@ def test_json_is_one_document(run):
     document = json.loads(run("--json", "--metric", "MAE", "--patcher", "recency").stdout)
     assert document["settings"]["metric"] == "MAE"
     assert [row["arm"] for row in document["table"]] == [
-        "fixed 4",
-        "fixed 8",
-        "recency 8",
-        "random 8",
+        *("fixed 4", "fixed 8", "recency 8", "random 8"),
+        *("last value", "day before", "week before"),
     ]
+    assert document["answer"] == "not shown"
     assert document["table"][0]["low"] is None
+
+
+def test_a_thorough_comparison_tries_more_patch_lengths(run):
+    options = ["--json", "--patcher", "recency", "--context-length", "48"]
+    short, thorough = (json.loads(run(*options, *more).stdout) for more in ([], ["--thorough"]))
+    names = [
+        [row["arm"] for row in found["table"] if row["role"] == "challenger"]
+        for found in (short, thorough)
+    ]
+    assert names == [["recency 24"], ["recency 16", "recency 24"]]
+    assert [found["settings"]["effort"] for found in (short, thorough)] == ["default", "thorough"]
 
 
 def test_challengers_are_named(run):

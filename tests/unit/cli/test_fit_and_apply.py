@@ -97,6 +97,32 @@ def test_fit_prints_a_summary(home, tmp_path, capsys):
     assert "step 2: training" in err
 
 
+def test_bounds_and_a_transform_of_counts(tmp_path, capsys):
+    counts = np.random.default_rng(0).poisson(np.exp(np.sin(np.arange(80) / 4)))
+    pd.DataFrame({"sold": counts}, index=HOURS).to_csv("counts.csv")
+    more = ["--bounds", "0,", "--transform", "log1p", "--quantiles", "0.1,0.5,0.9"]
+    assert call("fit", "counts.csv", *TINY, *more, "--model", "m") == 0
+    model = Forecaster.load("m")
+    assert (model.bounds, model.transform) == ([0.0, None], "log1p")
+    capsys.readouterr()
+    assert call("evaluate", "m", "counts.csv", "--out", "windows.csv", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["metrics"][0]
+    windows = pd.read_csv("windows.csv")
+    assert found["MAE"] == pytest.approx((windows.prediction - windows.actual).abs().mean())
+    assert windows[["0.1", "0.5", "0.9"]].min().min() == 0
+
+    assert call("fit", "counts.csv", *TINY, "--init", "m", "--model", "tuned") == 0
+    tuned = Forecaster.load("tuned")
+    assert (tuned.bounds, tuned.transform) == ([0.0, None], "log1p")
+    assert call("fit", "counts.csv", *TINY, "--bounds", "-5,10", "--model", "two") == 0
+    assert Forecaster.load("two").bounds == [-5.0, 10.0]
+    capsys.readouterr()
+    assert call("fit", "counts.csv", *TINY, "--bounds", ",3", "--model", "three") == 2
+    assert "fit with wider bounds. (Option: --bounds.)" in capsys.readouterr().err
+    assert call("fit", "counts.csv", *TINY, "--transform", "box_cox", "--model", "three") == 2
+    assert "has 0.0 at " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("ending", ["csv.gz", "csv.xz", "parquet", "tsv"])
 def test_every_format_gives_the_same_model(home, ending, tmp_path):
     train = wide()[:70]
@@ -163,6 +189,12 @@ def test_settings_reach_nested_parameters(home, capsys):
         (["--resume"], "Omit --resume"),
         (["--init", "absent"], "Pass the folder of a saved model"),
         (["--target", "loda"], "Did you mean 'load'?"),
+        (["--holdout", "3"], "--holdout must be at least the horizon, 4, and less than the 80"),
+        (["--holdout", "80"], "--holdout must be at least the horizon, 4, and less than the 80"),
+        (["--end", "2023-12-31"], "before the first stamp of the file, '2024-01-01 00:00:00'"),
+        (["--end", "5"], "--end must be a stamp that is written like those of the file"),
+        (["--end", "2024-01-03T00+01:00"], "--end must be a stamp that is written like those"),
+        (["--end", "2024-01-03", "--holdout", "9"], "--end and --holdout exclude each other"),
     ],
 )
 def test_a_mistake_leaves_nothing_behind(home, capsys, arguments, message, tmp_path):
@@ -293,7 +325,7 @@ def test_predict_json_is_what_python_predicts(home, capsys):
     rows = json.loads(capsys.readouterr().out)["forecast"]
     expected = Forecaster.load(home / "out").predict(wide().reset_index(), horizon=2)
     assert [row["prediction"] for row in rows] == expected["prediction"].tolist()
-    assert rows[0]["timestamp"] == "2024-01-04T08:00:00"
+    assert rows[0]["timestamp"] == "2024-01-04 08:00:00"
 
 
 def test_predict_further_needs_rollout(home, capsys):
@@ -337,15 +369,143 @@ def test_evaluate_prints_the_metrics_of_a_backtest(home, capsys):
         "MSE"
     ].tolist()
     assert (document["windows"], document["windows_seen_in_fit"]) == (len(backtest), 0)
-    assert "warning" not in err
-    assert len(pd.read_parquet("w.parquet")) == backtest.actual.size
+    assert "windows have targets that the model was trained on" not in err
+    windows = pd.read_parquet("w.parquet")
+    assert len(windows) == backtest.actual.size
+    assert windows["timestamp"].dtype.kind == "M"
     assert call(*arguments) == 0
     assert capsys.readouterr().out.splitlines()[0].split()[:2] == ["channel", "MSE"]
 
 
 def test_evaluate_counts_windows_that_the_model_was_trained_on(home, capsys):
     assert call("evaluate", home / "out", home / "load.csv", "--stride", 10) == 0
-    assert "windows have targets that the model was trained on" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "windows have targets that the model was trained on" in error
+    assert "after the last row of fit, 2024-01-03 21:00:00." in error
+
+
+def test_evaluate_says_of_which_interval_the_coverage_is(home, capsys):
+    quantiles = ["--quantiles", "0.05,0.5,0.9", "--holdout", 10]
+    assert call("fit", home / "load.csv", *TINY, *quantiles, "--model", "m") == 0
+    capsys.readouterr()
+    assert call("evaluate", "m", home / "load.csv") == 0
+    assert "QuantileLoss  Coverage (85 %)  " in capsys.readouterr().out.splitlines()[0]
+    assert call("evaluate", "m", home / "load.csv", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["coverage_level"] == 0.85
+    assert call("evaluate", home / "out", home / "load.csv", "--json") == 0
+    assert "coverage_level" not in json.loads(capsys.readouterr().out)
+
+
+# ------------------------------------------------------------------------- rows held out
+
+
+def evaluated(*arguments, capsys):
+    """What evaluate prints as JSON, without the name of the model."""
+    capsys.readouterr()
+    assert call("evaluate", *arguments, "--json") == 0
+    return json.loads(capsys.readouterr().out) | {"model": None}
+
+
+@pytest.mark.parametrize("limit", [("--holdout", 10), ("--end", HOURS[69])])
+def test_rows_held_out_are_not_trained_on_and_evaluated_by_default(home, limit, capsys):
+    assert call("fit", home / "load.csv", *TINY, *limit, "--model", "m", "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["end"] == "2024-01-03 21:00:00"
+    assert "10 of 80 rows are held out." in err
+    notes = [json.loads((path / "cli.json").read_text()) for path in (Path("m"), home / "out")]
+    assert [note.get("rows_held_out") for note in notes] == [True, None]
+    expected = Forecaster.load(home / "out").predict()  # fitted on the first 70 rows
+    pd.testing.assert_frame_equal(Forecaster.load("m").predict(), expected, check_exact=True)
+    found = evaluated("m", home / "load.csv", capsys=capsys)
+    start = ["--start", HOURS[70]]
+    assert found == evaluated(home / "out", home / "load.csv", *start, capsys=capsys)
+    assert (found["start"], found["windows"]) == ("2024-01-03 22:00:00", 10 - 4 + 1)
+    refits = evaluated("m", home / "load.csv", "--refit-every", 4, capsys=capsys)
+    assert refits["windows"] == found["windows"]
+    earlier = evaluated("m", home / "load.csv", "--start", HOURS[60], capsys=capsys)
+    assert earlier["windows_seen_in_fit"] == 10
+
+
+def test_rows_held_out_of_a_file_without_later_rows(home, capsys):
+    assert call("fit", home / "load.csv", *TINY, "--holdout", 10, "--model", "m") == 0
+    capsys.readouterr()
+    assert call("evaluate", "m", home / "train.csv") == 2
+    error = capsys.readouterr().err
+    assert "end at '2024-01-03 21:00:00', and the file ends at '2024-01-03 21:00:00'" in error
+    assert call("evaluate", "m", home / "train.csv", "--start", HOURS[60]) == 0
+
+
+@pytest.mark.parametrize("name", ["none", "time"])
+def test_rows_with_integer_stamps_are_held_out(name, capsys):
+    frame = wide().reset_index(drop=True)
+    frame.rename_axis("time").to_csv("x.csv", index=name == "time")
+    for limit in (["--holdout", 10], ["--end", 69]):
+        assert call("fit", "x.csv", *TINY, *limit, "--model", "m", "--force") == 0
+        assert "rows up to 69;" in capsys.readouterr().out
+        assert evaluated("m", "x.csv", capsys=capsys)["start"] == 70
+
+
+def test_all_series_of_a_file_are_held_out_from_one_stamp_on(capsys):
+    parts = [("a", slice(0, 80)), ("short", slice(0, 60)), ("new", slice(71, 80))]
+    frame = pd.concat([wide()[rows].assign(item_id=item) for item, rows in parts])
+    frame.to_csv("x.csv")
+    assert call("fit", "x.csv", *TINY, "--holdout", 10, "--model", "m", "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["items"] == 2
+    assert "19 of 149 rows are held out, among them all rows of 1 series." in err
+    model = Forecaster.load("m")
+    assert [str(index[-1]) for index in model.history_.index] == [str(HOURS[69]), str(HOURS[59])]
+    windows = evaluated("m", "x.csv", "--by", "item", capsys=capsys)["metrics"]
+    assert [row["item"] for row in windows] == ["a", "new"]
+
+
+def test_periods_are_held_out(capsys):
+    wide().to_period("h").to_parquet("x.parquet")
+    assert call("fit", "x.parquet", *TINY, "--holdout", 10, "--model", "m") == 0
+    assert evaluated("m", "x.parquet", capsys=capsys)["start"] == "2024-01-03 22:00:00"
+
+
+# ---------------------------------------------------------------------------------- stamps
+
+
+def stamps_of(*arguments, capsys):
+    """The stamps in the tables that a command prints and writes, by column."""
+    capsys.readouterr()
+    assert call(*arguments, "--json", "--out", "x.csv", "--force") == 0
+    document = json.loads(capsys.readouterr().out)
+    rows = document.get("forecast") or document.get("patches") or []
+    written = pd.read_csv("x.csv", dtype=str)
+    columns = [name for name in ("cutoff", "timestamp", "start", "end") if name in written]
+    if arguments[0] != "evaluate":
+        assert [[row[name] for name in columns] for row in rows] == written[columns].values.tolist()
+        assert call(*arguments) == 0
+        printed = capsys.readouterr().out.splitlines()
+        lines = Path("x.csv").read_text().splitlines()
+        assert printed == lines
+    return {name: written[name].iloc[0] for name in columns}
+
+
+@pytest.mark.parametrize(
+    ("freq", "first", "last", "after"),
+    [
+        ("h", "2024-01-03 08:00:00", "2024-01-03 23:00:00", "2024-01-04 00:00:00"),
+        ("D", "2024-02-26", "2024-03-12", "2024-03-13"),
+    ],
+)
+def test_all_commands_write_stamps_alike(freq, first, last, after, capsys):
+    """The first forecast is at midnight; without a time it would look like a day."""
+    index = pd.date_range("2024-01-01", periods=80, freq=freq, name="date")
+    wide().set_axis(index).rename_axis("date").to_csv("load.csv")
+    assert call("fit", "load.csv", *TINY, "--holdout", 8, "--model", "m") == 0
+    assert f"rows up to {last};" in capsys.readouterr().out
+    forecast = stamps_of("predict", "m", "--horizon", 1, capsys=capsys)
+    assert forecast == {"timestamp": after}
+    windows = stamps_of("evaluate", "m", "load.csv", "--stride", 24, capsys=capsys)
+    assert windows == {"cutoff": last, "timestamp": after}
+    patches = stamps_of("segment", "m", capsys=capsys)
+    assert patches == {"start": first, "end": last}
+    assert call("evaluate", "m", "load.csv") == 0
+    assert capsys.readouterr().err.endswith(f"stride 1, from {after} on.\n")
 
 
 def test_evaluate_can_refit(home, capsys):
@@ -410,6 +570,12 @@ def test_dates_are_read_as_in_fit(home, capsys):
     capsys.readouterr()
     assert call("predict", "m", "day_first.csv") == 0
     assert "2024-01-04 08:00:00" in capsys.readouterr().out
+    end = ["--end", "03/01/2024 21:00", "--model", "n"]
+    assert call("fit", "day_first.csv", *TINY, *date_format, *end) == 0
+    found = evaluated("n", "day_first.csv", capsys=capsys)
+    assert found["start"] == "2024-01-03 22:00:00"
+    for start in ("03/01/2024 22:00", "2024-01-03 22:00:00"):  # of the file, or as it is printed
+        assert found == evaluated("n", "day_first.csv", "--start", start, capsys=capsys)
 
 
 def test_short_series_are_refused_or_left_out_by_name(capsys):

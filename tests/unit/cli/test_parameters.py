@@ -15,7 +15,8 @@ from adaptivepatch.registry import BACKBONES, PATCHERS
 
 # Options without a Python parameter: files, output and the process itself.
 COMMAND_LINE_ONLY = {
-    *("--check-overlap", "--date-format", "--help", "--json", "--model", "--out", "--plot"),
+    *("--check-overlap", "--date-format", "--end", "--help", "--holdout", "--json", "--model"),
+    *("--out", "--plot"),
     *("--set", "--threads", "--traceback", "--version"),
 }
 
@@ -69,6 +70,8 @@ def test_every_parameter_that_fit_can_set_has_an_option_or_a_setting():
         (("fit",), "max_steps", "Trainer", "--max-steps"),
         (("fit",), "patience", "Trainer", "--set trainer__patience"),
         (("fit",), "loss", None, "--set loss"),
+        (("fit",), "bounds", "Forecaster", "--bounds"),
+        (("fit",), "transform", None, "--transform"),
         (("fit",), "learning_rate", "GroupPolicyGradient", None),
         (("fit",), "seed", "RandomPatcher", None),
         (("fit",), "recursive", None, None),

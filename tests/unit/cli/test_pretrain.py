@@ -122,7 +122,9 @@ def test_mistakes_are_reported_before_training(run, tmp_path):
         run(given=["clasics"])
     short = write_corpus(tmp_path / "short.parquet", {"a": np.arange(50.0) ** 2})
     for quick in ([], ["--cell", "48x8"]):
-        with pytest.raises(DatasetError, match=r"needs a series of about .* The longest has 50"):
+        with pytest.raises(
+            DatasetError, match=r"needs a series of about .* The longest series has 50"
+        ):
             run(given=[short], quick=quick)
 
 

@@ -259,10 +259,45 @@ def test_start_is_written_like_the_stamps(capsys):
     evaluate = ["evaluate", "m", "x.csv", "--date-format", form, "--out", "w.csv", "--start"]
     assert call(*evaluate, "05/02/2024 00:00+0000") == 0
     assert pd.read_csv("w.csv")["timestamp"].min() == "2024-02-05 00:00:00+00:00"
-    for wrong in ("2024-02-05", "05/02/2024", "32/01/2024 00:00+0000", "5"):
+    assert call(*evaluate, "2024-02-05", "--force") == 0  # as the commands print it
+    assert pd.read_csv("w.csv")["timestamp"].min() == "2024-02-05 00:00:00+00:00"
+    for wrong in ("2024/02/05", "05/02/2024", "32/01/2024 00:00+0000", "5"):
         assert call(*evaluate, wrong, "--force") == 2
         assert "of the file, such as '01/01/2024 00:00+0000'. Got '" in capsys.readouterr().err
     wide(days).to_csv("iso.csv")
     for wrong in ("05/02/2024", "2024.1", "5"):
         assert call("evaluate", "m", "iso.csv", "--start", wrong) == 2
         assert "of the file, such as '2024-01-01 00:00:00+00:00'. Got" in capsys.readouterr().err
+
+
+def test_a_format_with_the_year_first_is_the_only_one(capsys):
+    days = pd.date_range("2024-01-01", periods=ROWS)
+    small().fit(wide(days)[:FITTED]).save("m")
+    wide(days.strftime("%Y-%d-%m")).to_csv("x.csv", index_label="date")
+    evaluate = ["evaluate", "m", "x.csv", "--date-format", "%Y-%d-%m", "--start"]
+    assert call(*evaluate, "2024-05-02") == 0
+    assert "from 2024-02-05 on" in capsys.readouterr().err
+    assert call(*evaluate, "2024-01-31") == 2  # not the 31st of January
+    assert "such as '2024-01-01'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("start", "found"),
+    [
+        ("2024-03-31 03:00", "2024-03-31 03:00:00+02:00"),
+        ("2024-03-31T01:00Z", "2024-03-31 03:00:00+02:00"),
+        ("2024-03-31", "2024-03-31 00:00:00+01:00"),
+        ("2024-03-31 02:30", None),
+    ],
+)
+def test_start_is_a_moment_of_the_time_zone_of_the_model(start, found, capsys):
+    frame = wide(STAMPS["hours in a zone"])
+    small().fit(frame).save("m")
+    frame.to_csv("x.csv")
+    status = call("evaluate", "m", "x.csv", "--start", start, "--json")
+    out, err = capsys.readouterr()
+    if found is None:
+        assert status == 2
+        assert "The clocks of Europe/Berlin skip '2024-03-31 02:30' or show it twice" in err
+    else:
+        assert json.loads(out)["start"] == found

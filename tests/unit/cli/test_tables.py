@@ -36,7 +36,7 @@ def test_written_tables_are_read_back_exactly(tmp_path, ending):
     days = pd.date_range("2024-01-01", periods=50, freq="h")
     frame = pd.DataFrame({"date": days, "load": VALUES})
     path = tmp_path / f"data{ending}"
-    write_table(frame, path)
+    write_table(frame, path, pd.offsets.Hour())
     before = path.read_bytes()
     table = read_table(path, Columns())
     pd.testing.assert_frame_equal(table.frame, frame, check_exact=True, check_dtype=False)

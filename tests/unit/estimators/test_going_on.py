@@ -444,7 +444,9 @@ def test_the_refit_of_another_fit_is_never_taken(tmp_path):
     with pytest.raises(Stop):
         forecaster().fit(FRAME + 1, checkpoint=other, callback=stop_at(7))
     (tmp_path / "refit.safetensors").rename(other / "refit.safetensors")
-    with pytest.raises(InvalidModelError, match="that of a run with different data or settings"):
+    with pytest.raises(
+        InvalidModelError, match="the state of a run with different data or settings"
+    ):
         forecaster().fit(FRAME + 1, resume=other)
 
 
@@ -537,7 +539,7 @@ def test_refits_need_a_start_and_rows_before_it():
     model = uninterrupted()
     with pytest.raises(InvalidParameterError, match=r"Got start=None\. Pass start"):
         model.backtest(FRAME, refit_every=10)
-    with pytest.raises(InvalidFrameError, match=r"at least 8 earlier rows.*longest has 5"):
+    with pytest.raises(InvalidFrameError, match=r"at least 8 earlier rows.*longest series has 5"):
         model.backtest(FRAME[:20], start=FRAME.index[5], refit_every=10)
     with pytest.raises(InvalidParameterError, match="'refit_every'.*Got 0"):
         model.backtest(FRAME, start=FRAME.index[200], refit_every=0)

@@ -63,7 +63,7 @@ def test_the_parameter_and_both_numbers_are_named(patcher, parameter, length):
     (message,) = messages_of(patcher)
     available = 6 if "fine patches" in length else LOOKBACK
     assert f"The {parameter!r} parameter of {type(patcher).__name__} asks" in message
-    assert f"patches of {length}, but the look-back has {available}." in message
+    assert f"patches of {length}, but the look-back has only {available}." in message
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_fits_warn_once_at_the_line_of_the_user(fit):
         fit()
     found = [warning for warning in caught if "asks for patches of 96" in str(warning.message)]
     assert [warning.filename for warning in found] == [__file__]
-    assert "but the look-back has 12" in str(found[0].message)
+    assert "but the look-back has only 12" in str(found[0].message)

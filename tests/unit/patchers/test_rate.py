@@ -73,7 +73,9 @@ def test_a_frozen_threshold_is_refused_at_another_rate_and_a_free_one_found_agai
     frame = daily_frame(200, ("y",))
     for frozen in (True, False):
         loaded = load_patcher(folder, compression_rate=8, frozen=frozen)
-        with pytest.raises(InvalidParameterError, match=r"compression_rate=5\.1.*Got .*rate=8"):
+        with pytest.raises(
+            InvalidParameterError, match=r"compression_rate=5\.1.*used with .*rate=8"
+        ):
             starts(loaded)
         model = Forecaster(
             4,

@@ -125,3 +125,9 @@ def test_array_source():
     assert torch.equal(batch.series, past[[5, 2]])
     assert torch.equal(batch.target, future[[5, 2]])
     assert (batch.observed, batch.target_observed, batch.group) == (None, None, None)
+    past[5, 1], future[2, 0] = torch.nan, torch.nan
+    batch = ArraySource(past, future).batch(torch.tensor([5, 2]))
+    assert batch.observed.tolist() == [[True, False, True, True], [True] * 4]
+    assert batch.target_observed.tolist() == [[True, True], [False, True]]
+    assert batch.series[0, 1] == 0
+    assert batch.target[1, 0] == 0

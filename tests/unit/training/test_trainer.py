@@ -207,7 +207,9 @@ def test_patience_counts_from_the_last_improvement():
 
 def test_a_plan_is_repeated_up_to_its_best_step():
     _, plan = scripted_fit([100, 80, *[90] * 8])
-    trainer = Trainer(max_steps=20, validate_every=2, batch_size=8, device="cpu")
+    trainer = Trainer(
+        max_steps=20, validate_every=2, batch_size=8, learning_rate=1e-3, device="cpu"
+    )
     seen = []
     network, record = fit(trainer, plan=plan, callback=lambda step, m: seen.append(m))
     assert (record.num_steps, record.best_step, record.total_steps) == (4, 4, 20)
@@ -266,16 +268,80 @@ def test_learning_rate_follows_the_schedule(name):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, (5, 1000, 5)),
-        ({"max_steps": 20}, (5, 20, 2)),
-        ({"max_steps": 5}, (5, 5, 1)),
-        ({"max_epochs": 3}, (5, 15, 2)),
-        ({"max_epochs": 3, "validate_every": 7}, (5, 15, 7)),
-        ({"batch_size": 1000}, (1, 1000, 1)),
+        ({}, (8, 5, 300, 5)),
+        ({"max_steps": 20}, (8, 5, 20, 2)),
+        ({"max_steps": 5}, (8, 5, 5, 1)),
+        ({"max_epochs": 3}, (8, 5, 15, 2)),
+        ({"max_epochs": 3, "validate_every": 7}, (8, 5, 15, 7)),
+        ({"batch_size": 1000}, (1000, 1, 300, 1)),
     ],
 )
 def test_lengths(options, expected):
     assert Trainer(**({"batch_size": 8} | options)).lengths(40) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "channels", "expected"),
+    [
+        ({}, 1, 256),
+        ({}, 7, 37),  # 259 rows; 36 windows would have 252
+        ({}, 862, 1),
+        ({"batch_rows": 32}, 3, 11),
+        ({"batch_size": 32}, 7, 32),
+    ],
+)
+def test_a_batch_counts_rows_unless_windows_are_given(options, channels, expected):
+    assert Trainer(**options).lengths(1000, channels).batch_size == expected
+
+
+def test_the_default_number_of_steps_follows_the_rows():
+    steps = [Trainer().lengths(windows, 4).total_steps for windows in (10, 2000, 3000, 10**6)]
+    assert steps == [300, 625, 937, 1000]  # 20 epochs of 256 rows a step, from 300 to 1000
+
+
+@pytest.mark.parametrize("validate_every", [1, 3, 50])
+def test_validation_costs_at_most_its_share(validate_every):
+    trainer = Trainer(max_steps=50, batch_size=4, validate_every=validate_every)
+    lengths, windows = trainer.lengths(500), torch.arange(10_000) * 3
+    kept = trainer.thinned(windows, lengths)
+    times = math.ceil(50 / validate_every)
+    # A step costs as much as three forecasts of its 4 rows; whole batches are validated on.
+    assert len(kept) * times <= 0.2 * 50 * 4 * 3 + 4 * times
+    gaps = kept.diff()
+    assert [kept[0], kept[-1]] == [0, windows[-1]]
+    assert gaps.max() - gaps.min() <= 3  # evenly spaced, up to rounding
+    assert torch.equal(trainer.thinned(windows[:4], lengths), windows[:4])
+    trainer.set_params(validation_share=None)
+    assert trainer.thinned(windows, lengths) is windows
+
+
+def test_the_record_tells_how_many_windows_are_validated_on():
+    thin = Trainer(max_steps=4, batch_size=2, validate_every=1, device="cpu")
+    _, record = fit(thin)
+    assert 0 < record.num_validation_windows < record.num_held_out_windows
+    whole = Trainer(max_steps=4, batch_size=2, validation_share=None, device="cpu")
+    _, record = fit(whole)
+    assert record.num_validation_windows == record.num_held_out_windows > 0
+
+
+def record_of(losses, **changes):
+    history = [{"step": float(k + 1), "validation_loss": loss} for k, loss in enumerate(losses)]
+    best = min(range(len(losses)), key=losses.__getitem__)
+    given = {"best_step": best + 1, "best_loss": losses[best], "num_steps": len(losses)}
+    return TrainingRecord(history, total_steps=len(losses), **(given | changes))
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([5, 4, 3, 2, 1], True),
+        ([5, 4, 3, 1.005, 1], False),  # it has all but ended
+        ([5, 4, 3, 1, 2], False),  # the best step is not the last
+    ],
+)
+def test_a_loss_that_still_falls_is_found(losses, expected):
+    assert record_of(losses).is_still_falling is expected
+    assert not record_of(losses, interrupted=True).is_still_falling
 
 
 def test_gradient_clip_and_weight_decay_act():
@@ -299,7 +365,9 @@ def test_defaults_are_valid_and_clone():
     [
         ({"max_steps": 0}, r"'max_steps' parameter of Trainer must be an int in the range \[1"),
         ({"max_epochs": 1.5}, "'max_epochs'.*Got 1.5 instead"),
-        ({"batch_size": None}, r"'batch_size'.*\[1, inf\). Got None"),
+        ({"batch_size": 0}, r"'batch_size'.*\[1, inf\). Got 0"),
+        ({"batch_size": 8, "batch_rows": 8}, "either 'batch_rows' or 'batch_size'"),
+        ({"validation_share": 0}, r"'validation_share'.*\(0, inf\). Got 0"),
         ({"batch_size": True}, "'batch_size'.*Got True"),
         ({"patience": -1}, "'patience'.*Got -1"),
         ({"validate_every": "2"}, "'validate_every'.*Got '2'"),

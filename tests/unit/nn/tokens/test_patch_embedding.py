@@ -6,7 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptivepatch.nn.tokens.patch_embedding import AlignedEmbedding, ResampleEmbedding, resample
+from adaptivepatch.nn.tokens.patch_embedding import (
+    AlignedEmbedding,
+    CombinedEmbedding,
+    ResampleEmbedding,
+    resample,
+)
 from adaptivepatch.segmentation import Segmentation
 from tests import oracles
 from tests.builders import random_mask, segmentations
@@ -119,7 +124,7 @@ def test_embedding_marks_patches_without_an_observed_step():
     assert torch.equal(tokens[1], full[1])
 
 
-@pytest.mark.parametrize("make", [lambda: embedding(), lambda: aligned()])
+@pytest.mark.parametrize("make", [lambda: embedding(), lambda: aligned(), lambda: combined()])
 def test_embedding_multiplies_by_the_gate_at_the_start(make):
     module, series = make(), torch.randn(2, 12, dtype=torch.float64)
     segmentation = Segmentation(random_mask(2, 12), capacity=12)
@@ -138,8 +143,8 @@ def test_embedding_multiplies_by_the_gate_at_the_start(make):
 # ------------------------------------------------------------------------------------- by the time
 
 
-def aligned(num_steps=12):
-    module = AlignedEmbedding(num_steps, 5, 4).double()
+def aligned(num_steps=12, d_model=5):
+    module = AlignedEmbedding(num_steps, d_model, 4).double()
     with torch.no_grad():
         module.presence.normal_()
         module.bias.normal_()
@@ -207,3 +212,22 @@ def test_aligned_rows_do_not_depend_on_their_neighbours():
     assert torch.equal(
         module(series, shared), module(series, Segmentation(masks[:1].repeat(15, 1)))
     )
+
+
+# ----------------------------------------------------------------------------------------- both
+
+
+def combined(num_steps=12):
+    return CombinedEmbedding(embedding(), aligned(num_steps, d_model=6))
+
+
+@pytest.mark.parametrize("halo", [0, 3])
+def test_combined_tokens_are_the_sum_of_both(halo):
+    module, series = combined(), torch.randn(3, 12, dtype=torch.float64)
+    segmentation = Segmentation(random_mask(3, 12), capacity=12)
+    observed = torch.rand(3, 12, generator=torch.Generator().manual_seed(1)) < 0.7
+    tokens = module(series, segmentation, halo=halo, observed=observed)
+    resampled = module.resampled(series, segmentation, halo=halo, observed=observed)
+    by_time = module.aligned(series, segmentation, observed=observed)
+    assert torch.equal(tokens, resampled + by_time)
+    assert not torch.equal(tokens, resampled)
