@@ -254,8 +254,8 @@ def save_patcher(
     path : path
         Folder to write to.
     card : PatcherCard, optional
-        Content of the model card. Default: the card that the patcher was loaded with, or else a
-        card without training data.
+        Content of the model card. Default: the card that the patcher was loaded with or, without
+        one, a card without training data.
     overwrite : bool, default=False
         Whether to replace a patcher that the folder holds.
 

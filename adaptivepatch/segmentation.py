@@ -335,7 +335,7 @@ class Segmentation:
 
     @staticmethod
     def _stored_rows(tensor: Tensor) -> Tensor:
-        """Return only the first row if all rows are an expansion of it, or else all rows."""
+        """Return all rows, or only the first row if the others are an expansion of it."""
         return tensor[:1] if tensor.shape[0] > 1 and tensor.stride(0) == 0 else tensor
 
     def _expanded(self, stored_rows: Tensor) -> Tensor:

@@ -148,7 +148,7 @@ def _find(name: str, folder: str | Path | None) -> Found | None:
 
 
 def data_folder(folder: str | Path | None = None) -> Path | None:
-    """Return the folder of the argument or else of the environment variable, or None."""
+    """Return the folder from the argument, or from the environment variable, or None."""
     if folder is not None:
         return as_path(folder, "folder")
     chosen = os.environ.get(DATA_FOLDER_VARIABLE)
