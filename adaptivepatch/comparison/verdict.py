@@ -227,7 +227,7 @@ def _other_challengers(findings: Findings) -> str:
 
 
 def _better_naive(findings: Findings, arm: ArmRuns) -> Naive | None:
-    """Return the best naive forecast if at least one arm has a higher test error."""
+    """Return the best naive forecast if the arm has a higher test error."""
     if not findings.naive:
         return None
     best = min(findings.naive, key=lambda naive: naive.test_error(findings.count))
